@@ -1,0 +1,125 @@
+"""Writes the demo competition: 80 classes of drawn images, their labels, and the truth of the test.
+
+    .venv/bin/python src/demo.py
+
+Planted flaws, each of a kind that real sets have: two grey training images, one exact duplicate under
+another name (same label), one training file cut off in the middle, and one training image that no label
+names.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from foldsmith.command import read_command, run_main
+from foldsmith.data.drawings import CLASS_NAMES, CLASSES, draw
+from foldsmith.errors import InputError
+from foldsmith.files import save_csv, save_json
+from foldsmith.paths import truth_path
+from foldsmith.seeding import derive_seed
+from foldsmith.terminal import say
+
+NAME = "demo80"
+SEED = 80
+TRAIN_PER_CLASS = 30
+TEST_PER_CLASS = 5
+JPEG_QUALITY = 92
+
+Drawing = tuple[int, int]  # a label, and which of that label's drawings
+
+# Which drawing of which class is flawed. White and black stay true labels without colour.
+GREY: tuple[Drawing, ...] = ((CLASS_NAMES.index("white star"), 3), (CLASS_NAMES.index("black ring"), 11))
+ORIGINAL: Drawing = (CLASS_NAMES.index("cyan cross"), 5)
+DUPLICATE: Drawing = (CLASS_NAMES.index("cyan cross"), 20)
+TRUNCATED: Drawing = (CLASS_NAMES.index("blue square"), 17)
+UNLABELLED: Drawing = (CLASS_NAMES.index("green disc"), TRAIN_PER_CLASS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    folder = command.folder
+    if folder.name != NAME:
+        return 0  # run.sh gives every stage the user's words, and this competition is not ours to write
+    if folder.exists() and not command.again:
+        check_whole(folder)
+        say(f"{folder} is already there: nothing to do.")
+        return 0
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / NAME
+        truth = write_competition(fresh)
+        save_csv(truth_path(folder), truth)
+        if folder.exists():
+            os.rename(folder, Path(scratch) / "replaced")
+        os.rename(fresh, folder)
+    num_train = len(CLASSES) * TRAIN_PER_CLASS
+    say(f"{folder}: {len(CLASSES)} classes, {num_train} labelled training and {len(truth)} test images.")
+    return 0
+
+
+def check_whole(folder: Path) -> None:
+    """Raises InputError if a file of the demo is missing; it was written whole, so somebody took it away."""
+    expected = [folder / "answer.json", folder / "sample_submission.csv", truth_path(folder)]
+    expected += [folder / "train" / f"{n}.jpg" for n in range(len(CLASSES) * TRAIN_PER_CLASS + 1)]
+    expected += [folder / "test" / f"{n}.jpg" for n in range(len(CLASSES) * TEST_PER_CLASS)]
+    missing = [path for path in expected if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of its files, first {missing[0]}; --again rewrites it."
+        )
+
+
+def write_competition(folder: Path) -> pd.DataFrame:
+    """Writes the whole folder and returns the truth of its test: filename, class."""
+    labels = range(len(CLASSES))
+    drawings = [(label, index) for label in labels for index in range(TRAIN_PER_CLASS)]
+    train = write_images(folder / "train", [*drawings, UNLABELLED])
+    plant_flaws(folder / "train", train)
+    annotations = [
+        {"file_name": name, "category": label}
+        for name, (label, index) in train.items()
+        if (label, index) != UNLABELLED
+    ]
+    categories = [{"id": label, "name": CLASS_NAMES[label]} for label in labels]
+    save_json(folder / "answer.json", {"annotations": annotations, "categories": categories})
+
+    test = write_images(
+        folder / "test", [(label, index) for label in labels for index in range(TEST_PER_CLASS)]
+    )
+    truth = pd.DataFrame([(name, label) for name, (label, _) in test.items()], columns=["filename", "class"])
+    save_csv(folder / "sample_submission.csv", truth.assign(**{"class": 0}))
+    return truth
+
+
+def write_images(folder: Path, drawings: list[Drawing]) -> dict[str, Drawing]:
+    """Writes drawings under shuffled numbers; returns what each file shows, by name in natural order."""
+    folder.mkdir(parents=True)
+    part = folder.name
+    order = np.random.default_rng(derive_seed(SEED, part, "order")).permutation(len(drawings))
+    shown = {f"{number}.jpg": drawings[position] for number, position in enumerate(order)}
+    for name, (label, index) in shown.items():
+        image = draw(*CLASSES[label], np.random.default_rng(derive_seed(SEED, part, label, index)))
+        (folder / name).write_bytes(as_jpeg(image[..., ::-1]))
+    return shown
+
+
+def plant_flaws(folder: Path, shown: dict[str, Drawing]) -> None:
+    paths = {drawing: folder / name for name, drawing in shown.items()}
+    for drawing in GREY:
+        paths[drawing].write_bytes(as_jpeg(cv2.imread(str(paths[drawing]), cv2.IMREAD_GRAYSCALE)))
+    paths[DUPLICATE].write_bytes(paths[ORIGINAL].read_bytes())
+    whole = paths[TRUNCATED].read_bytes()
+    paths[TRUNCATED].write_bytes(whole[: len(whole) // 2])
+
+
+def as_jpeg(image: np.ndarray) -> bytes:
+    """The bytes of a JPEG file; image uint8 (H, W, 3) in OpenCV's order BGR, or (H, W) grey."""
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,219 @@
+"""The words every stage understands, read once and in one way."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from foldsmith.errors import InputError, unknown_name
+from foldsmith.paths import RunPaths, cache_root
+from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
+
+DEMO = Path("input/demo80")
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """How the training images are split. `holdout` is a share, or None for `num_folds` folds."""
+
+    num_folds: int
+    holdout: float | None
+    seed: int
+    limit: int | None
+
+    @property
+    def folds(self) -> range:
+        """The folds that are held out once: 0 … num_folds - 1, or only 0 for a hold-out."""
+        return range(1 if self.holdout is not None else self.num_folds)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person typed, checked."""
+
+    folder: Path
+    recipe: Recipe
+    plan: FoldPlan
+    fold: int | None
+    device: str
+    precision: str
+    workers: int | None
+    name: str
+    output: Path
+    again: bool
+    words: tuple[str, ...]
+
+    @property
+    def competition(self) -> str:
+        return self.folder.name
+
+    @property
+    def run(self) -> RunPaths:
+        return RunPaths(self.output / self.competition / self.name)
+
+    @property
+    def cache_root(self) -> Path:
+        return cache_root(self.output, self.competition)
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds this command is about: the one asked for, or all."""
+        return list(self.plan.folds) if self.fold is None else [self.fold]
+
+    def line(self, stage: str) -> str:
+        """The command that runs one stage with these words."""
+        return shlex.join(["python", f"src/{stage}.py", *self.words])
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What the run's name stands for, besides the data."""
+        return {"recipe": asdict(self.recipe), "folds": asdict(self.plan)}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            word = message.removeprefix(prefix).split()[0].partition("=")[0]
+            raise unknown_name("word", word, [*self._option_string_actions, "FOLDER"])
+        raise InputError(f"{message} (--help explains every word).")
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Every stage understands the same words and takes those it needs.",
+    )
+    add = parser.add_argument
+    add(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        type=Path,
+        default=DEMO,
+        help=f"the competition folder ({DEMO})",
+    )
+    add(
+        "--recipe",
+        metavar="NAME|FILE.py",
+        help=f"{', '.join(RECIPES)}, or a file (quick for the demo, else default)",
+    )
+    add(
+        "--set",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="overrides a field of the recipe; repeatable",
+    )
+    for short in ("epochs", "batch-size", "image-size", "seed"):
+        add(f"--{short}", metavar="N", help=f"short for --set {short.replace('-', '_')}=N")
+    add("--folds", metavar="K", type=int, default=5, help="number of stratified folds (5)")
+    add("--holdout", metavar="F", type=float, help="one held-out share F instead of folds, for example 0.3")
+    add("--fold", metavar="K", type=int, help="only fold K, counted from 0 (all)")
+    add(
+        "--fold-seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="seed of folds and --limit, never of training (0)",
+    )
+    add("--limit", metavar="N", type=int, help="use only N training images, stratified (all)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto: CUDA where there is one)")
+    add(
+        "--precision",
+        default="auto",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        help="(auto: by the hardware)",
+    )
+    add(
+        "--workers",
+        metavar="N",
+        type=int,
+        help="processes that prepare batches; never changes a result (auto)",
+    )
+    add("--name", metavar="RUN", help="name of the run (the recipe's)")
+    add(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=Path("output"),
+        help="results go to DIR/FOLDER-NAME/RUN (output)",
+    )
+    add(
+        "--again",
+        action="store_true",
+        help="do it again, even if it is done; replace another run of this name",
+    )
+    return parser
+
+
+def read_command(argv: list[str] | None, description: str) -> Command:
+    """Reads the words of a stage (`sys.argv` for None). Raises InputError for words nobody understands."""
+    words = sys.argv[1:] if argv is None else argv
+    typed = _parser(description).parse_args(words)
+    # `input/tiny80/`, `.` and links all lead to a folder with one name
+    folder = Path(os.path.abspath(typed.folder)) if typed.folder.name in ("", "..") else typed.folder
+    short = {
+        "epochs": typed.epochs,
+        "batch_size": typed.batch_size,
+        "image_size": typed.image_size,
+        "seed": typed.seed,
+    }
+    settings = [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
+    recipe = override(
+        find_recipe(typed.recipe or ("quick" if folder.name == DEMO.name else "default")), settings
+    )
+    plan = FoldPlan(typed.folds, typed.holdout, typed.fold_seed, typed.limit)
+    name = recipe.name if typed.name is None else typed.name
+    _check(plan, typed.fold, name, typed.workers)
+    return Command(
+        folder=folder,
+        recipe=recipe,
+        plan=plan,
+        fold=typed.fold,
+        device=typed.device,
+        precision=typed.precision,
+        workers=typed.workers,
+        name=name,
+        output=typed.output,
+        again=typed.again,
+        words=tuple(words),
+    )
+
+
+def _check(plan: FoldPlan, fold: int | None, name: str, workers: int | None) -> None:
+    if plan.num_folds < 2:
+        raise InputError(
+            f"--folds {plan.num_folds}: cross-validation needs at least 2 folds (or --holdout F)."
+        )
+    if plan.holdout is not None and not 0 < plan.holdout < 1:
+        raise InputError(
+            f"--holdout {plan.holdout}: the held-out share lies between 0 and 1, for example 0.3."
+        )
+    if plan.limit is not None and plan.limit < 1:
+        raise InputError(f"--limit {plan.limit}: at least 1 image.")
+    if fold is not None and fold not in plan.folds:
+        raise InputError(f"--fold {fold}: the folds are {plan.folds[0]} to {plan.folds[-1]}.")
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers {workers}: 0 or more.")
+    if name in ("", ".", "..", "cache") or "/" in name or "\\" in name or name.startswith("."):
+        raise InputError(f"--name {name}: a run is named like a folder, and not 'cache'.")
+
+
+def run_main(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with the status of `main`: 2 and one sentence for bad input, 130 when interrupted."""
+    try:
+        status = main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here.", file=sys.stderr)
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,177 @@
+"""A competition folder: its layout, its settings, its images and its sample submission."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from foldsmith.errors import InputError, first_of, unknown_name
+
+IMAGE_SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+}
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "top5_accuracy",
+    "log_loss",
+    "expected_calibration_error",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `competition.toml` may say where it cannot be guessed; empty = guess."""
+
+    metric: str = "accuracy"
+    labels: str = ""  # the label file
+    id_column: str = ""
+    label_column: str = ""
+    group_column: str = ""  # images with the same value never stand in different folds
+
+
+@dataclass(frozen=True)
+class Competition:
+    """A folder with `train/`, `test/` and labels. Images are named by path, like `train/0.jpg`."""
+
+    folder: Path
+    settings: Settings
+    train_images: list[str]
+    test_images: list[str]
+
+
+def read_competition(folder: Path) -> Competition:
+    """Lists a competition folder. Raises InputError if it is not one."""
+    if not folder.is_dir():
+        near = (
+            sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
+            if folder.parent.is_dir()
+            else []
+        )
+        known = f" {folder.parent} holds: {', '.join(near)}." if near else ""
+        raise InputError(f"{folder} is not a folder.{known}")
+    competition = Competition(
+        folder, read_settings(folder), list_images(folder, "train"), list_images(folder, "test")
+    )
+    for part, images in (("train", competition.train_images), ("test", competition.test_images)):
+        if not (folder / part).is_dir():
+            raise InputError(
+                f"{folder} has no folder {part}/; a competition folder holds train/ and test/ images."
+            )
+        if not images:
+            raise InputError(f"{folder / part} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return competition
+
+
+def read_settings(folder: Path) -> Settings:
+    """Reads `competition.toml`, if there is one."""
+    path = folder / "competition.toml"
+    if not path.is_file():
+        return Settings()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    known = [field.name for field in fields(Settings)]
+    for key, value in values.items():
+        if key not in known:
+            raise unknown_name(f"key in {path}:", key, known)
+        if not isinstance(value, str):
+            raise InputError(f"{path}: {key} takes a text in quotes, not {value!r}.")
+    settings = Settings(**values)
+    if settings.metric not in METRICS:
+        raise unknown_name(f"metric in {path}:", settings.metric, METRICS)
+    return settings
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, int | str]], str]:
+    """Sorts numbers in names as numbers: 2.jpg before 10.jpg."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(part)) if index % 2 else (1, part) for index, part in enumerate(parts)], text
+
+
+def list_images(folder: Path, part: str) -> list[str]:
+    """Every image under `folder/part`, at any depth, as `part/…` paths in natural order."""
+    found = []
+    for parent, directories, names in os.walk(folder / part):
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        inside = Path(parent).relative_to(folder)
+        found += [
+            (inside / name).as_posix()
+            for name in names
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found, key=natural_key)
+
+
+def match_ids(ids: Iterable[str], images: Iterable[str]) -> list[str | None]:
+    """The image each id names, or None. Ids are paths or bare names, with or without extension, all in one
+    way.
+
+    Raises InputError if an id could name two images.
+    """
+    ids, paths = list(ids), [PurePosixPath(image) for image in images]
+    best: dict[str, list[str]] = {}
+    most = 0
+    for spelling in (
+        lambda path: PurePosixPath(*path.parts[1:]).as_posix(),  # within train/ or test/
+        lambda path: PurePosixPath(*path.parts[1:]).with_suffix("").as_posix(),
+        lambda path: path.name,
+        lambda path: path.stem,
+        lambda path: path.as_posix(),
+        lambda path: path.with_suffix("").as_posix(),
+    ):
+        named: dict[str, list[str]] = {}
+        for path in paths:
+            named.setdefault(spelling(path), []).append(path.as_posix())
+        matched = sum(name in named for name in ids)
+        if matched > most:
+            best, most = named, matched
+        if most == len(ids):
+            break
+    for name in ids:
+        if len(best.get(name, [])) > 1:
+            raise InputError(
+                f"the id '{name}' could name {first_of(best[name])}; give ids with folder and extension."
+            )
+    return [best[name][0] if name in best else None for name in ids]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV from outside, every cell as text. Raises InputError if it is none."""
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=True
+        )
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a valid CSV file: {str(error).strip()}.") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(
+            f"{path}: rows have more cells than the header has columns (first: {table.index[0]!r})."
+        )
+    table.columns = [str(column).strip() for column in table.columns]
+    return table
+
+
+def sample_submission_path(folder: Path) -> Path | None:
+    """`sample_submission.csv`, also as `sampleSubmission.csv`."""
+    for path in sorted(folder.glob("*.csv")):
+        if path.stem.lower().replace("_", "").replace("-", "") == "samplesubmission":
+            return path
+    return None

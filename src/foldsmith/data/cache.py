@@ -1,0 +1,108 @@
+"""Decoded pixels: every image once, as one uint8 memory map at the recipe's size, shared by runs."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from foldsmith.data.images import ImageFacts, decode_image, facts_of, resize_image
+from foldsmith.errors import InputError
+from foldsmith.files import digest_of, save_csv
+
+FACTS = ("width", "height", "grey", "digest", "problem")
+
+
+@dataclass(frozen=True)
+class PixelCache:
+    """`pixels` is a read-only memory map, uint8 (N, size, size, 3), RGB; row i belongs to `index.path[i]`.
+
+    `index` has path, width, height, grey, digest and problem; the pixels of an unreadable image are all zero.
+    """
+
+    path: Path
+    pixels: np.ndarray
+    index: pd.DataFrame
+
+    def rows(self, paths: Sequence[str]) -> np.ndarray:
+        """The rows of these images, int64 (len(paths),). Raises InputError if one is not cached."""
+        rows = pd.Index(self.index["path"]).get_indexer(pd.Index(paths))
+        if (rows < 0).any():
+            absent = paths[int(np.flatnonzero(rows < 0)[0])]
+            raise InputError(f"{self.path} does not hold {absent}; run src/prepare.py --again.")
+        return rows.astype(np.int64)
+
+
+def listing_of(folder: Path, images: Sequence[str]) -> str:
+    """Digest of the names, lengths and times of image files; it changes when one of them does."""
+    facts = []
+    for image in images:
+        status = (folder / image).stat()
+        facts.append((image, status.st_size, status.st_mtime_ns))
+    return digest_of(facts)
+
+
+def cache_name(listing: str, size: int) -> str:
+    """The cache folder's name: pixels depend on the files, the size and the decoder."""
+    return f"{size}px-{digest_of([listing, size, cv2.__version__])[:16]}"
+
+
+def open_cache(path: Path) -> PixelCache:
+    """Maps a finished cache into memory. Raises InputError if it is not there."""
+    if not is_cached(path):
+        raise InputError(f"the pixel cache {path} is not there; run src/prepare.py (or ./run.sh) again.")
+    text = {"path": str, "digest": str, "problem": str}
+    index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
+    return PixelCache(path, np.load(path / "pixels.npy", mmap_mode="r"), index)
+
+
+def is_cached(path: Path) -> bool:
+    return (path / "index.csv").is_file() and (path / "pixels.npy").is_file()
+
+
+def build_cache(
+    path: Path,
+    folder: Path,
+    images: Sequence[str],
+    size: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> PixelCache:
+    """Decodes images of `folder` into a new cache, in parallel; `advance` is told how many are done.
+
+    The cache takes its name only when it is whole. An unreadable image is noted in the index, never replaced.
+    """
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    pixels = np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, (len(images), size, size, 3))
+
+    def fill(row: int) -> ImageFacts:
+        try:
+            decoded = decode_image(folder / images[row])
+        except ValueError as error:
+            return ImageFacts(0, 0, False, "", str(error))
+        pixels[row] = resize_image(decoded, size)
+        return facts_of(decoded)
+
+    facts = []
+    # decoding, resizing and hashing leave Python's lock, so threads are enough; OpenCV must not start its own
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with ThreadPoolExecutor() as pool:
+            for fact in pool.map(fill, range(len(images))):
+                facts.append(fact)
+                advance(1)
+    finally:
+        cv2.setNumThreads(threads)
+    pixels.flush()
+    index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
+    index.insert(0, "path", list(images))
+    save_csv(part / "index.csv", index)
+    shutil.rmtree(path, ignore_errors=True)
+    part.rename(path)
+    return open_cache(path)

@@ -1,0 +1,79 @@
+"""Training batches: whole, augmented, uint8, and the same whatever the number of workers."""
+
+import math
+from collections.abc import Iterator
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from foldsmith.data.augment import augment_batch
+from foldsmith.seeding import derive_seed
+
+# what a worker is asked for: the seed of the batch's augmentation, and positions in the fold's training
+# samples
+BatchKey = tuple[int, np.ndarray]
+
+
+class EpochBatches(Sampler[BatchKey]):
+    """The batches of one epoch of one fold; set `epoch` before iterating.
+
+    Every sample comes once. Batches differ in length by at most one, so that none is left with a single
+    image, which batch norm could not train on.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, fold: int) -> None:
+        self.num_samples, self.seed, self.fold = num_samples, seed, fold
+        self.num_batches = math.ceil(num_samples / batch_size)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        order = np.random.default_rng(derive_seed(self.seed, "order", self.fold, self.epoch))
+        shuffled = order.permutation(self.num_samples)
+        for batch, positions in enumerate(np.array_split(shuffled, self.num_batches)):
+            yield derive_seed(self.seed, "augment", self.fold, self.epoch, batch), positions
+
+
+class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Whole batches by key: images uint8 (B, H, W, 3) and labels int64 (B,).
+
+    `pixels` is the cache's memory map, `rows` (n,) the rows of the fold's training samples in it, `labels`
+    (n,).
+    """
+
+    def __init__(
+        self, pixels: np.ndarray, rows: np.ndarray, labels: np.ndarray, augmentation: albumentations.Compose
+    ) -> None:
+        self.pixels, self.rows, self.labels, self.augmentation = pixels, rows, labels, augmentation
+
+    def __getitem__(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
+        seed, positions = key
+        images = augment_batch(self.augmentation, self.pixels[self.rows[positions]], seed)
+        return torch.from_numpy(images), torch.from_numpy(self.labels[positions])
+
+
+def build_loader(
+    dataset: AugmentedBatches, batches: EpochBatches, workers: int, pin_memory: bool
+) -> DataLoader:
+    """Batches in the order of `batches`, prepared by that many worker processes (0: in this one)."""
+    # one image is too small to share between threads, and the cores belong to the network
+    cv2.setNumThreads(0)
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers > 0 else None,
+        # forked workers share the memory map and start at once; they never touch the GPU
+        multiprocessing_context="fork" if workers > 0 else None,
+        # the loader draws a seed of its own every epoch, which must not come from the stream that dropout
+        # uses
+        generator=torch.Generator(),
+    )

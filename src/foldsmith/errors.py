@@ -1,0 +1,25 @@
+"""Faults of what came from outside, told in one sentence."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Something given to foldsmith is wrong; the message is one sentence with what, where and the remedy.
+
+    A stage ends with it as exit status 2, never with a traceback.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not in a table: it lists the known ones and the nearest match."""
+    names = [str(entry) for entry in known]
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    return InputError(f"unknown {kind} '{name}'; {hint}known: {', '.join(names)}.")
+
+
+def first_of(items: Iterable[object], count: int = 3) -> str:
+    """The first few items as words for a sentence: `a, b, c, …`."""
+    items = list(items)
+    return ", ".join(str(item) for item in items[:count]) + (", …" if len(items) > count else "")

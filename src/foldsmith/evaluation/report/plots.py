@@ -1,0 +1,136 @@
+"""Learning curves and fold scores as inline SVG, coloured by classes of the page's style sheet.
+
+Drawn by hand rather than by matplotlib: the figures are smaller, their bytes are the same every time, and
+their fonts and colours follow the page in light, dark and print. Markup.format escapes every text.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+PANELS = {
+    "Loss": ("train_loss", "val_loss"),
+    "Accuracy": ("train_accuracy", "val_accuracy"),
+    "Learning rate": ("lr",),
+}
+LINE_CLASS = {"train": "train", "val": "held", "lr": "rate"}
+WIDTH, HEIGHT = 380, 250  # of a panel, in CSS pixels, margins included
+LEFT, RIGHT, TOP, BOTTOM = 46, 24, 10, 34
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A linear map of values [low, high] to pixels [start, end]."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self, about: int = 5, least: float = 0.0) -> list[float]:
+        """Round values within the scale, 1, 2 or 5 times a power of ten apart and at least `least`."""
+        step = (self.high - self.low) / about
+        if step <= 0:
+            return [self.low]
+        magnitude = 10.0 ** math.floor(math.log10(step))
+        step = max(least, next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= step * 0.999))
+        first, last = math.ceil(self.low / step - 1e-6), math.floor(self.high / step + 1e-6)
+        return [count * step for count in range(first, last + 1)]
+
+
+def join(parts: list[Markup]) -> Markup:
+    """The parts below each other, escaped already."""
+    return Markup("\n").join(parts)
+
+
+def draw_fold_scores(fold_numbers: list[int], scores: np.ndarray, far_off: np.ndarray) -> Markup:
+    """A strip 132 pixels wide: a dot a fold, on the row's own scale; a band of mean ± 1 standard deviation.
+
+    scores and far_off, which marks the folds that stand apart, are (F,) with two folds or more.
+    """
+    x = _Scale(scores.min(), scores.max(), 8, 124)
+    mean, spread = scores.mean(), scores.std(ddof=1)
+    start, end = max(0.0, x(mean - spread)), min(132.0, x(mean + spread))
+    band = '<rect class="band" x="{}" y="4" width="{:.1f}" height="14"/><path class="mean" d="M{} 4v14"/>'
+    parts = [Markup(band).format(start, end - start, x(mean))]
+    for fold, score, far in zip(fold_numbers, scores, far_off, strict=True):
+        dot = '<circle class="{}" cx="{}" cy="11" r="3.5"><title>fold {}: {:.4f}</title></circle>'
+        parts.append(Markup(dot).format("dot far" if far else "dot", x(score), fold, score))
+    frame = '<svg class="strip" width="132" height="22" role="img" aria-label="{}">{}</svg>'
+    label = f"from {scores.min():.4f} to {scores.max():.4f} over the folds"
+    return Markup(frame).format(label, join(parts))
+
+
+def draw_learning_curves(logs: dict[int, pd.DataFrame]) -> dict[str, Markup]:
+    """Panel title -> figure: every fold's loss, accuracy and learning rate against the epoch."""
+    return {title: _draw_panel(title, columns, logs) for title, columns in PANELS.items()}
+
+
+def _draw_panel(title: str, columns: tuple[str, ...], logs: dict[int, pd.DataFrame]) -> Markup:
+    lines = []  # (column, fold, epochs, values) without the epochs that have no value
+    for column in columns:
+        for fold, log in sorted(logs.items()):
+            epochs, values = log["epoch"].to_numpy(float), log[column].to_numpy(float)
+            known = np.isfinite(values)
+            if known.any():
+                lines.append((column, fold, epochs[known], values[known]))
+    if not lines:
+        return Markup("<p>Nothing was logged.</p>")
+    all_epochs, all_values = (np.concatenate([line[axis] for line in lines]) for axis in (2, 3))
+    x = _Scale(all_epochs.min(), all_epochs.max(), LEFT, WIDTH - RIGHT)
+    margin = 0.04 * (all_values.max() - all_values.min())
+    y = _Scale(all_values.min() - margin, all_values.max() + margin, HEIGHT - BOTTOM, TOP)
+    parts = [_draw_axes(x, y)]
+    parts += [_draw_line(line, x, y) for line in lines]
+    held = [line for line in lines if line[0].startswith("val_")]
+    parts += _draw_fold_numbers({fold: y(values[-1]) for _, fold, _, values in held})
+    ends = [values[-1] for *_, values in held or lines]
+    label = f"{title} against epoch, {len(logs)} fold(s); at the end from {min(ends):.4g} to {max(ends):.4g}"
+    frame = '<svg class="panel" viewBox="0 0 {} {}" role="img" aria-label="{}">\n{}\n</svg>'
+    return Markup(frame).format(WIDTH, HEIGHT, label, join(parts))
+
+
+def _draw_axes(x: _Scale, y: _Scale) -> Markup:
+    parts = []
+    for value in y.ticks():
+        tick = '<path class="grid" d="M{} {}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
+        parts.append(Markup(tick).format(LEFT, y(value), WIDTH - RIGHT, LEFT - 6, y(value) + 3.5, value))
+    for value in x.ticks(about=6, least=1):
+        tick = '<text x="{}" y="{}" text-anchor="middle">{:g}</text>'
+        parts.append(Markup(tick).format(x(value), HEIGHT - BOTTOM + 15, value))
+    name = '<text x="{}" y="{}" text-anchor="middle">epoch</text>'
+    parts.append(Markup(name).format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3))
+    return join(parts)
+
+
+def _draw_line(line: tuple[str, int, np.ndarray, np.ndarray], x: _Scale, y: _Scale) -> Markup:
+    column, fold, epochs, values = line
+    kind = LINE_CLASS[column.partition("_")[0]]
+    points = [(x(epoch), y(value)) for epoch, value in zip(epochs, values, strict=True)]
+    # A line of one point has no length: a mark at its end shows it all the same.
+    group = (
+        '<g class="line {}"><title>fold {}, {}: {:.4g} at the end</title>'
+        '<polyline points="{}"/><circle cx="{}" cy="{}" r="2"/></g>'
+    )
+    path = " ".join(f"{across:g},{down:g}" for across, down in points)
+    return Markup(group).format(kind, fold, column.replace("_", " "), values[-1], path, *points[-1])
+
+
+def _draw_fold_numbers(ends: dict[int, float], gap: float = 11.0) -> list[Markup]:
+    """The fold's number beside the end of its line, moved down where two would overlap."""
+    if len(ends) > 12:  # more do not fit beside the panel; the lines still carry a title
+        return []
+    parts, lowest = [], -math.inf
+    first_limit = HEIGHT - BOTTOM - gap * (len(ends) - 1)
+    for place, (fold, end) in enumerate(sorted(ends.items(), key=lambda item: item[1])):
+        lowest = max(lowest + gap, min(end, first_limit + gap * place))
+        number = '<text class="number" x="{}" y="{:.1f}">{}</text>'
+        parts.append(Markup(number).format(WIDTH - RIGHT + 7, lowest + 3.5, fold))
+    return parts

@@ -1,0 +1,75 @@
+"""Files that are written whole or not at all, and their digests."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.errors import InputError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which takes its name only if the block succeeds.
+
+    The content reaches the disk before the name does, so that a crash leaves the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path, value: Any) -> None:
+    with written_whole(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    """The value of a JSON file of our own. Raises InputError if somebody damaged it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove it and run the stage that writes it."
+        ) from error
+
+
+def save_csv(path: Path, table: pd.DataFrame) -> None:
+    with written_whole(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def save_npz(destination: Path, **arrays: np.ndarray) -> None:
+    """Saves arrays uncompressed. Same arrays, same bytes: numpy stamps no time into the archive."""
+    with written_whole(destination) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a value's JSON text, with sorted keys: equal values, equal digests."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,55 @@
+"""What a result was made with: versions, hardware, and how many processes to use."""
+
+import os
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from foldsmith import __version__
+
+# what can change a weight or a prediction
+PACKAGES = (
+    "torch", "torchvision", "timm", "albumentations", "albucore", "opencv-python-headless", "numpy", "pandas",
+    "scikit-learn", "scipy", "safetensors", "pillow",
+)  # fmt: skip
+
+
+@cache
+def _package_version(package: str) -> str:
+    return version(package)
+
+
+def versions() -> dict[str, str]:
+    """Every installed version that matters."""
+    return {"foldsmith": __version__, "python": platform.python_version()} | {
+        package: _package_version(package) for package in PACKAGES
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    for line in _cpuinfo().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def has_fast_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware, which is where it pays."""
+    flags = next((line for line in _cpuinfo().splitlines() if line.startswith("flags")), "").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def default_workers(on_gpu: bool) -> int:
+    """Worker processes: on a GPU all cores but one, at most 8; on the CPU one, the cores are busy."""
+    return min(8, max(1, usable_cores() - 1)) if on_gpu else 1
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

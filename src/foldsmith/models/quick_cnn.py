@@ -1,0 +1,35 @@
+"""A small network for a first look at any data: minutes on a laptop.
+
+B batch · K classes. Shapes are for 32 x 32.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+
+def block(channels: int, out: int) -> nn.Sequential:
+    """Halves the sides: conv 3x3, max-pool, batch norm, GELU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(out), nn.GELU()
+    )
+
+
+class QuickCNN(nn.Module):
+    """Images (B, 3, H, W) of at least 16 x 16 -> logits (B, K)."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            OrderedDict(
+                block1=block(3, 32),  # (B, 32, 16, 16)
+                block2=block(32, 64),  # (B, 64, 8, 8)
+                block3=block(64, 128),  # (B, 128, 4, 4)
+                block4=block(128, 256),  # (B, 256, 2, 2)
+            )
+        )
+        self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(256, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(images))

@@ -1,0 +1,92 @@
+"""The name of every file a run reads or writes, and nothing else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one run: `output/<competition>/<run>/`."""
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        """Which recipe, folds and data this run name stands for."""
+        return self.root / "identity.json"
+
+    def stamp(self, stage: str) -> Path:
+        """What a finished stage was made from."""
+        return self.root / "stamps" / f"{stage}.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "samples.csv"
+
+    @property
+    def test_samples(self) -> Path:
+        return self.root / "test_samples.csv"
+
+    @property
+    def classes(self) -> Path:
+        return self.root / "classes.csv"
+
+    @property
+    def problems(self) -> Path:
+        return self.root / "problems.csv"
+
+    @property
+    def folds(self) -> Path:
+        return self.root / "folds.csv"
+
+    def fold(self, fold: int) -> Path:
+        return self.root / f"fold{fold}"
+
+    def weights(self, fold: int) -> Path:
+        return self.fold(fold) / "weights.safetensors"
+
+    def fold_run(self, fold: int) -> Path:
+        return self.fold(fold) / "run.json"
+
+    def log(self, fold: int) -> Path:
+        return self.fold(fold) / "log.csv"
+
+    def heldout(self, fold: int) -> Path:
+        return self.fold(fold) / "heldout.npz"
+
+    def checkpoint(self, fold: int) -> Path:
+        return self.fold(fold) / "checkpoint.pt"
+
+    @property
+    def oof_table(self) -> Path:
+        return self.root / "oof.csv"
+
+    @property
+    def oof(self) -> Path:
+        return self.root / "oof.npz"
+
+    @property
+    def cv(self) -> Path:
+        return self.root / "cv.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def test(self) -> Path:
+        return self.root / "test.npz"
+
+    @property
+    def submission(self) -> Path:
+        return self.root / "submission.csv"
+
+
+def cache_root(output: Path, competition: str) -> Path:
+    """Where the decoded pixels of a competition lie, shared by its runs."""
+    return output / competition / "cache"
+
+
+def truth_path(folder: Path) -> Path:
+    """Where the test's labels lie, if somebody has them: beside the folder, where no stage looks."""
+    return folder.parent / f"{folder.name}-truth.csv"

@@ -1,0 +1,73 @@
+"""What every finished stage was made from, so that it is done once and never mixed with something else."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from foldsmith import __version__
+from foldsmith.errors import InputError, first_of
+from foldsmith.files import digest_of, digest_of_file, load_json, save_json
+from foldsmith.paths import RunPaths
+
+
+def is_current(stamp: Path, inputs: Mapping[str, Any]) -> bool:
+    """Whether the stamped outputs are still there, unchanged, and were made from these inputs."""
+    if not stamp.is_file():
+        return False
+    made = load_json(stamp)
+    if made.get("inputs") != digest_of({"foldsmith": __version__, **inputs}):
+        return False
+    outputs = {stamp.parent / name: digest for name, digest in made.get("outputs", {}).items()}
+    return all(path.is_file() and digest_of_file(path) == digest for path, digest in outputs.items())
+
+
+def write_stamp(stamp: Path, inputs: Mapping[str, Any], outputs: Iterable[Path], **facts: Any) -> None:
+    """Stamps outputs with the digest of what they were made from; `facts` are kept for readers."""
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    digests = {os.path.relpath(path, stamp.parent): digest_of_file(path) for path in outputs}
+    save_json(stamp, {"inputs": digest_of({"foldsmith": __version__, **inputs}), "outputs": digests, **facts})
+
+
+def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
+    """Lets the run's name stand for these parts (recipe, folds, data), or refuses.
+
+    Raises InputError if the name already stands for something else; with `again` the old run is removed.
+    """
+    held = load_json(run.identity) if run.identity.is_file() else {}
+    parts = {name: _as_saved(part) for name, part in parts.items()}
+    changed = [name for name in parts if name in held and held[name] != parts[name]]
+    if changed and not again:
+        told = "; ".join(_difference(name, held[name], parts[name]) for name in changed)
+        raise InputError(
+            f"{run.root} already holds {told}. Give this run another --name, or --again to replace it."
+        )
+    if changed:
+        shutil.rmtree(run.root)
+        held = {}
+    if {**held, **parts} != held:
+        save_json(run.identity, {**held, **parts})
+
+
+def require(path: Path, stage: str) -> None:
+    """Raises InputError if what an earlier stage writes is not there."""
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there; run src/{stage}.py first, with the same words (or ./run.sh for all)."
+        )
+
+
+def _as_saved(part: Any) -> Any:
+    """The part as JSON gives it back: tuples become lists."""
+    if isinstance(part, dict):
+        return {key: _as_saved(value) for key, value in part.items()}
+    return [_as_saved(value) for value in part] if isinstance(part, (tuple, list)) else part
+
+
+def _difference(name: str, held: Any, wanted: Any) -> str:
+    if not isinstance(held, dict):
+        return f"other {name}"
+    fields = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key)]
+    told = first_of([f"{key} {held.get(key)!r} there, {wanted.get(key)!r} here" for key in fields])
+    return f"{'another' if name == 'recipe' else 'other'} {name} ({told})"

@@ -1,0 +1,78 @@
+"""Where and in which precision the network computes."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from foldsmith.errors import InputError
+from foldsmith.machine import has_fast_bf16, processor
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, a precision, and the normalisation of images: `(image - offset) / scale`, both (3, 1, 1)."""
+
+    device: torch.device
+    precision: str
+    offset: torch.Tensor
+    scale: torch.Tensor
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def hardware(self) -> str:
+        if self.on_gpu:
+            return torch.cuda.get_device_name(self.device)
+        return f"{processor()}, {torch.get_num_threads()} threads"
+
+    def autocast(self) -> AbstractContextManager:
+        dtype = DTYPES[self.precision]
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, H, W, 3) from the host -> float32 (B, 3, H, W) on the device, in channels-last memory."""
+        images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
+        return images.float().sub_(self.offset).div_(self.scale)
+
+
+def build_compute(device: str, precision: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Compute:
+    """Reads `--device` and `--precision`; mean and std are of RGB on a scale of 0 to 1. Raises InputError."""
+    place = choose_device(device)
+    offset, scale = (255 * torch.tensor(values, device=place).view(3, 1, 1) for values in (mean, std))
+    return Compute(place, choose_precision(precision, place), offset, scale)
+
+
+def choose_device(word: str) -> torch.device:
+    """The device for `--device`: auto takes CUDA where there is one. Raises InputError if it is not there."""
+    if word == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(word)
+    except RuntimeError:
+        raise InputError(f"--device {word}: write auto, cpu, cuda, or cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {word}: write auto, cpu, cuda, or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {word}: this machine has {torch.cuda.device_count()} CUDA GPUs.")
+    return device
+
+
+def choose_precision(word: str, device: torch.device) -> str:
+    """The precision for `--precision`: auto is bf16 where the hardware has it, else fp16 on a GPU, fp32 on a
+    CPU.
+
+    It follows from the hardware alone, never from a timing, so that two runs on one machine give the same
+    bytes.
+    """
+    if word != "auto":
+        if word == "fp16" and device.type == "cpu":
+            raise InputError("--precision fp16 needs a GPU; on a CPU write bf16 or fp32.")
+        return word
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
+    return "bf16" if has_fast_bf16() else "fp32"

@@ -1,0 +1,32 @@
+"""An exponential moving average of the weights, which predicts better than the last step's."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """Averages a model's weights and batch statistics after every step; `decay` 0 means the last weights.
+
+    The average starts short, with a decay of (1 + step) / (10 + step) until that exceeds `decay` (as in
+    TensorFlow's ExponentialMovingAverage), so that a short run is not averaged with its random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.step = decay, 0
+        self.model = copy.deepcopy(model).eval().requires_grad_(False) if decay else model
+        # optimizers and batch norm change these tensors in place, so the pairs stay valid
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        if not self.decay:
+            return
+        self.step += 1
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_([mean for mean, _ in self._floats], [now for _, now in self._floats], 1 - decay)
+        for mean, now in self._counters:
+            mean.copy_(now)

@@ -1,0 +1,79 @@
+"""One epoch of training, and prediction."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from foldsmith.data.views import VIEWS
+from foldsmith.errors import InputError
+from foldsmith.training.compute import Compute
+from foldsmith.training.state import TrainingState
+
+
+def train_one_epoch(
+    state: TrainingState,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    rates: np.ndarray,
+    loss_function: nn.Module,
+    compute: Compute,
+    advance: Callable[[int], None] = lambda count: None,
+) -> tuple[float, float]:
+    """Mean loss and accuracy over the epoch's images, as trained on (augmented, each before its step).
+
+    `batches` gives images uint8 (B, H, W, 3) and labels int64 (B,), one for each of `rates`. Raises
+    InputError, with the step, if a loss is not finite; totals stay on the device until the end, so that no
+    step waits for the host.
+    """
+    model, optimizer, scaler = state.model.train(), state.optimizer, state.scaler
+    losses, counts = torch.zeros(len(rates), device=compute.device), []
+    correct = torch.zeros((), dtype=torch.int64, device=compute.device)
+    for step, (rate, (images, labels)) in enumerate(zip(rates.tolist(), batches, strict=True)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        labels = labels.to(compute.device, non_blocking=True)
+        with compute.autocast():
+            logits = model(compute.normalise(images))  # (B, K)
+        loss = loss_function(logits.float(), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        state.ema.update()
+
+        losses[step] = loss.detach()
+        correct += (logits.detach().argmax(dim=1) == labels).sum()
+        counts.append(len(labels))
+        advance(len(labels))
+    losses = losses.cpu().double()
+    broken = torch.nonzero(~torch.isfinite(losses)).flatten().tolist()
+    if broken:
+        raise InputError(
+            f"the loss is not finite at step {broken[0] + 1} of {len(rates)} "
+            f"(learning rate {rates[broken[0]]:.3g}); lower lr, or train with --precision fp32."
+        )
+    return float(np.average(losses, weights=counts)), int(correct) / sum(counts)
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    views: Sequence[str],
+    batch_size: int,
+    compute: Compute,
+    advance: Callable[[int], None] = lambda count: None,
+) -> np.ndarray:
+    """Probabilities of the images in these rows of the cache, float32 (len(rows), K): the mean over views."""
+    model.eval()
+    predicted = []
+    for start in range(0, len(rows), batch_size):
+        images = compute.normalise(torch.from_numpy(pixels[rows[start : start + batch_size]]))
+        with compute.autocast():
+            logits = [model(VIEWS[view](images)) for view in views]
+        probabilities = torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
+        predicted.append(probabilities.cpu().numpy())
+        advance(len(images))
+    return np.concatenate(predicted)

@@ -1,0 +1,46 @@
+"""What changes while a network is trained: weights, their average, the optimizer and the loss scaler."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from foldsmith.recipes import Recipe
+from foldsmith.training.compute import Compute
+from foldsmith.training.ema import EMA
+from foldsmith.training.optimizer import build_optimizer
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything a step changes. `state_dict` and `load_state_dict` are exact inverses."""
+
+    model: nn.Module
+    ema: EMA
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict() if self.ema.decay else None,
+            "ema_step": self.ema.step,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        if self.ema.decay:
+            self.ema.model.load_state_dict(state["ema"])
+        self.ema.step = state["ema_step"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def build_state(model: nn.Module, recipe: Recipe, compute: Compute) -> TrainingState:
+    """The state before the first step; the model moves to the device, in channels-last memory."""
+    model = model.to(compute.device, memory_format=torch.channels_last)
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+    return TrainingState(model, EMA(model, recipe.ema_decay), build_optimizer(model, recipe), scaler)

@@ -1,0 +1,32 @@
+"""Weights to predict with, and the network they belong to."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from foldsmith.files import written_whole
+from foldsmith.models import build_model
+from foldsmith.recipes import Recipe
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Saves a model's weights as safetensors; the model ends on the CPU."""
+    with written_whole(path) as temporary:
+        # safetensors knows no channels-last memory
+        save_model(model.to("cpu", memory_format=torch.contiguous_format), str(temporary))
+
+
+def load_weights(path: Path, facts: dict[str, Any]) -> nn.Module:
+    """The trained network, on the CPU, built from the facts (run.json) that lie beside its weights."""
+    recipe = facts["recipe"]
+    model = build_model(recipe["model"], facts["num_classes"], recipe["image_size"])
+    load_model(model, str(path))
+    return model.eval()
+
+
+def recipe_of(facts: dict[str, Any]) -> Recipe:
+    """The recipe that weights were trained with; JSON's lists become tuples again."""
+    return Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["recipe"].items()})

@@ -1,0 +1,68 @@
+"""Predicts the test images with every fold's weights and every view: test.npz.
+
+.venv/bin/python src/infer.py input/tiny80 --recipe resnet64
+"""
+
+import numpy as np
+
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.files import digest_of_file, load_json, save_npz
+from foldsmith.stamps import claim_run, is_current, require, write_stamp
+from foldsmith.tables import load_folds, load_samples
+from foldsmith.terminal import progress, say
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    run = command.run
+    claim_run(run, again=False, **command.identity)
+    for fold in command.folds:
+        require(run.fold_run(fold), "train")
+    inputs = {
+        "test": digest_of_file(run.test_samples),
+        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds},
+    }
+    if not command.again and is_current(run.stamp("infer"), inputs):
+        say(f"infer: {run.test} is up to date")
+        return 0
+    infer(command)
+    write_stamp(run.stamp("infer"), inputs, [run.test])
+    say(f"infer: {run.test}")
+    return 0
+
+
+def infer(command: Command) -> None:
+    # importing torch takes seconds, which a stage that is up to date should not pay
+    from foldsmith.data.cache import open_cache
+    from foldsmith.evaluation.predictions import average, class_prior
+    from foldsmith.training.compute import build_compute
+    from foldsmith.training.engine import predict
+    from foldsmith.training.weights import load_weights, recipe_of
+
+    run = command.run
+    paths = list(load_samples(run.test_samples)["path"])
+    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    rows = cache.rows(paths)
+    predictions = []
+    for fold in command.folds:
+        facts = load_json(run.fold_run(fold))
+        recipe, normalisation = recipe_of(facts), facts["normalisation"]
+        compute = build_compute(
+            command.device, command.precision, normalisation["mean"], normalisation["std"]
+        )
+        model = load_weights(run.weights(fold), facts).to(compute.device)
+        with progress(f"infer: fold {fold}", len(rows), "images") as advance:
+            batch_size = 2 * recipe.batch_size
+            predictions.append(predict(model, cache.pixels, rows, recipe.views, batch_size, compute, advance))
+        say(f"infer: fold {fold}, {len(rows):,} images, views {', '.join(recipe.views)}")
+    probabilities = average(predictions)
+    unreadable = cache.index["problem"].to_numpy()[rows] != ""
+    # the pixels of an unreadable image are blank; what is known of it is how often each class occurs
+    probabilities[unreadable] = class_prior(load_folds(run.folds)["label"], probabilities.shape[1])
+    if unreadable.any():
+        say(f"infer: {unreadable.sum()} unreadable test images get the class prior")
+    save_npz(run.test, path=np.array(paths, dtype=np.str_), probabilities=probabilities)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,145 @@
+"""Checks a competition folder and decodes its images: samples.csv, problems.csv, and the pixel cache.
+
+.venv/bin/python src/prepare.py input/tiny80 --recipe resnet64
+"""
+
+from pathlib import Path
+
+import cv2
+import pandas as pd
+
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.competition import Competition, read_competition
+from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
+from foldsmith.data.problems import (
+    COLUMNS,
+    duplicate_rows,
+    grey_rows,
+    problem_rows,
+    summarise,
+    unreadable_rows,
+)
+from foldsmith.errors import InputError, first_of
+from foldsmith.files import digest_of, digest_of_file, save_csv
+from foldsmith.metadata import Metadata, read_metadata
+from foldsmith.stamps import claim_run, is_current, write_stamp
+from foldsmith.submission import SubmissionForm, disagreements, read_submission_form
+from foldsmith.terminal import progress, say
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    run, recipe = command.run, command.recipe
+    competition = read_competition(command.folder)
+    claim_run(run, command.again, **command.identity)
+    inputs = inputs_of(competition, recipe.image_size, recipe.max_unreadable)
+    cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size)
+    if not command.again and is_cached(cache_path) and is_current(run.stamp("prepare"), inputs):
+        say(f"prepare: {run.samples} is up to date")
+        return 0
+
+    metadata = read_metadata(competition)
+    form = read_submission_form(competition, metadata.classes)
+    images = [*metadata.samples["path"], *competition.test_images]
+    say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} classes by {metadata.source}; "
+        f"{len(competition.test_images):,} test images")  # fmt: skip
+    cache = decode(command, cache_path, images)
+    samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
+    problems = find_problems(competition, metadata, form, cache, samples)
+    for line in [*form.notes, *summarise(problems)]:
+        say(f"prepare: {line}")
+
+    facts = cache.index.set_index("path")[["digest", "width", "height"]]
+    samples = samples.join(facts, on="path")
+    test_samples = facts.loc[competition.test_images].reset_index()
+    claim_run(
+        run,
+        command.again,
+        data=digest_of([samples.to_csv(), test_samples.to_csv(), metadata.classes.to_csv()]),
+    )
+    tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
+    for path, table in {**tables, run.problems: problems}.items():
+        save_csv(path, table)
+    write_stamp(
+        run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name, notes=form.notes
+    )
+    say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
+    return 0
+
+
+def inputs_of(competition: Competition, image_size: int, max_unreadable: float) -> dict[str, object]:
+    """What the stage depends on: every image file, every table beside them, and the settings used here."""
+    texts = [
+        path
+        for path in sorted(competition.folder.iterdir())
+        if path.suffix.lower() in (".json", ".csv", ".toml")
+    ]
+    return {
+        "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
+        "tables": {path.name: digest_of_file(path) for path in texts if path.is_file()},
+        "settings": [image_size, max_unreadable, cv2.__version__],
+    }
+
+
+def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
+    if is_cached(cache_path):
+        cache = open_cache(cache_path)
+        if list(cache.index["path"]) == images:
+            say(f"prepare: pixels are in {cache_path}")
+            return cache
+    with progress("decoding", len(images), "images") as advance:
+        cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
+    say(f"prepare: decoded {len(images):,} images into {cache_path}")
+    return cache
+
+
+def keep_readable(
+    samples: pd.DataFrame, index: pd.DataFrame, max_unreadable: float, competition: Competition
+) -> pd.DataFrame:
+    """The samples whose image could be decoded. Raises InputError if too many could not."""
+    unreadable = index.loc[index["problem"] != "", "path"]
+    lost = samples["path"].isin(unreadable)
+    if lost.sum() > max_unreadable * len(samples):
+        raise InputError(
+            f"{lost.sum()} of {len(samples)} training images in {competition.folder} cannot be read, more "
+            f"than max_unreadable={max_unreadable:g} allows (first: {first_of(samples.loc[lost, 'path'])}); "
+            "mend them, or raise it with --set max_unreadable=…"
+        )
+    return samples[~lost].reset_index(drop=True)
+
+
+def find_problems(
+    competition: Competition,
+    metadata: Metadata,
+    form: SubmissionForm,
+    cache: PixelCache,
+    samples: pd.DataFrame,
+) -> pd.DataFrame:
+    """The table of problems.csv."""
+    index = cache.index
+    labels = dict(zip(samples["path"], samples["label"], strict=True))
+    labelled = set(metadata.samples["path"])
+    unlabelled = [image for image in competition.train_images if image not in labelled]
+    unasked = sorted({*competition.test_images} - {*form.images})
+    rows = [
+        *unreadable_rows(index),
+        *problem_rows(unlabelled, f"no label in {metadata.source}", "not used"),
+        *problem_rows(
+            metadata.repeated,
+            f"named more than once in {metadata.source}, always with one label",
+            "used once",
+        ),
+        *problem_rows(
+            form.missing_images, "in the sample submission, but not in test/", "gets the class prior"
+        ),
+        *problem_rows(unasked, "in test/, but not in the sample submission", "predicted, but not submitted"),
+        *duplicate_rows(list(index["path"]), list(index["digest"]), labels),
+        *grey_rows(index),
+    ]
+    for told in disagreements(form, competition):
+        say(f"prepare: {told}")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+if __name__ == "__main__":
+    run_main(main)

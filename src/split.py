@@ -1,0 +1,86 @@
+"""Splits the samples into folds that never change: folds.csv, the only truth about them.
+
+.venv/bin/python src/split.py input/tiny80 --recipe resnet64 --folds 5
+"""
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.command import FoldPlan, read_command, run_main
+from foldsmith.data.duplicates import join_groups
+from foldsmith.data.folds import (
+    ALWAYS_TRAINED,
+    assign_folds,
+    assign_holdout,
+    build_folds,
+    choose_limited,
+    rare_classes,
+)
+from foldsmith.errors import InputError, first_of
+from foldsmith.files import digest_of_file, save_csv
+from foldsmith.stamps import claim_run, is_current, require, write_stamp
+from foldsmith.tables import load_classes, load_samples
+from foldsmith.terminal import say
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    run, plan = command.run, command.plan
+    claim_run(run, again=False, **command.identity)
+    require(run.samples, "prepare")
+    inputs = {"samples": digest_of_file(run.samples), "plan": asdict(plan)}
+    if not command.again and is_current(run.stamp("split"), inputs):
+        say(f"split: {run.folds} is up to date")
+        return 0
+
+    samples, classes = load_samples(run.samples), load_classes(run.classes)
+    folds = split(samples, plan)
+    for line in warnings_of(folds, classes, plan):
+        say(f"split: {line}")
+    save_csv(run.folds, folds)
+    write_stamp(run.stamp("split"), inputs, [run.folds])
+    counts = ", ".join(
+        f"{count:,}"
+        for count in folds.loc[folds["fold"] != ALWAYS_TRAINED, "fold"].value_counts(sort=False).sort_index()
+    )
+    say(f"split: {run.folds} ({len(folds):,} images; held out: {counts})")
+    return 0
+
+
+def split(samples: pd.DataFrame, plan: FoldPlan) -> pd.DataFrame:
+    """The table of folds.csv for a plan. Raises InputError if there are fewer images than folds."""
+    if plan.limit is not None:
+        chosen = choose_limited(samples["label"].to_numpy(), plan.limit, plan.seed)
+        samples = samples.iloc[chosen].reset_index(drop=True)
+    labels = samples["label"].to_numpy()
+    groups = join_groups(list(samples["digest"]), list(samples["group"]))
+    if plan.holdout is not None:
+        folds = assign_holdout(labels, groups, plan.holdout, plan.seed)
+    else:
+        folds = assign_folds(labels, groups, plan.num_folds, plan.seed)
+    held_out = np.bincount(folds[folds != ALWAYS_TRAINED], minlength=len(plan.folds))
+    if held_out.min() == 0 or held_out.max() == len(samples):
+        raise InputError(
+            f"{len(samples)} images in {len(set(groups))} groups cannot be split so that every fold trains "
+            "and holds out at least one; use fewer folds, or more images."
+        )
+    return build_folds(samples, folds)
+
+
+def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:
+    """Sentences about classes that some fold cannot hold out."""
+    rare = rare_classes(
+        folds["label"].to_numpy(), len(classes), len(plan.folds) if plan.holdout is None else 2
+    )
+    if not rare:
+        return []
+    names = first_of(classes["class_name"].iloc[rare])
+    return [
+        f"{len(rare)} of {len(classes)} classes have fewer images than folds, so some hold none out: {names}"
+    ]
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,128 @@
+"""Scores the held-out predictions: oof.csv, oof.npz, cv.json, and report.html.
+
+.venv/bin/python src/validate.py input/tiny80 --recipe resnet64
+"""
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.competition import read_settings
+from foldsmith.errors import InputError
+from foldsmith.files import digest_of_file, load_json, load_npz, save_csv, save_json, save_npz
+from foldsmith.stamps import claim_run, is_current, require, write_stamp
+from foldsmith.tables import load_classes, load_folds, load_log, load_problems
+from foldsmith.terminal import say
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    run = command.run
+    claim_run(run, again=False, **command.identity)
+    require(run.folds, "split")
+    for fold in command.folds:
+        require(run.fold_run(fold), "train")
+    metric = read_settings(command.folder).metric
+    inputs = {
+        "folds": digest_of_file(run.folds),
+        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds},
+        "problems": digest_of_file(run.problems),
+        "metric": metric,
+    }
+    outputs = [run.oof, run.oof_table, run.cv, run.report]
+    if not command.again and is_current(run.stamp("validate"), inputs):
+        say(f"validate: {run.report} is up to date")
+        return 0
+    validate(command, metric)
+    write_stamp(run.stamp("validate"), inputs, outputs)
+    return 0
+
+
+def validate(command: Command, metric: str) -> None:
+    # scikit-learn and matplotlib take seconds to import, which a stage that is up to date should not pay
+    from foldsmith.evaluation.metrics import cross_validation
+    from foldsmith.evaluation.predictions import scatter_oof
+    from foldsmith.evaluation.report import Evidence, write_report
+
+    run = command.run
+    all_folds, classes = load_folds(run.folds), load_classes(run.classes)
+    held_out = all_folds[all_folds["fold"].isin(command.folds)].reset_index(drop=True)
+    for fold in command.folds:
+        if load_json(run.fold_run(fold))["folds"] != digest_of_file(run.folds):
+            raise InputError(
+                f"{run.weights(fold)} was trained with other folds than {run.folds}; run src/train.py."
+            )
+    probabilities = scatter_oof(
+        held_out, [load_npz(run.heldout(fold)) for fold in command.folds], len(classes)
+    )
+    labels, folds = held_out["label"].to_numpy(np.int64), held_out["fold"].to_numpy(np.int64)
+    cv = {
+        "competition": command.competition,
+        "run": command.name,
+        **cross_validation(labels, folds, probabilities, metric),
+        "seed": command.recipe.seed,
+        "fold_seed": command.plan.seed,
+    }
+    paths = held_out["path"].to_numpy(dtype=np.str_)
+    save_npz(run.oof, path=paths, label=labels, fold=folds, probabilities=probabilities)
+    table = held_out.assign(prediction=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1))
+    save_csv(run.oof_table, table)
+    save_json(run.cv, cv)
+    evidence = Evidence(
+        competition=command.competition,
+        run=command.name,
+        cv=cv,
+        labels=labels,
+        folds=folds,
+        probabilities=probabilities,
+        class_names=list(classes["class_name"]),
+        class_counts=np.bincount(all_folds["label"], minlength=len(classes)),
+        logs={fold: load_log(run.log(fold)) for fold in command.folds},
+        problems=load_problems(run.problems),
+        notes=notes_of(command, all_folds, classes),
+        facts=facts_of(command),
+    )
+    write_report(run.report, evidence)
+    spread = (
+        ""
+        if cv["std"] is None
+        else f" ± {cv['standard_error']:.4f} (standard error; deviation {cv['std']:.4f})"
+    )
+    say(f"validate: {metric} {cv['mean']:.4f}{spread}, out-of-fold {cv['oof']:.4f}")
+    say(f"validate: {run.cv}, {run.report}")
+
+
+def notes_of(command: Command, folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
+    """What a reader must know before the figures."""
+    notes = []
+    if command.plan.holdout is None and len(command.folds) < len(command.plan.folds):
+        notes.append(f"Only {len(command.folds)} of {len(command.plan.folds)} folds is scored here.")
+    if command.plan.limit is not None:
+        notes.append(f"Only {len(folds):,} training images were used (--limit).")
+    counts = np.bincount(folds["label"], minlength=len(classes))
+    rare = classes["class_name"][counts < len(command.plan.folds)]
+    if len(rare):
+        notes.append(f"{len(rare)} classes have fewer images than there are folds: {', '.join(rare[:10])}.")
+    return notes
+
+
+def facts_of(command: Command) -> dict[str, str]:
+    """How the run was made."""
+    made = [load_json(command.run.fold_run(fold)) for fold in command.folds]
+    first = made[0]
+    return {
+        "command": first["command"],
+        "recipe": ", ".join(
+            f"{field} = {value}" for field, value in first["recipe"].items() if value not in ("", [])
+        ),
+        "seed": str(first["seed"]),
+        "folds": f"{command.plan}",
+        "parameters": f"{first['parameters']:,}",
+        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
+        "training": f"{sum(fold['seconds'] for fold in made):,.0f} s over {len(made)} folds",
+        "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
+    }
+
+
+if __name__ == "__main__":
+    run_main(main)

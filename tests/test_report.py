@@ -1,0 +1,273 @@
+"""The report page: its figures against independent oracles, and the page as a reader's browser sees it."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from foldsmith.evaluation.report import Evidence, tables, write_report
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 4, seed: int = 0) -> Evidence:
+    draws = np.random.default_rng(seed)
+    labels = draws.permutation(np.arange(num_images) % num_classes)
+    logits = draws.normal(size=(num_images, num_classes))
+    logits[np.arange(num_images), labels] += 1.5
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    folds = np.arange(num_images) % num_folds
+    right = probabilities.argmax(axis=1) == labels
+    scores = [float(right[folds == fold].mean()) for fold in range(num_folds)]
+    std = float(np.std(scores, ddof=1)) if num_folds > 1 else None
+    epochs = np.arange(1, 6)
+    log = {"epoch": epochs, "lr": 0.1 / epochs, "seconds": 1.0, "images_per_second": 9.0}
+    for column in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+        log[column] = draws.random(5)
+    return Evidence(
+        competition="demo",
+        run="quick",
+        cv={
+            "competition": "demo",
+            "run": "quick",
+            "metric": "accuracy",
+            "folds": scores,
+            "mean": float(np.mean(scores)),
+            "std": std,
+            "standard_error": None if std is None else std / num_folds**0.5,
+            "oof": float(right.mean()),
+            "num_images": num_images,
+            "num_classes": num_classes,
+            "metrics": {"accuracy": float(right.mean()), "log_loss": 1.25},
+            "metrics_by_fold": {"accuracy": scores, "log_loss": [1.25] * num_folds},
+        },
+        labels=labels,
+        folds=folds,
+        probabilities=probabilities.astype(np.float32),
+        class_names=[f"class {label}" for label in range(num_classes)],
+        class_counts=np.bincount(labels, minlength=num_classes),
+        logs={fold: pd.DataFrame(log) for fold in range(num_folds)},
+        problems=pd.DataFrame(columns=["path", "problem", "action"]),
+        notes=["A sentence to know first."],
+        facts={"command": "./run.sh input/demo", "seed": "0"},
+    )
+
+
+def write_page(folder: Path, evidence: Evidence) -> str:
+    write_report(folder / "report.html", evidence)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, the text without scripts, and the tags left open or wrongly closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.words, self.open, self.unbalanced = [], [], [], []
+        self.feed(text)
+        self.close()
+        self.unbalanced += self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_of_every_class_equal_those_of_scikit_learn(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    labels, predictions = (
+        draws.integers(1, 9, 60),
+        draws.integers(0, 8, 60),
+    )  # 0 has no image, 8 no prediction
+    counts = tables.count_confusions(labels, predictions, 10)  # and 9 has neither
+    assert (counts == sklearn_metrics.confusion_matrix(labels, predictions, labels=np.arange(10))).all()
+    table = tables.score_classes(counts, [str(label) for label in range(10)])
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, predictions, labels=table["label"], zero_division=np.nan
+    )
+    np.testing.assert_allclose(table["precision"], precision)
+    np.testing.assert_allclose(table["recall"], recall)
+    np.testing.assert_allclose(table["f1"], f1)
+    np.testing.assert_array_equal(table["support"], support)
+
+
+def test_classes_stand_worst_first_with_the_class_they_are_most_often_taken_for() -> None:
+    counts = np.array([[8, 0, 2, 0], [3, 0, 4, 0], [0, 0, 5, 0], [0, 0, 0, 0]])
+    table = tables.score_classes(counts, ["ant", "bee", "cat", "dog"]).set_index("name")
+    assert list(table.index) == ["bee", "cat", "ant", "dog"]
+    assert table["taken_for"].to_dict() == {"bee": "cat", "cat": "", "ant": "cat", "dog": ""}
+    assert table["taken_count"].to_dict() == {"bee": 4, "cat": 0, "ant": 2, "dog": 0}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_confused_pairs_equal_a_plain_count(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    labels, predictions = draws.integers(0, 7, 300), draws.integers(0, 7, 300)
+    expected = []
+    for true in range(7):
+        for predicted in range(7):
+            count = sum(pair == (true, predicted) for pair in zip(labels, predictions, strict=True))
+            if true != predicted and count:
+                expected.append((-count, -count / sum(labels == true), true, predicted))
+    expected = [(str(t), str(p), -count, pytest.approx(-share)) for count, share, t, p in sorted(expected)][
+        :20
+    ]
+    counts = tables.count_confusions(labels, predictions, 7)
+    table = tables.list_confused_pairs(counts, [str(label) for label in range(7)], limit=20)
+    assert list(table.itertuples(index=False, name=None)) == expected
+
+
+def test_classes_mistaken_for_each_other_stand_together() -> None:
+    counts = 20 * np.eye(8, dtype=int)
+    for one, other in ((0, 5), (3, 6), (1, 7)):
+        counts[one, other] = counts[other, one] = 9
+    order = tables.order_similar_classes(counts).tolist()
+    assert sorted(order) == list(range(8))
+    assert all(abs(order.index(a) - order.index(b)) == 1 for a, b in ((0, 5), (3, 6), (1, 7)))
+
+
+def test_a_far_off_fold_is_marked_and_ordinary_spread_seldom_is() -> None:
+    assert tables.mark_far_off(np.array([0.81, 0.80, 0.82, 0.60, 0.81])).tolist() == [0, 0, 0, 1, 0]
+    assert not tables.mark_far_off(np.array([0.8, 0.8, 0.8, 0.8, 0.8])).any()
+    assert not tables.mark_far_off(np.array([0.8, 0.2])).any()
+    draws = np.random.default_rng(0).normal(size=(4000, 5))
+    share = np.mean([tables.mark_far_off(scores).any() for scores in draws])
+    assert 0.035 < share < 0.065  # the test's level is 5 %
+
+
+def test_problems_are_grouped_with_their_counts() -> None:
+    rows = [
+        ("a", "empty", "left out"),
+        ("b", "twin", "kept"),
+        ("c", "twin", "left out"),
+        ("d", "twin", "kept"),
+    ]
+    groups = tables.group_problems(pd.DataFrame(rows, columns=["path", "problem", "action"]))
+    assert groups.to_dict("records") == [
+        {"problem": "twin", "count": 3, "action": "kept, left out"},
+        {"problem": "empty", "count": 1, "action": "left out"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_classes", "num_folds"),
+    [(240, 6, 4), (60, 2, 2), (90, 6, 1), (4000, 80, 5), (30, 1, 3)],
+)
+def test_the_page_is_balanced_loads_nothing_and_shows_the_answer(
+    tmp_path: Path, num_images: int, num_classes: int, num_folds: int
+) -> None:
+    evidence = make_evidence(num_images, num_classes, num_folds)
+    text = write_page(tmp_path, evidence)
+    page = Page(text)
+    assert page.unbalanced == []
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert all(not {"src", "xlink:href"} & set(attributes) for _, attributes in page.tags)
+    links = {attributes["href"] for _, attributes in page.tags if "href" in attributes}
+    identifiers = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {link.removeprefix("#") for link in links if not link.startswith("data:")} <= identifiers
+    assert f"{evidence.cv['mean']:.4f}" in page.text
+    assert ("One fold only" in page.text) == (num_folds == 1)
+    assert "nan" not in page.text.lower().split()
+    assert len(text) < 1_000_000
+
+
+def test_every_nonzero_cell_of_the_matrix_is_drawn_once(tmp_path: Path) -> None:
+    evidence = make_evidence()
+    text = write_page(tmp_path, evidence)
+    expected = sklearn_metrics.confusion_matrix(evidence.labels, evidence.probabilities.argmax(axis=1))
+    found = np.zeros_like(expected)
+    cell = r"<title>true class (\d) · predicted class (\d) · (\d+) of 40 · ([\d.]+)%</title>"
+    for true, predicted, count, percent in re.findall(cell, text):
+        assert found[int(true), int(predicted)] == 0
+        found[int(true), int(predicted)] = int(count)
+        assert float(percent) == pytest.approx(100 * int(count) / 40, abs=0.051)
+    assert (found == expected).all()
+
+
+def test_the_same_evidence_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert write_page(tmp_path, make_evidence()) == write_page(tmp_path, make_evidence())
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_names_notes_and_problems_are_text_and_never_markup(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\"'&"
+    evidence = make_evidence(num_classes=40, num_images=400)
+    problems = pd.DataFrame({"path": [evil], "problem": [evil], "action": [evil]})
+    changes = {"competition": evil, "run": evil, "notes": [evil], "facts": {evil: evil}, "problems": problems}
+    evil_names = [f"{evil}{label}" for label in range(40)]
+    text = write_page(tmp_path, dataclasses.replace(evidence, class_names=evil_names, **changes))
+    page = Page(text)
+    assert "<script>alert" not in text
+    assert page.unbalanced == []
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert f"{evil}39" in page.text
+
+
+def test_a_class_never_predicted_is_marked(tmp_path: Path) -> None:
+    evidence = make_evidence()
+    assert "never predicted" not in Page(write_page(tmp_path, evidence)).text
+    evidence.probabilities[:, 2] = 0
+    page = Page(write_page(tmp_path, evidence))
+    assert "1 of 6 classes is never predicted." in page.text
+    assert "class 2 never predicted" in page.text
+
+
+def test_epochs_without_validation_leave_no_gap_and_no_nan(tmp_path: Path) -> None:
+    evidence = make_evidence(num_folds=2)
+    evidence.logs[0].loc[[0, 2], ["val_loss", "val_accuracy"]] = np.nan
+    evidence.logs[1][["val_loss", "val_accuracy"]] = np.nan
+    text = write_page(tmp_path, evidence)
+    held_out = re.findall(r'class="line held">.*?points="([^"]*)"', text, flags=re.DOTALL)
+    assert [len(points.split()) for points in held_out] == [3, 3]
+    assert "nan" not in text.lower().replace("nan(", "")
+    no_logs = write_page(tmp_path, dataclasses.replace(evidence, logs={}))
+    assert "No training log" in no_logs
+
+
+def test_a_long_list_of_problems_is_cut_and_the_rest_counted(tmp_path: Path) -> None:
+    problems = pd.DataFrame({"path": [f"train/{row}.jpg" for row in range(1234)], "problem": "empty"})
+    text = write_page(
+        tmp_path, dataclasses.replace(make_evidence(), problems=problems.assign(action="left out"))
+    )
+    assert "train/199.jpg" in text
+    assert "train/200.jpg" not in text
+    assert "1,034 more are in problems.csv." in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folds": np.zeros(3, int)}, "folds has shape"),
+        ({"class_names": ["a", "b"]}, "labels are outside 0..1"),
+        ({"class_counts": np.ones(5, int)}, "class_counts has shape"),
+        ({"probabilities": np.full((240, 6), np.nan, np.float32)}, "240 images have no finite probabilities"),
+    ],
+)
+def test_evidence_that_does_not_belong_together_is_refused(
+    tmp_path: Path, change: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path / "report.html", dataclasses.replace(make_evidence(), **change))
+    assert list(tmp_path.iterdir()) == []
