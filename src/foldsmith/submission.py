@@ -72,7 +72,8 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame) -> Sub
     if len(missing) > 0.01 * len(ids):
         raise InputError(
             f"{path} names {len(missing)} of {len(ids)} ids that have no image in "
-            f"{competition.folder / 'test'} (first: {first_of(missing)}); the test folder is not whole, or belongs to another sample."
+            f"{competition.folder / 'test'} (first: {first_of(missing)}); "
+            "the test folder is not whole, or belongs to another sample."
         )
     if len(columns) == 2:
         values, notes = _vocabulary(path, set(table[columns[1]].str.strip()), classes)
