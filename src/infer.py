@@ -7,7 +7,7 @@ import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.files import digest_of_file, load_json, save_npz
-from foldsmith.stamps import claim_run, is_current, require, write_stamp
+from foldsmith.stamps import claim_run, is_current, require_whole, write_stamp
 from foldsmith.tables import load_folds, load_samples
 from foldsmith.terminal import progress, say
 
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     run = command.run
     claim_run(run, again=False, **command.identity)
     for fold in command.folds:
-        require(run.fold_run(fold), "train")
+        require_whole(run.fold_run(fold), "train")
     inputs = {
         "test": digest_of_file(run.test_samples),
         "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds},
@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def infer(command: Command) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
+    import torch
+
     from foldsmith.data.cache import open_cache
     from foldsmith.evaluation.predictions import average, class_prior
     from foldsmith.training.compute import build_compute
@@ -50,7 +52,8 @@ def infer(command: Command) -> None:
         compute = build_compute(
             command.device, command.precision, normalisation["mean"], normalisation["std"]
         )
-        model = load_weights(run.weights(fold), facts).to(compute.device)
+        model = load_weights(run.weights(fold), facts)
+        model = model.to(compute.device, memory_format=torch.channels_last)
         with progress(f"infer: fold {fold}", len(rows), "images") as advance:
             batch_size = 2 * recipe.batch_size
             predictions.append(predict(model, cache.pixels, rows, recipe.views, batch_size, compute, advance))

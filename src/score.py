@@ -7,7 +7,6 @@ import pandas as pd
 
 from foldsmith.command import read_command, run_main
 from foldsmith.competition import read_table
-from foldsmith.errors import InputError
 from foldsmith.paths import truth_path
 from foldsmith.stamps import require
 from foldsmith.terminal import say
@@ -26,10 +25,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def accuracy(truth: pd.DataFrame, submission: pd.DataFrame) -> float:
-    """The share of the truth's rows whose label the submission gives; both have an id and a label column."""
-    if len(submission.columns) != 2:
-        raise InputError("the submission holds probabilities; accuracy needs one label column.")
-    given = dict(zip(submission.iloc[:, 0], submission.iloc[:, 1], strict=True))
+    """The share of the truth's rows (id, label) whose label the submission gives, or finds most probable."""
+    labels = submission.iloc[:, 1]
+    if len(submission.columns) > 2:
+        labels = submission.iloc[:, 1:].astype(float).idxmax(axis=1)
+    given = dict(zip(submission.iloc[:, 0], labels, strict=True))
     return sum(
         given.get(name) == label for name, label in zip(truth.iloc[:, 0], truth.iloc[:, 1], strict=True)
     ) / len(truth)

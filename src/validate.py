@@ -10,7 +10,7 @@ from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of_file, load_json, load_npz, save_csv, save_json, save_npz
-from foldsmith.stamps import claim_run, is_current, require, write_stamp
+from foldsmith.stamps import claim_run, is_current, require, require_whole, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_log, load_problems
 from foldsmith.terminal import say
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     claim_run(run, again=False, **command.identity)
     require(run.folds, "split")
     for fold in command.folds:
-        require(run.fold_run(fold), "train")
+        require_whole(run.fold_run(fold), "train")
     metric = read_settings(command.folder).metric
     inputs = {
         "folds": digest_of_file(run.folds),
@@ -110,18 +110,24 @@ def facts_of(command: Command) -> dict[str, str]:
     """How the run was made."""
     made = [load_json(command.run.fold_run(fold)) for fold in command.folds]
     first = made[0]
+    fields = {field: value for field, value in first["recipe"].items() if value not in ("", [])}
     return {
         "command": first["command"],
-        "recipe": ", ".join(
-            f"{field} = {value}" for field, value in first["recipe"].items() if value not in ("", [])
-        ),
+        "recipe": ", ".join(f"{field} = {value}" for field, value in fields.items()),
         "seed": str(first["seed"]),
-        "folds": f"{command.plan}",
+        "folds": folds_in_words(command),
         "parameters": f"{first['parameters']:,}",
         "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
         "training": f"{sum(fold['seconds'] for fold in made):,.0f} s over {len(made)} folds",
         "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
     }
+
+
+def folds_in_words(command: Command) -> str:
+    plan = command.plan
+    kind = f"{plan.num_folds} stratified folds" if plan.holdout is None else f"hold-out of {plan.holdout:.0%}"
+    limit = "" if plan.limit is None else f", of {plan.limit:,} images"
+    return f"{kind}{limit}, fold seed {plan.seed}"
 
 
 if __name__ == "__main__":

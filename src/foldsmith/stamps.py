@@ -16,11 +16,14 @@ def is_current(stamp: Path, inputs: Mapping[str, Any]) -> bool:
     """Whether the stamped outputs are still there, unchanged, and were made from these inputs."""
     if not stamp.is_file():
         return False
-    made = load_json(stamp)
-    if made.get("inputs") != digest_of({"foldsmith": __version__, **inputs}):
-        return False
-    outputs = {stamp.parent / name: digest for name, digest in made.get("outputs", {}).items()}
-    return all(path.is_file() and digest_of_file(path) == digest for path, digest in outputs.items())
+    made_from = load_json(stamp).get("inputs")
+    return made_from == digest_of({"foldsmith": __version__, **inputs}) and not changed_outputs(stamp)
+
+
+def changed_outputs(stamp: Path) -> list[Path]:
+    """The stamped outputs that are gone, or no longer what the stage wrote."""
+    outputs = {stamp.parent / name: digest for name, digest in load_json(stamp).get("outputs", {}).items()}
+    return [path for path, digest in outputs.items() if not path.is_file() or digest_of_file(path) != digest]
 
 
 def write_stamp(stamp: Path, inputs: Mapping[str, Any], outputs: Iterable[Path], **facts: Any) -> None:
@@ -38,7 +41,9 @@ def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
     held = load_json(run.identity) if run.identity.is_file() else {}
     parts = {name: _as_saved(part) for name, part in parts.items()}
     changed = [name for name in parts if name in held and held[name] != parts[name]]
-    if changed and not again:
+    # a name that has come no further than being claimed may still change its mind
+    holds = run.root.is_dir() and any(entry != run.identity for entry in run.root.iterdir())
+    if changed and holds and not again:
         told = "; ".join(_difference(name, held[name], parts[name]) for name in changed)
         raise InputError(
             f"{run.root} already holds {told}. Give this run another --name, or --again to replace it."
@@ -56,6 +61,14 @@ def require(path: Path, stage: str) -> None:
         raise InputError(
             f"{path} is not there; run src/{stage}.py first, with the same words (or ./run.sh for all)."
         )
+
+
+def require_whole(stamp: Path, stage: str) -> None:
+    """Raises InputError if a stage is not done, or if what it wrote was changed afterwards."""
+    require(stamp, stage)
+    changed = changed_outputs(stamp)
+    if changed:
+        raise InputError(f"{changed[0]} is not what src/{stage}.py wrote; run that stage again.")
 
 
 def _as_saved(part: Any) -> Any:

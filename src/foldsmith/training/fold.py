@@ -1,5 +1,6 @@
 """One fold: a network trained on all other folds, and its predictions of the held-out images."""
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,8 @@ class FoldTraining:
         """
         started, recipe = time.monotonic(), self.recipe
         check_views(recipe.views)
+        if recipe.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
         torch.use_deterministic_algorithms(recipe.deterministic)
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", self.fold))
         model = build_model(
