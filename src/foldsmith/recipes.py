@@ -49,7 +49,7 @@ class Recipe:
     nesterov: bool = False  # sgd
     weight_decay: float = 5e-4  # on weights of two and more dimensions, never on biases and norms
     schedule: str = "cosine"  # cosine, constant
-    warmup: float = 1.0  # epochs of linear rise from zero
+    warmup: float = 0.1  # share of the steps in which the rate rises from zero
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none, auto: inversely to the class's frequency
     ema_decay: float = 0.0  # of the averaged weights that validate and predict; 0 = the last weights do
@@ -68,7 +68,7 @@ class Recipe:
             ("lr", 0 < self.lr < float("inf"), "a positive number"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", 0 <= self.weight_decay < float("inf"), "zero or a positive number"),
-            ("warmup", 0 <= self.warmup < float("inf"), "zero or a positive number of epochs"),
+            ("warmup", 0 <= self.warmup < 1, "a share of the steps, in [0, 1)"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("class_weights", self.class_weights in ("none", "auto"), "none or auto"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
@@ -117,7 +117,6 @@ RECIPES = {
             lr=1e-3,
             weight_decay=0.05,
             epochs=30,
-            warmup=2.0,
             label_smoothing=0.1,
             ema_decay=0.998,
         ),
@@ -132,7 +131,6 @@ RECIPES = {
             optimizer="adamw",
             lr=4e-3,
             weight_decay=0.05,
-            warmup=1.0,
             label_smoothing=0.1,
             ema_decay=0.99,
         ),
@@ -148,7 +146,7 @@ RECIPES = {
             lr=0.05,
             weight_decay=5e-4,
             schedule="cosine",
-            warmup=1.0,
+            warmup=0.3,
             label_smoothing=0.1,
             views=("identity", "hflip"),
         ),

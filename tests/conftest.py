@@ -1,0 +1,109 @@
+"""What every test may ask for: a factory that writes tiny competition folders."""
+
+import colorsys
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MakeCompetition = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_competition(tmp_path_factory: pytest.TempPathFactory) -> MakeCompetition:
+    """`make_competition(num_classes=3, labels="csv", …)` writes a competition into a new folder: its path.
+
+    The words and their defaults are those of `write_competition`; `name` is the folder's name. Every call has
+    a parent folder of its own, so a test may change what it got.
+    """
+
+    def make(name: str = "tiny", **words: object) -> Path:
+        folder = tmp_path_factory.mktemp("input") / name
+        write_competition(folder, **words)
+        return folder
+
+    return make
+
+
+def write_competition(
+    folder: Path,
+    num_classes: int = 3,
+    per_class: int = 6,
+    test_per_class: int = 2,
+    size: int = 16,
+    labels: Literal["answer", "coco", "csv", "folders"] = "answer",
+    sample: Literal["label", "names", "probabilities"] | None = "label",
+    grey: bool = False,
+    suffix: str = ".png",
+) -> None:
+    """Writes `folder` and, beside it, `<folder>-truth.csv`; the same words give the same bytes.
+
+    Class k is named `kind k`, and label k in every form. `answer` and `coco` call it k and list the name
+    under `categories`; `csv` (labels.csv) and `folders` know the name only. Image i, `train/i.png` or
+    `test/i.png` (for `folders` `train/kind k/i.png`), is of class i modulo the number of classes, in its
+    colour or, with `grey`, its brightness. `sample` is the form of the sample submission, None for none: a
+    label column in the label file's words (`label`) or in class names (`names`), or a column a class.
+    """
+    names = [f"kind {label}" for label in range(num_classes)]
+    words = names if labels in ("csv", "folders") else [str(label) for label in range(num_classes)]
+
+    def write_images(part: str, count: int) -> list[tuple[str, int]]:
+        """Draws the images of a part; their paths inside it, and their labels."""
+        written = []
+        for index in range(count):
+            label = index % num_classes
+            inside = f"{names[label]}/" if labels == "folders" and part == "train" else ""
+            path = folder / part / f"{inside}{index}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draws = np.random.default_rng([index, part == "test"])
+            Image.fromarray(draw(label, num_classes, size, grey, draws)).save(path)
+            written.append((f"{inside}{index}{suffix}", label))
+        return written
+
+    train = write_images("train", num_classes * per_class)
+    test = write_images("test", num_classes * test_per_class)
+
+    categories = [{"id": label, "name": name} for label, name in enumerate(names)]
+    if labels == "answer":
+        annotations = [{"file_name": name, "category": label} for name, label in train]
+        document = {"annotations": annotations, "categories": categories}
+        (folder / "answer.json").write_text(json.dumps(document), encoding="utf-8")
+    elif labels == "coco":
+        images = [{"id": 100 + index, "file_name": name} for index, (name, _) in enumerate(train)]
+        annotations = [
+            {"image_id": 100 + index, "category_id": label} for index, (_, label) in enumerate(train)
+        ]
+        document = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "train.json").write_text(json.dumps(document), encoding="utf-8")
+    elif labels == "csv":
+        write_rows(folder / "labels.csv", ["id", "label"], [[name, words[label]] for name, label in train])
+
+    if sample == "probabilities":
+        uniform = [1 / num_classes] * num_classes
+        rows = [[name, *uniform] for name, _ in test]
+        write_rows(folder / "sample_submission.csv", ["id", *words], rows)
+    elif sample is not None:
+        words = names if sample == "names" else words
+        write_rows(folder / "sample_submission.csv", ["id", "label"], [[name, words[0]] for name, _ in test])
+    truth = [[name, words[label]] for name, label in test]
+    write_rows(folder.parent / f"{folder.name}-truth.csv", ["filename", "class"], truth)
+
+
+def draw(label: int, num_classes: int, size: int, grey: bool, draws: np.random.Generator) -> np.ndarray:
+    """A noisy image: in the colour of its class, uint8 (size, size, 3), or its brightness, (size, size)."""
+    if grey:
+        colour = np.array(30 + 195 * label / max(num_classes - 1, 1))
+    else:
+        colour = np.array(colorsys.hsv_to_rgb(label / num_classes, 0.8, 0.8)) * 255
+    shape = (size, size) if grey else (size, size, 3)
+    return np.clip(colour + draws.normal(0, 12, shape), 0, 255).astype(np.uint8)
+
+
+def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -1,0 +1,285 @@
+"""Whole runs: every stage in one process, on small competitions of every kind."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+from conftest import MakeCompetition
+
+import infer
+import prepare
+import score
+import split
+import submit
+import train
+import validate
+from foldsmith.command import run_main
+from foldsmith.errors import InputError
+
+STAGES = (prepare, split, train, validate, infer, submit, score)
+# a network and images as small as they get, in fp32 so that every machine computes alike
+SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "8", "--batch-size", "8", "--folds", "3"]
+SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
+
+
+def run_stages(folder: Path, output: Path, *words: str) -> Path:
+    for stage in STAGES:
+        assert stage.main([str(folder), *SMALL, "--output", str(output), "--name", "run", *words]) == 0
+    return output / folder.name / "run"
+
+
+def bytes_of(run: Path, *names: str) -> list[bytes]:
+    return [(run / name).read_bytes() for name in names]
+
+
+RESULTS = ("folds.csv", "fold0/weights.safetensors", "fold2/weights.safetensors", "oof.npz", "cv.json")
+RESULTS += ("test.npz", "submission.csv")
+
+
+@pytest.fixture(scope="module")
+def folder(make_competition: MakeCompetition) -> Path:
+    return make_competition(num_classes=4, per_class=9, test_per_class=3)
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_stages(folder, tmp_path_factory.mktemp("output"))
+
+
+def test_a_run_writes_every_file_of_the_contract(run: Path) -> None:
+    names = ["samples.csv", "problems.csv", "folds.csv", "oof.csv", "oof.npz", "cv.json", "report.html"]
+    names += ["test.npz", "submission.csv"]
+    names += [f"fold{k}/{name}" for k in range(3) for name in ("weights.safetensors", "run.json", "log.csv")]
+    assert [name for name in names if not (run / name).is_file()] == []
+    assert list(pd.read_csv(run / "folds.csv")) == ["path", "label", "fold"]
+    assert list(pd.read_csv(run / "oof.csv")) == ["path", "label", "fold", "prediction", "confidence"]
+    assert not list(run.rglob("*.part")) and not list(run.rglob("checkpoint.pt"))
+
+
+def test_every_image_is_held_out_once_and_separable_classes_are_learned(folder: Path, run: Path) -> None:
+    oof = np.load(run / "oof.npz")
+    annotations = json.loads((folder / "answer.json").read_text())["annotations"]
+    truth = {f"train/{entry['file_name']}": entry["category"] for entry in annotations}
+    assert dict(zip(oof["path"].tolist(), oof["label"].tolist(), strict=True)) == truth
+    assert oof["probabilities"].dtype == np.float32 and oof["probabilities"].shape == (36, 4)
+    np.testing.assert_allclose(oof["probabilities"].sum(axis=1), 1, atol=1e-6)
+    assert (oof["probabilities"].argmax(axis=1) == oof["label"]).mean() >= 0.9
+
+
+def test_the_figures_of_cv_json_are_those_of_scikit_learn(run: Path) -> None:
+    cv, oof = json.loads((run / "cv.json").read_text()), np.load(run / "oof.npz")
+    labels, folds, probabilities = oof["label"], oof["fold"], oof["probabilities"]
+    predicted = probabilities.argmax(axis=1)
+    expected = {
+        "accuracy": sklearn.metrics.accuracy_score(labels, predicted),
+        "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(labels, predicted),
+        "macro_f1": sklearn.metrics.f1_score(labels, predicted, average="macro"),
+        "log_loss": sklearn.metrics.log_loss(labels, probabilities),
+    }
+    for name, value in expected.items():
+        assert cv["metrics"][name] == pytest.approx(value, abs=1e-9)
+    by_fold = [(predicted[folds == fold] == labels[folds == fold]).mean() for fold in range(3)]
+    assert cv["folds"] == pytest.approx(by_fold, abs=1e-12)
+    assert cv["mean"] == pytest.approx(np.mean(by_fold), abs=1e-12)
+    assert cv["std"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-12)
+    assert cv["oof"] == cv["metrics"]["accuracy"]
+
+
+def test_the_submission_has_the_rows_of_the_sample_and_the_labels_of_the_truth(
+    folder: Path, run: Path
+) -> None:
+    submission = pd.read_csv(run / "submission.csv")
+    sample = pd.read_csv(folder / "sample_submission.csv")
+    truth = pd.read_csv(folder.parent / "tiny-truth.csv")
+    assert list(submission) == list(sample) and list(submission["id"]) == list(sample["id"])
+    assert (submission["label"].to_numpy() == truth["class"].to_numpy()).mean() >= 0.9
+
+
+def test_a_second_run_elsewhere_gives_the_same_bytes_with_any_workers(
+    folder: Path, run: Path, tmp_path: Path
+) -> None:
+    again = run_stages(folder, tmp_path, "--workers", "2")
+    assert bytes_of(again, *RESULTS) == bytes_of(run, *RESULTS)
+
+
+def test_another_seed_gives_other_weights_on_the_same_folds(folder: Path, run: Path, tmp_path: Path) -> None:
+    for stage in (prepare, split, train):
+        stage.main([str(folder), *SMALL, "--output", str(tmp_path), "--seed", "1", "--fold", "0"])
+    other = tmp_path / "tiny" / "quick"
+    assert bytes_of(other, "folds.csv") == bytes_of(run, "folds.csv")
+    assert bytes_of(other, "fold0/weights.safetensors") != bytes_of(run, "fold0/weights.safetensors")
+
+
+def test_a_fold_alone_is_the_fold_of_the_whole_run(folder: Path, run: Path, tmp_path: Path) -> None:
+    alone = run_stages(folder, tmp_path, "--fold", "2")
+    names = ("fold2/weights.safetensors", "fold2/heldout.npz")
+    assert bytes_of(alone, *names) == bytes_of(run, *names)
+    assert not (alone / "fold0").exists()
+    assert len(json.loads((alone / "cv.json").read_text())["folds"]) == 1
+
+
+def test_the_same_command_again_does_nothing(
+    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    run_stages(folder, run.parent.parent)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == times
+    assert capsys.readouterr().out.count("up to date") == 8
+
+
+def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path, run: Path) -> None:
+    words = [str(folder), *SMALL, "--output", str(run.parent.parent), "--name", "run"]
+    with pytest.raises(InputError, match=r"epochs 8 there, 9 here.*--name.*--again"):
+        train.main([*words, "--epochs", "9"])
+    with pytest.raises(InputError, match=r"num_folds 3 there, 2 here"):
+        split.main([*words, "--folds", "2"])
+
+
+def test_labels_that_changed_are_refused_and_done_anew_with_again(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(num_classes=2)
+    words = [str(folder), *SMALL, "--output", str(tmp_path)]
+    assert prepare.main(words) == 0
+    answer = json.loads((folder / "answer.json").read_text())
+    answer["annotations"][0]["category"] = 1
+    (folder / "answer.json").write_text(json.dumps(answer))
+    with pytest.raises(InputError, match="other data"):
+        prepare.main(words)
+    assert prepare.main([*words, "--again"]) == 0
+    samples = pd.read_csv(tmp_path / "tiny" / "quick" / "samples.csv")
+    assert samples.set_index("path").loc["train/0.png", "label"] == 1
+
+
+def test_results_that_were_tampered_with_are_not_used(folder: Path, run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tiny" / "run"
+    shutil.copytree(run.parent, tmp_path / "tiny")
+    weights = copy / "fold1" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(InputError, match="fold1/weights.safetensors is not what src/train.py wrote"):
+        infer.main([str(folder), *SMALL, "--output", str(tmp_path), "--name", "run"])
+
+
+@pytest.mark.parametrize("stage", [split, train, validate, infer, submit, score])
+def test_a_stage_before_its_time_names_the_stage_to_run(
+    stage: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(folder), *SMALL, "--output", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        run_main(lambda: stage.main(words))
+    assert ended.value.code == 2
+    assert "run src/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("labels", "sample"),
+    [("coco", None), ("csv", "probabilities"), ("folders", "names"), ("answer", "probabilities")],
+)
+def test_every_form_of_labels_and_submission_runs_through(
+    make_competition: MakeCompetition, tmp_path: Path, labels: str, sample: str | None
+) -> None:
+    folder = make_competition(labels=labels, sample=sample, suffix=".jpg")
+    run = run_stages(folder, tmp_path, "--folds", "2", "--epochs", "2")
+    submission = pd.read_csv(run / "submission.csv")
+    assert len(submission) == 6
+    if sample == "probabilities":
+        np.testing.assert_allclose(submission.iloc[:, 1:].sum(axis=1), 1, atol=1e-6)
+    if sample is None:
+        assert list(submission) == ["filename", "class"]
+        assert list(submission["filename"]) == [f"{index}.jpg" for index in range(6)]
+
+
+def test_a_grey_only_set_is_learned_and_has_no_problem(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    run = run_stages(make_competition(grey=True, per_class=30), tmp_path, "--folds", "2", "--epochs", "8")
+    assert pd.read_csv(run / "problems.csv").empty
+    assert json.loads((run / "cv.json").read_text())["oof"] >= 0.8
+
+
+def test_a_timm_model_runs_through(make_competition: MakeCompetition, tmp_path: Path) -> None:
+    words = ("--set", "model=timm:test_resnet", "--image-size", "32", "--folds", "2", "--epochs", "1")
+    run = run_stages(make_competition(), tmp_path, *words)
+    assert json.loads((run / "fold0/run.json").read_text())["recipe"]["model"] == "timm:test_resnet"
+
+
+def test_a_holdout_scores_its_share_only(make_competition: MakeCompetition, tmp_path: Path) -> None:
+    run = run_stages(make_competition(per_class=10), tmp_path, "--holdout", "0.3", "--epochs", "1")
+    folds = pd.read_csv(run / "folds.csv")["fold"]
+    assert (folds == 0).sum() == 9 and (folds == -1).sum() == 21
+    cv = json.loads((run / "cv.json").read_text())
+    assert cv["std"] is None and cv["num_images"] == 9
+
+
+def test_a_limit_uses_that_many_images_of_all_classes(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    run = run_stages(make_competition(), tmp_path, "--limit", "12", "--folds", "2", "--epochs", "1")
+    assert pd.read_csv(run / "folds.csv")["label"].value_counts().tolist() == [4, 4, 4]
+    assert len(np.load(run / "oof.npz")["path"]) == 12
+
+
+def test_flawed_images_are_named_and_never_replaced(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(num_classes=4, per_class=30, test_per_class=3)
+    train_images, test_images = folder / "train", folder / "test"
+    (train_images / "7.png").write_bytes((train_images / "7.png").read_bytes()[:60])  # cut off
+    shutil.copy(train_images / "0.png", train_images / "4.png")  # same pixels, same class
+    shutil.copy(train_images / "0.png", train_images / "extra.png")  # no label
+    (test_images / "5.png").write_text("no image")
+    run = run_stages(folder, tmp_path, "--set", "max_unreadable=0.01", "--epochs", "3")
+
+    problems = pd.read_csv(run / "problems.csv").set_index("path")
+    assert set(problems.index) == {"train/7.png", "train/4.png", "train/extra.png", "test/5.png"}
+    folds = pd.read_csv(run / "folds.csv").set_index("path")["fold"]
+    assert "train/7.png" not in folds and "train/extra.png" not in folds
+    assert folds["train/0.png"] == folds["train/4.png"]
+    test = np.load(run / "test.npz")
+    prior = pd.read_csv(run / "folds.csv")["label"].value_counts(normalize=True).sort_index().to_numpy()
+    row = test["path"].tolist().index("test/5.png")
+    np.testing.assert_allclose(test["probabilities"][row], prior, atol=1e-6)
+    assert len(pd.read_csv(run / "submission.csv")) == 12
+
+
+def test_too_many_unreadable_images_stop_the_run(make_competition: MakeCompetition, tmp_path: Path) -> None:
+    folder = make_competition()
+    (folder / "train" / "3.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"1 of 18 training images .* cannot be read.*train/3.png"):
+        prepare.main([str(folder), *SMALL, "--output", str(tmp_path)])
+
+
+def test_bad_metadata_ends_with_status_2_and_one_sentence(
+    make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_competition()
+    answer = folder / "answer.json"
+    answer.write_text(answer.read_text()[:-30])
+    sys_argv = [str(folder), *SMALL, "--output", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        run_main(lambda: prepare.main(sys_argv))
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert error.startswith("error: ") and "answer.json" in error and error.count("\n") == 1
+    assert "Traceback" not in error
+
+
+def test_a_class_rarer_than_folds_is_reported_and_handled(
+    make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_competition(num_classes=3, per_class=6)
+    answer = json.loads((folder / "answer.json").read_text())
+    rare = [entry for entry in answer["annotations"] if entry["category"] == 2]
+    answer["annotations"] = [entry for entry in answer["annotations"] if entry not in rare[1:]]
+    (folder / "answer.json").write_text(json.dumps(answer))
+    run = run_stages(folder, tmp_path, "--epochs", "1")
+    assert (
+        "1 of 3 classes have fewer images than folds, so some hold none out: kind 2"
+        in capsys.readouterr().out
+    )
+    assert "kind 2" in (run / "report.html").read_text()
+    assert len(np.load(run / "oof.npz")["path"]) == 13
