@@ -116,18 +116,16 @@ class FoldTraining:
         """Trains the epochs that are left; returns the log, a row an epoch."""
         recipe, fold, labels = self.recipe, self.fold, self.training.labels
         weights = class_weights(recipe.class_weights, labels, self.num_classes)
-        loss_function = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing).to(
-            compute.device
-        )
+        loss_function = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
+        loss_function = loss_function.to(compute.device)
         augmentation = build_augmentation(recipe.augment, recipe.image_size)
         batches = EpochBatches(len(labels), recipe.batch_size, recipe.seed, fold)
         dataset = AugmentedBatches(self.cache.pixels, self.training.rows, labels, augmentation)
         workers = default_workers(compute.on_gpu) if self.workers is None else self.workers
         loader = build_loader(dataset, batches, workers, pin_memory=compute.on_gpu)
         steps = len(batches)
-        rates = learning_rates(
-            recipe.schedule, recipe.lr, round(recipe.warmup * steps), recipe.epochs * steps
-        )
+        total = recipe.epochs * steps
+        rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * total), total)
         rates = rates.reshape(recipe.epochs, steps)
 
         # rounding differs between devices, precisions and numbers of threads, so a fold is not continued on
