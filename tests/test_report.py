@@ -52,7 +52,7 @@ def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 
         class_names=[f"class {label}" for label in range(num_classes)],
         class_counts=np.bincount(labels, minlength=num_classes),
         logs={fold: pd.DataFrame(log) for fold in range(num_folds)},
-        problems=pd.DataFrame(columns=["path", "problem", "action"]),
+        problems=pd.DataFrame(columns=["path", "problem", "detail", "action"]),
         notes=["A sentence to know first."],
         facts={"command": "./run.sh input/demo", "seed": "0"},
     )
@@ -214,7 +214,7 @@ def test_the_same_evidence_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_names_notes_and_problems_are_text_and_never_markup(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'&"
     evidence = make_evidence(num_classes=40, num_images=400)
-    problems = pd.DataFrame({"path": [evil], "problem": [evil], "action": [evil]})
+    problems = pd.DataFrame({"path": [evil], "problem": [evil], "detail": [evil], "action": [evil]})
     changes = {"competition": evil, "run": evil, "notes": [evil], "facts": {evil: evil}, "problems": problems}
     evil_names = [f"{evil}{label}" for label in range(40)]
     text = write_page(tmp_path, dataclasses.replace(evidence, class_names=evil_names, **changes))
@@ -247,7 +247,7 @@ def test_epochs_without_validation_leave_no_gap_and_no_nan(tmp_path: Path) -> No
 
 
 def test_a_long_list_of_problems_is_cut_and_the_rest_counted(tmp_path: Path) -> None:
-    problems = pd.DataFrame({"path": [f"train/{row}.jpg" for row in range(1234)], "problem": "empty"})
+    problems = pd.DataFrame({"path": [f"train/{row}.jpg" for row in range(1234)], "problem": "empty", "detail": ""})
     text = write_page(
         tmp_path, dataclasses.replace(make_evidence(), problems=problems.assign(action="left out"))
     )

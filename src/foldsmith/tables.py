@@ -31,7 +31,7 @@ def load_classes(path: Path) -> pd.DataFrame:
 
 
 def load_problems(path: Path) -> pd.DataFrame:
-    """problems.csv: path, problem, action."""
+    """problems.csv: path, problem, detail, action."""
     return _load(path)
 
 

@@ -6,62 +6,58 @@ import pandas as pd
 
 from foldsmith.data.duplicates import find_originals
 
-COLUMNS = ("path", "problem", "action")
+# `problem` is the kind, the same words for every such file; `detail` is what differs from file to file
+COLUMNS = ("path", "problem", "detail", "action")
+Row = tuple[str, str, str, str]
 
 
-def problem_rows(paths: Iterable[str], problem: str, action: str) -> list[tuple[str, str, str]]:
-    return [(path, problem, action) for path in paths]
+def problem_rows(paths: Iterable[str], problem: str, action: str) -> list[Row]:
+    """The same problem for every path."""
+    return [(path, problem, "", action) for path in paths]
 
 
-def unreadable_rows(index: pd.DataFrame) -> list[tuple[str, str, str]]:
+def unreadable_rows(index: pd.DataFrame) -> list[Row]:
     """Images of a cache index (`path`, `problem`) that could not be decoded."""
     rows = []
-    for path, problem in index.loc[index["problem"] != "", ["path", "problem"]].itertuples(index=False):
-        trained = path.startswith("train/")
-        action = "left out" if trained else "predicted as the class prior"
-        rows.append((path, f"unreadable: {problem}", action))
+    for path, reason in index.loc[index["problem"] != "", ["path", "problem"]].itertuples(index=False):
+        action = "left out" if path.startswith("train/") else "predicted as the class prior"
+        rows.append((path, "unreadable", reason, action))
     return rows
 
 
-def grey_rows(index: pd.DataFrame) -> list[tuple[str, str, str]]:
+def grey_rows(index: pd.DataFrame) -> list[Row]:
     """Grey images where most have colour; a set that is grey altogether has no problem."""
     grey = index.loc[index["grey"], "path"]
     few = len(grey) < 0.5 * len(index)
     return problem_rows(grey, "grey, among images with colour", "used as RGB") if few else []
 
 
-def duplicate_rows(
-    paths: Sequence[str], digests: Sequence[str], labels: dict[str, int]
-) -> list[tuple[str, str, str]]:
-    """Images with exactly the pixels of an earlier one; `labels` are those of the training images by path."""
+def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[str, int]) -> list[Row]:
+    """Images with exactly the pixels of an earlier one; `labels` are those of the training images by path.
+
+    `paths` are training images before test images, so that the earlier one of a pair is the training image.
+    """
     rows = []
     for path, original in zip(paths, find_originals(digests), strict=True):
         if original is None:
             continue
         first = paths[original]
         if path not in labels:
-            where = "a training" if first in labels else "another test"
-            rows.append((path, f"same pixels as {first}, {where} image", "predicted like any other"))
-        elif labels[path] == labels.get(first):
-            rows.append((path, f"same pixels as {first}", "kept in the same fold"))
+            kind = "training" if first in labels else "test"
+            rows.append((path, f"same pixels as a {kind} image", first, "predicted like any other"))
+        elif labels[path] == labels[first]:
+            rows.append((path, "same pixels as another image", first, "kept in the same fold"))
         else:
-            rows.append(
-                (
-                    path,
-                    f"same pixels as {first}, but another label",
-                    "kept in the same fold; check the labels",
-                )
-            )
+            problem = "same pixels as another image with another label"
+            rows.append((path, problem, first, "kept in the same fold; check both labels"))
     return rows
 
 
 def summarise(problems: pd.DataFrame) -> list[str]:
-    """One line for each kind of problem: its count, its first file, and what was done."""
-    if problems.empty:
-        return []
-    # the kind is the sentence up to what differs from file to file
-    kind = problems["problem"].str.replace(r"(train|test)/.*?(?=, (?:a|an)|, but|$)", "…", regex=True)
+    """One line for each kind of problem: its count, what was done, and its first file."""
     lines = []
-    for (what, action), group in problems.groupby([kind, "action"], sort=False):
-        lines.append(f"{len(group):,} x {what}: {action} (first: {group['path'].iloc[0]})")
+    for (problem, action), group in problems.groupby(["problem", "action"], sort=False):
+        path, detail = group["path"].iloc[0], group["detail"].iloc[0]
+        first = f"{path}: {detail}" if detail else path
+        lines.append(f"{len(group):,} {problem}: {action} (first: {first})")
     return lines

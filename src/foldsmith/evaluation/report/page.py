@@ -36,7 +36,7 @@ class Evidence:
     class_names: list[str]  # K
     class_counts: np.ndarray  # (K,) training images a class, over all folds
     logs: dict[int, pd.DataFrame]  # fold -> log.csv; val_* are NaN on epochs that were not validated
-    problems: pd.DataFrame  # path, problem, action
+    problems: pd.DataFrame  # path, problem, detail, action
     notes: list[str]  # sentences shown at the top
     facts: dict[str, str]  # how the run was made, in the order shown
 
