@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from foldsmith.data.augment import build_augmentation
 from foldsmith.data.cache import PixelCache
@@ -114,69 +115,67 @@ class FoldTraining:
 
     def _train_epochs(self, state: TrainingState, compute: Compute) -> list[dict[str, float]]:
         """Trains the epochs that are left; returns the log, a row an epoch."""
-        recipe, fold, labels = self.recipe, self.fold, self.training.labels
+        recipe, labels = self.recipe, self.training.labels
         weights = class_weights(recipe.class_weights, labels, self.num_classes)
         loss_function = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
         loss_function = loss_function.to(compute.device)
-        augmentation = build_augmentation(recipe.augment, recipe.image_size)
-        batches = EpochBatches(len(labels), recipe.batch_size, recipe.seed, fold)
-        dataset = AugmentedBatches(self.cache.pixels, self.training.rows, labels, augmentation)
-        workers = default_workers(compute.on_gpu) if self.workers is None else self.workers
-        loader = build_loader(dataset, batches, workers, pin_memory=compute.on_gpu)
-        steps = len(batches)
-        total = recipe.epochs * steps
-        rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * total), total)
-        rates = rates.reshape(recipe.epochs, steps)
+        batches, loader = self._build_batches(compute)
+        steps = recipe.epochs * len(batches)
+        rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
+        rates = rates.reshape(recipe.epochs, len(batches))
 
-        # rounding differs between devices, precisions and numbers of threads, so a fold is not continued on
-        # others
-        made_from = digest_of(
-            [self.made_from, compute.device.type, compute.precision, torch.get_num_threads()]
-        )
-        path = self.run.checkpoint(fold)
-        log = load_checkpoint(path, state, made_from)
+        # devices, precisions and numbers of threads round differently: a fold is not continued on others
+        belongs_to = [self.made_from, compute.device.type, compute.precision, torch.get_num_threads()]
+        checkpoint, made_from = self.run.checkpoint(self.fold), digest_of(belongs_to)
+        log = load_checkpoint(checkpoint, state, made_from)
         if log:
-            say(f"fold {fold}  goes on after epoch {len(log)} of {recipe.epochs}")
+            say(f"fold {self.fold}  goes on after epoch {len(log)} of {recipe.epochs}")
         saved = time.monotonic()
         for epoch in range(len(log), recipe.epochs):
             batches.epoch = epoch
-            torch.manual_seed(derive_seed(recipe.seed, "dropout", fold, epoch))
+            torch.manual_seed(derive_seed(recipe.seed, "dropout", self.fold, epoch))
             begun = time.monotonic()
-            with progress(
-                f"fold {fold}  epoch {epoch + 1}/{recipe.epochs}", len(labels), "images"
-            ) as advance:
+            with progress(f"fold {self.fold}  epoch {epoch + 1}", len(labels), "images") as advance:
                 try:
-                    loss, accuracy = train_one_epoch(
-                        state, loader, rates[epoch], loss_function, compute, advance
-                    )
+                    trained = train_one_epoch(state, loader, rates[epoch], loss_function, compute, advance)
                 except InputError as error:
-                    raise InputError(f"fold {fold}, epoch {epoch + 1}: {error}") from error
+                    raise InputError(f"fold {self.fold}, epoch {epoch + 1}: {error}") from error
             seconds = time.monotonic() - begun
-            val_loss = val_accuracy = float("nan")
-            if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
+            last = epoch + 1 == recipe.epochs
+            held_out = (float("nan"), float("nan"))
+            if last or (epoch + 1) % recipe.validate_every == 0:
                 seen = self._predict(state.ema.model, ("identity",), compute)
-                val_loss, val_accuracy = loss_and_accuracy(seen, self.held_out.labels)
-            entry = {
-                "epoch": epoch + 1,
-                "lr": float(rates[epoch, -1]),
-                "train_loss": loss,
-                "train_accuracy": accuracy,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
-                "seconds": seconds,
-                "images_per_second": len(labels) / seconds,
-            }
-            log.append(entry)
-            say(log_line(fold, recipe.epochs, entry))
-            if epoch + 1 < recipe.epochs and time.monotonic() - saved >= self.checkpoint_seconds:
-                save_checkpoint(path, state, log, made_from)
+                held_out = loss_and_accuracy(seen, self.held_out.labels)
+            log.append(
+                {
+                    "epoch": epoch + 1,
+                    "lr": float(rates[epoch, -1]),
+                    "train_loss": trained[0],
+                    "train_accuracy": trained[1],
+                    "val_loss": held_out[0],
+                    "val_accuracy": held_out[1],
+                    "seconds": seconds,
+                    "images_per_second": len(labels) / seconds,
+                }
+            )
+            say(log_line(self.fold, recipe.epochs, log[-1]))
+            if not last and time.monotonic() - saved >= self.checkpoint_seconds:
+                save_checkpoint(checkpoint, state, log, made_from)
                 saved = time.monotonic()
         return log
 
+    def _build_batches(self, compute: Compute) -> tuple[EpochBatches, DataLoader]:
+        """The fold's batches, and the loader that prepares them."""
+        recipe, training = self.recipe, self.training
+        augmentation = build_augmentation(recipe.augment, recipe.image_size)
+        batches = EpochBatches(len(training.labels), recipe.batch_size, recipe.seed, self.fold)
+        dataset = AugmentedBatches(self.cache.pixels, training.rows, training.labels, augmentation)
+        workers = default_workers(compute.on_gpu) if self.workers is None else self.workers
+        return batches, build_loader(dataset, batches, workers, pin_memory=compute.on_gpu)
+
     def _predict(self, model: nn.Module, views: tuple[str, ...], compute: Compute) -> np.ndarray:
-        return predict(
-            model, self.cache.pixels, self.held_out.rows, views, 2 * self.recipe.batch_size, compute
-        )
+        batch_size = 2 * self.recipe.batch_size
+        return predict(model, self.cache.pixels, self.held_out.rows, views, batch_size, compute)
 
 
 def log_line(fold: int, epochs: int, entry: dict[str, float]) -> str:
