@@ -4,6 +4,7 @@
 """
 
 import time
+from pathlib import Path
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.errors import InputError
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         "identity": load_json(run.identity),
         "folds": digest_of_file(run.folds),
         "versions": versions(),
+        "weights": digest_of_weights(command.recipe.weights),
     }
     for fold in command.folds:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
@@ -31,6 +33,13 @@ def main(argv: list[str] | None = None) -> int:
         refuse_stale(command, fold)
         train(command, fold, {**inputs, "fold": fold})
     return 0
+
+
+def digest_of_weights(path: str) -> str:
+    """Digest of the file a network starts from, or empty. Raises InputError if it is not there."""
+    if path and not Path(path).is_file():
+        raise InputError(f"weights={path}: there is no such file.")
+    return digest_of_file(Path(path)) if path else ""
 
 
 def refuse_stale(command: Command, fold: int) -> None:

@@ -247,7 +247,9 @@ def test_epochs_without_validation_leave_no_gap_and_no_nan(tmp_path: Path) -> No
 
 
 def test_a_long_list_of_problems_is_cut_and_the_rest_counted(tmp_path: Path) -> None:
-    problems = pd.DataFrame({"path": [f"train/{row}.jpg" for row in range(1234)], "problem": "empty", "detail": ""})
+    problems = pd.DataFrame(
+        {"path": [f"train/{row}.jpg" for row in range(1234)], "problem": "empty", "detail": ""}
+    )
     text = write_page(
         tmp_path, dataclasses.replace(make_evidence(), problems=problems.assign(action="left out"))
     )

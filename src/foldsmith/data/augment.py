@@ -21,11 +21,11 @@ AUGMENTATIONS: dict[str, Callable[[int, Any], list]] = {
         A.HorizontalFlip(),
     ],
     "crop-flip": lambda size, A: [
-        A.RandomResizedCrop((size, size), scale=(0.25, 1.0)),
+        A.RandomResizedCrop((size, size), scale=(0.35, 1.0)),
         A.HorizontalFlip(),
     ],
     "photo": lambda size, A: [
-        A.RandomResizedCrop((size, size), scale=(0.25, 1.0)),
+        A.RandomResizedCrop((size, size), scale=(0.35, 1.0)),
         A.HorizontalFlip(),
         A.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, p=0.8),
     ],
