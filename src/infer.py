@@ -7,7 +7,7 @@ import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.files import digest_of_file, load_json, save_npz
-from foldsmith.stamps import claim_run, is_current, require_whole, write_stamp
+from foldsmith.stamps import claim_run, is_current, require_trained, write_stamp
 from foldsmith.tables import load_folds, load_samples
 from foldsmith.terminal import progress, say
 
@@ -16,8 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     claim_run(run, again=False, **command.identity)
-    for fold in command.folds:
-        require_whole(run.fold_run(fold), "train")
+    require_trained(run, command.folds)
     inputs = {
         "test": digest_of_file(run.test_samples),
         "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds},

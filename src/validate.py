@@ -8,9 +8,8 @@ import pandas as pd
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
-from foldsmith.errors import InputError
 from foldsmith.files import digest_of_file, load_json, load_npz, save_csv, save_json, save_npz
-from foldsmith.stamps import claim_run, is_current, require, require_whole, write_stamp
+from foldsmith.stamps import claim_run, is_current, require, require_trained, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_log, load_problems
 from foldsmith.terminal import say
 
@@ -20,8 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     run = command.run
     claim_run(run, again=False, **command.identity)
     require(run.folds, "split")
-    for fold in command.folds:
-        require_whole(run.fold_run(fold), "train")
+    require_trained(run, command.folds)
     metric = read_settings(command.folder).metric
     inputs = {
         "folds": digest_of_file(run.folds),
@@ -47,11 +45,6 @@ def validate(command: Command, metric: str) -> None:
     run = command.run
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)
     held_out = all_folds[all_folds["fold"].isin(command.folds)].reset_index(drop=True)
-    for fold in command.folds:
-        if load_json(run.fold_run(fold))["folds"] != digest_of_file(run.folds):
-            raise InputError(
-                f"{run.weights(fold)} was trained with other folds than {run.folds}; run src/train.py."
-            )
     probabilities = scatter_oof(
         held_out, [load_npz(run.heldout(fold)) for fold in command.folds], len(classes)
     )

@@ -71,6 +71,24 @@ def require_whole(stamp: Path, stage: str) -> None:
         raise InputError(f"{changed[0]} is not what src/{stage}.py wrote; run that stage again.")
 
 
+def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]:
+    """run.json of these folds. Raises InputError unless all are whole and were trained alike."""
+    made: list[dict[str, Any]] = []
+    for fold in folds:
+        require_whole(run.fold_run(fold), "train")
+        made.append(load_json(run.fold_run(fold)))
+        if made[-1]["folds"] != digest_of_file(run.folds):
+            raise InputError(
+                f"{run.fold(fold)} was trained with other folds than {run.folds}; run src/train.py."
+            )
+        if made[-1]["versions"] != made[0]["versions"]:
+            raise InputError(
+                f"{run.fold(fold)} was trained with other versions than the first; train one of them "
+                "anew with src/train.py --fold K --again."
+            )
+    return made
+
+
 def _as_saved(part: Any) -> Any:
     """The part as JSON gives it back: tuples become lists."""
     if isinstance(part, dict):
