@@ -82,7 +82,7 @@ def inputs_of(competition: Competition, image_size: int, max_unreadable: float) 
 
 
 def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
-    if is_cached(cache_path):
+    if is_cached(cache_path) and not command.again:
         cache = open_cache(cache_path)
         if list(cache.index["path"]) == images:
             say(f"prepare: pixels are in {cache_path}")

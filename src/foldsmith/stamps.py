@@ -50,7 +50,6 @@ def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
         )
     if changed:
         shutil.rmtree(run.root)
-        held = {}
     if {**held, **parts} != held:
         save_json(run.identity, {**held, **parts})
 
