@@ -8,7 +8,7 @@ from foldsmith.competition import read_competition
 from foldsmith.evaluation.predictions import class_prior
 from foldsmith.files import digest_of_file, load_npz, written_whole
 from foldsmith.stamps import claim_run, is_current, require_whole, write_stamp
-from foldsmith.submission import check_submission, fill_submission, read_submission_form
+from foldsmith.submission import check_submission, fill_submission, read_submission_form, write_submission
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     table = fill_submission(form, probabilities, prior)
     # checked before it takes its name: a submission.csv that is there is one that was accepted
     with written_whole(run.submission) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        write_submission(temporary, table)
         disagreements = check_submission(temporary, competition, classes)
     for line in disagreements:
         say(f"submit: {line}")

@@ -1,5 +1,6 @@
 """A competition folder: its layout, its settings, its images and its sample submission."""
 
+import csv
 import os
 import re
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from foldsmith.errors import InputError, first_of, unknown_name
+from foldsmith.errors import InputError, first_of, refuse_wrong, unknown_name
 
 IMAGE_SUFFIXES = {
     ".jpg",
@@ -85,7 +86,7 @@ def read_settings(folder: Path) -> Settings:
     if not path.is_file():
         return Settings()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from error
     known = [field.name for field in fields(Settings)]
@@ -103,13 +104,25 @@ def read_settings(folder: Path) -> Settings:
 def natural_key(text: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sorts numbers in names as numbers: 2.jpg before 10.jpg."""
     parts = re.split(r"([0-9]+)", text)
-    return [(0, int(part)) if index % 2 else (1, part) for index, part in enumerate(parts)], text
+    # digits compared by length, then by value: the same order as numbers, and no number is too long
+    numbers = [part.lstrip("0") for part in parts]
+    return [
+        (len(numbers[index]), numbers[index]) if index % 2 else (0, part) for index, part in enumerate(parts)
+    ], text
 
 
 def list_images(folder: Path, part: str) -> list[str]:
-    """Every image under `folder/part`, at any depth, as `part/…` paths in natural order."""
-    found = []
-    for parent, directories, names in os.walk(folder / part):
+    """Every image under `folder/part`, at any depth and through links, as `part/…` paths in natural order.
+
+    Raises InputError for a name that is not UTF-8, which no label file could spell.
+    """
+    found, entered = [], set()
+    for parent, directories, names in os.walk(folder / part, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in entered:  # a link that leads back
+            directories.clear()
+            continue
+        entered.add(place)
         directories[:] = [name for name in directories if not name.startswith(".")]
         inside = Path(parent).relative_to(folder)
         found += [
@@ -117,6 +130,11 @@ def list_images(folder: Path, part: str) -> list[str]:
             for name in names
             if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
+    for path in found:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{folder} holds a file whose name is not UTF-8: {path!r}; rename it.") from None
     return sorted(found, key=natural_key)
 
 
@@ -154,24 +172,39 @@ def match_ids(ids: Iterable[str], images: Iterable[str]) -> list[str | None]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV from outside, every cell as text. Raises InputError if it is none."""
+    """A CSV from outside, every cell as the text it is; the index is the line a row ends on.
+
+    Raises InputError if it is none, or if rows and header differ in length.
+    """
     try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=True
-        )
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a valid CSV file: {str(error).strip()}.") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise InputError(
-            f"{path}: rows have more cells than the header has columns (first: {table.index[0]!r})."
-        )
-    table.columns = [str(column).strip() for column in table.columns]
-    return table
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a valid CSV file: {error}.") from error
+    if not lines:
+        raise InputError(f"{path} is not a valid CSV file: it is empty.")
+    header, rows = lines[0][1], lines[1:]
+    uneven = [line for line, cells in rows if len(cells) != len(header)]
+    what = f"have more or fewer cells than the header, {len(header)}"
+    refuse_wrong(path, uneven, len(rows), "line", what, "mend them (is a comma not in quotes?).")
+    return pd.DataFrame(
+        [cells for _, cells in rows], columns=header, index=[line for line, _ in rows], dtype=str
+    )
+
+
+def find_tables(folder: Path, suffix: str) -> list[Path]:
+    """The files of a competition folder with this suffix, in the order of their names."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == suffix and path.is_file() and not path.name.startswith(".")
+    )
 
 
 def sample_submission_path(folder: Path) -> Path | None:
     """`sample_submission.csv`, also as `sampleSubmission.csv`."""
-    for path in sorted(folder.glob("*.csv")):
+    for path in find_tables(folder, ".csv"):
         if path.stem.lower().replace("_", "").replace("-", "") == "samplesubmission":
             return path
     return None

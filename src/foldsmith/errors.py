@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -17,6 +18,22 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
     return InputError(f"unknown {kind} '{name}'; {hint}known: {', '.join(names)}.")
+
+
+def refuse_wrong(
+    path: Path, wrong: Iterable[int], total: int, unit: str, what: str, remedy: str, example: str = ""
+) -> None:
+    """Raises InputError if anything is wrong: file, count, first example and remedy.
+
+    `unit` is a singular such as "annotation" or "entry of 'images'"; `wrong` are their numbers, as a person
+    finds them; `example` shows the first one.
+    """
+    wrong = list(wrong)
+    if wrong:
+        noun, *rest = unit.split(" ", 1)
+        units = " ".join([noun[:-1] + "ies" if noun.endswith("y") else noun + "s", *rest])
+        first = f"{unit} {wrong[0]}" + (f", {example}" if example else "")
+        raise InputError(f"{path}: {len(wrong)} of {total} {units} {what} (first: {first}); {remedy}")
 
 
 def first_of(items: Iterable[object], count: int = 3) -> str:

@@ -1,14 +1,16 @@
 """The form of a submission: read from the sample, written, and checked against sample and test folder."""
 
+import csv
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from foldsmith.competition import Competition, match_ids, natural_key, read_table, sample_submission_path
-from foldsmith.errors import InputError, first_of
-from foldsmith.files import save_csv
+from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.labels_csv import refuse_headless
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,12 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame) -> Sub
             f"{path} needs an id column, a label column and one row a test image; fetch it again."
         )
     columns = list(table.columns)
-    settings = competition.settings
-    id_column = settings.id_column if settings.id_column in columns else columns[0]
-    if id_column != columns[0]:
-        raise InputError(f"{path}: the id column '{id_column}' is not the first one.")
-    ids = list(table[id_column].str.strip())
-    twice = table.loc[pd.Series(ids).duplicated(), id_column]
-    if not twice.empty:
-        raise InputError(
-            f"{path} names {len(twice)} ids more than once (first: {twice.iloc[0]}); fetch it again."
-        )
+    refuse_headless(path, columns[0], competition.test_images)
+    if competition.settings.id_column in columns[1:]:
+        raise InputError(f"{path}: the id column '{competition.settings.id_column}' is not the first one.")
+    ids = [name.strip() for name in table.iloc[:, 0]]
+    repeated = table.index[pd.Series(ids).duplicated()]
+    refuse_wrong(path, repeated, len(ids), "line", "repeat an id", "fetch the sample again.")
     images = match_ids(ids, competition.test_images)
     missing = [name for name, image in zip(ids, images, strict=True) if image is None]
     if len(missing) > 0.01 * len(ids):
@@ -76,9 +74,16 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame) -> Sub
             "the test folder is not whole, or belongs to another sample."
         )
     if len(columns) == 2:
-        values, notes = _vocabulary(path, set(table[columns[1]].str.strip()), classes)
+        values, notes = _vocabulary(path, set(table.iloc[:, 1].str.strip()), classes)
         return SubmissionForm(columns, ids, images, values, [], notes)
-    return SubmissionForm(columns, ids, images, [], _column_labels(path, columns[1:], classes), [])
+    return SubmissionForm(
+        columns,
+        ids,
+        images,
+        [],
+        _column_labels(path, [column.strip() for column in columns[1:]], classes),
+        [],
+    )
 
 
 def _vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -91,7 +96,12 @@ def _vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> tuple[list
                     f"{path} asks for class names, but two classes are named '{twice}'; rename one."
                 )
             return list(classes[column]), []
-    unknown = sorted(used - set(classes["category"]) - set(classes["class_name"]))
+    both = {*classes["category"], *classes["class_name"]}
+    if used <= both:
+        raise InputError(
+            f"{path} mixes class numbers and class names ({first_of(sorted(used))}); fetch it again."
+        )
+    unknown = sorted(used - both)
     if len(used) > 1 or _is_fraction(unknown[0]):
         raise InputError(
             f"{path}: {len(unknown)} of its labels are no class of this competition (first: {unknown[0]!r}); "
@@ -130,31 +140,32 @@ def _column_labels(path: Path, columns: list[str], classes: pd.DataFrame) -> lis
 def fill_submission(
     form: SubmissionForm, probabilities: dict[str, np.ndarray], prior: np.ndarray
 ) -> pd.DataFrame:
-    """The submission table. Rows are matched by image; a row without an image gets the prior, (K,)
-    probabilities.
+    """The submission table. Rows are matched by image; one without an image gets the `prior`, (K,).
 
-    Raises InputError if an image of the test folder has no prediction.
+    Raises InputError if an image of the test folder has no prediction, or one that is no number.
     """
     absent = [image for image in form.images if image is not None and image not in probabilities]
     if absent:
         raise InputError(
             f"{len(absent)} test images have no prediction (first: {absent[0]}); run src/infer.py again."
         )
-    rows = np.stack([prior if image is None else probabilities[image] for image in form.images]).astype(
-        np.float64
-    )
-    table = pd.DataFrame({form.columns[0]: form.ids})
+    rows = np.stack([prior if image is None else probabilities[image] for image in form.images])
+    unknown = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(unknown):
+        image = form.images[unknown[0]]
+        raise InputError(f"{len(unknown)} test images have a prediction that is no number (first: {image}).")
     if form.column_labels:
+        rows = rows.astype(np.float64)
         rows /= rows.sum(axis=1, keepdims=True)
-        for column, label in zip(form.columns[1:], form.column_labels, strict=True):
-            table[column] = rows[:, label]
+        table = pd.DataFrame(rows[:, form.column_labels])
     else:
-        table[form.columns[1]] = [form.values[label] for label in rows.argmax(axis=1)]
-    return table
+        table = pd.DataFrame([form.values[label] for label in rows.argmax(axis=1)])
+    table.insert(0, "id", form.ids)
+    return table.set_axis(form.columns, axis=1)  # a header may say one word twice
 
 
 def write_submission(path: Path, table: pd.DataFrame) -> None:
-    save_csv(path, table)
+    table.to_csv(path, index=False, lineterminator="\n")
 
 
 def check_submission(path: Path, competition: Competition, classes: pd.DataFrame) -> list[str]:
@@ -164,28 +175,37 @@ def check_submission(path: Path, competition: Competition, classes: pd.DataFrame
     a competition would refuse: header, ids, order, label vocabulary, or probabilities.
     """
     form = read_submission_form(competition, classes)
-    table = read_table(path)
-    if list(table.columns) != form.columns:
+    header, *rows = _read_exactly(path)
+    if header != form.columns:
         raise InputError(
-            f"{path}: the header is {first_of(table.columns, 10)}, it must be {first_of(form.columns, 10)}."
+            f"{path}: the header is {first_of(header, 10)}, it must be {first_of(form.columns, 10)}."
         )
-    ids = list(table[form.columns[0]])
-    if len(ids) != len(form.ids):
-        raise InputError(f"{path} has {len(ids)} rows, it must have {len(form.ids)}.")
-    for line, (written, wanted) in enumerate(zip(ids, form.ids, strict=True), start=2):
+    ids = [row[0] if row else "" for row in rows]
+    counts = f"{len(ids)} rows for {len(form.ids)} ids; " if len(ids) != len(form.ids) else ""
+    for line, (written, wanted) in enumerate(zip_longest(ids, form.ids, fillvalue="missing"), start=2):
         if written != wanted:
-            raise InputError(f"{path}, line {line}: the id is '{written}', it must be '{wanted}'.")
-    cells = table[form.columns[1:]]
+            raise InputError(f"{path}, line {line}: {counts}the id is '{written}', it must be '{wanted}'.")
+    values = set(form.values)
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise InputError(f"{path}, line {line}: {len(row)} cells, it must have {len(header)}.")
+        if not form.column_labels and row[1] not in values:
+            raise InputError(f"{path}, line {line}: '{row[1]}' is no label of this competition.")
     if form.column_labels:
-        _check_probabilities(path, cells)
-    else:
-        strange = ~cells[form.columns[1]].isin(form.values)
-        if strange.any():
-            line = int(np.flatnonzero(strange)[0])
-            raise InputError(
-                f"{path}, line {line + 2}: '{cells.iloc[line, 0]}' is no label of this competition."
-            )
+        _check_probabilities(path, pd.DataFrame(rows).iloc[:, 1:])
     return disagreements(form, competition)
+
+
+def _read_exactly(path: Path) -> list[list[str]]:
+    """Every line of a CSV as it is, with what a forgiving reader would pass over."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a valid CSV file: {error}.") from error
+    if not any(lines):
+        raise InputError(f"{path} is not a valid CSV file: it is empty.")
+    return lines
 
 
 def _check_probabilities(path: Path, cells: pd.DataFrame) -> None:

@@ -1,6 +1,7 @@
 """Decoded pixels: every image once, as one uint8 memory map at the recipe's size, shared by runs."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -38,10 +39,13 @@ class PixelCache:
 
 
 def listing_of(folder: Path, images: Sequence[str]) -> str:
-    """Digest of the names, lengths and times of image files; it changes when one of them does."""
+    """Digest of the names, lengths and times of image files. Raises InputError for a link to nowhere."""
     facts = []
     for image in images:
-        status = (folder / image).stat()
+        try:
+            status = (folder / image).stat()
+        except OSError as error:
+            raise InputError(f"{folder / image} cannot be read: {error.strerror}.") from error
         facts.append((image, status.st_size, status.st_mtime_ns))
     return digest_of(facts)
 
@@ -52,12 +56,20 @@ def cache_name(listing: str, size: int) -> str:
 
 
 def open_cache(path: Path) -> PixelCache:
-    """Maps a finished cache into memory. Raises InputError if it is not there."""
+    """Maps a finished cache into memory. Raises InputError if it is not there, or damaged."""
     if not is_cached(path):
         raise InputError(f"the pixel cache {path} is not there; run src/prepare.py (or ./run.sh) again.")
     text = {"path": str, "digest": str, "problem": str}
-    index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
-    return PixelCache(path, np.load(path / "pixels.npy", mmap_mode="r"), index)
+    try:
+        index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
+        pixels = np.load(path / "pixels.npy", mmap_mode="r")
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise InputError(f"the pixel cache {path} is damaged ({error}); remove it and run again.") from error
+    if len(index) != len(pixels):
+        raise InputError(
+            f"the pixel cache {path} is damaged: {len(index)} rows, {len(pixels)} images; remove it."
+        )
+    return PixelCache(path, pixels, index)
 
 
 def is_cached(path: Path) -> bool:
@@ -75,9 +87,21 @@ def build_cache(
 
     The cache takes its name only when it is whole. An unreadable image is noted in the index, never replaced.
     """
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a folder of its own for every process: two runs of one size may start at once
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        _fill_cache(part, folder, images, size, advance)
+        shutil.rmtree(path, ignore_errors=True)
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return open_cache(path)
+
+
+def _fill_cache(
+    part: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
+) -> None:
     pixels = np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, (len(images), size, size, 3))
 
     def fill(row: int) -> ImageFacts:
@@ -103,6 +127,3 @@ def build_cache(
     index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
     index.insert(0, "path", list(images))
     save_csv(part / "index.csv", index)
-    shutil.rmtree(path, ignore_errors=True)
-    part.rename(path)
-    return open_cache(path)

@@ -32,8 +32,8 @@ def join_groups(*keys: Sequence[str]) -> np.ndarray:
         return index
 
     for key in keys:
-        for members in pd.Series(range(len(key))).groupby(list(key), sort=False).groups.items():
-            name, indices = members
+        by_name = pd.Series(range(len(key))).groupby(np.array(key, dtype=object), sort=False).indices
+        for name, indices in by_name.items():
             if name == "" or len(indices) < 2:
                 continue
             for index in indices[1:]:

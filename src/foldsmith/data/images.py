@@ -26,8 +26,8 @@ class ImageFacts:
 def decode_image(path: Path) -> np.ndarray:
     """The pixels of an image file: uint8 (H, W, 3), RGB, EXIF orientation applied.
 
-    Grey, palette and CMYK become RGB, 16-bit becomes 8-bit, transparency is dropped. Raises ValueError with
-    the reason if the file is empty, no image, or cut off.
+    Grey, palette and CMYK become RGB, 16-bit becomes 8-bit, transparency is dropped (of a TIFF it is blended
+    onto black). Raises ValueError with the reason if the file is empty, no image, or cut off.
     """
     try:
         data = path.read_bytes()

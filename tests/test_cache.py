@@ -1,0 +1,222 @@
+"""The pixel cache: every image under its own path, nothing under another's, and whole or not there."""
+
+import os
+import random
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import MakeCompetition
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from foldsmith.data import cache as cache_module
+from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
+from foldsmith.errors import InputError
+
+SIZE = 16
+BROKEN = ["train/4.png", "train/11.png", "test/0.png"]
+
+
+def images_of(folder: Path) -> list[str]:
+    """Every image of a folder, in an order that nothing else gives."""
+    images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    random.Random(0).shuffle(images)
+    return images
+
+
+def pil_pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def folder(make_competition: MakeCompetition) -> Path:
+    """A competition whose images have the size of the cache, with an empty file, a text and a cut image."""
+    folder = make_competition(size=SIZE)
+    (folder / BROKEN[0]).write_bytes(b"")
+    (folder / BROKEN[1]).write_text("no image")
+    (folder / BROKEN[2]).write_bytes((folder / "test/1.png").read_bytes()[:200])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PixelCache:
+    return build_cache(tmp_path_factory.mktemp("cache") / "16px", folder, images_of(folder), SIZE)
+
+
+def test_row_i_holds_the_pixels_of_image_i(folder: Path, cache: PixelCache) -> None:
+    images = images_of(folder)
+    assert list(cache.index["path"]) == images
+    assert (cache.pixels.dtype, cache.pixels.shape) == (np.uint8, (len(images), SIZE, SIZE, 3))
+    for row, image in enumerate(images):
+        if image not in BROKEN:
+            np.testing.assert_array_equal(cache.pixels[row], pil_pixels(folder / image), err_msg=image)
+
+
+def test_the_index_says_what_was_seen_of_each_image(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "train/colour.png")
+    Image.new("L", (7, 50), 90).save(tmp_path / "train/grey.png")
+    shutil.copy(tmp_path / "train/grey.png", tmp_path / "train/NA.png")
+    images = ["train/colour.png", "train/grey.png", "train/NA.png"]
+    index = build_cache(tmp_path / "cache", tmp_path, images, 8).index
+    assert list(index.columns) == ["path", "width", "height", "grey", "digest", "problem"]
+    assert index["width"].tolist() == [30, 7, 7]
+    assert index["height"].tolist() == [20, 50, 50]
+    assert index["grey"].tolist() == [False, True, True]
+    assert index["problem"].tolist() == ["", "", ""]
+    assert index["digest"].nunique() == 2 and index["digest"][1] == index["digest"][2]
+
+
+def test_an_unreadable_image_is_noted_and_its_pixels_are_blank(folder: Path, cache: PixelCache) -> None:
+    index = cache.index.set_index("path")
+    assert set(index.index[index["problem"] != ""]) == set(BROKEN)
+    assert "empty" in index["problem"][BROKEN[0]]
+    for image in BROKEN:
+        assert not cache.pixels[images_of(folder).index(image)].any()
+        assert (index["width"][image], index["height"][image], index["digest"][image]) == (0, 0, "")
+    assert cache.pixels.reshape(len(index), -1).any(axis=1).sum() == len(index) - len(BROKEN)
+
+
+@given(st.data())
+def test_rows_are_found_by_path_in_any_order(cache: PixelCache, data: st.DataObject) -> None:
+    paths = data.draw(st.lists(st.sampled_from(list(cache.index["path"]))))
+    rows = cache.rows(paths)
+    assert rows.dtype == np.int64
+    assert [cache.index["path"][row] for row in rows] == paths
+
+
+@pytest.mark.parametrize("absent", ["train/99.png", "0.png", ""])
+def test_a_path_that_is_not_cached_is_refused(cache: PixelCache, absent: str) -> None:
+    with pytest.raises(InputError, match=f"does not hold {absent}.*prepare.py"):
+        cache.rows(["train/0.png", absent])
+
+
+def test_the_pixels_cannot_be_changed(cache: PixelCache) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        cache.pixels[0] = 0
+
+
+def test_the_cache_is_the_same_when_it_is_opened_and_when_it_is_built_again(
+    folder: Path, cache: PixelCache, tmp_path: Path
+) -> None:
+    opened, again = open_cache(cache.path), build_cache(tmp_path / "again", folder, images_of(folder), SIZE)
+    for other in (opened, again):
+        np.testing.assert_array_equal(other.pixels, cache.pixels)
+        assert other.index.equals(cache.index)
+    assert (again.path / "index.csv").read_bytes() == (cache.path / "index.csv").read_bytes()
+
+
+def test_every_decoded_image_is_counted_once_as_progress(folder: Path, tmp_path: Path) -> None:
+    counted: list[int] = []
+    build_cache(tmp_path / "cache", folder, images_of(folder), SIZE, counted.append)
+    assert sum(counted) == len(images_of(folder))
+
+
+def test_opencv_keeps_its_threads(folder: Path, tmp_path: Path) -> None:
+    before = cv2.getNumThreads()
+    try:
+        for threads in (1, 2):
+            cv2.setNumThreads(threads)
+            build_cache(tmp_path / "cache", folder, ["train/0.png"], SIZE)
+            assert cv2.getNumThreads() == threads
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_a_failure_midway_leaves_no_cache_and_the_next_attempt_builds_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, images, before = tmp_path / "cache", images_of(folder), cv2.getNumThreads()
+
+    def fail_later(count: int) -> None:
+        done.append(count)
+        if len(done) == 5:
+            raise KeyboardInterrupt
+
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(path, folder, images, SIZE, fail_later)
+    assert not is_cached(path) and not path.exists()
+    assert cv2.getNumThreads() == before
+
+    def disk_full(destination: Path, table: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cache_module, "save_csv", disk_full)
+        with pytest.raises(OSError, match="No space left"):
+            build_cache(path, folder, images, SIZE)
+    assert not is_cached(path)
+
+    assert list(build_cache(path, folder, images, SIZE).index["path"]) == images
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_failure_leaves_an_older_cache_as_it_was(folder: Path, tmp_path: Path) -> None:
+    def fail(count: int) -> None:
+        raise KeyboardInterrupt
+
+    older = build_cache(tmp_path / "cache", folder, ["train/0.png"], SIZE)
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(tmp_path / "cache", folder, images_of(folder), SIZE, fail)
+    assert list(open_cache(older.path).index["path"]) == ["train/0.png"]
+
+
+@pytest.mark.parametrize("lost", ["index.csv", "pixels.npy", ""])
+def test_a_cache_that_is_not_there_or_not_whole_is_refused(folder: Path, tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "cache"
+    if lost:
+        build_cache(path, folder, ["train/0.png"], SIZE)
+        (path / lost).unlink()
+    assert not is_cached(path)
+    with pytest.raises(InputError, match="prepare.py"):
+        open_cache(path)
+
+
+# --- what a cache depends on
+
+
+def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(tmp_path: Path) -> None:
+    def write(name: str, content: bytes, time: int = 10**18) -> None:
+        (tmp_path / name).write_bytes(content)
+        os.utime(tmp_path / name, ns=(time, time))
+
+    listings = []
+
+    def note(*images: str) -> None:
+        listings.append(listing_of(tmp_path, images))
+
+    write("a.png", b"one")
+    write("b.png", b"two")
+    note("a.png", "b.png")
+    note("a.png")
+    note("b.png")
+    write("a.png", b"longer")
+    note("a.png", "b.png")
+    write("a.png", b"one", time=10**18 + 1)
+    note("a.png", "b.png")
+    (tmp_path / "b.png").rename(tmp_path / "c.png")
+    note("a.png", "c.png")
+    assert len(set(listings)) == len(listings)
+
+    (tmp_path / "c.png").rename(tmp_path / "b.png")
+    write("a.png", b"one")
+    write("unlisted.png", b"x")
+    # what was read, or where the folder lies, is no matter
+    (tmp_path / "a.png").read_bytes()
+    assert listing_of(tmp_path, ["a.png", "b.png"]) == listings[0]
+    shutil.copytree(tmp_path, tmp_path / "elsewhere")
+    assert listing_of(tmp_path / "elsewhere", ["a.png", "b.png"]) == listings[0]
+
+
+def test_a_cache_is_named_by_size_and_listing() -> None:
+    names = {cache_name(listing, size) for listing in ("one", "two") for size in (32, 64)}
+    assert len(names) == 4
+    assert cache_name("one", 32).startswith("32px-") and cache_name("one", 32) == cache_name("one", 32)
+    assert all(re.fullmatch("[0-9]+px-[0-9a-f]+", name) for name in names)

@@ -1,0 +1,190 @@
+"""The words every stage understands: defaults, types, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from foldsmith.command import Command, FoldPlan, read_command, run_main
+from foldsmith.errors import InputError
+from foldsmith.recipes import RECIPES
+
+EVERY_WORD = (
+    "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--folds", "--holdout",
+    "--fold", "--fold-seed", "--limit", "--device", "--precision", "--workers", "--name", "--output", "--again",
+)  # fmt: skip
+
+
+def read(*words: str) -> Command:
+    return read_command(list(words), "A stage.")
+
+
+def test_without_words_it_is_the_demo_with_the_quick_recipe() -> None:
+    command = read()
+    assert command.folder == Path("input/demo80") and command.recipe == RECIPES["quick"]
+    assert command.plan == FoldPlan(num_folds=5, holdout=None, seed=0, limit=None)
+    assert (command.fold, command.workers, command.again) == (None, None, False)
+    assert (command.device, command.precision) == ("auto", "auto")
+    assert command.run.root == Path("output/demo80/quick")
+    assert command.cache_root == Path("output/demo80/cache")
+    assert command.folds == [0, 1, 2, 3, 4]
+
+
+def test_elsewhere_the_recipe_is_the_default_one() -> None:
+    command = read("input/tiny80")
+    assert command.recipe == RECIPES["default"]
+    assert command.run.root == Path("output/tiny80/default")
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--recipe", "resnet64"], "recipe", RECIPES["resnet64"]),
+        (["--epochs", "3"], "recipe", replace(RECIPES["quick"], epochs=3)),
+        (["--batch-size", "16"], "recipe", replace(RECIPES["quick"], batch_size=16)),
+        (["--image-size", "48"], "recipe", replace(RECIPES["quick"], image_size=48)),
+        (["--seed", "7"], "recipe", replace(RECIPES["quick"], seed=7)),
+        (["--set", "lr=1", "--set", "ema_decay=0"], "recipe", replace(RECIPES["quick"], lr=1.0, ema_decay=0.0)),
+        (["--folds", "3"], "plan", FoldPlan(3, None, 0, None)),
+        (["--holdout", "0.3"], "plan", FoldPlan(5, 0.3, 0, None)),
+        (["--fold-seed", "9"], "plan", FoldPlan(5, None, 9, None)),
+        (["--limit", "800"], "plan", FoldPlan(5, None, 0, 800)),
+        (["--fold", "2"], "fold", 2),
+        (["--fold", "2"], "folds", [2]),
+        (["--holdout", "0.3"], "folds", [0]),
+        (["--device", "cuda:1"], "device", "cuda:1"),
+        (["--precision", "bf16"], "precision", "bf16"),
+        (["--workers", "0"], "workers", 0),
+        (["--name", "try 1"], "name", "try 1"),
+        (["--output", "/tmp/out"], "output", Path("/tmp/out")),
+        (["--again"], "again", True),
+    ],
+)  # fmt: skip
+def test_every_word_is_read(words: list[str], field: str, value: object) -> None:
+    assert getattr(read(*words), field) == value
+
+
+def test_the_seed_of_the_training_never_changes_the_folds() -> None:
+    assert read("--seed", "5").plan == read().plan
+    assert read("--fold-seed", "5").recipe == read().recipe
+
+
+def test_a_run_is_named_by_its_recipe_or_by_hand_and_lies_in_the_output() -> None:
+    assert read("input/a", "--recipe", "resnet64").run.root == Path("output/a/resnet64")
+    assert read("input/a", "--name", "b", "--output", "c").run.root == Path("c/a/b")
+
+
+@pytest.mark.parametrize("folder", ["input/tiny80", "input/tiny80/", "./input/tiny80", "input/tiny80/."])
+def test_every_way_to_write_a_folder_is_one_competition(folder: str) -> None:
+    assert read(folder).competition == "tiny80"
+
+
+def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cats" / "train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "cats")
+    assert read(".").competition == "cats"
+    monkeypatch.chdir(tmp_path / "cats" / "train")
+    assert read("..").competition == "cats"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--epocs", "3"], "unknown word '--epocs'; did you mean '--epochs'"),
+        (["--epocs=3"], "unknown word '--epocs'; did you mean '--epochs'"),
+        (["--recip", "quick"], "unknown word '--recip'; did you mean '--recipe'"),
+        (["input/a", "input/b"], "unknown word 'input/b'"),
+        (["--recipe", "quik"], "unknown recipe 'quik'; did you mean 'quick'"),
+        (["--recipe"], "--recipe: expected one argument.*--help"),
+        (["--set", "epoch=3"], "did you mean 'epochs'"),
+        (["--set", "epochs"], "write FIELD=VALUE"),
+        (["--epochs", "few"], "epochs takes a whole number"),
+        (["--epochs", "0"], "epochs is 0, it must be at least 1"),
+        (["--folds", "1"], "at least 2 folds"),
+        (["--folds", "two"], "--folds: invalid int value: 'two'"),
+        (["--holdout", "0"], "between 0 and 1"),
+        (["--holdout", "1"], "between 0 and 1"),
+        (["--holdout", "nan"], "between 0 and 1"),
+        (["--fold", "5"], "the folds are 0 to 4"),
+        (["--fold", "-1"], "the folds are 0 to 4"),
+        (["--holdout", "0.3", "--fold", "1"], "the folds are 0 to 0"),
+        (["--limit", "0"], "at least 1 image"),
+        (["--workers", "-1"], "0 or more"),
+        (["--precision", "fp64"], "invalid choice: 'fp64'.*auto.*fp32.*bf16.*fp16"),
+        (["--name", "cache"], "not 'cache'"),
+        (["--name", "a/b"], "named like a folder"),
+        (["--name", ".."], "named like a folder"),
+        (["--name", ".hidden"], "named like a folder"),
+        (["--name", ""], "named like a folder"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused_in_one_sentence(words: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read(*words)
+
+
+def test_an_unknown_word_lists_the_known_ones() -> None:
+    with pytest.raises(InputError) as caught:
+        read("--colour", "red")
+    assert all(word in str(caught.value) for word in (*EVERY_WORD, "FOLDER"))
+
+
+def test_help_explains_every_word_and_ends_well(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read("--help")
+    told = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert all(f"{word} " in told for word in EVERY_WORD)
+    assert all(name in told for name in RECIPES)
+
+
+def test_no_words_means_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", "input/tiny80", "--fold", "3"])
+    assert read_command(None, "A stage.").folds == [3]
+
+
+def test_the_line_of_a_stage_runs_it_with_the_same_words() -> None:
+    command = read("input/my cats", "--set", "lr=0.1")
+    assert command.line("train") == "python src/train.py 'input/my cats' --set lr=0.1"
+
+
+def test_the_identity_of_a_run_is_its_recipe_and_its_folds_and_nothing_of_the_machine() -> None:
+    here = read(
+        "input/a", "--workers", "2", "--device", "cpu", "--precision", "fp32", "--fold", "1", "--again"
+    )
+    assert here.identity == read("input/a").identity
+    assert here.identity["recipe"]["epochs"] == RECIPES["default"].epochs
+    assert here.identity["folds"] == {"num_folds": 5, "holdout": None, "seed": 0, "limit": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (InputError("labels.csv is empty."), 2, "error: labels.csv is empty.\n"),
+        (KeyboardInterrupt(), 130, "stopped; the same command goes on from here.\n"),
+    ],
+)
+def test_bad_input_and_an_interruption_end_with_a_status_and_one_sentence(
+    error: BaseException, status: int, told: str, capsys: pytest.CaptureFixture
+) -> None:
+    def main() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == status
+    assert capsys.readouterr().err == told
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    def main() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_main(main)
+
+
+def test_a_stage_that_is_done_ends_with_its_status() -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_main(lambda: 0)
+    assert caught.value.code == 0

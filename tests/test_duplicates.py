@@ -1,0 +1,91 @@
+"""Equal images and the groups they make, against plain loops and a graph searched breadth first."""
+
+from collections import deque
+from random import Random
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldsmith.data.duplicates import find_originals, join_groups
+
+# few words, so that many are equal; "" is no key at all
+WORDS = st.sampled_from(["", "a", "b", "c", "None", "nan", "0"])
+# one to three keys of each of at least two samples
+KEYS = st.integers(2, 25).flatmap(
+    lambda count: st.lists(st.lists(WORDS, min_size=count, max_size=count), min_size=1, max_size=3)
+)
+
+
+def originals_by_loop(digests: list[str]) -> list[int | None]:
+    return [
+        next((earlier for earlier in range(index) if digests[earlier] == digest), None) if digest else None
+        for index, digest in enumerate(digests)
+    ]
+
+
+def groups_by_search(*keys: list[str]) -> list[int]:
+    """Breadth first from every sample that no earlier one reached."""
+    group: dict[int, int] = {}
+    for start in range(len(keys[0])):
+        waiting = deque([start] if start not in group else [])
+        while waiting:
+            reached = waiting.popleft()
+            if reached in group:
+                continue
+            group[reached] = start
+            for key in keys:
+                waiting.extend(other for other in range(len(key)) if key[other] == key[reached] != "")
+    return [group[index] for index in range(len(keys[0]))]
+
+
+def test_the_original_is_the_first_image_with_these_pixels() -> None:
+    assert find_originals(["x", "y", "x", "", "x", "", "y"]) == [None, None, 0, None, 0, None, 1]
+    assert find_originals([]) == []
+
+
+@given(st.lists(WORDS))
+def test_originals_are_those_a_plain_loop_finds(digests: list[str]) -> None:
+    assert find_originals(digests) == originals_by_loop(digests)
+
+
+def test_a_chain_over_two_keys_is_one_group() -> None:
+    digests = ["x", "x", "y", "", "z", ""]
+    patients = ["", "p", "p", "", "", ""]
+    groups = join_groups(digests, patients)
+    assert groups.dtype == np.int64
+    assert groups.tolist() == [0, 0, 0, 3, 4, 5]
+
+
+def test_without_any_key_every_sample_is_its_own_group() -> None:
+    assert join_groups([""] * 5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_one_sample_is_one_group() -> None:
+    assert join_groups(["only"]).tolist() == [0]
+
+
+@given(KEYS)
+def test_groups_are_the_connected_components_named_by_their_first_sample(keys: list[list[str]]) -> None:
+    assert join_groups(*keys).tolist() == groups_by_search(*keys)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=2, max_size=25), st.randoms(use_true_random=False))
+def test_who_belongs_together_does_not_depend_on_order(
+    samples: list[tuple[str, str]], shuffler: Random
+) -> None:
+    order = list(range(len(samples)))
+    shuffler.shuffle(order)
+    groups = join_groups(*zip(*samples, strict=True))
+    shuffled = join_groups(*zip(*(samples[index] for index in order), strict=True))
+    together = {frozenset(np.flatnonzero(groups == group).tolist()) for group in groups}
+    again = {frozenset(order[row] for row in np.flatnonzero(shuffled == group)) for group in shuffled}
+    assert again == together
+
+
+def test_a_long_chain_does_not_exhaust_the_stack() -> None:
+    # sample i shares one key with its left neighbour and the other key with its right one
+    count = 20_000
+    left = [str((index + 1) // 2) for index in range(count)]
+    right = [str(index // 2) for index in range(count)]
+    assert set(join_groups(left, right).tolist()) == {0}

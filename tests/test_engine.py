@@ -1,0 +1,207 @@
+"""One epoch and prediction, against loops written out."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from foldsmith.data.views import VIEWS, check_views
+from foldsmith.errors import InputError
+from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.training.compute import Compute, build_compute
+from foldsmith.training.engine import predict, train_one_epoch
+from foldsmith.training.state import build_state
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+SIZE, CLASSES = 8, 4
+
+
+def make_compute() -> Compute:
+    return build_compute("cpu", "fp32", (0.5,) * 3, (0.25,) * 3)
+
+
+def make_recipe(**fields: object) -> Recipe:
+    return replace(RECIPES["quick"], optimizer="sgd", momentum=0.9, weight_decay=0.0, ema_decay=0.0, **fields)
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Linear(24, CLASSES),
+    )  # fmt: skip
+
+
+def make_batches(lengths: list[int]) -> list[Batch]:
+    draws = torch.Generator().manual_seed(1)
+    return [
+        (
+            torch.randint(0, 256, (length, SIZE, SIZE, 3), generator=draws, dtype=torch.uint8),
+            torch.randint(0, CLASSES, (length,), generator=draws),
+        )
+        for length in lengths
+    ]
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    return ((images.double() / 255 - 0.5) / 0.25).permute(0, 3, 1, 2).float()
+
+
+def test_an_epoch_is_a_plain_loop_and_its_figures_are_means_over_images() -> None:
+    batches, rates = make_batches([7, 7, 6, 2]), np.array([0.1, 0.2, 0.05, 0.01])
+    state = build_state(make_model(), make_recipe(), make_compute())
+    model = copy.deepcopy(state.model)
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    losses, right = [], []
+    model.train()
+    for rate, (images, labels) in zip(rates, batches, strict=True):
+        logits = model(normalised(images))
+        each = functional.cross_entropy(logits, labels, reduction="none")
+        losses += each.tolist()
+        right += (logits.argmax(dim=1) == labels).tolist()
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        each.mean().backward()
+        optimizer.step()
+
+    seen: list[int] = []
+    loss, accuracy = train_one_epoch(
+        state, batches, rates, nn.CrossEntropyLoss(), make_compute(), seen.append
+    )
+    assert loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert accuracy == pytest.approx(np.mean(right))
+    assert seen == [7, 7, 6, 2]
+    for ours, theirs in zip(state.model.state_dict().values(), model.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_an_epoch_leaves_no_gradient_behind_and_trains_in_training_mode() -> None:
+    state = build_state(make_model().eval(), make_recipe(), make_compute())
+    train_one_epoch(state, make_batches([4]), np.array([0.1]), nn.CrossEntropyLoss(), make_compute())
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+    assert state.model[1].num_batches_tracked == 1
+
+
+def test_the_average_is_told_of_every_step() -> None:
+    state = build_state(make_model(), replace(make_recipe(), ema_decay=0.9), make_compute())
+    train_one_epoch(state, make_batches([4] * 3), np.full(3, 0.1), nn.CrossEntropyLoss(), make_compute())
+    assert state.ema.step == 3
+
+
+@pytest.mark.parametrize(("broken", "told"), [(0, "step 2 of 4"), (2, "step 4 of 4")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, told: str) -> None:
+    rates = np.full(4, 1e-3)
+    rates[broken] = 1e38  # the step after it meets weights beyond all bounds
+    state = build_state(make_model(), make_recipe(), make_compute())
+    with pytest.raises(InputError, match=rf"not finite at {told} \(learning rate .*lower lr"):
+        train_one_epoch(state, make_batches([4] * 4), rates, nn.CrossEntropyLoss(), make_compute())
+
+
+@pytest.mark.parametrize("lengths", [[4, 4], [4, 4, 4, 4]])
+def test_more_or_fewer_batches_than_rates_are_an_error(lengths: list[int]) -> None:
+    state = build_state(make_model(), make_recipe(), make_compute())
+    with pytest.raises(ValueError, match="shorter|longer"):
+        train_one_epoch(state, make_batches(lengths), np.full(3, 0.1), nn.CrossEntropyLoss(), make_compute())
+
+
+def make_pixels(count: int = 23) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def predicted(rows: np.ndarray, views: tuple[str, ...] = ("identity",), batch_size: int = 8) -> np.ndarray:
+    return predict(make_model(), make_pixels(), rows, views, batch_size, make_compute())
+
+
+FLIPS = {
+    "identity": lambda image: image,
+    "hflip": lambda image: image[:, ::-1],
+    "vflip": lambda image: image[::-1],
+    "rot90": lambda image: np.rot90(image, 1),
+    "rot180": lambda image: np.rot90(image, 2),
+    "rot270": lambda image: np.rot90(image, 3),
+    "transpose": lambda image: image.swapaxes(0, 1),
+    "antitranspose": lambda image: np.rot90(image, 2).swapaxes(0, 1),
+}
+
+
+def by_hand(image: np.ndarray, views: tuple[str, ...]) -> np.ndarray:
+    """The mean over views of the softmax of one image alone."""
+    model, probabilities = make_model().eval(), []
+    for view in views:
+        turned = torch.from_numpy(FLIPS[view](image).copy())[None]
+        with torch.no_grad():
+            logits = model(normalised(turned))[0].double().numpy()
+        probabilities.append(np.exp(logits) / np.exp(logits).sum())
+    return np.mean(probabilities, axis=0)
+
+
+@pytest.mark.parametrize("views", [("identity",), ("identity", "hflip"), tuple(FLIPS)])
+def test_probabilities_are_the_mean_over_views_of_each_image_in_the_order_of_the_rows(
+    views: tuple[str, ...],
+) -> None:
+    rows = np.array([3, 20, 0, 3, 11, 22, 7])
+    expected = [by_hand(make_pixels()[row], views) for row in rows]
+    probabilities = predicted(rows, views, batch_size=3)
+    assert probabilities.shape == (7, CLASSES) and probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
+def test_the_batch_size_changes_nothing_beyond_rounding(batch_size: int) -> None:
+    rows = np.arange(23)
+    np.testing.assert_allclose(
+        predicted(rows, batch_size=batch_size), predicted(rows, batch_size=23), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_predicting_changes_no_weight_and_no_batch_statistic() -> None:
+    model = make_model().train()
+    before = copy.deepcopy(model.state_dict())
+    predict(model, make_pixels(), np.arange(9), ("identity",), 4, make_compute())
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_progress_counts_every_image_once() -> None:
+    seen: list[int] = []
+    predict(make_model(), make_pixels(), np.arange(23), ("identity", "hflip"), 8, make_compute(), seen.append)
+    assert seen == [8, 8, 7]
+
+
+BACK = {
+    "identity": "identity",
+    "hflip": "hflip",
+    "vflip": "vflip",
+    "rot90": "rot270",
+    "rot180": "rot180",
+    "rot270": "rot90",
+    "transpose": "transpose",
+    "antitranspose": "antitranspose",
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_has_a_view_that_takes_it_back(view: str) -> None:
+    images = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
+    assert torch.equal(VIEWS[BACK[view]](VIEWS[view](images)), images)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_is_what_numpy_makes_of_the_picture(view: str) -> None:
+    images = torch.arange(3 * 4 * 6).reshape(1, 3, 4, 6)
+    turned = VIEWS[view](images)[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(turned, FLIPS[view](images[0].permute(1, 2, 0).numpy()))
+
+
+def test_the_eight_views_of_a_square_are_all_different() -> None:
+    images = torch.arange(25).reshape(1, 1, 5, 5)
+    assert len({str(view(images).tolist()) for view in VIEWS.values()}) == len(VIEWS) == 8
+
+
+def test_an_unknown_view_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'hflip'"):
+        check_views(("identity", "hflipp"))

@@ -1,0 +1,281 @@
+"""One fold on a toy: it learns, and its bytes are a function of recipe, fold and training data alone."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from foldsmith.data.cache import PixelCache
+from foldsmith.errors import InputError
+from foldsmith.files import load_npz
+from foldsmith.models import MODELS, build_model
+from foldsmith.paths import RunPaths
+from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.training import fold as fold_module
+from foldsmith.training.fold import FoldTraining, Samples, select_samples
+from foldsmith.training.weights import load_weights
+
+COUNT, CLASSES, SIZE = 60, 3, 16
+TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=3, batch_size=8)
+PLAIN = replace(
+    TOY,
+    model="dropout-cnn",
+    optimizer="sgd",
+    lr=0.05,
+    nesterov=True,
+    ema_decay=0.0,
+    augment="photo",
+    views=("identity",),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_network_that_draws() -> Iterator[None]:
+    """A network with dropout among the known ones: its draws must not depend on what ran before either."""
+
+    def build_dropout_cnn(num_classes: int) -> nn.Module:
+        convolution = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)
+        return nn.Sequential(
+            *convolution, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, num_classes)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "dropout-cnn", build_dropout_cnn)
+        yield
+
+
+def make_cache() -> PixelCache:
+    """Images whose class is the colour that is strongest, among noise; test images beside them."""
+    draws = np.random.default_rng(0)
+    pixels = draws.normal(110, 40, (COUNT + 6, SIZE, SIZE, 3))
+    for row in range(COUNT + 6):
+        pixels[row, :, :, row % CLASSES] += 60
+    index = pd.DataFrame({"path": [f"train/{row}.png" for row in range(COUNT + 6)]})
+    return PixelCache(Path("cache"), np.clip(pixels, 0, 255).astype(np.uint8), index)
+
+
+def make_folds() -> pd.DataFrame:
+    rows = np.arange(COUNT)
+    return pd.DataFrame(
+        {
+            "path": [f"train/{row}.png" for row in rows],
+            "label": rows % CLASSES,
+            "fold": rows // CLASSES % 3,
+        }
+    )
+
+
+def make_training(root: Path, fold: int = 0, recipe: Recipe = TOY, **fields: object) -> FoldTraining:
+    cache, folds = make_cache(), make_folds()
+    values = {
+        "training": select_samples(folds, folds["fold"] != fold, cache),
+        "held_out": select_samples(folds, folds["fold"] == fold, cache),
+        "made_from": "this recipe, these folds",
+        "workers": 0,
+        **fields,
+    }
+    return FoldTraining(
+        RunPaths(root), fold, recipe, CLASSES, cache, device="cpu", precision="fp32", **values
+    )
+
+
+def results(root: Path, fold: int = 0) -> tuple[bytes, bytes]:
+    run = RunPaths(root)
+    return run.weights(fold).read_bytes(), run.heldout(fold).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fold 0 of the toy, trained without interruption and in this process alone."""
+    root = tmp_path_factory.mktemp("trained")
+    make_training(root).train()
+    return root
+
+
+def test_it_learns(trained: Path) -> None:
+    log = pd.read_csv(RunPaths(trained).log(0))
+    assert log["train_accuracy"].iloc[-1] > 0.9
+    assert log["train_loss"].iloc[-1] < log["train_loss"].iloc[0]
+    assert log["val_accuracy"].iloc[-1] > 0.8
+    assert log["epoch"].tolist() == [1, 2, 3]
+
+
+def test_the_held_out_predictions_are_keyed_by_path_and_are_the_saved_weights_own(trained: Path) -> None:
+    held_out, folds = load_npz(RunPaths(trained).heldout(0)), make_folds()
+    expected = folds[folds["fold"] == 0]
+    assert held_out["path"].tolist() == expected["path"].tolist()
+    assert held_out["label"].tolist() == expected["label"].tolist()
+    facts = {"recipe": {"model": TOY.model, "image_size": SIZE}, "num_classes": CLASSES}
+    model = load_weights(RunPaths(trained).weights(0), facts)
+    assert not model.training
+    images = torch.from_numpy(make_cache().pixels[expected.index.to_numpy()]).permute(0, 3, 1, 2)
+    images = (images.float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        views = [model(images).softmax(dim=1), model(images.flip(3)).softmax(dim=1)]
+    np.testing.assert_allclose(
+        held_out["probabilities"], torch.stack(views).mean(dim=0), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_facts_tell_what_was_trained(tmp_path: Path) -> None:
+    facts = make_training(tmp_path, recipe=replace(TOY, epochs=1)).train()
+    assert (facts["training_images"], facts["held_out_images"], facts["num_classes"]) == (39, 21, 3)
+    assert (facts["device"], facts["precision"]) == ("cpu", "fp32")
+    assert facts["normalisation"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+    with torch.device("meta"):
+        model = build_model(TOY.model, CLASSES, SIZE)
+    assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_bytes(workers: int, trained: Path, tmp_path: Path) -> None:
+    make_training(tmp_path, workers=workers).train()
+    assert results(tmp_path) == results(trained)
+
+
+def test_a_fold_alone_equals_the_fold_after_others(tmp_path: Path) -> None:
+    make_training(tmp_path / "alone", fold=1).train()
+    for fold in (0, 1):
+        make_training(tmp_path / "all", fold=fold).train()
+    assert results(tmp_path / "alone", 1) == results(tmp_path / "all", 1)
+    assert results(tmp_path / "all", 0) != results(tmp_path / "all", 1)
+
+
+def test_random_draws_made_elsewhere_change_nothing(trained: Path, tmp_path: Path) -> None:
+    torch.manual_seed(4321)
+    np.random.seed(4321)
+    make_training(tmp_path).train()
+    assert results(tmp_path) == results(trained)
+
+
+class PowerCut(Exception):
+    """What stops a run in the middle."""
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Stops the training in the middle of an epoch, counted from 0, when some of its steps are done."""
+    whole, count = fold_module.train_one_epoch, [0]
+
+    def cut_off(state: object, batches: object, rates: np.ndarray, *words: object) -> tuple[float, float]:
+        count[0] += 1
+        if count[0] <= epoch:
+            return whole(state, batches, rates, *words)
+
+        def stop(images: int) -> None:
+            stop.seen += images
+            if stop.seen > 20:
+                raise PowerCut
+
+        stop.seen = 0
+        return whole(state, batches, rates, *words[:-1], stop)
+
+    monkeypatch.setattr(fold_module, "train_one_epoch", cut_off)
+
+
+@pytest.mark.parametrize("recipe", [TOY, PLAIN], ids=["adamw and an average", "sgd and dropout"])
+@pytest.mark.parametrize("epoch", range(3))
+def test_a_run_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
+    recipe: Recipe, epoch: int, tmp_path: Path, whole: Callable[[Recipe], Path], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+        interrupt(patch, epoch)
+        make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+    assert not RunPaths(tmp_path).weights(0).exists()
+    capsys.readouterr()
+    make_training(tmp_path, recipe=recipe, checkpoint_seconds=0, workers=1).train()
+    assert ("goes on after" in capsys.readouterr().out) == (epoch > 0)
+    assert results(tmp_path) == results(whole(recipe))
+    log, uninterrupted = (pd.read_csv(RunPaths(root).log(0)) for root in (tmp_path, whole(recipe)))
+    figures = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    pd.testing.assert_frame_equal(log[figures], uninterrupted[figures], check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
+    """The root of an uninterrupted run of a recipe."""
+    roots = {TOY: trained}
+
+    def run(recipe: Recipe) -> Path:
+        if recipe not in roots:
+            roots[recipe] = tmp_path_factory.mktemp("whole")
+            make_training(roots[recipe], recipe=recipe).train()
+        return roots[recipe]
+
+    return run
+
+
+def test_a_checkpoint_of_another_recipe_is_not_used(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+        interrupt(patch, 2)
+        other = replace(TOY, lr=1e-3)
+        make_training(tmp_path, recipe=other, made_from="another recipe", checkpoint_seconds=0).train()
+    assert RunPaths(tmp_path).checkpoint(0).exists()
+    make_training(tmp_path).train()
+    assert "goes on after" not in capsys.readouterr().out
+    assert results(tmp_path) == results(trained)
+
+
+@pytest.mark.parametrize("fields", [{"seed": 1}, {"augment": "flip"}])
+def test_another_recipe_gives_other_bytes(fields: dict, trained: Path, tmp_path: Path) -> None:
+    make_training(tmp_path, recipe=replace(TOY, **fields)).train()
+    assert results(tmp_path)[0] != results(trained)[0]
+
+
+def test_the_held_out_images_and_labels_never_influence_the_weights(trained: Path, tmp_path: Path) -> None:
+    held_out = make_training(tmp_path).held_out
+    wrong = Samples(held_out.paths[::-1], held_out.rows[::-1].copy(), (held_out.labels + 1) % CLASSES)
+    make_training(tmp_path, held_out=wrong).train()
+    assert results(tmp_path)[0] == results(trained)[0]
+    ours, theirs = (load_npz(RunPaths(root).heldout(0)) for root in (tmp_path, trained))
+    np.testing.assert_allclose(ours["probabilities"][::-1], theirs["probabilities"], rtol=1e-4, atol=1e-6)
+
+
+def test_how_often_the_held_out_images_are_looked_at_changes_nothing(trained: Path, tmp_path: Path) -> None:
+    make_training(tmp_path, recipe=replace(TOY, validate_every=2)).train()
+    assert results(tmp_path) == results(trained)
+    log = pd.read_csv(RunPaths(tmp_path).log(0))
+    assert log["val_loss"].notna().tolist() == [False, True, True]
+
+
+def test_class_weights_are_used_in_the_loss(tmp_path: Path) -> None:
+    few = np.flatnonzero(make_training(tmp_path).training.labels != 2)[:20]
+    rare = np.flatnonzero(make_training(tmp_path).training.labels == 2)[:3]
+    training = make_training(tmp_path).training
+    chosen = np.concatenate([few, rare])
+    skewed = Samples([training.paths[at] for at in chosen], training.rows[chosen], training.labels[chosen])
+    for kind in ("none", "auto"):
+        recipe = replace(TOY, epochs=1, class_weights=kind)
+        make_training(tmp_path / kind, recipe=recipe, training=skewed).train()
+    assert results(tmp_path / "none")[0] != results(tmp_path / "auto")[0]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_diverges_is_refused_even_in_its_very_last_step(epochs: int, tmp_path: Path) -> None:
+    # one step an epoch: its loss is measured before the step that ruins the weights
+    recipe = replace(TOY, optimizer="sgd", schedule="constant", warmup=0.0, batch_size=64, lr=1e30)
+    with pytest.raises(InputError, match="not finite"):
+        make_training(tmp_path, recipe=replace(recipe, epochs=epochs)).train()
+    assert not RunPaths(tmp_path).weights(0).exists()
+
+
+@pytest.mark.parametrize("field", ["augment", "optimizer", "schedule", "model"])
+def test_a_word_no_table_knows_is_refused_before_anything_is_written(field: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown"):
+        make_training(tmp_path, recipe=replace(TOY, **{field: "nothing"})).train()
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_samples_of_a_fold_are_matched_by_path() -> None:
+    cache, folds = make_cache(), make_folds().sample(frac=1, random_state=0)
+    samples = select_samples(folds, folds["fold"] == 2, cache)
+    assert [f"train/{row}.png" for row in samples.rows] == samples.paths
+    assert samples.labels.tolist() == [row % CLASSES for row in samples.rows]
+    with pytest.raises(InputError, match="does not hold train/elsewhere.png"):
+        select_samples(folds.assign(path="train/elsewhere.png"), folds["fold"] == 2, cache)

@@ -1,0 +1,143 @@
+"""The house: which way imports point, what importing may do, and what must stay light."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+PACKAGE = SRC / "foldsmith"
+STAGES = {path.stem for path in SRC.glob("*.py")}
+FLOORS = ("data", "models", "training", "evaluation")
+# what a module of each floor may not import
+ABOVE = {
+    "leaf": set(FLOORS),
+    "data": {"training", "evaluation"},
+    "models": {"training", "evaluation"},
+    "training": {"evaluation"},
+    "evaluation": set(),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(SRC.rglob("*.py"))}
+LEAVES = [f"foldsmith.{path.stem}" for path in sorted(PACKAGE.glob("[!_]*.py"))]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module a file imports, at its top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by dots; write the full name"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def floor_of(module: str) -> str:
+    """The second word of a module's name: `data`, `models`, …, or `leaf`."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "leaf"
+
+
+def test_the_house_has_the_rooms_it_is_known_for() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(FLOORS)
+    assert {"prepare", "split", "train", "validate", "infer", "submit"} <= STAGES
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("foldsmith")])
+def test_imports_point_one_way(module: str) -> None:
+    imported = {name for name in imports_of(MODULES[module]) if name.startswith("foldsmith.")}
+    upward = {name for name in imported if floor_of(name) in ABOVE[floor_of(module)]}
+    assert upward == set()
+    assert not {name for name in imports_of(MODULES[module]) if name.split(".")[0] in STAGES}
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_stages_never_import_each_other(stage: str) -> None:
+    assert not {name for name in imports_of(MODULES[stage]) if name.split(".")[0] in STAGES}
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_stage_is_a_script_with_a_main_that_tests_can_call(stage: str) -> None:
+    tree = ast.parse(MODULES[stage].read_text(encoding="utf-8"))
+    (main,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    assert [argument.arg for argument in main.args.args] == ["argv"] and len(main.args.defaults) == 1
+    assert f"src/{stage}.py" in ast.get_docstring(tree), "the docstring ends with the command"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_and_has_a_name_of_its_own(module: str) -> None:
+    name = module.split(".")[-1]
+    assert name not in {"utils", "util", "common", "helpers", "misc"}
+    assert name not in sys.stdlib_module_names or "." in module
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert not text or ast.get_docstring(ast.parse(text))
+
+
+def run_python(program: str, *words: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
+    environment["PYTHONPATH"] = str(SRC)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_importing_defines_and_does_nothing_else(tmp_path: Path) -> None:
+    program = (
+        "import importlib, os, socket, sys\n"
+        "import cv2, numpy, torch\n"
+        "def refuse(*words, **named): raise SystemExit(f'an import asks the network for {words}')\n"
+        "socket.getaddrinfo = socket.create_connection = refuse\n"
+        "os.chdir(sys.argv[2])\n"
+        "def state():\n"
+        "    flags = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()\n"
+        "    seeds = torch.initial_seed(), numpy.random.get_state()[1].tolist()\n"
+        "    return flags, seeds, cv2.getNumThreads()\n"
+        "torch.manual_seed(0)\n"
+        "before = state()\n"
+        "for name in sys.argv[1].split():\n"
+        "    importlib.import_module(name)\n"
+        "assert state() == before\n"
+        # albumentations is imported here, and would ask for a newer version of itself
+        "from foldsmith.data.augment import build_augmentation\n"
+        "build_augmentation('photo', 8)\n"
+    )
+    assert run_python(program, " ".join(MODULES), str(tmp_path), "--nobody-knows-this") == ""
+    assert not any(tmp_path.iterdir())
+
+
+LIGHT = [
+    *LEAVES,
+    *(f"foldsmith.data.{path.stem}" for path in sorted((PACKAGE / "data").glob("[!_]*.py"))),
+    *sorted(STAGES),
+]
+LIGHT.remove("foldsmith.data.loader")
+
+
+def test_what_every_stage_needs_is_imported_without_the_heavy_libraries() -> None:
+    program = (
+        "import importlib, json, sys\n"
+        "heavy = {'torch', 'timm', 'sklearn', 'matplotlib', 'albumentations', 'scipy'}\n"
+        "guilty = {}\n"
+        "for name in sys.argv[1].split():\n"
+        "    before = heavy & set(sys.modules)\n"
+        "    importlib.import_module(name)\n"
+        "    if heavy & set(sys.modules) - before:\n"
+        "        guilty[name] = sorted(heavy & set(sys.modules) - before)\n"
+        "print(json.dumps(guilty))\n"
+    )
+    assert json.loads(run_python(program, " ".join(LIGHT))) == {}

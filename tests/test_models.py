@@ -1,0 +1,272 @@
+"""Every network: its contract, study 1's figures counted independently, and timm's weights from files."""
+
+import socket
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from foldsmith.errors import InputError
+from foldsmith.models import MODELS, build_model, normalisation
+from foldsmith.models.bottleneck_resnet import BottleneckResNet
+
+SIZE = 32
+each_model = pytest.mark.parametrize("name", [*MODELS, "timm:resnet18"])
+
+
+def make_images(count: int = 6, size: int = SIZE) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def build(name: str, num_classes: int = 7) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(name, num_classes, SIZE)
+
+
+@each_model
+def test_logits_are_finite_and_every_parameter_gets_a_gradient(name: str) -> None:
+    model = build(name).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    # two steps: timm starts the last norm of a block at zero, which holds back the gradients behind it
+    for _ in range(2):
+        optimizer.zero_grad()
+        logits = model(make_images())
+        assert logits.shape == (6, 7) and logits.dtype == torch.float32
+        assert torch.isfinite(logits).all()
+        nn.functional.cross_entropy(logits, torch.arange(6)).backward()
+        optimizer.step()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert [name for name, grad in gradients.items() if grad is None or not grad.abs().sum() > 0] == []
+
+
+@each_model
+def test_evaluation_is_deterministic_and_sees_every_image_alone(name: str) -> None:
+    model, images = build(name).eval(), make_images()
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    with torch.no_grad():
+        logits = model(images)
+        assert torch.equal(model(images), logits)
+        torch.testing.assert_close(model(images[order]), logits[order], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model(images[:1]), logits[:1], rtol=1e-4, atol=1e-5)
+
+
+@each_model
+@pytest.mark.parametrize("num_classes", [2, 102])
+def test_the_head_has_a_logit_for_every_class(name: str, num_classes: int) -> None:
+    with torch.no_grad():
+        assert build(name, num_classes).eval()(make_images(2)).shape == (2, num_classes)
+
+
+@each_model
+def test_the_start_is_a_function_of_the_seed(name: str) -> None:
+    first, again = build(name).state_dict(), build(name).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    torch.manual_seed(1)
+    other = build_model(name, 7, SIZE).state_dict()
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+# (in, middle, stride) of every block, as shared/studies/README.md lists them
+STUDY_BLOCKS = [
+    (64, 64, 1), (128, 64, 1),
+    (128, 128, 2), *[(256, 128, 1)] * 2,
+    (256, 256, 2), *[(512, 256, 1)] * 4,
+    (512, 512, 2), *[(1024, 512, 1)] * 2,
+]  # fmt: skip
+
+
+def test_study_1s_network_has_15_699_088_parameters_for_80_classes() -> None:
+    count = 7 * 7 * 3 * 64 + 2 * 64
+    for inside, middle, stride in STUDY_BLOCKS:
+        out = 2 * middle
+        count += inside * middle + 9 * middle * middle + middle * out  # convolutions, without biases
+        count += 2 * middle + 2 * middle + 2 * out  # scales and shifts of the norms
+        if stride != 1 or inside != out:
+            count += inside * out + 2 * out
+    count += 1024 * 80 + 80
+    with torch.device("meta"):
+        model = BottleneckResNet(80)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count == 15_699_088
+
+
+def test_study_1s_network_has_the_studys_shapes_at_224() -> None:
+    with torch.device("meta"):
+        model, images = BottleneckResNet(80), torch.empty(1, 3, 224, 224)
+    shapes, x = {}, images
+    for name, part in model.features.named_children():
+        x = part(x)
+        shapes[name] = tuple(x.shape[1:])
+    assert shapes == {
+        "stem": (64, 112, 112),
+        "pool": (64, 56, 56),
+        "stage1": (128, 56, 56),
+        "stage2": (256, 28, 28),
+        "stage3": (512, 14, 14),
+        "stage4": (1024, 7, 7),
+    }
+    assert model.head(x).shape == (1, 80)
+
+
+class StudyBlock(nn.Module):
+    """`res_block` of study 1, written out from the report."""
+
+    def __init__(self, inside: int, middle: int, stride: int) -> None:
+        super().__init__()
+        out = 2 * middle
+        self.conv1 = nn.Conv2d(inside, middle, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(middle)
+        self.conv2 = nn.Conv2d(middle, middle, 3, stride, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(middle)
+        self.conv3 = nn.Conv2d(middle, out, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(out)
+        if stride != 1 or inside != out:
+            self.conv4 = nn.Conv2d(inside, out, 1, stride, bias=False)
+            self.norm4 = nn.BatchNorm2d(out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.norm1(self.conv1(x)))
+        y = torch.relu(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        x = self.norm4(self.conv4(x)) if hasattr(self, "conv4") else x
+        return torch.relu(y + x)
+
+
+def test_study_1s_network_computes_what_the_report_writes_out() -> None:
+    ours = BottleneckResNet(80).eval()
+    blocks = [StudyBlock(*block) for block in STUDY_BLOCKS]
+    stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    theirs = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 80)).eval()
+    # both list their tensors in the order of execution
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    images = make_images(2, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("quick-cn", "unknown model 'quick-cn'; did you mean 'quick-cnn'.*bottleneck-resnet.*timm:<name>"),
+        ("resnet18", "timm:<name>"),
+        ("timm:resnt18", "unknown timm model 'resnt18'.*resnet18"),
+        ("timm:", "unknown timm model"),
+        ("timm:resnet18.nobody_in1k", "nobody_in1k"),
+    ],
+)
+def test_an_unknown_model_names_the_nearest(name: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        build_model(name, 7, SIZE)
+
+
+@pytest.mark.parametrize(("pretrained", "weights"), [(True, ""), (False, "weights.pth")])
+def test_our_own_models_have_no_pretrained_weights(pretrained: bool, weights: str) -> None:
+    with pytest.raises(InputError, match="quick-cnn has no pretrained weights"):
+        build_model("quick-cnn", 7, SIZE, pretrained, weights)
+
+
+@pytest.fixture(scope="module")
+def donor() -> nn.Module:
+    """A network of timm with its own head of 1000 classes, as its weights are published."""
+    torch.manual_seed(5)
+    model = timm.create_model("resnet18")
+    for name, tensor in model.state_dict().items():
+        if name.endswith(("running_mean", "bn1.weight", "bn2.weight")):  # else like those of any new network
+            tensor.uniform_(0.5, 1.5)
+    return model
+
+
+def save(model: nn.Module, path: Path) -> str:
+    if path.suffix == ".safetensors":
+        save_file(model.state_dict(), path)
+    else:
+        torch.save(model.state_dict(), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_local_weights_file_fills_the_backbone_and_leaves_the_head_new(
+    donor: nn.Module, suffix: str, pretrained: bool, tmp_path: Path, no_network: list[str]
+) -> None:
+    path = save(donor, tmp_path / f"weights{suffix}")
+    model = build_model("timm:resnet18", 7, SIZE, pretrained, path)
+    given, got = donor.state_dict(), model.state_dict()
+    assert list(given) == list(got)
+    other = [key for key in given if not torch.equal(given[key], got[key])]
+    assert other == ["fc.weight", "fc.bias"]
+    assert got["fc.weight"].shape == (7, 512)
+    assert no_network == []
+
+
+def test_a_weights_file_of_a_transformer_fits_another_image_size(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    donor = timm.create_model("vit_tiny_patch16_224")
+    model = build_model("timm:vit_tiny_patch16_224", 7, 64, weights=save(donor, tmp_path / "vit.safetensors"))
+    assert torch.equal(model.blocks[3].mlp.fc1.weight, donor.blocks[3].mlp.fc1.weight)
+    with torch.no_grad():
+        assert model.eval()(make_images(2, 64)).shape == (2, 7)
+
+
+def test_a_missing_weights_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere.pth: there is no such file"):
+        build_model("timm:resnet18", 7, SIZE, weights=str(tmp_path / "nowhere.pth"))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet34", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def test_weights_of_another_network_are_refused(name: str, donor: nn.Module, tmp_path: Path) -> None:
+    path = save(donor, tmp_path / "resnet18.pth")
+    with pytest.raises(InputError, match=f"resnet18.pth cannot be loaded into {name}: .*[a-z]"):
+        build_model(f"timm:{name}", 7, 64, weights=path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".txt"])
+def test_a_file_that_holds_no_weights_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(b"these are no weights")
+    with pytest.raises(InputError, match="cannot be loaded into resnet18"):
+        build_model("timm:resnet18", 7, SIZE, weights=str(path))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A machine without a network, with an empty cache of weights; lists every attempt to reach out."""
+    attempts: list[str] = []
+
+    def refuse(*words: object, **named: object) -> NoReturn:
+        attempts.append(str(words))
+        raise OSError("the network is unreachable")
+
+    for owner, name in ((socket, "create_connection"), (socket, "getaddrinfo"), (socket.socket, "connect")):
+        monkeypatch.setattr(owner, name, refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "")
+    # what the code sets is put back as well
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return attempts
+
+
+def test_pretrained_weights_without_a_network_are_an_error_at_once(
+    no_network: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(
+        InputError, match="resnet18 could not be fetched.*Without a network, name a local file"
+    ):
+        build_model("timm:resnet18", 7, SIZE, pretrained=True)
+    assert waited == [], "it tried again instead of telling"
+    assert len(no_network) <= 2
+
+
+def test_normalisation_is_the_pretrained_weights_own_or_a_half() -> None:
+    model = build("timm:resnet18")
+    assert normalisation(model, from_pretrained=True) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert normalisation(model, from_pretrained=False) == ((0.5,) * 3, (0.5,) * 3)
+    assert normalisation(build("quick-cnn"), from_pretrained=False) == ((0.5,) * 3, (0.5,) * 3)

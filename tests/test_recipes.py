@@ -1,0 +1,160 @@
+"""Recipes: typed overrides, values no training can have, and recipe files."""
+
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldsmith.data.augment import AUGMENTATIONS
+from foldsmith.data.views import VIEWS
+from foldsmith.errors import InputError
+from foldsmith.files import digest_of
+from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
+from foldsmith.training.optimizer import OPTIMIZERS
+from foldsmith.training.schedule import SCHEDULES
+
+BASE = Recipe(name="base")
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "value"),
+    [
+        ("epochs=7", "epochs", 7),
+        ("batch_size=128", "batch_size", 128),
+        ("seed=12345678901234", "seed", 12345678901234),
+        ("lr=5e-4", "lr", 0.0005),
+        ("lr=1", "lr", 1.0),
+        ("weight_decay=0", "weight_decay", 0.0),
+        ("model=timm:convnext_tiny", "model", "timm:convnext_tiny"),
+        ("weights=/data/a=b.pth", "weights", "/data/a=b.pth"),
+        ("weights=", "weights", ""),
+        ("pretrained=true", "pretrained", True),
+        ("pretrained=YES", "pretrained", True),
+        ("pretrained=1", "pretrained", True),
+        ("nesterov=false", "nesterov", False),
+        ("deterministic=No", "deterministic", False),
+        ("deterministic=0", "deterministic", False),
+        ("views=identity", "views", ("identity",)),
+        ("views=identity, hflip,rot90", "views", ("identity", "hflip", "rot90")),
+        ("mean=.5,.4,.3", "mean", (0.5, 0.4, 0.3)),
+        ("mean=", "mean", ()),
+        ("std=0.2, 0.2, 0.2", "std", (0.2, 0.2, 0.2)),
+    ],
+)
+def test_an_override_has_the_type_of_its_field(setting: str, field: str, value: Any) -> None:
+    changed = override(BASE, [setting])
+    assert getattr(changed, field) == value
+    assert type(getattr(changed, field)) is type(value)
+    assert replace(changed, **{field: getattr(BASE, field)}) == BASE
+
+
+def written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_field_of_every_recipe_can_be_set_to_its_own_value(recipe: Recipe) -> None:
+    settings = [f"{field.name}={written(getattr(recipe, field.name))}" for field in fields(Recipe)]
+    assert override(replace(BASE, name=recipe.name), settings[1:]) == recipe
+
+
+def test_the_last_of_two_settings_of_one_field_counts() -> None:
+    assert override(BASE, ["epochs=3", "lr=0.1", "epochs=5"]).epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("epochs=many", "epochs takes a whole number"),
+        ("epochs=1e3", "epochs takes a whole number"),
+        ("epochs=2.5", "epochs takes a whole number"),
+        ("lr=fast", "lr takes a number"),
+        ("pretrained=maybe", "pretrained takes true or false"),
+        ("pretrained=", "pretrained takes true or false"),
+        ("mean=.5,x,.5", "mean takes numbers, with commas"),
+        ("epochs", "write FIELD=VALUE"),
+        ("epoch=3", "unknown recipe field 'epoch'; did you mean 'epochs'.*known: image_size, .*views"),
+        ("Epochs=3", "did you mean 'epochs'"),
+        ("name=mine", "unknown recipe field 'name'"),
+        ("=3", "unknown recipe field ''"),
+    ],
+)
+def test_an_override_that_cannot_be_read_tells_why(setting: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        override(BASE, [setting])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "image_size=0", "epochs=0", "epochs=-1", "batch_size=0", "lr=0", "lr=-1", "lr=nan", "lr=inf",
+        "momentum=1", "momentum=-0.1", "momentum=nan", "weight_decay=-1", "weight_decay=inf", "warmup=-1",
+        "warmup=1", "warmup=nan", "label_smoothing=1", "label_smoothing=-0.1", "class_weights=some",
+        "ema_decay=1", "ema_decay=nan", "validate_every=0", "max_unreadable=2", "max_unreadable=nan",
+        "mean=0.5", "mean=1,2", "mean=nan,nan,nan", "mean=inf,0,0", "std=0,1,1", "std=-1,1,1",
+        "std=nan,1,1", "std=inf,1,1", "views=", "views=,",
+    ],
+)  # fmt: skip
+def test_a_value_no_training_can_have_is_refused_by_name(setting: str) -> None:
+    with pytest.raises(InputError, match=f"{setting.partition('=')[0]} is .*, it must be"):
+        override(BASE, [setting])
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_row_is_frozen_and_names_only_what_there_is(recipe: Recipe) -> None:
+    with pytest.raises(FrozenInstanceError):
+        recipe.epochs = 1
+    assert RECIPES[recipe.name] is recipe
+    assert recipe.augment in AUGMENTATIONS
+    assert recipe.optimizer in OPTIMIZERS and recipe.schedule in SCHEDULES
+    assert set(recipe.views) <= set(VIEWS)
+    assert digest_of(asdict(recipe))
+
+
+def test_study_1_is_as_it_was_published() -> None:
+    recipe = RECIPES["resnet"]
+    assert (recipe.model, recipe.image_size, recipe.augment) == ("bottleneck-resnet", 224, "study-resnet")
+    assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.nesterov) == ("sgd", 0.01, 0.9, False)
+    assert (recipe.batch_size, recipe.epochs, recipe.weight_decay) == (32, 80, 0.0)
+    assert (recipe.schedule, recipe.warmup, recipe.label_smoothing) == ("constant", 0.0, 0.0)
+    assert (recipe.mean, recipe.std, recipe.views) == ((), (), ("identity",))
+    assert (recipe.ema_decay, recipe.class_weights) == (0.0, "none")
+
+
+def test_resnet64_is_the_same_network_at_64_pixels() -> None:
+    assert (RECIPES["resnet64"].model, RECIPES["resnet64"].image_size) == ("bottleneck-resnet", 64)
+
+
+def test_an_unknown_recipe_lists_the_known_and_the_nearest() -> None:
+    with pytest.raises(
+        InputError, match="'quik'; did you mean 'quick'.*known: default, quick, resnet, resnet64"
+    ):
+        find_recipe("quik")
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text("from dataclasses import replace\nfrom foldsmith.recipes import RECIPES, Recipe\n" + text)
+    return str(path)
+
+
+def test_a_recipe_file_defines_its_recipe(tmp_path: Path) -> None:
+    text = 'RECIPE = replace(RECIPES["resnet64"], name="mine", epochs=60, label_smoothing=0.05)\n'
+    recipe = find_recipe(write(tmp_path / "file.py", text))
+    assert recipe == replace(RECIPES["resnet64"], name="mine", epochs=60, label_smoothing=0.05)
+
+
+def test_a_recipe_file_that_keeps_the_name_of_a_row_is_named_like_the_file(tmp_path: Path) -> None:
+    recipe = find_recipe(write(tmp_path / "longer.py", 'RECIPE = replace(RECIPES["quick"], epochs=60)\n'))
+    assert (recipe.name, recipe.epochs) == ("longer", 60)
+
+
+@pytest.mark.parametrize("text", ["recipe = 3\n", "RECIPE = {'epochs': 3}\n", ""])
+def test_a_recipe_file_without_a_recipe_is_told(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="file.py defines no RECIPE"):
+        find_recipe(write(tmp_path / "file.py", text))
+
+
+def test_a_recipe_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing.py: there is no such file"):
+        find_recipe(str(tmp_path / "nothing.py"))

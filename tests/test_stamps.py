@@ -1,0 +1,168 @@
+"""What a finished stage is stamped with, and what a run's name stands for."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldsmith import stamps
+from foldsmith.command import FoldPlan
+from foldsmith.errors import InputError
+from foldsmith.files import load_json
+from foldsmith.paths import RunPaths
+from foldsmith.recipes import RECIPES
+from foldsmith.stamps import claim_run, is_current, require, require_whole, write_stamp
+
+INPUTS = {"samples": "a digest", "plan": {"num_folds": 5, "holdout": None}, "settings": [64, 0.01]}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A finished stage: its stamp, and two outputs, one of them in a folder of its own."""
+    first, second = tmp_path / "run" / "folds.csv", tmp_path / "cache" / "pixels"
+    for path in (first, second):
+        path.parent.mkdir()
+        path.write_text(f"content of {path.name}")
+    stamp = tmp_path / "run" / "stamps" / "split.json"
+    write_stamp(stamp, INPUTS, [first, second], seed=3)
+    return stamp, first, second
+
+
+def test_a_finished_stage_is_current(stage: tuple[Path, Path, Path]) -> None:
+    assert is_current(stage[0], INPUTS)
+    assert is_current(stage[0], dict(reversed(INPUTS.items())))
+
+
+def test_a_stage_without_a_stamp_is_not_current(tmp_path: Path) -> None:
+    assert not is_current(tmp_path / "split.json", INPUTS)
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_changed_byte_or_a_missing_output_ends_it(which: int, stage: tuple[Path, Path, Path]) -> None:
+    path = stage[which]
+    whole = path.read_text()
+    path.write_text(whole.replace("content", "contenu"))
+    assert not is_current(stage[0], INPUTS)
+    path.write_text(whole)
+    assert is_current(stage[0], INPUTS)
+    path.unlink()
+    assert not is_current(stage[0], INPUTS)
+    path.mkdir()
+    assert not is_current(stage[0], INPUTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": "another digest"},
+        {"plan": {"num_folds": 4, "holdout": None}},
+        {"settings": [32, 0.01]},
+        {"more": 1},
+    ],
+)
+def test_a_changed_input_ends_it(change: dict[str, Any], stage: tuple[Path, Path, Path]) -> None:
+    assert not is_current(stage[0], {**INPUTS, **change})
+
+
+def test_a_missing_input_ends_it(stage: tuple[Path, Path, Path]) -> None:
+    assert not is_current(stage[0], {name: INPUTS[name] for name in ("samples", "plan")})
+
+
+def test_another_version_of_foldsmith_ends_it(
+    stage: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stamps, "__version__", "99.0")
+    assert not is_current(stage[0], INPUTS)
+
+
+def test_a_run_that_was_moved_is_still_current(stage: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("run", "cache"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    assert is_current(tmp_path / "elsewhere" / "run" / "stamps" / "split.json", INPUTS)
+
+
+def test_facts_are_kept_for_readers(stage: tuple[Path, Path, Path]) -> None:
+    assert load_json(stage[0])["seed"] == 3
+
+
+def test_a_damaged_stamp_is_told(stage: tuple[Path, Path, Path]) -> None:
+    stage[0].write_text("{")
+    with pytest.raises(InputError, match="split.json is damaged"):
+        is_current(stage[0], INPUTS)
+
+
+def test_what_an_earlier_stage_writes_is_asked_for(stage: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    require(stage[1], "split")
+    with pytest.raises(InputError, match="run src/prepare.py first"):
+        require(tmp_path / "samples.csv", "prepare")
+
+
+def test_what_an_earlier_stage_wrote_is_taken_only_whole(stage: tuple[Path, Path, Path]) -> None:
+    require_whole(stage[0], "split")
+    stage[1].write_text("edited by hand")
+    with pytest.raises(InputError, match="folds.csv is not what src/split.py wrote"):
+        require_whole(stage[0], "split")
+
+
+def make_parts(**fields: Any) -> dict[str, Any]:
+    recipe = replace(RECIPES["quick"], **fields)
+    return {"recipe": asdict(recipe), "folds": asdict(FoldPlan(5, None, 0, None))}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunPaths:
+    """A run that a recipe has claimed and that holds a result."""
+    run = RunPaths(tmp_path / "output" / "demo80" / "quick")
+    claim_run(run, again=False, **make_parts())
+    run.samples.write_text("path,label\n")
+    return run
+
+
+def test_the_same_parts_may_claim_a_run_as_often_as_they_like(run: RunPaths) -> None:
+    before = run.identity.read_bytes()
+    claim_run(run, again=False, **make_parts())
+    claim_run(run, again=True, **make_parts())
+    assert run.identity.read_bytes() == before
+    assert run.samples.exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        (make_parts(epochs=99), "another recipe.*epochs 12 there, 99 here"),
+        (make_parts(views=("identity",)), "another recipe.*views"),
+        ({"folds": asdict(FoldPlan(3, None, 0, None))}, "other folds.*num_folds 5 there, 3 here"),
+        ({"folds": asdict(FoldPlan(5, 0.3, 0, None))}, "other folds.*holdout None there, 0.3 here"),
+    ],
+)
+def test_other_parts_are_refused_with_the_difference_and_the_choice(
+    parts: dict[str, Any], told: str, run: RunPaths
+) -> None:
+    with pytest.raises(InputError, match=f"{told}.*another --name, or --again to replace it"):
+        claim_run(run, again=False, **{**make_parts(), **parts})
+    assert run.samples.exists()
+    claim_run(run, again=False, **make_parts())
+
+
+def test_other_data_are_refused(run: RunPaths) -> None:
+    claim_run(run, again=False, data="a digest")
+    with pytest.raises(InputError, match="already holds other data"):
+        claim_run(run, again=False, data="another digest")
+    claim_run(run, again=False, **make_parts(), data="a digest")
+
+
+def test_again_replaces_the_run_and_its_claim(run: RunPaths) -> None:
+    claim_run(run, again=True, **make_parts(epochs=99))
+    assert not run.samples.exists()
+    assert load_json(run.identity)["recipe"]["epochs"] == 99
+    assert load_json(run.identity)["folds"]["num_folds"] == 5
+    claim_run(run, again=False, **make_parts(epochs=99))
+
+
+def test_a_name_that_was_only_claimed_may_change_its_mind(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "quick")
+    claim_run(run, again=False, **make_parts(epochs=99))
+    claim_run(run, again=False, **make_parts(epochs=5))
+    assert load_json(run.identity)["recipe"]["epochs"] == 5
