@@ -31,10 +31,16 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run, recipe = command.run, command.recipe
     competition = read_competition(command.folder)
-    claim_run(run, command.again, **command.identity)
     inputs = inputs_of(competition, recipe.image_size, recipe.max_unreadable)
     cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size)
-    if not command.again and is_cached(cache_path) and is_current(run.stamp("prepare"), inputs):
+    current = not command.again and is_cached(cache_path) and is_current(run.stamp("prepare"), inputs)
+    if not current:
+        # importing torch takes seconds, which a stage that is up to date should not pay
+        from foldsmith.training.check import check_recipe
+
+        check_recipe(recipe, command.device, command.precision)
+    claim_run(run, command.again, **command.identity)
+    if current:
         say(f"prepare: {run.samples} is up to date")
         return 0
 

@@ -3,6 +3,7 @@
 import colorsys
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,11 @@ settings.register_profile("foldsmith", deadline=None, derandomize=True, database
 settings.load_profile("foldsmith")
 
 MakeCompetition = Callable[..., Path]
+
+
+def pytest_configure() -> None:
+    # set before torch is imported: on toy networks a second thread only waits
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

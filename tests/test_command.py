@@ -11,7 +11,8 @@ from foldsmith.recipes import RECIPES
 
 EVERY_WORD = (
     "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--folds", "--holdout",
-    "--fold", "--fold-seed", "--limit", "--device", "--precision", "--workers", "--name", "--output", "--again",
+    "--fold", "--fold-seed", "--limit", "--device", "--precision", "--workers", "--name", "--output",
+    "--again",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def test_elsewhere_the_recipe_is_the_default_one() -> None:
         (["--batch-size", "16"], "recipe", replace(RECIPES["quick"], batch_size=16)),
         (["--image-size", "48"], "recipe", replace(RECIPES["quick"], image_size=48)),
         (["--seed", "7"], "recipe", replace(RECIPES["quick"], seed=7)),
-        (["--set", "lr=1", "--set", "ema_decay=0"], "recipe", replace(RECIPES["quick"], lr=1.0, ema_decay=0.0)),
+        (["--set", "lr=1", "--set", "seed=4"], "recipe", replace(RECIPES["quick"], lr=1.0, seed=4)),
         (["--folds", "3"], "plan", FoldPlan(3, None, 0, None)),
         (["--holdout", "0.3"], "plan", FoldPlan(5, 0.3, 0, None)),
         (["--fold-seed", "9"], "plan", FoldPlan(5, None, 9, None)),

@@ -22,13 +22,16 @@ from foldsmith.errors import InputError
 
 STAGES = (prepare, split, train, validate, infer, submit, score)
 # a network and images as small as they get, in fp32 so that every machine computes alike
-SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "8", "--batch-size", "8", "--folds", "3"]
+SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "8", "--batch-size", "8"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
+THREE_FOLDS = ["--folds", "3"]
 
 
 def run_stages(folder: Path, output: Path, *words: str) -> Path:
+    split_words = [] if "--holdout" in words else THREE_FOLDS
     for stage in STAGES:
-        assert stage.main([str(folder), *SMALL, "--output", str(output), "--name", "run", *words]) == 0
+        typed = [str(folder), *SMALL, *split_words, "--output", str(output), "--name", "run", *words]
+        assert stage.main(typed) == 0
     return output / folder.name / "run"
 
 
@@ -108,7 +111,9 @@ def test_a_second_run_elsewhere_gives_the_same_bytes_with_any_workers(
 
 def test_another_seed_gives_other_weights_on_the_same_folds(folder: Path, run: Path, tmp_path: Path) -> None:
     for stage in (prepare, split, train):
-        stage.main([str(folder), *SMALL, "--output", str(tmp_path), "--seed", "1", "--fold", "0"])
+        stage.main(
+            [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--seed", "1", "--fold", "0"]
+        )
     other = tmp_path / "tiny" / "quick"
     assert bytes_of(other, "folds.csv") == bytes_of(run, "folds.csv")
     assert bytes_of(other, "fold0/weights.safetensors") != bytes_of(run, "fold0/weights.safetensors")
@@ -132,7 +137,7 @@ def test_the_same_command_again_does_nothing(
 
 
 def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path, run: Path) -> None:
-    words = [str(folder), *SMALL, "--output", str(run.parent.parent), "--name", "run"]
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent), "--name", "run"]
     with pytest.raises(InputError, match=r"epochs 8 there, 9 here.*--name.*--again"):
         train.main([*words, "--epochs", "9"])
     with pytest.raises(InputError, match=r"num_folds 3 there, 2 here"):
@@ -143,7 +148,7 @@ def test_labels_that_changed_are_refused_and_done_anew_with_again(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=2)
-    words = [str(folder), *SMALL, "--output", str(tmp_path)]
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)]
     assert prepare.main(words) == 0
     answer = json.loads((folder / "answer.json").read_text())
     answer["annotations"][0]["category"] = 1
@@ -161,14 +166,14 @@ def test_results_that_were_tampered_with_are_not_used(folder: Path, run: Path, t
     weights = copy / "fold1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(InputError, match="fold1/weights.safetensors is not what src/train.py wrote"):
-        infer.main([str(folder), *SMALL, "--output", str(tmp_path), "--name", "run"])
+        infer.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
 
 
 @pytest.mark.parametrize("stage", [split, train, validate, infer, submit, score])
 def test_a_stage_before_its_time_names_the_stage_to_run(
     stage: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [str(folder), *SMALL, "--output", str(tmp_path)]
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
         run_main(lambda: stage.main(words))
     assert ended.value.code == 2
@@ -250,7 +255,7 @@ def test_too_many_unreadable_images_stop_the_run(make_competition: MakeCompetiti
     folder = make_competition()
     (folder / "train" / "3.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"1 of 18 training images .* cannot be read.*train/3.png"):
-        prepare.main([str(folder), *SMALL, "--output", str(tmp_path)])
+        prepare.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)])
 
 
 def test_bad_metadata_ends_with_status_2_and_one_sentence(
@@ -259,7 +264,7 @@ def test_bad_metadata_ends_with_status_2_and_one_sentence(
     folder = make_competition()
     answer = folder / "answer.json"
     answer.write_text(answer.read_text()[:-30])
-    sys_argv = [str(folder), *SMALL, "--output", str(tmp_path)]
+    sys_argv = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
         run_main(lambda: prepare.main(sys_argv))
     error = capsys.readouterr().err

@@ -14,6 +14,7 @@ from foldsmith.paths import RunPaths, cache_root
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
 
 DEMO = Path("input/demo80")
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     )
     for short in ("epochs", "batch-size", "image-size", "seed"):
         add(f"--{short}", metavar="N", help=f"short for --set {short.replace('-', '_')}=N")
-    add("--folds", metavar="K", type=int, default=5, help="number of stratified folds (5)")
+    add("--folds", metavar="K", type=int, help=f"number of stratified folds ({FOLDS})")
     add("--holdout", metavar="F", type=float, help="one held-out share F instead of folds, for example 0.3")
     add("--fold", metavar="K", type=int, help="only fold K, counted from 0 (all)")
     add(
@@ -169,8 +170,13 @@ def read_command(argv: list[str] | None, description: str) -> Command:
     recipe = override(
         find_recipe(typed.recipe or ("quick" if folder.name == DEMO.name else "default")), settings
     )
-    plan = FoldPlan(typed.folds, typed.holdout, typed.fold_seed, typed.limit)
+    if typed.folds is not None and typed.holdout is not None:
+        raise InputError("--folds and --holdout are two ways to split; give one of them.")
+    num_folds = FOLDS if typed.folds is None else typed.folds
+    plan = FoldPlan(num_folds, typed.holdout, typed.fold_seed, typed.limit)
     name = recipe.name if typed.name is None else typed.name
+    if not folder.name:
+        raise InputError(f"{typed.folder} has no name; FOLDER is a competition folder such as {DEMO}.")
     _check(plan, typed.fold, name, typed.workers)
     return Command(
         folder=folder,

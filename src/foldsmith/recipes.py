@@ -7,6 +7,7 @@ A recipe file of your own is a Python file that defines `RECIPE`, usually a vari
     RECIPE = replace(RECIPES["resnet64"], name="mine", epochs=60, label_smoothing=0.05)
 """
 
+import math
 import runpy
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -67,16 +68,21 @@ class Recipe:
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("lr", 0 < self.lr < float("inf"), "a positive number"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum is 0"),
             ("weight_decay", 0 <= self.weight_decay < float("inf"), "zero or a positive number"),
             ("warmup", 0 <= self.warmup < 1, "a share of the steps, in [0, 1)"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("class_weights", self.class_weights in ("none", "auto"), "none or auto"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
             ("validate_every", self.validate_every >= 1, "at least 1"),
-            ("mean", len(self.mean) in (0, 3), "three numbers, or none"),
+            (
+                "mean",
+                len(self.mean) in (0, 3) and all(map(math.isfinite, self.mean)),
+                "three numbers, or none",
+            ),
             (
                 "std",
-                len(self.std) in (0, 3) and all(value > 0 for value in self.std),
+                len(self.std) in (0, 3) and all(0 < value < float("inf") for value in self.std),
                 "three positive numbers",
             ),
             ("views", len(self.views) >= 1, "at least one view"),

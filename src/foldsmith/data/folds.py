@@ -72,7 +72,7 @@ def _assign(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: in
             """Whole images that fit come first, then the rounded-up one, then whatever is least overfull."""
             beyond_ceiling = sum(max(placed[c][at] + n - ceilings[c][at], 0) for c, n in counts.items())
             beyond_floor = sum(max(placed[c][at] + n - floors[c][at], 0) for c, n in counts.items())
-            return beyond_ceiling, beyond_floor, -round(room[at], 6), tie_break[at]
+            return beyond_ceiling, beyond_floor, -round(room[at] / shares[at], 6), tie_break[at]
 
         chosen = min(range(len(shares)), key=overfull)
         bins[unit] = chosen

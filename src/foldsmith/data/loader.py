@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import albumentations
 import cv2
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from foldsmith.data.augment import augment_batch
 from foldsmith.seeding import derive_seed
+
+if TYPE_CHECKING:
+    import albumentations
 
 # what a worker is asked for: the seed of the batch's augmentation, and positions in the fold's training
 # samples
@@ -26,7 +29,7 @@ class EpochBatches(Sampler[BatchKey]):
 
     def __init__(self, num_samples: int, batch_size: int, seed: int, fold: int) -> None:
         self.num_samples, self.seed, self.fold = num_samples, seed, fold
-        self.num_batches = math.ceil(num_samples / batch_size)
+        self.num_batches = max(1, min(math.ceil(num_samples / batch_size), num_samples // 2))
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -47,7 +50,7 @@ class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(
-        self, pixels: np.ndarray, rows: np.ndarray, labels: np.ndarray, augmentation: albumentations.Compose
+        self, pixels: np.ndarray, rows: np.ndarray, labels: np.ndarray, augmentation: "albumentations.Compose"
     ) -> None:
         self.pixels, self.rows, self.labels, self.augmentation = pixels, rows, labels, augmentation
 
@@ -70,7 +73,7 @@ def build_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        prefetch_factor=4 if workers > 0 else None,
+        prefetch_factor=2 if workers > 0 else None,
         # forked workers share the memory map and start at once; they never touch the GPU
         multiprocessing_context="fork" if workers > 0 else None,
         # the loader draws a seed of its own every epoch, which must not come from the stream that dropout

@@ -1,54 +1,84 @@
 """Any network of timm, with a new head for the competition's classes."""
 
+import difflib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import torch
 from torch import nn
 
 from foldsmith.errors import InputError
+
+
+def check_backbone(name: str) -> None:
+    """Raises InputError, with the nearest names, if timm has no such network."""
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise InputError(f"unknown timm model '{name}'{hint} (timm.list_models() lists all).")
 
 
 def build_backbone(name: str, num_classes: int, image_size: int, pretrained: bool, weights: str) -> nn.Module:
     """timm's network `name`, giving logits (B, num_classes).
 
     Starts from the local file `weights` where one is named, else from timm's own weights if `pretrained`,
-    else from scratch. Raises InputError for an unknown name, a weights file that does not fit, and weights
-    that cannot be fetched.
+    else from scratch. Raises InputError for weights that cannot be fetched, or are another network's.
     """
     if pretrained and not weights and not _hub_answers():
-        # asked now, the hub's client would try again for a minute; offline it looks into its local cache at
-        # once
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        # asked now, the hub's client would try again for a minute; offline it looks into its cache at once.
+        # It reads HF_HUB_OFFLINE when it is imported, which albumentations has done long before.
+        import huggingface_hub
+
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
     import timm
 
-    if not timm.is_model(name):
-        near = timm.list_models(f"{name.partition('.')[0][:6]}*")[:10]
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise InputError(f"unknown timm model '{name}'{hint} (timm.list_models() lists all).")
-    options = {"num_classes": num_classes}
-    configuration = timm.get_pretrained_cfg(name)
-    if configuration is not None and configuration.fixed_input_size:
-        options["img_size"] = image_size
-    if not weights and not pretrained:
-        return timm.create_model(name, **options)
-    if weights:
-        if not Path(weights).is_file():
-            raise InputError(f"weights={weights}: there is no such file.")
-        options["pretrained_cfg_overlay"] = {"file": weights}
+    if weights and not Path(weights).is_file():
+        raise InputError(f"weights={weights}: there is no such file.")
+    options: dict[str, Any] = {"num_classes": num_classes}
     try:
-        return timm.create_model(name, pretrained=True, **options)
-    except (
-        Exception
-    ) as error:  # the hub, its transport, torch.load and safetensors each have errors of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        configuration = timm.get_pretrained_cfg(name)
+        if configuration is not None and configuration.fixed_input_size:
+            options["img_size"] = image_size
+        if not weights:
+            return timm.create_model(name, pretrained=pretrained, **options)
+        with torch.random.fork_rng(devices=[]):
+            fresh = timm.create_model(name, **options)
+        options["pretrained_cfg_overlay"] = {"file": weights}
+        model = timm.create_model(name, pretrained=True, **options)
+    # the hub, its transport, torch.load and safetensors each have errors of their own
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if weights:
             raise InputError(f"weights={weights} cannot be loaded into {name}: {reason}") from error
+        if not pretrained:
+            raise InputError(f"timm cannot build {name}: {reason}") from error
         raise InputError(
-            f"the pretrained weights of {name} could not be fetched ({type(error).__name__}: {reason}). "
+            f"the pretrained weights of {name} could not be fetched ({reason}). "
             "Without a network, name a local file (--set weights=FILE) or use --set pretrained=false."
         ) from error
+    _check_arrived(model, fresh, name, weights)
+    return model
+
+
+def _check_arrived(model: nn.Module, fresh: nn.Module, name: str, weights: str) -> None:
+    """Raises InputError if a tensor is what `fresh` started with: timm leaves out what a file lacks."""
+    head = {id(parameter) for parameter in model.get_classifier().parameters()}
+    pairs = zip(model.named_parameters(), fresh.parameters(), strict=True)
+    absent = [
+        key
+        for (key, tensor), start in pairs
+        if tensor.ndim >= 2 and id(tensor) not in head and torch.equal(tensor, start)
+    ]
+    if absent:
+        raise InputError(
+            f"weights={weights} cannot be loaded into {name}: it has none of {len(absent)} tensors "
+            f"(first: {absent[0]}), so it belongs to another network."
+        )
 
 
 def _hub_answers(seconds: float = 5.0) -> bool:

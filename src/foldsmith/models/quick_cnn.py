@@ -29,7 +29,8 @@ class QuickCNN(nn.Module):
                 block4=block(128, 256),  # (B, 256, 2, 2)
             )
         )
-        self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(256, num_classes))
+        self.head = nn.Linear(256, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(images))
+        features = self.features(images)  # (B, 256, 2, 2)
+        return self.head(features.amax(dim=(2, 3)))

@@ -22,6 +22,8 @@ def train_one_epoch(
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's images, as trained on (augmented, each before its step).
 
+    The loss is that of the loss function: with class weights, their weighted mean batch by batch.
+
     `batches` gives images uint8 (B, H, W, 3) and labels int64 (B,), one for each of `rates`. Raises
     InputError, with the step, if a loss is not finite; totals stay on the device until the end, so that no
     step waits for the host.

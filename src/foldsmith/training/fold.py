@@ -92,6 +92,8 @@ class FoldTraining:
         log = self._train_epochs(state, compute)
 
         probabilities = self._predict(state.ema.model, recipe.views, compute)
+        if not np.isfinite(probabilities).all():
+            raise InputError(f"fold {self.fold}: predictions are not finite after the last epoch; lower lr.")
         save_npz(
             self.run.heldout(self.fold),
             path=np.array(self.held_out.paths, dtype=np.str_),

@@ -11,10 +11,16 @@ OPTIMIZERS = ("sgd", "adamw")
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD or AdamW over the model's parameters; weight decay only on matrices and filters."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # timm's transformers name tensors, such as position embeddings, that must not decay either
+    spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
+    trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+    decayed = {name for name, tensor in trained.items() if tensor.ndim >= 2 and name not in spared}
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [trained[name] for name in trained if name in decayed],
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": [trained[name] for name in trained if name not in decayed], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
