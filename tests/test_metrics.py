@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
+from foldsmith import competition
 from foldsmith.evaluation.metrics import METRICS, cross_validation, expected_calibration_error, score
 
 Predictions = tuple[np.ndarray, np.ndarray]
@@ -199,3 +200,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     shuffled = cross_validation(labels[order], folds[order], probabilities[order], "accuracy")
     assert shuffled["folds"] == cv["folds"]
     assert shuffled["metrics"] == pytest.approx(cv["metrics"])
+
+
+def test_competition_toml_may_name_every_metric() -> None:
+    assert tuple(METRICS) == competition.METRICS

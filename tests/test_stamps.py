@@ -140,7 +140,7 @@ def test_the_same_parts_may_claim_a_run_as_often_as_they_like(run: RunPaths) -> 
 def test_other_parts_are_refused_with_the_difference_and_the_choice(
     parts: dict[str, Any], told: str, run: RunPaths
 ) -> None:
-    with pytest.raises(InputError, match=f"{told}.*another --name, or --again to replace it"):
+    with pytest.raises(InputError, match=f"{told}.*another --name, or replace it: --again"):
         claim_run(run, again=False, **{**make_parts(), **parts})
     assert run.samples.exists()
     claim_run(run, again=False, **make_parts())

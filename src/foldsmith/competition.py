@@ -13,19 +13,8 @@ import pandas as pd
 from foldsmith.errors import InputError, first_of, refuse_wrong, unknown_name
 
 IMAGE_SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".png",
-    ".bmp",
-    ".gif",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-}
+    ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm",
+}  # fmt: skip
 METRICS = (
     "accuracy",
     "balanced_accuracy",
@@ -60,12 +49,9 @@ class Competition:
 def read_competition(folder: Path) -> Competition:
     """Lists a competition folder. Raises InputError if it is not one."""
     if not folder.is_dir():
-        near = (
-            sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
-            if folder.parent.is_dir()
-            else []
-        )
-        known = f" {folder.parent} holds: {', '.join(near)}." if near else ""
+        parent = folder.parent
+        near = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
+        known = f" {parent} holds: {', '.join(near)}." if near else ""
         raise InputError(f"{folder} is not a folder.{known}")
     competition = Competition(
         folder, read_settings(folder), list_images(folder, "train"), list_images(folder, "test")
@@ -101,14 +87,13 @@ def read_settings(folder: Path) -> Settings:
     return settings
 
 
-def natural_key(text: str) -> tuple[list[tuple[int, int | str]], str]:
+def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
     """Sorts numbers in names as numbers: 2.jpg before 10.jpg."""
     parts = re.split(r"([0-9]+)", text)
     # digits compared by length, then by value: the same order as numbers, and no number is too long
-    numbers = [part.lstrip("0") for part in parts]
-    return [
-        (len(numbers[index]), numbers[index]) if index % 2 else (0, part) for index, part in enumerate(parts)
-    ], text
+    digits = [part.lstrip("0") for part in parts]
+    keys = [(len(digits[at]), digits[at]) if at % 2 else (0, part) for at, part in enumerate(parts)]
+    return keys, text
 
 
 def list_images(folder: Path, part: str) -> list[str]:
@@ -139,9 +124,9 @@ def list_images(folder: Path, part: str) -> list[str]:
 
 
 def match_ids(ids: Iterable[str], images: Iterable[str]) -> list[str | None]:
-    """The image each id names, or None. Ids are paths or bare names, with or without extension, all in one
-    way.
+    """The image each id names, or None.
 
+    Ids are paths or bare names, with or without extension, all in one way: that which matches most of them.
     Raises InputError if an id could name two images.
     """
     ids, paths = list(ids), [PurePosixPath(image) for image in images]

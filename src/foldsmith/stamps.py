@@ -46,7 +46,8 @@ def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
     if changed and holds and not again:
         told = "; ".join(_difference(name, held[name], parts[name]) for name in changed)
         raise InputError(
-            f"{run.root} already holds {told}. Give this run another --name, or --again to replace it."
+            f"{run.root} already holds {told}. Give this run another --name, or replace it: --again, with "
+            "./run.sh or from src/prepare.py on."
         )
     if changed:
         shutil.rmtree(run.root)

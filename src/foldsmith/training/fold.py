@@ -52,9 +52,10 @@ def select_samples(folds: pd.DataFrame, chosen: pd.Series, cache: PixelCache) ->
 
 @dataclass(frozen=True)
 class FoldTraining:
-    """One fold of one run, ready to train. The result is a function of recipe, fold and data alone:
+    """One fold of one run, ready to train.
 
-    never of `workers`, of other folds, or of interruptions.
+    `made_from` is the digest of all that the result depends on: recipe, fold, data and versions, and never
+    `workers`, other folds, or interruptions.
     """
 
     run: RunPaths
