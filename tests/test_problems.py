@@ -103,5 +103,5 @@ def test_there_is_one_line_for_each_kind_with_its_count_and_its_first_file(
 
 def test_thousands_are_told_with_a_comma_and_no_problems_with_no_lines() -> None:
     rows = problem_rows([f"train/{number}.jpg" for number in range(1234)], "no label in a.csv", "not used")
-    assert summarise(table_of(rows)) == ["1,234 no label in a.csv: not used (first: train/0.jpg)"]
+    assert summarise(table_of(rows)) == ["no label in a.csv: 1,234 files, not used (first: train/0.jpg)"]
     assert summarise(table_of([])) == []

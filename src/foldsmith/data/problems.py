@@ -59,5 +59,6 @@ def summarise(problems: pd.DataFrame) -> list[str]:
     for (problem, action), group in problems.groupby(["problem", "action"], sort=False):
         path, detail = group["path"].iloc[0], group["detail"].iloc[0]
         first = f"{path}: {detail}" if detail else path
-        lines.append(f"{len(group):,} {problem}: {action} (first: {first})")
+        files = "1 file" if len(group) == 1 else f"{len(group):,} files"
+        lines.append(f"{problem}: {files}, {action} (first: {first})")
     return lines

@@ -8,7 +8,7 @@ import pandas as pd
 from foldsmith.errors import InputError
 
 # 2^-23: the smallest step below 1 in float32. No class is ever called impossible, so that one wrong image
-# cannot make the log loss infinite, nor float32 and float64 disagree about it.
+# cannot make the log loss infinite, and float32 and float64 clip nothing when they compute it.
 FLOOR = np.float32(2**-23)
 
 
