@@ -23,43 +23,44 @@ find_python() {
 
 install() {
     # .venv/installed holds the requirements it was made for, and is written last: a broken install is done again
-    if cmp -s requirements.txt .venv/installed; then
+    if cmp -s "$here/requirements.txt" "$venv/installed"; then
         return
     fi
     local python
     python=$(find_python)
-    echo "installing into .venv (once, a few minutes)"
+    echo "installing into $venv (once, a few minutes)"
+    rm -rf "$venv"
     if command -v uv >/dev/null; then
-        uv venv --quiet --clear --python "$(command -v "$python")" .venv
-        uv pip install --quiet --python .venv/bin/python -r requirements.txt
+        uv venv --quiet --python "$(command -v "$python")" "$venv"
+        uv pip install --quiet --python "$venv/bin/python" -r "$here/requirements.txt"
     else
-        if ! "$python" -m venv --clear .venv; then
+        if ! "$python" -m venv "$venv"; then
             echo "error: $python cannot make a virtual environment; install its venv package (python3-venv)." >&2
             exit 2
         fi
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     fi
-    cp requirements.txt .venv/installed
+    cp "$here/requirements.txt" "$venv/installed"
 }
 
-# paths are relative to this folder, wherever it is called from
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$here"
+venv="$here/.venv"
 export NO_ALBUMENTATIONS_UPDATE=1
 
 install
 if [ "${1:-}" = test ]; then
     shift
-    .venv/bin/ruff check --quiet .
-    .venv/bin/ruff format --check --quiet .
-    exec .venv/bin/python -m pytest "$@"
+    cd "$here"
+    "$venv/bin/ruff" check --quiet .
+    "$venv/bin/ruff" format --check --quiet .
+    exec "$venv/bin/python" -m pytest "$@"
 fi
 for word in "$@"; do
     if [ "$word" = --help ] || [ "$word" = -h ]; then
-        sed -n '2,7s/^# \{0,1\}//p' run.sh
-        exec .venv/bin/python src/prepare.py --help
+        sed -n '2,7s/^# \{0,1\}//p' "$here/run.sh"
+        exec "$venv/bin/python" "$here/src/prepare.py" --help
     fi
 done
 for stage in demo prepare split train validate infer submit score; do
-    .venv/bin/python "src/$stage.py" "$@"
+    "$venv/bin/python" "$here/src/$stage.py" "$@"
 done

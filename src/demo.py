@@ -24,6 +24,7 @@ from foldsmith.seeding import derive_seed
 from foldsmith.terminal import say
 
 NAME = "demo80"
+SAMPLE = "sample_submission.csv"
 SEED = 80
 TRAIN_PER_CLASS = 30
 TEST_PER_CLASS = 5
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         check_whole(folder)
         say(f"{folder} is already there: nothing to do.")
         return 0
+    if folder.exists() and not is_ours(folder):
+        raise InputError(f"{folder} is not the demo, so --again does not replace it; move it away.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / NAME
@@ -61,9 +64,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds the demo, or a part of it: nothing but what the demo writes."""
+    return {entry.name for entry in folder.iterdir()} <= {"train", "test", "answer.json", SAMPLE} and all(
+        image.suffix == ".jpg" and image.stem.isdecimal() for image in folder.glob("t*/*")
+    )
+
+
 def check_whole(folder: Path) -> None:
     """Raises InputError if a file of the demo is missing; it was written whole, so somebody took it away."""
-    expected = [folder / "answer.json", folder / "sample_submission.csv", truth_path(folder)]
+    expected = [folder / "answer.json", folder / SAMPLE, truth_path(folder)]
     expected += [folder / "train" / f"{n}.jpg" for n in range(len(CLASSES) * TRAIN_PER_CLASS + 1)]
     expected += [folder / "test" / f"{n}.jpg" for n in range(len(CLASSES) * TEST_PER_CLASS)]
     missing = [path for path in expected if not path.is_file()]
@@ -91,7 +101,7 @@ def write_competition(folder: Path) -> pd.DataFrame:
         folder / "test", [(label, index) for label in labels for index in range(TEST_PER_CLASS)]
     )
     truth = pd.DataFrame([(name, label) for name, (label, _) in test.items()], columns=["filename", "class"])
-    save_csv(folder / "sample_submission.csv", truth.assign(**{"class": 0}))
+    save_csv(folder / SAMPLE, truth.assign(**{"class": 0}))
     return truth
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.files import digest_of_file, load_json, save_npz
-from foldsmith.stamps import claim_run, is_current, require_trained, write_stamp
+from foldsmith.stamps import check_claim, is_current, require_trained, write_stamp
 from foldsmith.tables import load_folds, load_samples
 from foldsmith.terminal import progress, say
 
@@ -15,11 +15,11 @@ from foldsmith.terminal import progress, say
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
-    claim_run(run, again=False, **command.identity)
-    require_trained(run, command.folds)
+    check_claim(run, **command.identity)
+    require_trained(run, command.folds_to_use)
     inputs = {
         "test": digest_of_file(run.test_samples),
-        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds},
+        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use},
     }
     if not command.again and is_current(run.stamp("infer"), inputs):
         say(f"infer: {run.test} is up to date")
@@ -36,7 +36,7 @@ def infer(command: Command) -> None:
 
     from foldsmith.data.cache import open_cache
     from foldsmith.evaluation.predictions import average, class_prior
-    from foldsmith.training.compute import build_compute
+    from foldsmith.training.compute import build_compute, set_determinism
     from foldsmith.training.engine import predict
     from foldsmith.training.weights import load_weights, recipe_of
 
@@ -45,9 +45,10 @@ def infer(command: Command) -> None:
     cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
     rows = cache.rows(paths)
     predictions = []
-    for fold in command.folds:
+    for fold in command.folds_to_use:
         facts = load_json(run.fold_run(fold))
         recipe, normalisation = recipe_of(facts), facts["normalisation"]
+        set_determinism(recipe.deterministic)
         compute = build_compute(
             command.device, command.precision, normalisation["mean"], normalisation["std"]
         )

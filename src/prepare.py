@@ -22,8 +22,8 @@ from foldsmith.data.problems import (
 from foldsmith.errors import InputError, first_of
 from foldsmith.files import digest_of, digest_of_file, save_csv
 from foldsmith.metadata import Metadata, read_metadata
-from foldsmith.stamps import claim_run, is_current, write_stamp
-from foldsmith.submission import SubmissionForm, disagreements, read_submission_form
+from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
+from foldsmith.submission import SubmissionForm, read_submission_form
 from foldsmith.terminal import progress, say
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         from foldsmith.training.check import check_recipe
 
         check_recipe(recipe, command.device, command.precision)
-    claim_run(run, command.again, **command.identity)
+    check_claim(run, command.again, **command.identity)
     if current:
         say(f"prepare: {run.samples} is up to date")
         return 0
@@ -58,17 +58,13 @@ def main(argv: list[str] | None = None) -> int:
     facts = cache.index.set_index("path")[["digest", "width", "height"]]
     samples = samples.join(facts, on="path")
     test_samples = facts.loc[competition.test_images].reset_index()
-    claim_run(
-        run,
-        command.again,
-        data=digest_of([samples.to_csv(), test_samples.to_csv(), metadata.classes.to_csv()]),
-    )
+    data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
+    # only now, when the new input is known to be good, may --again remove an old run
+    claim_run(run, command.again, **command.identity, data=data)
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
         save_csv(path, table)
-    write_stamp(
-        run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name, notes=form.notes
-    )
+    write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
     return 0
 
@@ -142,8 +138,6 @@ def find_problems(
         *duplicate_rows(list(index["path"]), list(index["digest"]), labels),
         *grey_rows(index),
     ]
-    for told in disagreements(form, competition):
-        say(f"prepare: {told}")
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

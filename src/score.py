@@ -3,36 +3,59 @@
 .venv/bin/python src/score.py input/demo80
 """
 
+from pathlib import Path
+
 import pandas as pd
 
 from foldsmith.command import read_command, run_main
-from foldsmith.competition import read_table
+from foldsmith.competition import match_ids, read_table
+from foldsmith.errors import InputError, first_of, refuse_wrong
 from foldsmith.paths import truth_path
 from foldsmith.stamps import require
+from foldsmith.tables import load_classes, load_samples
 from foldsmith.terminal import say
 
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
-    truth = truth_path(command.folder)
-    require(command.run.submission, "submit")
+    run, truth = command.run, truth_path(command.folder)
+    require(run.submission, "submit")
     if truth.is_file():
-        share = accuracy(read_table(truth), read_table(command.run.submission))
-        say(f"score: true test accuracy {share:.4f} ({truth})")
-    say(f"report:     {command.run.report}")
-    say(f"submission: {command.run.submission}")
+        images = list(load_samples(run.test_samples)["path"])
+        classes = load_classes(run.classes)
+        given = read_labels(run.submission, images, classes)
+        true = read_labels(truth, images, classes)
+        absent = [image for image in true if image not in given]
+        if absent:
+            raise InputError(
+                f"{run.submission} has no row for {len(absent)} images of {truth}: {first_of(absent)}."
+            )
+        share = sum(given[image] == label for image, label in true.items()) / len(true)
+        say(f"score: true test accuracy {share:.4f} of {len(true):,} images ({truth})")
+    say(f"report:     {run.report}")
+    say(f"submission: {run.submission}")
     return 0
 
 
-def accuracy(truth: pd.DataFrame, submission: pd.DataFrame) -> float:
-    """The share of the truth's rows (id, label) whose label the submission gives, or finds most probable."""
-    labels = submission.iloc[:, 1]
-    if len(submission.columns) > 2:
-        labels = submission.iloc[:, 1:].astype(float).idxmax(axis=1)
-    given = dict(zip(submission.iloc[:, 0], labels, strict=True))
-    return sum(
-        given.get(name) == label for name, label in zip(truth.iloc[:, 0], truth.iloc[:, 1], strict=True)
-    ) / len(truth)
+def read_labels(path: Path, images: list[str], classes: pd.DataFrame) -> dict[str, int]:
+    """The class of each image in a CSV of ids and labels, or ids and probabilities by class.
+
+    Labels may be categories or class names, whichever all of them are. Raises InputError for an id that is no
+    test image, or a label that is no class.
+    """
+    table = read_table(path)
+    labels = table.iloc[:, 1].str.strip()
+    if len(table.columns) > 2:
+        labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
+    matched = match_ids(table.iloc[:, 0].str.strip(), images)
+    wrong = [row for row, image in enumerate(matched) if image is None]
+    refuse_wrong(path, table.index[wrong], len(table), "line", "name no test image", "check the ids.")
+    words = next((words for words in ("category", "class_name") if set(labels) <= set(classes[words])), None)
+    if words is None:
+        strange = first_of(sorted(set(labels) - set(classes["category"]) - set(classes["class_name"])))
+        raise InputError(f"{path} holds labels that are no class, or of two kinds: {strange}.")
+    index = dict(zip(classes[words], classes["label"], strict=True))
+    return {image: index[label] for image, label in zip(matched, labels, strict=True)}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from foldsmith.data.folds import (
 )
 from foldsmith.errors import InputError, first_of
 from foldsmith.files import digest_of_file, save_csv
-from foldsmith.stamps import claim_run, is_current, require, write_stamp
+from foldsmith.stamps import check_claim, is_current, require, write_stamp
 from foldsmith.tables import load_classes, load_samples
 from foldsmith.terminal import say
 
@@ -28,7 +28,7 @@ from foldsmith.terminal import say
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run, plan = command.run, command.plan
-    claim_run(run, again=False, **command.identity)
+    check_claim(run, **command.identity)
     require(run.samples, "prepare")
     inputs = {"samples": digest_of_file(run.samples), "plan": asdict(plan)}
     if not command.again and is_current(run.stamp("split"), inputs):
@@ -61,10 +61,10 @@ def split(samples: pd.DataFrame, plan: FoldPlan) -> pd.DataFrame:
     else:
         folds = assign_folds(labels, groups, plan.num_folds, plan.seed)
     held_out = np.bincount(folds[folds != ALWAYS_TRAINED], minlength=len(plan.folds))
-    if held_out.min() == 0 or held_out.max() == len(samples):
+    if held_out.min() == 0 or held_out.max() > len(samples) - 2:
         raise InputError(
             f"{len(samples)} images in {len(set(groups))} groups cannot be split so that every fold trains "
-            "and holds out at least one; use fewer folds, or more images."
+            "on two and holds out one; use fewer folds, or more images."
         )
     return build_folds(samples, folds)
 

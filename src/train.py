@@ -10,7 +10,7 @@ from foldsmith.command import Command, read_command, run_main
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json
 from foldsmith.machine import versions
-from foldsmith.stamps import claim_run, is_current, require, write_stamp
+from foldsmith.stamps import check_claim, is_current, require, write_stamp
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
 
@@ -18,7 +18,7 @@ from foldsmith.terminal import say
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
-    claim_run(run, again=False, **command.identity)
+    check_claim(run, **command.identity)
     require(run.folds, "split")
     inputs = {
         "identity": load_json(run.identity),
@@ -26,8 +26,9 @@ def main(argv: list[str] | None = None) -> int:
         "versions": versions(),
         "weights": digest_of_weights(command.recipe.weights),
     }
-    for fold in command.folds:
+    for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
+            refuse_other_machine(command, fold)
             say(f"train: {run.weights(fold)} is up to date")
             continue
         refuse_stale(command, fold)
@@ -40,6 +41,20 @@ def digest_of_weights(path: str) -> str:
     if path and not Path(path).is_file():
         raise InputError(f"weights={path}: there is no such file.")
     return digest_of_file(Path(path)) if path else ""
+
+
+def refuse_other_machine(command: Command, fold: int) -> None:
+    """Raises InputError if the words ask for another precision or device than the fold was trained with."""
+    made = load_json(command.run.fold_run(fold))
+    for word, typed, used in (
+        ("precision", command.precision, made["precision"]),
+        ("device", command.device.partition(":")[0], made["device"].partition(":")[0]),
+    ):
+        if typed not in ("auto", used):
+            raise InputError(
+                f"fold {fold} was trained with --{word} {used}, not {typed}; --again trains it anew, "
+                "or leave the word out."
+            )
 
 
 def refuse_stale(command: Command, fold: int) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
 from foldsmith.files import digest_of_file, load_json, load_npz, save_csv, save_json, save_npz
-from foldsmith.stamps import claim_run, is_current, require, require_trained, write_stamp
+from foldsmith.stamps import check_claim, is_current, require, require_trained, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_log, load_problems
 from foldsmith.terminal import say
 
@@ -17,13 +17,13 @@ from foldsmith.terminal import say
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
-    claim_run(run, again=False, **command.identity)
+    check_claim(run, **command.identity)
     require(run.folds, "split")
-    require_trained(run, command.folds)
+    require_trained(run, command.folds_to_use)
     metric = read_settings(command.folder).metric
     inputs = {
         "folds": digest_of_file(run.folds),
-        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds},
+        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use},
         "problems": digest_of_file(run.problems),
         "metric": metric,
     }
@@ -37,16 +37,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def validate(command: Command, metric: str) -> None:
-    # scikit-learn and matplotlib take seconds to import, which a stage that is up to date should not pay
+    # scikit-learn takes seconds to import, which a stage that is up to date should not pay
     from foldsmith.evaluation.metrics import cross_validation
     from foldsmith.evaluation.predictions import scatter_oof
     from foldsmith.evaluation.report import Evidence, write_report
 
     run = command.run
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)
-    held_out = all_folds[all_folds["fold"].isin(command.folds)].reset_index(drop=True)
+    held_out = all_folds[all_folds["fold"].isin(command.folds_to_use)].reset_index(drop=True)
     probabilities = scatter_oof(
-        held_out, [load_npz(run.heldout(fold)) for fold in command.folds], len(classes)
+        held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], len(classes)
     )
     labels, folds = held_out["label"].to_numpy(np.int64), held_out["fold"].to_numpy(np.int64)
     cv = {
@@ -61,6 +61,7 @@ def validate(command: Command, metric: str) -> None:
     table = held_out.assign(prediction=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1))
     save_csv(run.oof_table, table)
     save_json(run.cv, cv)
+    notes = notes_of(command, all_folds, classes)
     evidence = Evidence(
         competition=command.competition,
         run=command.name,
@@ -70,9 +71,9 @@ def validate(command: Command, metric: str) -> None:
         probabilities=probabilities,
         class_names=list(classes["class_name"]),
         class_counts=np.bincount(all_folds["label"], minlength=len(classes)),
-        logs={fold: load_log(run.log(fold)) for fold in command.folds},
+        logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
-        notes=notes_of(command, all_folds, classes),
+        notes=notes,
         facts=facts_of(command),
     )
     write_report(run.report, evidence)
@@ -82,14 +83,18 @@ def validate(command: Command, metric: str) -> None:
         else f" ± {cv['standard_error']:.4f} (standard error; deviation {cv['std']:.4f})"
     )
     say(f"validate: {metric} {cv['mean']:.4f}{spread}, out-of-fold {cv['oof']:.4f}")
+    for note in notes:
+        say(f"validate: {note}")
     say(f"validate: {run.cv}, {run.report}")
 
 
 def notes_of(command: Command, folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
     """What a reader must know before the figures."""
     notes = []
-    if command.plan.holdout is None and len(command.folds) < len(command.plan.folds):
-        notes.append(f"Only {len(command.folds)} of {len(command.plan.folds)} folds is scored here.")
+    if command.plan.holdout is None and len(command.folds_to_use) < len(command.plan.folds):
+        notes.append(
+            f"Only {len(command.folds_to_use)} of {len(command.plan.folds)} folds are trained and scored."
+        )
     if command.plan.limit is not None:
         notes.append(f"Only {len(folds):,} training images were used (--limit).")
     counts = np.bincount(folds["label"], minlength=len(classes))
@@ -101,7 +106,7 @@ def notes_of(command: Command, folds: pd.DataFrame, classes: pd.DataFrame) -> li
 
 def facts_of(command: Command) -> dict[str, str]:
     """How the run was made."""
-    made = [load_json(command.run.fold_run(fold)) for fold in command.folds]
+    made = [load_json(command.run.fold_run(fold)) for fold in command.folds_to_use]
     first = made[0]
     fields = {field: value for field, value in first["recipe"].items() if value not in ("", [])}
     return {

@@ -28,7 +28,7 @@ def test_without_words_it_is_the_demo_with_the_quick_recipe() -> None:
     assert (command.device, command.precision) == ("auto", "auto")
     assert command.run.root == Path("output/demo80/quick")
     assert command.cache_root == Path("output/demo80/cache")
-    assert command.folds == [0, 1, 2, 3, 4]
+    assert command.folds_to_train == [0, 1, 2, 3, 4]
 
 
 def test_elsewhere_the_recipe_is_the_default_one() -> None:
@@ -51,13 +51,13 @@ def test_elsewhere_the_recipe_is_the_default_one() -> None:
         (["--fold-seed", "9"], "plan", FoldPlan(5, None, 9, None)),
         (["--limit", "800"], "plan", FoldPlan(5, None, 0, 800)),
         (["--fold", "2"], "fold", 2),
-        (["--fold", "2"], "folds", [2]),
-        (["--holdout", "0.3"], "folds", [0]),
+        (["--fold", "2"], "folds_to_train", [2]),
+        (["--holdout", "0.3"], "folds_to_train", [0]),
         (["--device", "cuda:1"], "device", "cuda:1"),
         (["--precision", "bf16"], "precision", "bf16"),
         (["--workers", "0"], "workers", 0),
         (["--name", "try 1"], "name", "try 1"),
-        (["--output", "/tmp/out"], "output", Path("/tmp/out")),
+        (["--output", "some/where"], "output", Path("some/where")),
         (["--again"], "again", True),
     ],
 )  # fmt: skip
@@ -141,7 +141,7 @@ def test_help_explains_every_word_and_ends_well(capsys: pytest.CaptureFixture) -
 
 def test_no_words_means_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "input/tiny80", "--fold", "3"])
-    assert read_command(None, "A stage.").folds == [3]
+    assert read_command(None, "A stage.").folds_to_train == [3]
 
 
 def test_the_line_of_a_stage_runs_it_with_the_same_words() -> None:

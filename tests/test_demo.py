@@ -131,14 +131,23 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
         raise OSError("the disk is full")
 
     monkeypatch.setattr("demo.write_competition", fail)
-    (tmp_path / "demo80").mkdir()
-    (tmp_path / "demo80" / "mine.txt").write_text("mine")
+    (tmp_path / "demo80" / "train").mkdir(parents=True)
     with pytest.raises(OSError, match="full"):
         main([str(tmp_path / "demo80"), "--again"])
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
         "demo80",
-        "demo80/mine.txt",
+        "demo80/train",
     ]
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "train/cat.jpg"])
+def test_a_folder_of_that_name_with_other_content_is_not_replaced(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "demo80" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match="is not the demo"):
+        main([str(tmp_path / "demo80"), "--again"])
+    assert mine.read_text() == "mine"
 
 
 def test_other_competitions_are_not_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

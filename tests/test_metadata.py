@@ -600,3 +600,35 @@ def test_a_file_with_any_bytes_replaced_is_read_whole_or_refused(
         assert str(path) in str(error) or "could name" in str(error)
         return
     check_consistent(metadata)
+
+
+def test_a_column_of_row_numbers_is_not_taken_for_the_ids(tmp_path: Path) -> None:
+    # row 0 is about 11.png, and "0" is the stem of 0.png
+    rows = [[row, f"{11 - row}.png", f"kind {LABELS[11 - row]}"] for row in range(12)]
+    write_rows(tmp_path / "labels.csv", ["id", "filename", "label"], rows)
+    samples = read(tmp_path).samples
+    assert dict(zip(samples["path"], samples["class_name"], strict=True)) == {
+        image: f"kind {label}" for image, label in zip(IMAGES, LABELS, strict=True)
+    }
+
+
+def test_columns_that_could_both_be_meant_are_refused(tmp_path: Path) -> None:
+    for header in (["id", "image", "label"], ["id", "class", "label"]):
+        write_rows(tmp_path / "labels.csv", header, [[row, row, row % 3] for row in range(12)])
+        with pytest.raises(InputError, match="more than one possible id and label column"):
+            read(tmp_path)
+
+
+def test_a_table_of_groups_beside_class_folders_is_not_taken_for_labels(tmp_path: Path) -> None:
+    images = sorted(f"train/kind {label}/{index}.png" for index, label in enumerate(LABELS))
+    write_rows(
+        tmp_path / "patients.csv", ["image", "patient"], [[f"{row}.png", row // 2] for row in range(12)]
+    )
+    assert set(read(tmp_path, images).samples["class_name"]) == {"kind 0", "kind 1", "kind 2"}
+    with pytest.raises(InputError, match="group_column names 'patient', but the labels are no CSV"):
+        read(tmp_path, images, group_column="patient")
+
+
+def test_a_label_of_two_signs_is_a_name(tmp_path: Path) -> None:
+    write_rows(tmp_path / "labels.csv", ["id", "label"], [[row, ["--1", "2"][row % 2]] for row in range(12)])
+    assert set(read(tmp_path).samples["class_name"]) == {"--1", "2"}

@@ -22,7 +22,7 @@ def checkout(tmp_path: Path) -> Path:
     """run.sh in a folder of its own, whose tools are the real ones but for Python and uv."""
     for name in ("run.sh", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
-    for tool in ("bash", "dirname", "cmp", "cp", "sed", "mkdir"):
+    for tool in ("bash", "dirname", "cmp", "cp", "sed", "mkdir", "rm"):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
     return tmp_path
@@ -57,26 +57,26 @@ def test_a_second_start_installs_nothing_and_every_stage_gets_the_words(checkout
     pretend_installed(checkout)
     ended = run(checkout, "input/some folder", "--recipe", "quick")
     assert ended.returncode == 0, ended.stderr
-    expected = [f"src/{stage}.py input/some folder --recipe quick" for stage in STAGES]
+    expected = [f"{checkout}/src/{stage}.py input/some folder --recipe quick" for stage in STAGES]
     assert ended.stdout.splitlines() == expected
 
 
 def test_a_stage_that_fails_ends_the_run_with_its_status(checkout: Path) -> None:
-    pretend_installed(checkout, 'echo "$1"; [ "$1" != src/split.py ] || exit 2')
+    pretend_installed(checkout, 'echo "$1"; case "$1" in */split.py) exit 2;; esac')
     ended = run(checkout)
     assert ended.returncode == 2
-    assert ended.stdout.split() == ["src/demo.py", "src/prepare.py", "src/split.py"]
+    assert [Path(line).name for line in ended.stdout.split()] == ["demo.py", "prepare.py", "split.py"]
 
 
 def test_pip_installs_once_and_again_when_the_requirements_change(checkout: Path) -> None:
-    venv = '[ "$2" != venv ] || { mkdir -p .venv/bin; cp "$0" .venv/bin/python; }'
-    make_executable(checkout / "bin" / "python3", f'echo "$@" >>calls\n{venv}')
+    venv = '[ "$2" != venv ] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }'
+    make_executable(checkout / "bin" / "python3", f'echo "$@" >>"{checkout}/calls"\n{venv}')
 
     def installs() -> int:
         return (checkout / "calls").read_text().count("pip install")
 
     assert run(checkout).returncode == 0
-    assert "-m venv --clear .venv" in (checkout / "calls").read_text() and installs() == 1
+    assert f"-m venv {checkout}/.venv" in (checkout / "calls").read_text() and installs() == 1
     assert run(checkout).returncode == 0 and installs() == 1
     with (checkout / "requirements.txt").open("a") as file:
         file.write("another==1.0\n")
@@ -84,7 +84,7 @@ def test_pip_installs_once_and_again_when_the_requirements_change(checkout: Path
 
 
 def test_a_broken_installation_is_not_taken_for_a_whole_one(checkout: Path) -> None:
-    venv = '[ "$2" != venv ] || { mkdir -p .venv/bin; cp "$0" .venv/bin/python; }\n[ "$2" != pip ] || exit 1'
+    venv = '[ "$2" != venv ] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }\n[ "$2" != pip ] || exit 1'
     make_executable(checkout / "bin" / "python3", venv)
     assert run(checkout).returncode == 1
     assert not (checkout / ".venv" / "installed").exists()

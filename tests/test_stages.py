@@ -288,3 +288,76 @@ def test_a_class_rarer_than_folds_is_reported_and_handled(
     )
     assert "kind 2" in (run / "report.html").read_text()
     assert len(np.load(run / "oof.npz")["path"]) == 13
+
+
+def test_a_fold_asked_for_again_never_replaces_the_results_of_all(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run.parent, tmp_path / "tiny")
+    copy = run_stages(folder, tmp_path, "--fold", "1")
+    assert bytes_of(copy, *RESULTS) == bytes_of(run, *RESULTS)
+    assert capsys.readouterr().out.count("up to date") == 6
+
+
+def test_folds_trained_one_by_one_are_the_run_of_all(folder: Path, run: Path, tmp_path: Path) -> None:
+    for fold in ("2", "0"):
+        some = run_stages(folder, tmp_path, "--fold", fold)
+    assert len(json.loads((some / "cv.json").read_text())["folds"]) == 2
+    assert bytes_of(run_stages(folder, tmp_path), *RESULTS) == bytes_of(run, *RESULTS)
+
+
+def test_again_removes_nothing_before_the_new_input_is_known_to_be_good(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition()
+    done = run_stages(folder, tmp_path, "--epochs", "1")
+    files = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
+    (folder / "answer.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        run_stages(folder, tmp_path, "--epochs", "2", "--again")
+    assert {path: path.read_bytes() for path in done.rglob("*") if path.is_file()} == files
+
+
+def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path) -> None:
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent), "--name", "run"]
+    with pytest.raises(InputError, match=r"--precision fp32, not bf16"):
+        train.main([*words, "--precision", "bf16"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--set", "augment=crop-flop"], "did you mean 'crop-flip'"),
+        (["--set", "optimizer=adam"], "did you mean 'adamw'"),
+        (["--set", "views=hflop"], "did you mean 'hflip'"),
+        (["--set", "model=quick-can"], "did you mean 'quick-cnn'"),
+        (["--set", "weights=nowhere.pth", "--set", "model=timm:test_resnet"], "no such file"),
+        (["--image-size", "8"], "quick-cnn cannot take images of 8 x 8"),
+        (["--device", "tpu"], "--device tpu"),
+    ],
+)
+def test_a_recipe_that_cannot_train_is_refused_before_anything_is_decoded(
+    folder: Path, tmp_path: Path, words: list[str], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        prepare.main([str(folder), *SMALL, "--output", str(tmp_path), *words])
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_the_true_score_is_that_of_matched_ids_and_words(
+    make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_competition(labels="csv", sample="probabilities", per_class=9)
+    run = run_stages(folder, tmp_path)
+    truth = folder.parent / "tiny-truth.csv"
+    true = pd.read_csv(truth, dtype=str).set_index("filename")["class"]
+    submission = pd.read_csv(run / "submission.csv").set_index("id")
+    expected = (submission.idxmax(axis=1) == true[submission.index]).mean()
+    assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
+    # the same truth by bare names; then with an image nobody knows
+    truth.write_text(truth.read_text().replace(".png", ""))
+    score.main([str(folder), *SMALL, "--output", str(tmp_path), "--name", "run"])
+    assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
+    truth.write_text(truth.read_text() + "nobody,kind 0\n")
+    with pytest.raises(InputError, match=r"1 of 7 lines name no test image"):
+        score.main([str(folder), *SMALL, "--output", str(tmp_path), "--name", "run"])

@@ -159,10 +159,3 @@ def test_again_replaces_the_run_and_its_claim(run: RunPaths) -> None:
     assert load_json(run.identity)["recipe"]["epochs"] == 99
     assert load_json(run.identity)["folds"]["num_folds"] == 5
     claim_run(run, again=False, **make_parts(epochs=99))
-
-
-def test_a_name_that_was_only_claimed_may_change_its_mind(tmp_path: Path) -> None:
-    run = RunPaths(tmp_path / "quick")
-    claim_run(run, again=False, **make_parts(epochs=99))
-    claim_run(run, again=False, **make_parts(epochs=5))
-    assert load_json(run.identity)["recipe"]["epochs"] == 5

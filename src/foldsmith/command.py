@@ -61,9 +61,20 @@ class Command:
         return cache_root(self.output, self.competition)
 
     @property
-    def folds(self) -> list[int]:
-        """The folds this command is about: the one asked for, or all."""
+    def folds_to_train(self) -> list[int]:
+        """The fold asked for, or all."""
         return list(self.plan.folds) if self.fold is None else [self.fold]
+
+    @property
+    def folds_to_use(self) -> list[int]:
+        """The folds that are scored and predict: all, or with `--fold` those that are trained so far.
+
+        So a fold trained alone never replaces the results of more folds.
+        """
+        if self.fold is None:
+            return list(self.plan.folds)
+        trained = [fold for fold in self.plan.folds if self.run.fold_run(fold).is_file()]
+        return sorted({self.fold, *trained})
 
     def line(self, stage: str) -> str:
         """The command that runs one stage with these words."""
@@ -158,7 +169,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
     """Reads the words of a stage (`sys.argv` for None). Raises InputError for words nobody understands."""
     words = sys.argv[1:] if argv is None else argv
     typed = _parser(description).parse_args(words)
-    # `input/tiny80/`, `.` and links all lead to a folder with one name
+    # `.` and `..` have a name too
     folder = Path(os.path.abspath(typed.folder)) if typed.folder.name in ("", "..") else typed.folder
     short = {
         "epochs": typed.epochs,

@@ -25,8 +25,8 @@ def refuse_wrong(
 ) -> None:
     """Raises InputError if anything is wrong: file, count, first example and remedy.
 
-    `unit` is a singular such as "annotation" or "entry of 'images'"; `wrong` are their numbers, as a person
-    finds them; `example` shows the first one.
+    `unit` is a singular such as "line" or "entry of 'images'"; `wrong` are their numbers, as the file counts
+    them; `example` shows the first one.
     """
     wrong = list(wrong)
     if wrong:

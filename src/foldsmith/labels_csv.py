@@ -1,6 +1,6 @@
 """Labels in a CSV with an id and a label column."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -11,8 +11,12 @@ ID_COLUMNS = ("id", "image_id", "image", "filename", "file_name", "file", "path"
 LABEL_COLUMNS = ("label", "class", "category", "target", "class_id", "category_id", "label_id", "y")
 
 
-def find_label_tables(competition: Competition, least: int) -> list[Path]:
-    """The CSVs whose ids mostly name training images, and at least `least` of them."""
+def find_label_tables(competition: Competition, in_folders: int) -> list[Path]:
+    """The CSVs whose ids mostly name training images.
+
+    Where `in_folders` images lie in class folders already, a CSV must name half as many, and its label column
+    must have a usual name or stand in the settings: it may tell something else about them.
+    """
     fitting = []
     for path in candidate_tables(competition):
         try:
@@ -20,9 +24,14 @@ def find_label_tables(competition: Competition, least: int) -> list[Path]:
             columns = find_columns(path, table, competition)
         except InputError:
             continue  # not these are the labels; if nothing else is, the fault is told when they are read
+        if in_folders and columns[1] not in (
+            *_usual([columns[1]], LABEL_COLUMNS),
+            competition.settings.label_column,
+        ):
+            continue
         ids = table[columns[0]].str.strip()
         matched = sum(image is not None for image in _match(ids, competition))
-        if matched >= max(least, len(ids) / 2, 1):
+        if matched >= max(in_folders / 2, len(ids) / 2, 1):
             fitting.append(path)
     return fitting
 
@@ -34,7 +43,7 @@ def candidate_tables(competition: Competition) -> list[Path]:
 
 
 def read_csv_labels(path: Path, competition: Competition) -> pd.DataFrame:
-    """Rows (name, category, group), as the file writes them. Raises InputError if any is missing."""
+    """Rows (name, category, group) by line, as the file writes them. Raises InputError if any is missing."""
     table = read_table(path)
     id_column, label_column = find_columns(path, table, competition)
     if table.empty:
@@ -47,33 +56,48 @@ def read_csv_labels(path: Path, competition: Competition) -> pd.DataFrame:
     for column, meaning in (("name", id_column), ("category", label_column)):
         empty = rows.index[rows[column] == ""]
         refuse_wrong(path, empty, len(rows), "line", f"have an empty '{meaning}'", "fill them in.")
-    return rows.reset_index(drop=True)
+    return rows
 
 
 def find_columns(path: Path, table: pd.DataFrame, competition: Competition) -> tuple[str, str]:
     """The id and the label column: those of the settings, of a usual name, or of two the other one.
 
-    Raises InputError if they cannot be told, occur twice, or the first line is no header.
+    Raises InputError if they cannot be told for certain, occur twice, or the first line is no header.
     """
     columns, settings = list(table.columns), competition.settings
     for column in (settings.id_column, settings.label_column):
         if column and column not in columns:
             raise InputError(f"{path} has no column '{column}'; it has {first_of(columns, 10)}.")
-    usual = {column.strip().lower(): column for column in reversed(columns)}
-    label = settings.label_column or next((usual[name] for name in LABEL_COLUMNS if name in usual), "")
-    id_column = settings.id_column or next((usual[name] for name in ID_COLUMNS if name in usual), "")
-    if len(set(columns)) == 2:
-        id_column = id_column or next(column for column in columns if column != label)
-        label = label or next(column for column in columns if column != id_column)
-    if not id_column or not label or id_column == label:
+    free = [column for column in columns if column != settings.group_column]
+    ids = [settings.id_column] if settings.id_column else _usual(free, ID_COLUMNS)
+    labels = [settings.label_column] if settings.label_column else _usual(free, LABEL_COLUMNS)
+    if len(ids) > 1:
+        # one of them may be a row number, which could be taken for image names without an extension
+        ids = [column for column in ids if set(table[column].str.strip()) & _file_names(competition)] or ids
+    if len(set(free)) == 2:
+        ids = ids or [column for column in free if column not in labels][:1]
+        labels = labels or [column for column in free if column not in ids]
+    if len(ids) != 1 or len(labels) != 1 or ids == labels:
+        told = "no" if not ids or not labels or ids == labels else "more than one possible"
         raise InputError(
-            f"{path}: no id and label column found among {first_of(columns, 10)}; "
+            f"{path}: {told} id and label column found among {first_of(columns, 10)}; "
             "name them in competition.toml (id_column, label_column)."
         )
+    id_column, label = ids[0], labels[0]
     if columns.count(id_column) > 1 or columns.count(label) > 1:
         raise InputError(f"{path}: the column '{id_column}' or '{label}' occurs twice; rename one.")
     refuse_headless(path, id_column, competition.train_images)
     return id_column, label
+
+
+def _usual(columns: list[str], names: tuple[str, ...]) -> list[str]:
+    return [column for column in dict.fromkeys(columns) if column.strip().lower() in names]
+
+
+def _file_names(competition: Competition) -> set[str]:
+    """The training images as names with extension, with and without their folders."""
+    paths = [PurePosixPath(image) for image in competition.train_images]
+    return {path.name for path in paths} | {path.relative_to("train").as_posix() for path in paths}
 
 
 def refuse_headless(path: Path, id_column: str, images: list[str]) -> None:

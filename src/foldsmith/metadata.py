@@ -1,5 +1,6 @@
 """Label files of every form, read into one table of samples."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -34,14 +35,17 @@ def read_metadata(competition: Competition) -> Metadata:
     names: dict[str, str] = {}
     if path is None:
         path, source = competition.folder / "train", "the folders under train/"
+        _refuse_settings(competition, "id_column", "label_column", "group_column")
         rows = _read_class_folders(competition)
+    elif path.suffix.lower() == ".json":
+        source = path.name
+        _refuse_settings(competition, "label_column")
+        rows, names = read_json_labels(path, competition.settings.group_column)
+        rows["path"] = _resolve(path, rows["name"], "annotation", competition)
     else:
         source = path.name
-        if path.suffix.lower() == ".json":
-            rows, names = read_json_labels(path, competition.settings.group_column)
-        else:
-            rows = read_csv_labels(path, competition)
-        rows["path"] = _resolve(path, rows["name"], competition)
+        rows = read_csv_labels(path, competition)
+        rows["path"] = _resolve(path, rows["name"], "line", competition)
     return _build_metadata(path, source, rows, names)
 
 
@@ -65,7 +69,7 @@ def find_label_file(competition: Competition) -> Path | None:
     in_folders = _images_in_folders(competition)
     documents = find_tables(folder, ".json")
     fitting = [path for path in documents if is_label_json(path)]
-    fitting = fitting or find_label_tables(competition, least=len(in_folders) // 2)
+    fitting = fitting or find_label_tables(competition, len(in_folders))
     if len(fitting) > 1:
         names = first_of([path.name for path in fitting])
         raise InputError(
@@ -75,6 +79,17 @@ def find_label_file(competition: Competition) -> Path | None:
     if not fitting and not in_folders:
         fitting = documents or candidate_tables(competition)
     return fitting[0] if fitting else None
+
+
+def _refuse_settings(competition: Competition, *names: str) -> None:
+    """Raises InputError for columns that competition.toml names and this form of labels has not."""
+    for name in names:
+        column = getattr(competition.settings, name)
+        if column:
+            raise InputError(
+                f"{competition.folder / 'competition.toml'}: {name} names '{column}', but the labels are no "
+                "CSV with columns; take it out, or give the labels as a CSV."
+            )
 
 
 def _images_in_folders(competition: Competition) -> list[str]:
@@ -92,20 +107,22 @@ def _read_class_folders(competition: Competition) -> pd.DataFrame:
     return pd.DataFrame({"path": images, "category": [image.split("/")[1] for image in images], "group": ""})
 
 
-def _resolve(path: Path, names: pd.Series, competition: Competition) -> list[str]:
-    """The image of every row. Raises InputError for names that leave the folder or name no image."""
+def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) -> list[str]:
+    """The image of every row; `names` are indexed by what `unit` counts.
+
+    Raises InputError for names that leave the folder or name no image.
+    """
     parts = [PurePosixPath(name.replace("\\", "/")) for name in names]
-    leaving = [index for index, part in enumerate(parts) if part.is_absolute() or ".." in part.parts]
+    leaving = [row for row, part in enumerate(parts) if part.is_absolute() or ".." in part.parts]
     images = match_ids([part.as_posix() for part in parts], competition.train_images)
-    missing = [index for index, image in enumerate(images) if image is None]
+    missing = [row for row, image in enumerate(images) if image is None]
     train = competition.folder / "train"
     for wrong, what, remedy in (
         (leaving, "name a file outside train/", "name files inside it."),
         (missing, f"name an image that is not in {train}", "add the images, or remove these rows."),
     ):
-        refuse_wrong(
-            path, wrong, len(names), "row", what, remedy, "".join(f"'{names.iloc[row]}'" for row in wrong[:1])
-        )
+        example = f"'{names.iloc[wrong[0]]}'" if wrong else ""
+        refuse_wrong(path, names.index[wrong], len(names), unit, what, remedy, example)
     return [image for image in images if image is not None]
 
 
@@ -124,7 +141,7 @@ def _build_metadata(path: Path, source: str, rows: pd.DataFrame, names: dict[str
                 "keep one of them."
             )
     categories = sorted({*rows["category"], *names}, key=natural_key)
-    if all(category.lstrip("+-").isdecimal() and len(category) < 19 for category in categories):
+    if all(re.fullmatch(r"[+-]?[0-9]{1,18}", category) for category in categories):
         categories.sort(key=int)
     if rows["category"].nunique() < 2:
         only = rows["category"].iloc[0]

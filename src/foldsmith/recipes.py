@@ -61,6 +61,11 @@ class Recipe:
     views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.evaluation.views.VIEWS, averaged
 
     def __post_init__(self) -> None:
+        for field, kind in get_type_hints(Recipe).items():
+            value = getattr(self, field)
+            plain = {float: (int, float), int: int, str: str, bool: bool}.get(kind, tuple)
+            if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
+                raise InputError(f"recipe '{self.name}': {field} is {value!r}, it must be of type {kind}.")
         for field, valid, meaning in (
             ("image_size", self.image_size >= 1, "at least 1"),
             ("max_unreadable", 0 <= self.max_unreadable <= 1, "a share between 0 and 1"),
@@ -171,7 +176,10 @@ def find_recipe(name: str) -> Recipe:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"--recipe {name}: there is no such file.")
-    recipe = runpy.run_path(name).get("RECIPE")
+    try:
+        recipe = runpy.run_path(name).get("RECIPE")
+    except Exception as error:  # it is somebody's program, and may fail in any way
+        raise InputError(f"{name} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise InputError(f"{name} defines no RECIPE; a recipe file ends with `RECIPE = Recipe(…)`.")
     return replace(recipe, name=path.stem) if recipe.name in RECIPES else recipe

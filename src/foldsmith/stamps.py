@@ -33,24 +33,28 @@ def write_stamp(stamp: Path, inputs: Mapping[str, Any], outputs: Iterable[Path],
     save_json(stamp, {"inputs": digest_of({"foldsmith": __version__, **inputs}), "outputs": digests, **facts})
 
 
-def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
-    """Lets the run's name stand for these parts (recipe, folds, data), or refuses.
+def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
+    """Whether the run's name stands for something else than these parts (recipe, folds, data).
 
-    Raises InputError if the name already stands for something else; with `again` the old run is removed.
+    Raises InputError if it does, unless `again` allows to replace it.
     """
     held = load_json(run.identity) if run.identity.is_file() else {}
     parts = {name: _as_saved(part) for name, part in parts.items()}
     changed = [name for name in parts if name in held and held[name] != parts[name]]
-    # a name that has come no further than being claimed may still change its mind
-    holds = run.root.is_dir() and any(entry != run.identity for entry in run.root.iterdir())
-    if changed and holds and not again:
+    if changed and not again:
         told = "; ".join(_difference(name, held[name], parts[name]) for name in changed)
         raise InputError(
             f"{run.root} already holds {told}. Give this run another --name, or replace it: --again, with "
             "./run.sh or from src/prepare.py on."
         )
-    if changed:
+    return bool(changed)
+
+
+def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
+    """Lets the run's name stand for these parts; with `again` what stood there before is removed."""
+    if check_claim(run, again, **parts):
         shutil.rmtree(run.root)
+    held = load_json(run.identity) if run.identity.is_file() else {}
     if {**held, **parts} != held:
         save_json(run.identity, {**held, **parts})
 

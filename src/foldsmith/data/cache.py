@@ -1,7 +1,7 @@
 """Decoded pixels: every image once, as one uint8 memory map at the recipe's size, shared by runs."""
 
+import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -89,7 +89,9 @@ def build_cache(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # a folder of its own for every process: two runs of one size may start at once
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_orphans(path.parent)
+    part.mkdir()
     try:
         _fill_cache(part, folder, images, size, advance)
         shutil.rmtree(path, ignore_errors=True)
@@ -97,6 +99,14 @@ def build_cache(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return open_cache(path)
+
+
+def _remove_orphans(caches: Path) -> None:
+    """Removes what processes that were killed left of their caches: each can be gigabytes."""
+    for part in caches.glob(".*.part"):
+        process = int(part.suffixes[-2].removeprefix("."))
+        if process == os.getpid() or not Path(f"/proc/{process}").exists():
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _fill_cache(

@@ -1,5 +1,6 @@
 """Where and in which precision the network computes."""
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -45,6 +46,13 @@ def build_compute(device: str, precision: str, mean: tuple[float, ...], std: tup
     place = choose_device(device)
     offset, scale = (255 * torch.tensor(values, device=place).view(3, 1, 1) for values in (mean, std))
     return Compute(place, choose_precision(precision, place), offset, scale)
+
+
+def set_determinism(wanted: bool) -> None:
+    """On a GPU: the same bytes every time, at some speed. A CPU gives them anyway."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    torch.use_deterministic_algorithms(wanted)
 
 
 def choose_device(word: str) -> torch.device:

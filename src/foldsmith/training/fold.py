@@ -1,6 +1,5 @@
 """One fold: a network trained on all other folds, and its predictions of the held-out images."""
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.terminal import progress, say
 from foldsmith.training.checkpoint import load_checkpoint, save_checkpoint
-from foldsmith.training.compute import Compute, build_compute
+from foldsmith.training.compute import Compute, build_compute, set_determinism
 from foldsmith.training.engine import predict, train_one_epoch
 from foldsmith.training.loss import class_weights, loss_and_accuracy
 from foldsmith.training.schedule import learning_rates
@@ -78,9 +77,7 @@ class FoldTraining:
         """
         started, recipe = time.monotonic(), self.recipe
         check_views(recipe.views)
-        if recipe.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-        torch.use_deterministic_algorithms(recipe.deterministic)
+        set_determinism(recipe.deterministic)
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", self.fold))
         model = build_model(
             recipe.model, self.num_classes, recipe.image_size, recipe.pretrained, recipe.weights
@@ -101,7 +98,6 @@ class FoldTraining:
             label=self.held_out.labels,
             probabilities=probabilities,
         )
-        save_csv(self.run.log(self.fold), pd.DataFrame(log))
         save_weights(self.run.weights(self.fold), state.ema.model)
         return {
             "num_classes": self.num_classes,
@@ -133,6 +129,8 @@ class FoldTraining:
         log = load_checkpoint(checkpoint, state, made_from)
         if log:
             say(f"fold {self.fold}  goes on after epoch {len(log)} of {recipe.epochs}")
+        elif checkpoint.is_file():
+            say(f"fold {self.fold}  starts anew: its checkpoint is of other inputs or another machine")
         saved = time.monotonic()
         for epoch in range(len(log), recipe.epochs):
             batches.epoch = epoch
@@ -162,6 +160,7 @@ class FoldTraining:
                 }
             )
             say(log_line(self.fold, recipe.epochs, log[-1]))
+            save_csv(self.run.log(self.fold), pd.DataFrame(log))
             if not last and time.monotonic() - saved >= self.checkpoint_seconds:
                 save_checkpoint(checkpoint, state, log, made_from)
                 saved = time.monotonic()
