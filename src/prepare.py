@@ -23,7 +23,7 @@ from foldsmith.errors import InputError, first_of
 from foldsmith.files import digest_of, digest_of_file, save_csv
 from foldsmith.metadata import Metadata, read_metadata
 from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
-from foldsmith.submission import SubmissionForm, read_submission_form
+from foldsmith.submission import SubmissionForm, read_submission_form, unasked_images
 from foldsmith.terminal import progress, say
 
 
@@ -122,7 +122,7 @@ def find_problems(
     labels = dict(zip(samples["path"], samples["label"], strict=True))
     labelled = set(metadata.samples["path"])
     unlabelled = [image for image in competition.train_images if image not in labelled]
-    unasked = sorted({*competition.test_images} - {*form.images})
+    unasked = unasked_images(form, competition)
     rows = [
         *unreadable_rows(index),
         *problem_rows(unlabelled, f"no label in {metadata.source}", "not used"),

@@ -70,15 +70,13 @@ def split(samples: pd.DataFrame, plan: FoldPlan) -> pd.DataFrame:
 
 
 def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:
-    """Sentences about classes that some fold cannot hold out."""
-    rare = rare_classes(
-        folds["label"].to_numpy(), len(classes), len(plan.folds) if plan.holdout is None else 2
-    )
+    """Sentences about classes that are not in every part of the split."""
+    rare = rare_classes(folds["label"].to_numpy(), len(classes), plan.num_parts)
     if not rare:
         return []
     names = first_of(classes["class_name"].iloc[rare])
     return [
-        f"{len(rare)} of {len(classes)} classes have fewer images than folds, so some hold none out: {names}"
+        f"{len(rare)} of {len(classes)} classes have fewer images than the split has parts, {plan.num_parts}: {names}"
     ]
 
 

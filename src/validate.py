@@ -8,6 +8,8 @@ import pandas as pd
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
+from foldsmith.data.folds import rare_classes
+from foldsmith.errors import first_of
 from foldsmith.files import digest_of_file, load_json, load_npz, save_csv, save_json, save_npz
 from foldsmith.stamps import check_claim, is_current, require, require_trained, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_log, load_problems
@@ -97,10 +99,10 @@ def notes_of(command: Command, folds: pd.DataFrame, classes: pd.DataFrame) -> li
         )
     if command.plan.limit is not None:
         notes.append(f"Only {len(folds):,} training images were used (--limit).")
-    counts = np.bincount(folds["label"], minlength=len(classes))
-    rare = classes["class_name"][counts < len(command.plan.folds)]
-    if len(rare):
-        notes.append(f"{len(rare)} classes have fewer images than there are folds: {', '.join(rare[:10])}.")
+    rare = rare_classes(folds["label"].to_numpy(), len(classes), command.plan.num_parts)
+    if rare:
+        names = first_of(classes["class_name"].iloc[rare], 10)
+        notes.append(f"{len(rare)} classes have fewer images than the split has parts: {names}.")
     return notes
 
 

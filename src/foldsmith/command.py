@@ -31,6 +31,11 @@ class FoldPlan:
         """The folds that are held out once: 0 … num_folds - 1, or only 0 for a hold-out."""
         return range(1 if self.holdout is not None else self.num_folds)
 
+    @property
+    def num_parts(self) -> int:
+        """Into how many parts the images are split: folds, or held out and trained."""
+        return 2 if self.holdout is not None else self.num_folds
+
 
 @dataclass(frozen=True)
 class Command:

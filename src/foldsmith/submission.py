@@ -220,6 +220,11 @@ def _check_probabilities(path: Path, cells: pd.DataFrame) -> None:
         raise InputError(f"{path}, line {line + 2}: probabilities must lie in [0, 1] and sum to 1.")
 
 
+def unasked_images(form: SubmissionForm, competition: Competition) -> list[str]:
+    """Test images that have no row in the sample submission."""
+    return sorted({*competition.test_images} - {*form.images}, key=natural_key)
+
+
 def disagreements(form: SubmissionForm, competition: Competition) -> list[str]:
     """Where the sample submission and the test folder name different rows."""
     told = []
@@ -228,7 +233,7 @@ def disagreements(form: SubmissionForm, competition: Competition) -> list[str]:
             f"{len(form.missing_images)} rows of the sample have no test image and get the class prior "
             f"({first_of(form.missing_images)})."
         )
-    unasked = sorted({*competition.test_images} - {*form.images}, key=natural_key)
+    unasked = unasked_images(form, competition)
     if unasked:
         told.append(
             f"{len(unasked)} test images have no row in the sample and are left out ({first_of(unasked)})."
