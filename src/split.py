@@ -75,9 +75,8 @@ def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan) -> l
     if not rare:
         return []
     names = first_of(classes["class_name"].iloc[rare])
-    return [
-        f"{len(rare)} of {len(classes)} classes have fewer images than the split has parts, {plan.num_parts}: {names}"
-    ]
+    told = f"{len(rare)} of {len(classes)} classes have fewer images than the split has parts"
+    return [f"{told}, {plan.num_parts}: {names}"]
 
 
 if __name__ == "__main__":
