@@ -4,8 +4,9 @@ import argparse
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -100,12 +101,18 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (--help explains every word).")
 
 
+def _recipe_fields() -> str:
+    names = ", ".join(field.name for field in fields(Recipe) if field.name != "name")
+    return textwrap.fill(names, width=78, initial_indent="  ", subsequent_indent="  ")
+
+
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = _Parser(
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Every stage understands the same words and takes those it needs.",
+        epilog="Every stage understands the same words and takes those it needs.\n\n"
+        f"fields of a recipe, for --set (src/foldsmith/recipes.py explains each):\n{_recipe_fields()}",
     )
     add = parser.add_argument
     add(
