@@ -6,24 +6,15 @@
 from pathlib import Path
 
 import cv2
-import pandas as pd
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import Competition, read_competition
 from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
-from foldsmith.data.problems import (
-    COLUMNS,
-    duplicate_rows,
-    grey_rows,
-    problem_rows,
-    summarise,
-    unreadable_rows,
-)
-from foldsmith.errors import InputError, first_of
+from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.files import digest_of, digest_of_file, save_csv
-from foldsmith.metadata import Metadata, read_metadata
+from foldsmith.metadata import read_metadata
 from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
-from foldsmith.submission import SubmissionForm, read_submission_form, unasked_images
+from foldsmith.submission import read_submission_form
 from foldsmith.terminal import progress, say
 
 
@@ -51,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(competition.test_images):,} test images")  # fmt: skip
     cache = decode(command, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
-    problems = find_problems(competition, metadata, form, cache, samples)
+    problems = find_problems(competition, metadata, form, cache.index, samples)
     for line in [*form.notes, *summarise(problems)]:
         say(f"prepare: {line}")
 
@@ -93,52 +84,6 @@ def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
         cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
     say(f"prepare: decoded {len(images):,} images into {cache_path}")
     return cache
-
-
-def keep_readable(
-    samples: pd.DataFrame, index: pd.DataFrame, max_unreadable: float, competition: Competition
-) -> pd.DataFrame:
-    """The samples whose image could be decoded. Raises InputError if too many could not."""
-    unreadable = index.loc[index["problem"] != "", "path"]
-    lost = samples["path"].isin(unreadable)
-    if lost.sum() > max_unreadable * len(samples):
-        raise InputError(
-            f"{lost.sum()} of {len(samples)} training images in {competition.folder} cannot be read, more "
-            f"than max_unreadable={max_unreadable:g} allows (first: {first_of(samples.loc[lost, 'path'])}); "
-            "mend them, or raise it with --set max_unreadable=…"
-        )
-    return samples[~lost].reset_index(drop=True)
-
-
-def find_problems(
-    competition: Competition,
-    metadata: Metadata,
-    form: SubmissionForm,
-    cache: PixelCache,
-    samples: pd.DataFrame,
-) -> pd.DataFrame:
-    """The table of problems.csv."""
-    index = cache.index
-    labels = dict(zip(samples["path"], samples["label"], strict=True))
-    labelled = set(metadata.samples["path"])
-    unlabelled = [image for image in competition.train_images if image not in labelled]
-    unasked = unasked_images(form, competition)
-    rows = [
-        *unreadable_rows(index),
-        *problem_rows(unlabelled, f"no label in {metadata.source}", "not used"),
-        *problem_rows(
-            metadata.repeated,
-            f"named more than once in {metadata.source}, always with one label",
-            "used once",
-        ),
-        *problem_rows(
-            form.missing_images, "in the sample submission, but not in test/", "gets the class prior"
-        ),
-        *problem_rows(unasked, "in test/, but not in the sample submission", "predicted, but not submitted"),
-        *duplicate_rows(list(index["path"]), list(index["digest"]), labels),
-        *grey_rows(index),
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 .venv/bin/python src/validate.py input/tiny80 --recipe resnet64
 """
 
+from typing import Any
+
 import numpy as np
-import pandas as pd
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
-from foldsmith.data.folds import rare_classes
-from foldsmith.errors import first_of
-from foldsmith.files import digest_of_file, load_json, load_npz, save_csv, save_json, save_npz
+from foldsmith.files import digest_of_file, load_npz, save_csv, save_json, save_npz
 from foldsmith.stamps import check_claim, is_current, require, require_trained, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_log, load_problems
 from foldsmith.terminal import say
@@ -21,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
-    require_trained(run, command.folds_to_use)
+    made = require_trained(run, command.folds_to_use)
     metric = read_settings(command.folder).metric
     inputs = {
         "folds": digest_of_file(run.folds),
@@ -33,16 +32,18 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("validate"), inputs):
         say(f"validate: {run.report} is up to date")
         return 0
-    validate(command, metric)
+    validate(command, metric, made)
     write_stamp(run.stamp("validate"), inputs, outputs)
     return 0
 
 
-def validate(command: Command, metric: str) -> None:
+def validate(command: Command, metric: str, made: list[dict[str, Any]]) -> None:
+    """Writes everything from the held-out predictions; `made` are run.json of the folds."""
     # scikit-learn takes seconds to import, which a stage that is up to date should not pay
     from foldsmith.evaluation.metrics import cross_validation
     from foldsmith.evaluation.predictions import scatter_oof
     from foldsmith.evaluation.report import Evidence, write_report
+    from foldsmith.evaluation.report.provenance import facts_of, notes_of
 
     run = command.run
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)
@@ -63,7 +64,7 @@ def validate(command: Command, metric: str) -> None:
     table = held_out.assign(prediction=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1))
     save_csv(run.oof_table, table)
     save_json(run.cv, cv)
-    notes = notes_of(command, all_folds, classes)
+    notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
     evidence = Evidence(
         competition=command.competition,
         run=command.name,
@@ -76,7 +77,7 @@ def validate(command: Command, metric: str) -> None:
         logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
         notes=notes,
-        facts=facts_of(command),
+        facts=facts_of(command.plan, made),
     )
     write_report(run.report, evidence)
     spread = (
@@ -88,46 +89,6 @@ def validate(command: Command, metric: str) -> None:
     for note in notes:
         say(f"validate: {note}")
     say(f"validate: {run.cv}, {run.report}")
-
-
-def notes_of(command: Command, folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
-    """What a reader must know before the figures."""
-    notes = []
-    if command.plan.holdout is None and len(command.folds_to_use) < len(command.plan.folds):
-        notes.append(
-            f"Only {len(command.folds_to_use)} of {len(command.plan.folds)} folds are trained and scored."
-        )
-    if command.plan.limit is not None:
-        notes.append(f"Only {len(folds):,} training images were used (--limit).")
-    rare = rare_classes(folds["label"].to_numpy(), len(classes), command.plan.num_parts)
-    if rare:
-        names = first_of(classes["class_name"].iloc[rare], 10)
-        notes.append(f"{len(rare)} classes have fewer images than the split has parts: {names}.")
-    return notes
-
-
-def facts_of(command: Command) -> dict[str, str]:
-    """How the run was made."""
-    made = [load_json(command.run.fold_run(fold)) for fold in command.folds_to_use]
-    first = made[0]
-    fields = {field: value for field, value in first["recipe"].items() if value not in ("", [])}
-    return {
-        "command": first["command"],
-        "recipe": ", ".join(f"{field} = {value}" for field, value in fields.items()),
-        "seed": str(first["seed"]),
-        "folds": folds_in_words(command),
-        "parameters": f"{first['parameters']:,}",
-        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
-        "training": f"{sum(fold['seconds'] for fold in made):,.0f} s over {len(made)} folds",
-        "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
-    }
-
-
-def folds_in_words(command: Command) -> str:
-    plan = command.plan
-    kind = f"{plan.num_folds} stratified folds" if plan.holdout is None else f"hold-out of {plan.holdout:.0%}"
-    limit = "" if plan.limit is None else f", of {plan.limit:,} images"
-    return f"{kind}{limit}, fold seed {plan.seed}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from foldsmith.competition import Competition
 from foldsmith.data.duplicates import find_originals
+from foldsmith.errors import InputError, first_of
+from foldsmith.metadata import Metadata
+from foldsmith.submission import SubmissionForm, unasked_images
 
 # `problem` is the kind, the same words for every such file; `detail` is what differs from file to file
 COLUMNS = ("path", "problem", "detail", "action")
@@ -51,6 +55,54 @@ def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[st
             problem = "same pixels as another image with another label"
             rows.append((path, problem, first, "kept in the same fold; check both labels"))
     return rows
+
+
+def find_problems(
+    competition: Competition,
+    metadata: Metadata,
+    form: SubmissionForm,
+    index: pd.DataFrame,
+    samples: pd.DataFrame,
+) -> pd.DataFrame:
+    """The table of problems.csv: everything seen in folder, labels, sample submission and pixels.
+
+    `index` is the cache's; `samples` are the training images that are used.
+    """
+    labels = dict(zip(samples["path"], samples["label"], strict=True))
+    labelled = set(metadata.samples["path"])
+    unlabelled = [image for image in competition.train_images if image not in labelled]
+    unasked = unasked_images(form, competition)
+    rows = [
+        *unreadable_rows(index),
+        *problem_rows(unlabelled, f"no label in {metadata.source}", "not used"),
+        *problem_rows(
+            metadata.repeated,
+            f"named more than once in {metadata.source}, always with one label",
+            "used once",
+        ),
+        *problem_rows(
+            form.missing_images, "in the sample submission, but not in test/", "gets the class prior"
+        ),
+        *problem_rows(unasked, "in test/, but not in the sample submission", "predicted, but not submitted"),
+        *duplicate_rows(list(index["path"]), list(index["digest"]), labels),
+        *grey_rows(index),
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def keep_readable(
+    samples: pd.DataFrame, index: pd.DataFrame, max_unreadable: float, competition: Competition
+) -> pd.DataFrame:
+    """The samples whose image could be decoded. Raises InputError if too many could not."""
+    unreadable = index.loc[index["problem"] != "", "path"]
+    lost = samples["path"].isin(unreadable)
+    if lost.sum() > max_unreadable * len(samples):
+        raise InputError(
+            f"{lost.sum()} of {len(samples)} training images in {competition.folder} cannot be read, more "
+            f"than max_unreadable={max_unreadable:g} allows (first: {first_of(samples.loc[lost, 'path'])}); "
+            "mend them, or raise it with --set max_unreadable=…"
+        )
+    return samples[~lost].reset_index(drop=True)
 
 
 def summarise(problems: pd.DataFrame) -> list[str]:

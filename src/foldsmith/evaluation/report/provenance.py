@@ -1,0 +1,47 @@
+"""How a run was made, and what a reader must know before its figures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.command import FoldPlan
+from foldsmith.data.folds import rare_classes
+from foldsmith.errors import first_of
+
+
+def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
+    """Sentences for the top of the page; `scored` are the folds it shows, `folds` is folds.csv."""
+    notes = []
+    if len(scored) < len(plan.folds):
+        notes.append(f"Only {len(scored)} of {len(plan.folds)} folds are trained and scored.")
+    if plan.limit is not None:
+        notes.append(f"Only {len(folds):,} training images were used (--limit).")
+    rare = rare_classes(folds["label"].to_numpy(np.int64), len(classes), plan.num_parts)
+    if rare:
+        names = first_of(classes["class_name"].iloc[rare], 10)
+        notes.append(f"{len(rare)} classes have fewer images than the split has parts: {names}.")
+    return notes
+
+
+def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What the figures were made with; `made` are run.json of the folds."""
+    first = made[0]
+    fields = {field: value for field, value in first["recipe"].items() if value not in ("", [])}
+    return {
+        "command": first["command"],
+        "recipe": ", ".join(f"{field} = {value}" for field, value in fields.items()),
+        "seed": str(first["seed"]),
+        "folds": folds_in_words(plan),
+        "parameters": f"{first['parameters']:,}",
+        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
+        "training": f"{sum(fold['seconds'] for fold in made):,.0f} s over {len(made)} folds",
+        "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
+    }
+
+
+def folds_in_words(plan: FoldPlan) -> str:
+    kind = f"{plan.num_folds} stratified folds" if plan.holdout is None else f"hold-out of {plan.holdout:.0%}"
+    limit = "" if plan.limit is None else f", of {plan.limit:,} images"
+    return f"{kind}{limit}, fold seed {plan.seed}"
