@@ -3,6 +3,8 @@
 .venv/bin/python src/infer.py input/tiny80 --recipe resnet64
 """
 
+from typing import Any
+
 import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
@@ -16,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    require_trained(run, command.folds_to_use)
+    made = require_trained(run, command.folds_to_use)
     inputs = {
         "test": digest_of_file(run.test_samples),
         "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use},
@@ -24,13 +26,14 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("infer"), inputs):
         say(f"infer: {run.test} is up to date")
         return 0
-    infer(command)
+    infer(command, made)
     write_stamp(run.stamp("infer"), inputs, [run.test])
     say(f"infer: {run.test}")
     return 0
 
 
-def infer(command: Command) -> None:
+def infer(command: Command, made: list[dict[str, Any]]) -> None:
+    """Writes test.npz; `made` are run.json of the folds that predict."""
     # importing torch takes seconds, which a stage that is up to date should not pay
     import torch
 
@@ -45,8 +48,8 @@ def infer(command: Command) -> None:
     cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
     rows = cache.rows(paths)
     predictions = []
-    for fold in command.folds_to_use:
-        facts = load_json(run.fold_run(fold))
+    for facts in made:
+        fold = facts["fold"]
         recipe, normalisation = recipe_of(facts), facts["normalisation"]
         set_determinism(recipe.deterministic)
         compute = build_compute(
@@ -55,7 +58,7 @@ def infer(command: Command) -> None:
         model = load_weights(run.weights(fold), facts)
         model = model.to(compute.device, memory_format=torch.channels_last)
         with progress(f"infer: fold {fold}", len(rows), "images") as advance:
-            batch_size = 2 * recipe.batch_size
+            batch_size = recipe.predict_batch_size
             predictions.append(predict(model, cache.pixels, rows, recipe.views, batch_size, compute, advance))
         say(f"infer: fold {fold}, {len(rows):,} images, views {', '.join(recipe.views)}")
     probabilities = average(predictions)

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from foldsmith.command import Command, read_command, run_main
-from foldsmith.competition import Competition, read_competition
+from foldsmith.competition import Competition, find_tables, read_competition
 from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.files import digest_of, digest_of_file, save_csv
@@ -62,14 +62,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def inputs_of(competition: Competition, image_size: int, max_unreadable: float) -> dict[str, object]:
     """What the stage depends on: every image file, every table beside them, and the settings used here."""
-    texts = [
-        path
-        for path in sorted(competition.folder.iterdir())
-        if path.suffix.lower() in (".json", ".csv", ".toml")
-    ]
+    tables = [path for kind in (".json", ".csv", ".toml") for path in find_tables(competition.folder, kind)]
     return {
         "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
-        "tables": {path.name: digest_of_file(path) for path in texts if path.is_file()},
+        "tables": {path.name: digest_of_file(path) for path in tables},
         "settings": [image_size, max_unreadable, cv2.__version__],
     }
 

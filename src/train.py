@@ -10,6 +10,7 @@ from foldsmith.command import Command, read_command, run_main
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json
 from foldsmith.machine import versions
+from foldsmith.recipes import check_weights_file
 from foldsmith.stamps import check_claim, is_current, require, write_stamp
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
@@ -38,8 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def digest_of_weights(path: str) -> str:
     """Digest of the file a network starts from, or empty. Raises InputError if it is not there."""
-    if path and not Path(path).is_file():
-        raise InputError(f"weights={path}: there is no such file.")
+    check_weights_file(path)
     return digest_of_file(Path(path)) if path else ""
 
 

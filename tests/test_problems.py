@@ -1,5 +1,7 @@
 """The rows of problems.csv and the lines told of them."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -13,6 +15,8 @@ from foldsmith.data.problems import (
     summarise,
     unreadable_rows,
 )
+from foldsmith.files import save_csv
+from foldsmith.tables import load_problems
 
 
 def index_of(**columns: list) -> pd.DataFrame:
@@ -105,3 +109,8 @@ def test_thousands_are_told_with_a_comma_and_no_problems_with_no_lines() -> None
     rows = problem_rows([f"train/{number}.jpg" for number in range(1234)], "no label in a.csv", "not used")
     assert summarise(table_of(rows)) == ["no label in a.csv: 1,234 files, not used (first: train/0.jpg)"]
     assert summarise(table_of([])) == []
+
+
+def test_a_detail_that_looks_like_a_number_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    save_csv(tmp_path / "problems.csv", table_of([("train/7.jpg", "unreadable", "007", "left out")]))
+    assert load_problems(tmp_path / "problems.csv")["detail"].tolist() == ["007"]

@@ -73,7 +73,8 @@ def find_columns(path: Path, table: pd.DataFrame, competition: Competition) -> t
     labels = [settings.label_column] if settings.label_column else _usual(free, LABEL_COLUMNS)
     if len(ids) > 1:
         # one of them may be a row number, which could be taken for image names without an extension
-        ids = [column for column in ids if set(table[column].str.strip()) & _file_names(competition)] or ids
+        names = _file_names(competition)
+        ids = [column for column in ids if names & set(table[column].str.strip())] or ids
     if len(set(free)) == 2:
         ids = ids or [column for column in free if column not in labels][:1]
         labels = labels or [column for column in free if column not in ids]

@@ -96,6 +96,11 @@ class Recipe:
                 value = getattr(self, field)
                 raise InputError(f"recipe '{self.name}': {field} is {value!r}, it must be {meaning}.")
 
+    @property
+    def predict_batch_size(self) -> int:
+        """Images a prediction step: more than a training step, as nothing is kept for gradients."""
+        return 2 * self.batch_size
+
 
 # Study 1 (the 80-class bottleneck ResNet) as it was published: its crop, flips and rotation, SGD .01/.9,
 # batches of 32, and about 80 epochs (30 on resized images and 50 augmented; here augmented from the start).
@@ -183,6 +188,12 @@ def find_recipe(name: str) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise InputError(f"{name} defines no RECIPE; a recipe file ends with `RECIPE = Recipe(…)`.")
     return replace(recipe, name=path.stem) if recipe.name in RECIPES else recipe
+
+
+def check_weights_file(weights: str) -> None:
+    """Raises InputError if a recipe's `weights` name a file that is not there."""
+    if weights and not Path(weights).is_file():
+        raise InputError(f"weights={weights}: there is no such file.")
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:

@@ -39,7 +39,7 @@ def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
     Raises InputError if it does, unless `again` allows to replace it.
     """
     held = load_json(run.identity) if run.identity.is_file() else {}
-    parts = {name: _as_saved(part) for name, part in parts.items()}
+    parts = _as_saved(parts)
     changed = [name for name in parts if name in held and held[name] != parts[name]]
     if changed and not again:
         told = "; ".join(_difference(name, held[name], parts[name]) for name in changed)
@@ -55,8 +55,9 @@ def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
     if check_claim(run, again, **parts):
         shutil.rmtree(run.root)
     held = load_json(run.identity) if run.identity.is_file() else {}
-    if {**held, **parts} != held:
-        save_json(run.identity, {**held, **parts})
+    claimed = {**held, **_as_saved(parts)}
+    if claimed != held:
+        save_json(run.identity, claimed)
 
 
 def require(path: Path, stage: str) -> None:

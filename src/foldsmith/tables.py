@@ -11,6 +11,7 @@ TEXT = {
     "group": str,
     "digest": str,
     "problem": str,
+    "detail": str,
     "action": str,
 }
 

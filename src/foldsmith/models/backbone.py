@@ -3,7 +3,6 @@
 import difflib
 import os
 import socket
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from foldsmith.errors import InputError
+from foldsmith.recipes import check_weights_file
 
 
 def check_backbone(name: str) -> None:
@@ -37,8 +37,7 @@ def build_backbone(name: str, num_classes: int, image_size: int, pretrained: boo
         huggingface_hub.constants.HF_HUB_OFFLINE = True
     import timm
 
-    if weights and not Path(weights).is_file():
-        raise InputError(f"weights={weights}: there is no such file.")
+    check_weights_file(weights)
     options: dict[str, Any] = {"num_classes": num_classes}
     try:
         configuration = timm.get_pretrained_cfg(name)

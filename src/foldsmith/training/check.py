@@ -1,14 +1,12 @@
 """What a recipe names, checked before hours are spent on it."""
 
-from pathlib import Path
-
 import torch
 
 from foldsmith.data.augment import AUGMENTATIONS
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.models import build_model, check_model
-from foldsmith.recipes import Recipe
+from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.training.compute import choose_device, choose_precision
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
@@ -25,8 +23,7 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
             raise unknown_name(kind, name, known)
     check_views(recipe.views)
     check_model(recipe.model, recipe.pretrained or bool(recipe.weights))
-    if recipe.weights and not Path(recipe.weights).is_file():
-        raise InputError(f"weights={recipe.weights}: there is no such file.")
+    check_weights_file(recipe.weights)
     choose_precision(precision, choose_device(device))
     _check_size(recipe)
 

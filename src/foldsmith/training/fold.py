@@ -176,7 +176,7 @@ class FoldTraining:
         return batches, build_loader(dataset, batches, workers, pin_memory=compute.on_gpu)
 
     def _predict(self, model: nn.Module, views: tuple[str, ...], compute: Compute) -> np.ndarray:
-        batch_size = 2 * self.recipe.batch_size
+        batch_size = self.recipe.predict_batch_size
         return predict(model, self.cache.pixels, self.held_out.rows, views, batch_size, compute)
 
 
