@@ -97,6 +97,10 @@ class RunPaths:
     def test(self) -> Path:
         return self.root / "test.npz"
 
+    def look(self, image: str) -> Path:
+        """The picture of what a network makes of an image of that file name."""
+        return self.root / "look" / f"{image}.png"
+
     @property
     def submission(self) -> Path:
         return self.root / "submission.csv"

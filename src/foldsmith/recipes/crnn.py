@@ -50,7 +50,7 @@ RECIPES = (
         CRNN,
         name="crnn-plus",
         model="crnn-hidden256-dropout10",
-        augment="shift-flip",
+        augment="pad-crop-flip",
         optimizer="adamw",
         lr=3e-3,
         weight_decay=0.05,

@@ -34,7 +34,7 @@ EPOCHS = {"a": 150, "b": 150, "c": 16, "d": 16, "e": 16, "f": 60, "g": 60}
 PLUS = replace(
     CNN,
     name="cnn-gap-plus",
-    augment="shift-flip",
+    augment="pad-crop-flip",
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
     optimizer="adamw",

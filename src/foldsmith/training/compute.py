@@ -34,7 +34,8 @@ class Compute:
     def hardware(self) -> str:
         if self.on_gpu:
             return torch.cuda.get_device_name(self.device)
-        return f"{processor()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
     def autocast(self) -> AbstractContextManager:
         dtype = DTYPES[self.precision]
