@@ -6,7 +6,7 @@
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.files import digest_of, digest_of_file, load_json
 from foldsmith.machine import versions
-from foldsmith.stamps import check_claim, is_current, require, write_stamp
+from foldsmith.stamps import check_claim, is_current, refuse_other_machine, require, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_samples
 from foldsmith.terminal import say
 
@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         "versions": versions(),
     }
     if not command.again and is_current(run.pretrain_run, inputs):
+        refuse_other_machine(run.pretrain_run, "the pretraining", command.precision, command.device)
         say(f"pretrain: {run.pretrained('encoder')} is up to date")
         return 0
     pretrain(command, inputs)

@@ -11,7 +11,14 @@ from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json
 from foldsmith.machine import versions
 from foldsmith.recipes import check_weights_file
-from foldsmith.stamps import check_claim, is_current, require, require_whole, write_stamp
+from foldsmith.stamps import (
+    check_claim,
+    is_current,
+    refuse_other_machine,
+    require,
+    require_whole,
+    write_stamp,
+)
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
 
@@ -30,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
-            refuse_other_machine(command, fold)
+            refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
             say(f"train: {run.weights(fold)} is up to date")
             continue
         refuse_stale(command, fold)
@@ -49,21 +56,8 @@ def digest_of_pretraining(command: Command) -> str:
     if command.recipe.pretrain == "none":
         return ""
     require_whole(command.run.pretrain_run, "pretrain")
-    return digest_of(load_json(command.run.pretrain_run)["outputs"])
-
-
-def refuse_other_machine(command: Command, fold: int) -> None:
-    """Raises InputError if the words ask for another precision or device than the fold was trained with."""
-    made = load_json(command.run.fold_run(fold))
-    for word, typed, used in (
-        ("precision", command.precision, made["precision"]),
-        ("device", command.device.partition(":")[0], made["device"].partition(":")[0]),
-    ):
-        if typed not in ("auto", used):
-            raise InputError(
-                f"fold {fold} was trained with --{word} {used}, not {typed}; --again trains it anew, "
-                "or leave the word out."
-            )
+    outputs = load_json(command.run.pretrain_run)["outputs"]
+    return digest_of([outputs[f"{part}.safetensors"] for part in ("encoder", "decoder")])
 
 
 def refuse_stale(command: Command, fold: int) -> None:
@@ -117,6 +111,7 @@ def train(command: Command, fold: int, inputs: dict[str, object]) -> None:
         fold=fold,
         seed=command.recipe.seed,
         folds=inputs["folds"],
+        pretrained=inputs["pretrained"],
         command=command.line("train"),
         finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         versions=inputs["versions"],

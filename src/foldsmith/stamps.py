@@ -76,6 +76,20 @@ def require_whole(stamp: Path, stage: str) -> None:
         raise InputError(f"{changed[0]} is not what src/{stage}.py wrote; run that stage again.")
 
 
+def refuse_other_machine(stamp: Path, what: str, precision: str, device: str) -> None:
+    """Raises InputError if the words ask for another precision or device than it was trained with."""
+    made = load_json(stamp)
+    for word, typed, used in (
+        ("precision", precision, made["precision"]),
+        ("device", device.partition(":")[0], made["device"].partition(":")[0]),
+    ):
+        if typed not in ("auto", used):
+            raise InputError(
+                f"{what} was trained with --{word} {used}, not {typed}; --again trains it anew, or leave the "
+                "word out."
+            )
+
+
 def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]:
     """run.json of these folds. Raises InputError unless all are whole and were trained alike."""
     made: list[dict[str, Any]] = []
@@ -85,6 +99,10 @@ def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]
         if made[-1]["folds"] != digest_of_file(run.folds):
             raise InputError(
                 f"{run.fold(fold)} was trained with other folds than {run.folds}; run src/train.py."
+            )
+        if made[-1].get("pretrained") != made[0].get("pretrained"):
+            raise InputError(
+                f"{run.fold(fold)} started from another pretraining than the first fold; run src/train.py."
             )
         if made[-1]["versions"] != made[0]["versions"]:
             raise InputError(

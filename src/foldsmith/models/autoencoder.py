@@ -64,17 +64,17 @@ class Autoencoder(nn.Module):
         if isinstance(plan, PaddedPlan):
             self.encoder, side = build_down_blocks(plan, channels, image_size)
             self.decoder, end = build_up_blocks(plan, channels, side)
-            self.head = build_sigmoid_head(plan, 16 * 2 ** (plan.depth - 1) * side * side, num_classes)
         else:
             self.encoder, side = build_lenet_encoder(plan, channels, image_size)
             decode = build_upsampled_decoder if plan.upsampled else build_padded_decoder
             self.decoder, end = decode(plan, channels, side)
-            self.head = build_conv_head(plan, side, num_classes)
         if end != image_size:
             raise InputError(
                 f"its decoder makes {end} x {end} of images of {image_size} x {image_size}; the studies' "
                 "size is 100."
             )
+        build_head = build_sigmoid_head if isinstance(plan, PaddedPlan) else build_conv_head
+        self.head = build_head(plan, side, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.encoder(images))
@@ -129,9 +129,10 @@ def build_up_blocks(plan: PaddedPlan, channels: int, side: int) -> tuple[nn.Sequ
     return numbered("up", blocks), side
 
 
-def build_sigmoid_head(plan: PaddedPlan, features: int, num_classes: int) -> nn.Sequential:
+def build_sigmoid_head(plan: PaddedPlan, side: int, num_classes: int) -> nn.Sequential:
     """The flat code -> hidden layers of linear, batch norm, sigmoid, dropout -> logits."""
     layers: list[nn.Module] = [nn.Flatten()]
+    features = 16 * 2 ** (plan.depth - 1) * side * side
     for width in plan.hidden:
         layers += [nn.Linear(features, width), nn.BatchNorm1d(width), nn.Sigmoid()]
         layers += optional_dropout(plan.head_dropout)
@@ -185,6 +186,8 @@ def build_conv_head(plan: LeNetPlan, side: int, num_classes: int) -> nn.Sequenti
     """Code (B, 16, 22, 22) -> (B, 32, 10, 10) -> (B, 64, 4, 4) -> 512 -> logits."""
     for _ in range(2):
         side = (side - 2) // 2
+    if side < 1:
+        raise InputError("its images are too small for the head's poolings; the studies' size is 100.")
     drop = plan.dropout
     return nn.Sequential(
         *conv_norm(plan, 16, 32, 3, 0, nn.ReLU()),

@@ -65,9 +65,10 @@ class PlainCNN(nn.Module):
             averaged = plan.global_pool and out == plan.widths[-1]
             pool = nn.AdaptiveAvgPool2d(1) if averaged else nn.MaxPool2d(plan.pool)
             blocks[f"block{place + 1}"] = block(channels, out, plan, pool, plan.dropouts[place])
-            channels, side = out, 1 if averaged else side // plan.pool
+            channels, side = out, side if averaged else side // plan.pool
         if side == 0:
             raise InputError(f"images of {image_size} x {image_size} are too small for this network.")
+        side = 1 if plan.global_pool else side
         self.any_size = plan.global_pool
         self.features = nn.Sequential(blocks)  # 16x16x20, 8x8x40, 4x4x80, 2x2x160 (GAP: 1x1x160)
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, num_classes))

@@ -63,7 +63,7 @@ class Recipe:
     deterministic: bool = False  # on a GPU: same bytes every time, at some speed (a CPU always gives them)
 
     # inference
-    views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.evaluation.views.VIEWS, averaged
+    views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.data.views.VIEWS, averaged
 
     def __post_init__(self) -> None:
         for field, kind in get_type_hints(Recipe).items():

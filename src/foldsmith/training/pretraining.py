@@ -65,7 +65,10 @@ class Pretraining:
         state = build_state(model, recipe, compute)
 
         def measure(model: nn.Module) -> tuple[float, float]:
-            return self._loss(model, held_out, compute), float("nan")
+            loss = self._loss(model, held_out, compute)
+            if not np.isfinite(loss):
+                raise InputError("pretrain: the held-out loss is not finite; lower pretrain_lr.")
+            return loss, float("nan")
 
         def keep_best(log: Log) -> bool:
             """Keeps the weights so far, if they are to be kept; whether there is hope of better ones."""
