@@ -3,6 +3,11 @@
 .venv/bin/python src/score.py input/demo80
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 from pathlib import Path
 
 import pandas as pd

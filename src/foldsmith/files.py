@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and their digests."""
 
+import csv
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which takes its name only if the block succeeds.
 
     The content reaches the disk before the name does, so that a crash leaves the old file or the new one.
+    Raises OSError if the disk is at fault, whatever the block made of that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -27,8 +29,30 @@ def written_whole(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, InputError):
+        raise
+    except Exception:
+        _refuse_full_disk(temporary)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refuse_full_disk(path: Path) -> None:
+    """Raises OSError if nothing more can be written to the file.
+
+    torch, safetensors and numpy tell of a full disk each in words of their own; Python says what it is.
+    """
+    with path.open("ab") as file:
+        file.write(bytes(2**20))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes half-written files that killed processes left in a folder nobody else works in."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def save_json(path: Path, value: Any) -> None:
@@ -48,8 +72,12 @@ def load_json(path: Path) -> Any:
 
 
 def save_csv(path: Path, table: pd.DataFrame) -> None:
+    """Saves a table. A carriage return would end a line: where a text has one, all texts stand in quotes."""
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    returns = any(texts[column].astype(str).str.contains("\r", regex=False).any() for column in texts)
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     with written_whole(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
 
 
 def save_npz(destination: Path, **arrays: np.ndarray) -> None:
