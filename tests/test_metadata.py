@@ -632,3 +632,14 @@ def test_a_table_of_groups_beside_class_folders_is_not_taken_for_labels(tmp_path
 def test_a_label_of_two_signs_is_a_name(tmp_path: Path) -> None:
     write_rows(tmp_path / "labels.csv", ["id", "label"], [[row, ["--1", "2"][row % 2]] for row in range(12)])
     assert set(read(tmp_path).samples["class_name"]) == {"--1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("labels.csv", GOOD_CSV[:-2] + ",x,y\n"), ("train.json", '{"annotations": [{"im')]
+)
+def test_a_damaged_label_file_never_makes_folders_the_labels(tmp_path: Path, name: str, content: str) -> None:
+    images = [f"train/camera {index % 2}/{index}.png" for index in range(12)]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=name):
+        read(tmp_path, images)
+    assert read(tmp_path, images, labels="train").source == "the folders under train/"
