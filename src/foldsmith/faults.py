@@ -31,11 +31,12 @@ def machine_fault(error: BaseException) -> str | None:
     if isinstance(error, MachineError):
         return str(error)
     text = " ".join(str(error).split())
+    last = (str(error).strip().splitlines() or ["no memory"])[-1]
     for pattern, meaning in MEANINGS:
         if isinstance(error, (RuntimeError, OSError)) and re.search(pattern, text, re.IGNORECASE):
-            return f"{meaning} ({text[:200]})"
+            return f"{meaning} ({last[:200]})"
     if isinstance(error, MemoryError):
-        return f"{MEANINGS[0][1]} ({text[:200] or 'no memory'})"
+        return f"{MEANINGS[0][1]} ({last[:200]})"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}"

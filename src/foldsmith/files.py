@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,20 +30,22 @@ def written_whole(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, InputError):
-        raise
-    except Exception:
-        _refuse_full_disk(temporary)
+    except Exception as error:
+        if getattr(error, "errno", None) is None and not isinstance(error, InputError):
+            _refuse_full_disk(temporary, error)
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _refuse_full_disk(path: Path) -> None:
-    """Raises OSError if nothing more can be written to the file.
+def _refuse_full_disk(path: Path, error: Exception) -> None:
+    """Raises OSError if a full disk is behind the error: libraries tell of it in words of their own.
 
-    torch, safetensors and numpy tell of a full disk each in words of their own; Python says what it is.
+    Those in Rust give its number; of others one learns by writing on.
     """
+    told = re.search(r"\(os error ([0-9]+)\)", str(error))
+    if told:
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
     with path.open("ab") as file:
         file.write(bytes(2**20))
         file.flush()
