@@ -16,6 +16,7 @@ from foldsmith.faults import machine_fault
 from foldsmith.interruption import ADVICE, interruptible
 from foldsmith.paths import RunPaths, cache_root
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
+from foldsmith.terminal import printable
 
 DEMO = Path("input/demo80")
 FOLDS = 5
@@ -247,7 +248,7 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         with interruptible():
             status = main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt as error:
         print(ADVICE, end="", file=sys.stderr)
@@ -256,6 +257,9 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         fault = machine_fault(error)
         if fault is None:
             raise
-        print(f"error: {fault}. Once that is mended the same command goes on from here.", file=sys.stderr)
+        print(
+            f"error: {printable(fault)}. Once that is mended the same command goes on from here.",
+            file=sys.stderr,
+        )
         status = 1
     sys.exit(status)
