@@ -25,11 +25,12 @@ from foldsmith.data.cache import (
 from foldsmith.data.images import collected_warnings
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.unused import removal_of, unused_caches
-from foldsmith.files import digest_of, digest_of_file, save_csv
+from foldsmith.files import digest_of, digest_of_file
 from foldsmith.locks import waiting_turn
 from foldsmith.metadata import read_metadata
 from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
 from foldsmith.submission import read_submission_form
+from foldsmith.tables import save_table
 from foldsmith.terminal import progress, say
 
 
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     claim_run(run, command.again, **command.identity, data=data)
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
-        save_csv(path, table)
+        save_table(path, table)
     write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
     unused = unused_caches(command.cache_root)

@@ -49,9 +49,14 @@ def read_labels(path: Path, images: list[str], classes: pd.DataFrame) -> dict[st
     test image, or a label that is no class.
     """
     table = read_table(path)
+    if len(table.columns) < 2:
+        raise InputError(f"{path} needs an id column and a label column; it has only '{table.columns[0]}'.")
     labels = table.iloc[:, 1].str.strip()
     if len(table.columns) > 2:
-        labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
+        try:
+            labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
+        except ValueError as error:
+            raise InputError(f"{path}: a probability is no number ({error}).") from error
     matched = match_ids(table.iloc[:, 0].str.strip(), images)
     wrong = [row for row, image in enumerate(matched) if image is None]
     refuse_wrong(path, table.index[wrong], len(table), "line", "name no test image", "check the ids.")
