@@ -4,6 +4,7 @@
 #   ./run.sh                                   the demo: installs, draws input/demo80, runs every stage on it
 #   ./run.sh test                              installs if needed, then the whole test suite
 #   ./run.sh input/tiny80 --recipe resnet64    every stage on a competition folder of yours
+#   ./run.sh study crnn                        a study's recipes, one after the other, beside its own figures
 #   ./run.sh --help                            every word the stages understand
 set -euo pipefail
 
@@ -55,9 +56,13 @@ if [ "${1:-}" = test ]; then
     "$venv/bin/ruff" format --check --quiet .
     exec "$venv/bin/python" -m pytest "$@"
 fi
+if [ "${1:-}" = study ]; then
+    shift
+    exec "$venv/bin/python" "$here/src/study.py" "$@"
+fi
 for word in "$@"; do
     if [ "$word" = --help ] || [ "$word" = -h ]; then
-        sed -n '2,7s/^# \{0,1\}//p' "$here/run.sh"
+        sed -n '2,8s/^# \{0,1\}//p' "$here/run.sh"
         exec "$venv/bin/python" "$here/src/prepare.py" --help
     fi
 done
@@ -72,7 +77,7 @@ stop() {
 }
 trap 'stop 130' INT
 trap 'stop 143' TERM
-for stage in demo prepare split train validate infer submit score; do
+for stage in demo prepare split pretrain train validate infer submit score; do
     "$venv/bin/python" "$here/src/$stage.py" "$@" &
     running=$!
     wait "$running"

@@ -11,7 +11,7 @@ from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json
 from foldsmith.machine import versions
 from foldsmith.recipes import check_weights_file
-from foldsmith.stamps import check_claim, is_current, require, write_stamp
+from foldsmith.stamps import check_claim, is_current, require, require_whole, write_stamp
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
 
@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         "folds": digest_of_file(run.folds),
         "versions": versions(),
         "weights": digest_of_weights(command.recipe.weights),
+        "pretrained": digest_of_pretraining(command),
     }
     for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
@@ -41,6 +42,14 @@ def digest_of_weights(path: str) -> str:
     """Digest of the file a network starts from, or empty. Raises InputError if it is not there."""
     check_weights_file(path)
     return digest_of_file(Path(path)) if path else ""
+
+
+def digest_of_pretraining(command: Command) -> str:
+    """Digest of the pretraining that a recipe starts from, or empty. Raises InputError if it is not done."""
+    if command.recipe.pretrain == "none":
+        return ""
+    require_whole(command.run.pretrain_run, "pretrain")
+    return digest_of(load_json(command.run.pretrain_run)["outputs"])
 
 
 def refuse_other_machine(command: Command, fold: int) -> None:

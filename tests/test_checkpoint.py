@@ -12,6 +12,7 @@ from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training.checkpoint import load_checkpoint, save_checkpoint
 from foldsmith.training.compute import build_compute
 from foldsmith.training.engine import train_one_epoch
+from foldsmith.training.objective import Classification
 from foldsmith.training.state import TrainingState, build_state
 
 LOG = [{"epoch": 1, "lr": 0.1, "val_loss": float("inf")}, {"epoch": 2, "lr": 0.05, "val_loss": 1.5}]
@@ -34,7 +35,7 @@ def train(state: TrainingState, steps: int = 4, seed: int = 0) -> None:
         )
         for _ in range(steps)
     ]
-    train_one_epoch(state, batches, np.full(steps, 0.05), nn.CrossEntropyLoss(), COMPUTE)
+    train_one_epoch(state, batches, np.full(steps, 0.05), Classification(nn.CrossEntropyLoss()), COMPUTE)
 
 
 def tensors_of(state: TrainingState) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ from foldsmith.files import load_npz
 from foldsmith.models import MODELS, build_model
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES, Recipe
-from foldsmith.training import fold as fold_module
+from foldsmith.training import epochs as epochs_module
 from foldsmith.training.fold import FoldTraining, Samples, select_samples
 from foldsmith.training.weights import load_weights
 
@@ -38,8 +38,8 @@ PLAIN = replace(
 def a_network_that_draws() -> Iterator[None]:
     """A network with dropout among the known ones: its draws must not depend on what ran before either."""
 
-    def build_dropout_cnn(num_classes: int) -> nn.Module:
-        convolution = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)
+    def build_dropout_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
+        convolution = nn.Conv2d(channels, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)
         return nn.Sequential(
             *convolution, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, num_classes)
         )
@@ -110,7 +110,7 @@ def test_the_held_out_predictions_are_keyed_by_path_and_are_the_saved_weights_ow
     expected = folds[folds["fold"] == 0]
     assert held_out["path"].tolist() == expected["path"].tolist()
     assert held_out["label"].tolist() == expected["label"].tolist()
-    facts = {"recipe": {"model": TOY.model, "image_size": SIZE}, "num_classes": CLASSES}
+    facts = {"recipe": {"model": TOY.model, "image_size": SIZE, "channels": 3}, "num_classes": CLASSES}
     model = load_weights(RunPaths(trained).weights(0), facts)
     assert not model.training
     images = torch.from_numpy(make_cache().pixels[expected.index.to_numpy()]).permute(0, 3, 1, 2)
@@ -159,7 +159,7 @@ class PowerCut(Exception):
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Stops the training in the middle of an epoch, counted from 0, when some of its steps are done."""
-    whole, count = fold_module.train_one_epoch, [0]
+    whole, count = epochs_module.train_one_epoch, [0]
 
     def cut_off(state: object, batches: object, rates: np.ndarray, *words: object) -> tuple[float, float]:
         count[0] += 1
@@ -174,7 +174,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
         stop.seen = 0
         return whole(state, batches, rates, *words[:-1], stop)
 
-    monkeypatch.setattr(fold_module, "train_one_epoch", cut_off)
+    monkeypatch.setattr(epochs_module, "train_one_epoch", cut_off)
 
 
 @pytest.mark.parametrize("recipe", [TOY, PLAIN], ids=["adamw and an average", "sgd and dropout"])

@@ -14,10 +14,16 @@ from torch import nn
 
 from foldsmith.errors import InputError
 from foldsmith.models import MODELS, build_model, normalisation
+from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
 
 SIZE = 32
 each_model = pytest.mark.parametrize("name", [*MODELS, "timm:resnet18"])
+
+
+def size_for(name: str) -> int:
+    """The studies' autoencoders are made for images of one size."""
+    return 100 if name.startswith("autoencoder-") else SIZE
 
 
 def make_images(count: int = 6, size: int = SIZE) -> torch.Tensor:
@@ -26,20 +32,23 @@ def make_images(count: int = 6, size: int = SIZE) -> torch.Tensor:
 
 def build(name: str, num_classes: int = 7) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(name, num_classes, SIZE)
+    return build_model(name, num_classes, size_for(name))
 
 
 @each_model
 def test_logits_are_finite_and_every_parameter_gets_a_gradient(name: str) -> None:
-    model = build(name).train()
+    model, images = build(name).train(), make_images(size=size_for(name))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     # two steps: timm starts the last norm of a block at zero, which holds back the gradients behind it
     for _ in range(2):
         optimizer.zero_grad()
-        logits = model(make_images())
+        logits = model(images)
         assert logits.shape == (6, 7) and logits.dtype == torch.float32
         assert torch.isfinite(logits).all()
-        nn.functional.cross_entropy(logits, torch.arange(6)).backward()
+        loss = nn.functional.cross_entropy(logits, torch.arange(6))
+        if isinstance(model, Autoencoder):
+            loss = loss + nn.functional.mse_loss(model.reconstruct(images), images)
+        loss.backward()
         optimizer.step()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert [name for name, grad in gradients.items() if grad is None or not grad.abs().sum() > 0] == []
@@ -47,7 +56,7 @@ def test_logits_are_finite_and_every_parameter_gets_a_gradient(name: str) -> Non
 
 @each_model
 def test_evaluation_is_deterministic_and_sees_every_image_alone(name: str) -> None:
-    model, images = build(name).eval(), make_images()
+    model, images = build(name).eval(), make_images(size=size_for(name))
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     with torch.no_grad():
         logits = model(images)
@@ -60,7 +69,7 @@ def test_evaluation_is_deterministic_and_sees_every_image_alone(name: str) -> No
 @pytest.mark.parametrize("num_classes", [2, 102])
 def test_the_head_has_a_logit_for_every_class(name: str, num_classes: int) -> None:
     with torch.no_grad():
-        assert build(name, num_classes).eval()(make_images(2)).shape == (2, num_classes)
+        assert build(name, num_classes).eval()(make_images(2, size_for(name))).shape == (2, num_classes)
 
 
 @each_model
@@ -68,11 +77,11 @@ def test_the_start_is_a_function_of_the_seed(name: str) -> None:
     first, again = build(name).state_dict(), build(name).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
     torch.manual_seed(1)
-    other = build_model(name, 7, SIZE).state_dict()
+    other = build_model(name, 7, size_for(name)).state_dict()
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-# (in, middle, stride) of every block, as shared/studies/README.md lists them
+# (in, middle, stride) of every block, as the study lists them
 STUDY_BLOCKS = [
     (64, 64, 1), (128, 64, 1),
     (128, 128, 2), *[(256, 128, 1)] * 2,
@@ -167,7 +176,7 @@ def test_an_unknown_model_names_the_nearest(name: str, told: str) -> None:
 @pytest.mark.parametrize(("pretrained", "weights"), [(True, ""), (False, "weights.pth")])
 def test_our_own_models_have_no_pretrained_weights(pretrained: bool, weights: str) -> None:
     with pytest.raises(InputError, match="quick-cnn has no pretrained weights"):
-        build_model("quick-cnn", 7, SIZE, pretrained, weights)
+        build_model("quick-cnn", 7, SIZE, 3, pretrained, weights)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +204,7 @@ def test_a_local_weights_file_fills_the_backbone_and_leaves_the_head_new(
     donor: nn.Module, suffix: str, pretrained: bool, tmp_path: Path, no_network: list[str]
 ) -> None:
     path = save(donor, tmp_path / f"weights{suffix}")
-    model = build_model("timm:resnet18", 7, SIZE, pretrained, path)
+    model = build_model("timm:resnet18", 7, SIZE, 3, pretrained, path)
     given, got = donor.state_dict(), model.state_dict()
     assert list(given) == list(got)
     other = [key for key in given if not torch.equal(given[key], got[key])]

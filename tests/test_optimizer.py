@@ -85,8 +85,8 @@ def test_adamw_follows_its_formula() -> None:
 
 
 def test_an_unknown_optimizer_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'adamw'"):
-        build_optimizer(nn.Linear(1, 1), make_recipe(optimizer="adam"))
+    with pytest.raises(InputError, match="did you mean 'adam'"):
+        build_optimizer(nn.Linear(1, 1), make_recipe(optimizer="adamv"))
 
 
 def test_nesterov_without_momentum_is_refused_in_one_sentence() -> None:

@@ -325,7 +325,7 @@ def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path)
     ("words", "told"),
     [
         (["--set", "augment=crop-flop"], "did you mean 'crop-flip'"),
-        (["--set", "optimizer=adam"], "did you mean 'adamw'"),
+        (["--set", "optimizer=adamv"], "did you mean 'adam'"),
         (["--set", "views=hflop"], "did you mean 'hflip'"),
         (["--set", "model=quick-can"], "did you mean 'quick-cnn'"),
         (["--set", "weights=nowhere.pth", "--set", "model=timm:test_resnet"], "no such file"),

@@ -77,6 +77,12 @@ def see_through_palette() -> bytes:
     return saved(picture().quantize(64), "PNG", transparency=bytes(range(0, 256, 4)))
 
 
+def see_through(form: str) -> bytes:
+    image = picture()
+    image.putalpha(Image.fromarray(np.tile(np.arange(WIDTH, dtype=np.uint8) * 6, (HEIGHT, 1))))
+    return saved(image, form)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One file of the zoo. `outcome` is USED, or a part of the detail in problems.csv; `close` is how far a
@@ -113,6 +119,8 @@ ZOO: dict[str, Kind] = {
     "CMYK": Kind(lambda: saved(picture().convert("CMYK"), "JPEG", quality=95), close=1),
     "16 bits": Kind(deep_png),
     "a palette with transparency": Kind(see_through_palette),
+    "an RGBA TIFF, blended onto black": Kind(lambda: see_through("TIFF"), close=1),
+    "an RGBA PNG, transparency dropped": Kind(lambda: see_through("PNG")),
     "an animated GIF": Kind(
         lambda: saved(picture(), "GIF", save_all=True, append_images=[picture().rotate(180)])
     ),
@@ -191,6 +199,8 @@ def test_every_kind_has_its_stated_outcome(zoo: Prepared, kind: str) -> None:
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.mode == "P":  # by way of RGBA, or PIL warns of the transparency it drops
                 image = image.convert("RGBA")
+            if image.format == "TIFF":
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
             expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         assert (sample["height"].item(), sample["width"].item()) == expected.shape[:2]
         if ZOO[kind].close:

@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NoReturn
@@ -105,9 +105,10 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (--help explains every word).")
 
 
-def _recipe_fields() -> str:
-    names = ", ".join(field.name for field in fields(Recipe) if field.name != "name")
-    return textwrap.fill(names, width=78, initial_indent="  ", subsequent_indent="  ")
+def _listed(names: Iterable[str]) -> str:
+    return textwrap.fill(
+        ", ".join(names), width=78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    )
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -116,7 +117,9 @@ def _parser(description: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every stage understands the same words and takes those it needs.\n\n"
-        f"fields of a recipe, for --set (src/foldsmith/recipes.py explains each):\n{_recipe_fields()}",
+        f"recipes (src/foldsmith/recipes/ explains each):\n{_listed(RECIPES)}\n\n"
+        "fields of a recipe, for --set (src/foldsmith/recipes/recipe.py explains each):\n"
+        + _listed(field.name for field in fields(Recipe) if field.name != "name"),
     )
     add = parser.add_argument
     add(
@@ -130,7 +133,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add(
         "--recipe",
         metavar="NAME|FILE.py",
-        help=f"{', '.join(RECIPES)}, or a file (quick for the demo, else default)",
+        help="one of the recipes below, or a file (quick for the demo, else default)",
     )
     add(
         "--set",

@@ -94,6 +94,15 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    """Saves pixels uint8 (H, W, 3), RGB."""
+    import cv2
+
+    encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1]
+    with written_whole(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

@@ -44,6 +44,26 @@ class RunPaths:
     def folds(self) -> Path:
         return self.root / "folds.csv"
 
+    def pretrained(self, part: str) -> Path:
+        """Weights of a part of the network, `encoder` or `decoder`, after pretraining."""
+        return self.root / "pretrain" / f"{part}.safetensors"
+
+    @property
+    def pretrain_run(self) -> Path:
+        return self.root / "pretrain" / "run.json"
+
+    @property
+    def pretrain_log(self) -> Path:
+        return self.root / "pretrain" / "log.csv"
+
+    @property
+    def pretrain_checkpoint(self) -> Path:
+        return self.root / "pretrain" / "checkpoint.pt"
+
+    @property
+    def reconstructions(self) -> Path:
+        return self.root / "pretrain" / "reconstructions.png"
+
     def fold(self, fold: int) -> Path:
         return self.root / f"fold{fold}"
 
@@ -81,6 +101,10 @@ class RunPaths:
     @property
     def test(self) -> Path:
         return self.root / "test.npz"
+
+    def look(self, image: str) -> Path:
+        """The picture of what a network makes of an image of that file name."""
+        return self.root / "look" / f"{image}.png"
 
     @property
     def submission(self) -> Path:

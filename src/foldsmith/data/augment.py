@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from foldsmith.errors import unknown_name
@@ -18,6 +19,12 @@ AUGMENTATIONS: dict[str, Callable[[int, Any], list]] = {
     "flip": lambda size, A: [A.HorizontalFlip()],
     "shift-flip": lambda size, A: [
         A.RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(0.8, 1.25)),
+        A.HorizontalFlip(),
+    ],
+    # shifts by up to an eighth of the side: what small images can bear
+    "pad-crop-flip": lambda size, A: [
+        A.PadIfNeeded(size + 2 * (size // 8), size + 2 * (size // 8), border_mode=cv2.BORDER_REFLECT_101),
+        A.RandomCrop(size, size),
         A.HorizontalFlip(),
     ],
     "crop-flip": lambda size, A: [

@@ -19,20 +19,19 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = "/dev/shm"
 
-# what a worker is asked for: the seed of the batch's augmentation, and positions in the fold's training
-# samples
+# what a worker is asked for: the seed of the batch's augmentation, and positions in the training samples
 BatchKey = tuple[int, np.ndarray]
 
 
 class EpochBatches(Sampler[BatchKey]):
-    """The batches of one epoch of one fold; set `epoch` before iterating.
+    """The batches of one epoch of one training, a fold's or another's; set `epoch` before iterating.
 
     Every sample comes once. Batches differ in length by at most one, so that none is left with a single
     image, which batch norm could not train on.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, fold: int) -> None:
-        self.num_samples, self.seed, self.fold = num_samples, seed, fold
+    def __init__(self, num_samples: int, batch_size: int, seed: int, purpose: int | str) -> None:
+        self.num_samples, self.seed, self.purpose = num_samples, seed, purpose
         self.num_batches = max(1, min(math.ceil(num_samples / batch_size), num_samples // 2))
         self.epoch = 0
 
@@ -40,16 +39,16 @@ class EpochBatches(Sampler[BatchKey]):
         return self.num_batches
 
     def __iter__(self) -> Iterator[BatchKey]:
-        order = np.random.default_rng(derive_seed(self.seed, "order", self.fold, self.epoch))
+        order = np.random.default_rng(derive_seed(self.seed, "order", self.purpose, self.epoch))
         shuffled = order.permutation(self.num_samples)
         for batch, positions in enumerate(np.array_split(shuffled, self.num_batches)):
-            yield derive_seed(self.seed, "augment", self.fold, self.epoch, batch), positions
+            yield derive_seed(self.seed, "augment", self.purpose, self.epoch, batch), positions
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Whole batches by key: images uint8 (B, H, W, 3) and labels int64 (B,).
 
-    `pixels` is the cache's memory map, `rows` (n,) the rows of the fold's training samples in it, `labels`
+    `pixels` is the cache's memory map, `rows` (n,) the rows of the training samples in it, `labels`
     (n,).
     """
 

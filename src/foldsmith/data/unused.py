@@ -18,4 +18,5 @@ def removal_of(unused: list[Path]) -> str:
     They are never removed unasked: another process may have decoded one for a run that is not stamped yet.
     """
     size = sum(file.stat().st_size for path in unused for file in path.glob("*"))
-    return f"{len(unused)} older pixel caches, {size / 1e6:,.0f} MB: rm -r {shlex.join(map(str, unused))}"
+    caches = "an older pixel cache" if len(unused) == 1 else f"{len(unused)} older pixel caches"
+    return f"{caches}, {size / 1e6:,.0f} MB: rm -r {shlex.join(map(str, unused))}"

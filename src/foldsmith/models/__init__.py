@@ -1,17 +1,25 @@
-"""Networks by name; every one turns images (B, 3, H, W) into logits (B, K)."""
+"""Networks by name; every one turns images (B, channels, H, W) into logits (B, K)."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
 from foldsmith.errors import InputError, unknown_name
+from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.models.backbone import build_backbone, check_backbone, pretrained_normalisation
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
+from foldsmith.models.crnn import CRNN, CRNN_PLANS
+from foldsmith.models.plain_cnn import CNN_PLANS, PlainCNN
 from foldsmith.models.quick_cnn import QuickCNN
 
-MODELS: dict[str, Callable[[int], nn.Module]] = {
-    "bottleneck-resnet": BottleneckResNet,
-    "quick-cnn": QuickCNN,
+# every row takes the number of classes, the image size (pixels) and the channels of the images
+MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "bottleneck-resnet": lambda num_classes, image_size, channels: BottleneckResNet(num_classes, channels),
+    "quick-cnn": lambda num_classes, image_size, channels: QuickCNN(num_classes, channels),
+    **{name: partial(Autoencoder, plan) for name, plan in AUTOENCODER_PLANS.items()},
+    **{name: partial(CRNN, plan) for name, plan in CRNN_PLANS.items()},
+    **{name: partial(PlainCNN, plan) for name, plan in CNN_PLANS.items()},
 }
 TIMM = "timm:"
 
@@ -27,15 +35,43 @@ def check_model(name: str, pretrained: bool = False) -> None:
 
 
 def build_model(
-    name: str, num_classes: int, image_size: int, pretrained: bool = False, weights: str = ""
+    name: str,
+    num_classes: int,
+    image_size: int,
+    channels: int = 3,
+    pretrained: bool = False,
+    weights: str = "",
 ) -> nn.Module:
     """The network `name`: a key of MODELS, or `timm:<name>`. Raises InputError if there is none."""
     check_model(name, pretrained or bool(weights))
     if name.startswith(TIMM):
-        return build_backbone(name.removeprefix(TIMM), num_classes, image_size, pretrained, weights)
-    return MODELS[name](num_classes)
+        return build_backbone(name.removeprefix(TIMM), num_classes, image_size, channels, pretrained, weights)
+    return MODELS[name](num_classes, image_size, channels)
 
 
-def normalisation(model: nn.Module, from_pretrained: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalisation(
+    model: nn.Module, from_pretrained: bool, channels: int = 3
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the inputs, on a scale of 0 to 1: the pretrained weights' own, else .5."""
-    return pretrained_normalisation(model) if from_pretrained else ((0.5,) * 3, (0.5,) * 3)
+    if not from_pretrained:
+        return (0.5,) * channels, (0.5,) * channels
+    mean, std = pretrained_normalisation(model)
+    return (mean, std) if channels == 3 else ((sum(mean) / 3,), (sum(std) / 3,))
+
+
+def takes_any_size(model: nn.Module) -> bool:
+    """Whether the network takes images of other sizes than it was built for."""
+    if hasattr(model, "any_size"):
+        return model.any_size
+    return not model.pretrained_cfg.get("fixed_input_size", False)
+
+
+def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts whose outputs show what a network sees, by name, in the order of execution."""
+    if hasattr(model, "feature_info"):  # timm's
+        names = [info["module"] for info in model.feature_info]
+        return {name: model.get_submodule(name) for name in names if name}
+    if isinstance(model, Autoencoder):
+        return dict(model.encoder.named_children())
+    blocks = dict(model.features.named_children())
+    return {**blocks, "lstm": model.lstm} if isinstance(model, CRNN) else blocks

@@ -23,7 +23,9 @@ def check_backbone(name: str) -> None:
         raise InputError(f"unknown timm model '{name}'{hint} (timm.list_models() lists all).")
 
 
-def build_backbone(name: str, num_classes: int, image_size: int, pretrained: bool, weights: str) -> nn.Module:
+def build_backbone(
+    name: str, num_classes: int, image_size: int, channels: int, pretrained: bool, weights: str
+) -> nn.Module:
     """timm's network `name`, giving logits (B, num_classes).
 
     Starts from the local file `weights` where one is named, else from timm's own weights if `pretrained`,
@@ -38,7 +40,7 @@ def build_backbone(name: str, num_classes: int, image_size: int, pretrained: boo
     import timm
 
     check_weights_file(weights)
-    options: dict[str, Any] = {"num_classes": num_classes}
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
     try:
         configuration = timm.get_pretrained_cfg(name)
         if configuration is not None and configuration.fixed_input_size:

@@ -42,13 +42,17 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckResNet(nn.Module):
-    """Images (B, 3, H, W), any size, -> logits (B, K). 15,699,088 parameters for 80 classes."""
+    """Images (B, channels, H, W), any size, -> logits (B, K). 15,699,088 parameters for 80 classes."""
 
-    def __init__(self, num_classes: int) -> None:
+    any_size = True
+
+    def __init__(self, num_classes: int, channels: int = 3) -> None:
         super().__init__()
         self.features = nn.Sequential(
             OrderedDict(
-                stem=nn.Sequential(*conv_norm(3, 64, 7, 2), nn.ReLU(inplace=True)),  # (B, 64, 112, 112)
+                stem=nn.Sequential(
+                    *conv_norm(channels, 64, 7, 2), nn.ReLU(inplace=True)
+                ),  # (B, 64, 112, 112)
                 pool=nn.MaxPool2d(3, 2, padding=1),  # (B, 64, 56, 56)
                 stage1=nn.Sequential(*(Bottleneck(*block) for block in STAGES[0])),  # (B, 128, 56, 56)
                 stage2=nn.Sequential(*(Bottleneck(*block) for block in STAGES[1])),  # (B, 256, 28, 28)

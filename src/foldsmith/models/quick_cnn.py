@@ -17,13 +17,15 @@ def block(channels: int, out: int) -> nn.Sequential:
 
 
 class QuickCNN(nn.Module):
-    """Images (B, 3, H, W) of at least 16 x 16 -> logits (B, K)."""
+    """Images (B, channels, H, W) of at least 16 x 16 -> logits (B, K)."""
 
-    def __init__(self, num_classes: int) -> None:
+    any_size = True
+
+    def __init__(self, num_classes: int, channels: int = 3) -> None:
         super().__init__()
         self.features = nn.Sequential(
             OrderedDict(
-                block1=block(3, 32),  # (B, 32, 16, 16)
+                block1=block(channels, 32),  # (B, 32, 16, 16)
                 block2=block(32, 64),  # (B, 64, 8, 8)
                 block3=block(64, 128),  # (B, 128, 4, 4)
                 block4=block(128, 256),  # (B, 256, 2, 2)

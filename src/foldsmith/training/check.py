@@ -6,6 +6,7 @@ from foldsmith.data.augment import AUGMENTATIONS
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.models import build_model, check_model
+from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.training.compute import choose_device, choose_precision
 from foldsmith.training.optimizer import OPTIMIZERS
@@ -16,6 +17,7 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     """Raises InputError if nothing answers to a name in the recipe, or the machine lacks the device."""
     for kind, name, known in (
         ("augmentation", recipe.augment, AUGMENTATIONS),
+        ("augmentation", recipe.pretrain_augment, AUGMENTATIONS),
         ("optimizer", recipe.optimizer, OPTIMIZERS),
         ("schedule", recipe.schedule, SCHEDULES),
     ):
@@ -25,17 +27,25 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     check_model(recipe.model, recipe.pretrained or bool(recipe.weights))
     check_weights_file(recipe.weights)
     choose_precision(precision, choose_device(device))
-    _check_size(recipe)
+    _check_network(recipe)
 
 
-def _check_size(recipe: Recipe) -> None:
-    """Raises InputError if the network cannot take images of the recipe's size."""
-    model = build_model(recipe.model, num_classes=2, image_size=recipe.image_size).eval()
+def _check_network(recipe: Recipe) -> None:
+    """Raises InputError if the network cannot take the recipe's images, or has no encoder to treat apart."""
+    size = recipe.image_size
     try:
+        model = build_model(recipe.model, 2, size, recipe.channels).eval()
         with torch.inference_mode():
-            model(torch.zeros(1, 3, recipe.image_size, recipe.image_size))
-    except (RuntimeError, AssertionError, ValueError) as error:  # every network has its own way to say so
+            model(torch.zeros(1, recipe.channels, size, size))
+    # every network has its own way to say so
+    except (InputError, RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
+        raise InputError(f"model {recipe.model} cannot take images of {size} x {size}: {reason}") from error
+    asked = {"pretrain": recipe.pretrain != "none", "encoder_lr": recipe.encoder_lr,
+             "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
+    if any(asked.values()) and not isinstance(model, Autoencoder):
+        field = next(field for field, value in asked.items() if value)
         raise InputError(
-            f"model {recipe.model} cannot take images of {recipe.image_size} x {recipe.image_size}: {reason}"
-        ) from error
+            f"recipe '{recipe.name}': {field} is for autoencoders, and {recipe.model} is none; "
+            f"they are {', '.join(AUTOENCODER_PLANS)}."
+        )

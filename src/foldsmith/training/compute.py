@@ -4,17 +4,22 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from foldsmith.errors import InputError
 from foldsmith.machine import has_fast_bf16, processor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as OpenCV and PIL turn RGB grey
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, a precision, and the normalisation of images: `(image - offset) / scale`, both (3, 1, 1)."""
+    """A device, a precision, and the normalisation of images: `(image - offset) / scale`, both (C, 1, 1).
+
+    C is 3, or 1 for the brightness of the images alone.
+    """
 
     device: torch.device
     precision: str
@@ -29,22 +34,35 @@ class Compute:
     def hardware(self) -> str:
         if self.on_gpu:
             return torch.cuda.get_device_name(self.device)
-        return f"{processor()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
     def autocast(self) -> AbstractContextManager:
         dtype = DTYPES[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, H, W, 3) from the host -> float32 (B, 3, H, W) on the device, in channels-last memory."""
+        """uint8 (B, H, W, 3) from the host -> float32 (B, C, H, W) on the device, in channels-last memory."""
         images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
-        return images.float().sub_(self.offset).div_(self.scale)
+        images = images.float()
+        if len(self.offset) == 1:
+            red, green, blue = images.split(1, dim=1)
+            images = BRIGHTNESS[0] * red + BRIGHTNESS[1] * green + BRIGHTNESS[2] * blue
+        return images.sub_(self.offset).div_(self.scale)
+
+    def to_pixels(self, images: torch.Tensor) -> np.ndarray:
+        """The way back, for looking at: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host."""
+        images = (images * self.scale + self.offset).round().clamp(0, 255).to(torch.uint8)
+        return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def build_compute(device: str, precision: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Compute:
-    """Reads `--device` and `--precision`; mean and std are of RGB on a scale of 0 to 1. Raises InputError."""
+    """Reads `--device` and `--precision`; mean and std, one for each channel, are on a scale of 0 to 1.
+
+    Raises InputError.
+    """
     place = choose_device(device)
-    offset, scale = (255 * torch.tensor(values, device=place).view(3, 1, 1) for values in (mean, std))
+    offset, scale = (255 * torch.tensor(values, device=place).view(-1, 1, 1) for values in (mean, std))
     return Compute(place, choose_precision(precision, place), offset, scale)
 
 

@@ -1,6 +1,6 @@
 """One epoch of training, and prediction."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 from foldsmith.data.views import VIEWS
 from foldsmith.errors import InputError
 from foldsmith.training.compute import Compute
+from foldsmith.training.objective import Objective
 from foldsmith.training.state import TrainingState
 
 
@@ -16,13 +17,14 @@ def train_one_epoch(
     state: TrainingState,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     rates: np.ndarray,
-    loss_function: nn.Module,
+    objective: Objective,
     compute: Compute,
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's images, as trained on (augmented, each before its step).
 
-    The loss is that of the loss function: with class weights, their weighted mean batch by batch.
+    The loss is the objective's: with class weights, their weighted mean batch by batch. Each parameter group
+    has the rate of the step times its own `lr_scale`.
 
     `batches` gives images uint8 (B, H, W, 3) and labels int64 (B,), one for each of `rates`. Raises
     InputError, with the step, if a loss is not finite; totals stay on the device until the end, so that no
@@ -30,14 +32,12 @@ def train_one_epoch(
     """
     model, optimizer, scaler = state.model.train(), state.optimizer, state.scaler
     losses, counts = torch.zeros(len(rates), device=compute.device), []
-    correct = torch.zeros((), dtype=torch.int64, device=compute.device)
+    correct = torch.zeros((), dtype=torch.float64, device=compute.device)
     for step, (rate, (images, labels)) in enumerate(zip(rates.tolist(), batches, strict=True)):
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         labels = labels.to(compute.device, non_blocking=True)
-        with compute.autocast():
-            logits = model(compute.normalise(images))  # (B, K)
-        loss = loss_function(logits.float(), labels)
+        loss, rightly = objective(model, compute.normalise(images), labels, compute)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -45,7 +45,7 @@ def train_one_epoch(
         state.ema.update()
 
         losses[step] = loss.detach()
-        correct += (logits.detach().argmax(dim=1) == labels).sum()
+        correct += rightly
         counts.append(len(labels))
         advance(len(labels))
     losses = losses.cpu().double()
@@ -55,7 +55,7 @@ def train_one_epoch(
             f"the loss is not finite at step {broken[0] + 1} of {len(rates)} "
             f"(learning rate {rates[broken[0]]:.3g}); lower lr, or train with --precision fp32."
         )
-    return float(np.average(losses, weights=counts)), int(correct) / sum(counts)
+    return float(np.average(losses, weights=counts)), float(correct) / sum(counts)
 
 
 @torch.inference_mode()
@@ -73,9 +73,28 @@ def predict(
     predicted = []
     for start in range(0, len(rows), batch_size):
         images = compute.normalise(torch.from_numpy(pixels[rows[start : start + batch_size]]))
-        with compute.autocast():
-            logits = [model(VIEWS[view](images)) for view in views]
-        probabilities = torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
-        predicted.append(probabilities.cpu().numpy())
+        predicted.append(predict_views(model, images, views, compute).cpu().numpy())
         advance(len(images))
     return np.concatenate(predicted)
+
+
+def predict_views(
+    model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute
+) -> torch.Tensor:
+    """Probabilities of normalised images (B, C, H, W), float32 (B, K): the mean over views."""
+    with compute.autocast():
+        logits = [model(VIEWS[view](images)) for view in views]
+    return torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
+
+
+@torch.inference_mode()
+def reconstruct(
+    model: nn.Module, pixels: np.ndarray, rows: np.ndarray, batch_size: int, compute: Compute
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of normalised images and their reconstructions, both float32 (B, C, H, W) on the device."""
+    model.eval()
+    for start in range(0, len(rows), batch_size):
+        images = compute.normalise(torch.from_numpy(pixels[rows[start : start + batch_size]]))
+        with compute.autocast():
+            reconstructed = model.reconstruct(images)
+        yield images, reconstructed.float()

@@ -8,30 +8,24 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from foldsmith.data.augment import build_augmentation
 from foldsmith.data.cache import PixelCache
-from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError
-from foldsmith.files import digest_of, save_csv, save_npz
-from foldsmith.machine import default_workers
+from foldsmith.files import save_npz
 from foldsmith.models import build_model, normalisation
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
-from foldsmith.terminal import progress, say
-from foldsmith.training.checkpoint import load_checkpoint, save_checkpoint
+from foldsmith.training.checkpoint import Log
 from foldsmith.training.compute import Compute, build_compute, set_determinism
-from foldsmith.training.engine import predict, train_one_epoch
+from foldsmith.training.engine import predict
+from foldsmith.training.epochs import CHECKPOINT_SECONDS, Epochs
 from foldsmith.training.loss import class_weights, loss_and_accuracy
-from foldsmith.training.schedule import learning_rates
+from foldsmith.training.objective import build_objective
+from foldsmith.training.pretraining import load_pretrained
 from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.weights import save_weights
-
-# a checkpoint after an epoch, but not more often than this: short epochs are sooner repeated than saved
-CHECKPOINT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -80,9 +74,16 @@ class FoldTraining:
         set_determinism(recipe.deterministic)
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", self.fold))
         model = build_model(
-            recipe.model, self.num_classes, recipe.image_size, recipe.pretrained, recipe.weights
+            recipe.model,
+            self.num_classes,
+            recipe.image_size,
+            recipe.channels,
+            recipe.pretrained,
+            recipe.weights,
         )
-        mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights))
+        if recipe.pretrain != "none":
+            load_pretrained(model, self.run)
+        mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         compute = build_compute(self.device, self.precision, mean, std)
         state = build_state(model, recipe, compute)
@@ -112,80 +113,30 @@ class FoldTraining:
             "seconds": time.monotonic() - started,
         }
 
-    def _train_epochs(self, state: TrainingState, compute: Compute) -> list[dict[str, float]]:
-        """Trains the epochs that are left; returns the log, a row an epoch."""
+    def _train_epochs(self, state: TrainingState, compute: Compute) -> Log:
         recipe, labels = self.recipe, self.training.labels
         weights = class_weights(recipe.class_weights, labels, self.num_classes)
         loss_function = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
-        loss_function = loss_function.to(compute.device)
-        batches, loader = self._build_batches(compute)
-        steps = recipe.epochs * len(batches)
-        rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
-        rates = rates.reshape(recipe.epochs, len(batches))
 
-        # devices, precisions and numbers of threads round differently: a fold is not continued on others
-        belongs_to = [self.made_from, compute.device.type, compute.precision, torch.get_num_threads()]
-        checkpoint, made_from = self.run.checkpoint(self.fold), digest_of(belongs_to)
-        log = load_checkpoint(checkpoint, state, made_from)
-        if log:
-            say(f"fold {self.fold}  goes on after epoch {len(log)} of {recipe.epochs}")
-        elif checkpoint.is_file():
-            say(f"fold {self.fold}  starts anew: its checkpoint is of other inputs or another machine")
-        saved = time.monotonic()
-        for epoch in range(len(log), recipe.epochs):
-            batches.epoch = epoch
-            torch.manual_seed(derive_seed(recipe.seed, "dropout", self.fold, epoch))
-            begun = time.monotonic()
-            with progress(f"fold {self.fold}  epoch {epoch + 1}", len(labels), "images") as advance:
-                try:
-                    trained = train_one_epoch(state, loader, rates[epoch], loss_function, compute, advance)
-                except InputError as error:
-                    raise InputError(f"fold {self.fold}, epoch {epoch + 1}: {error}") from error
-            seconds = time.monotonic() - begun
-            last = epoch + 1 == recipe.epochs
-            held_out = (float("nan"), float("nan"))
-            if last or (epoch + 1) % recipe.validate_every == 0:
-                seen = self._predict(state.ema.model, ("identity",), compute)
-                held_out = loss_and_accuracy(seen, self.held_out.labels)
-            log.append(
-                {
-                    "epoch": epoch + 1,
-                    "lr": float(rates[epoch, -1]),
-                    "train_loss": trained[0],
-                    "train_accuracy": trained[1],
-                    "val_loss": held_out[0],
-                    "val_accuracy": held_out[1],
-                    "seconds": seconds,
-                    "images_per_second": len(labels) / seconds,
-                }
-            )
-            say(log_line(self.fold, recipe.epochs, log[-1]))
-            save_csv(self.run.log(self.fold), pd.DataFrame(log))
-            if not last and time.monotonic() - saved >= self.checkpoint_seconds:
-                save_checkpoint(checkpoint, state, log, made_from)
-                saved = time.monotonic()
-        return log
+        def measure(model: nn.Module) -> tuple[float, float]:
+            return loss_and_accuracy(self._predict(model, ("identity",), compute), self.held_out.labels)
 
-    def _build_batches(self, compute: Compute) -> tuple[EpochBatches, DataLoader]:
-        """The fold's batches, and the loader that prepares them."""
-        recipe, training = self.recipe, self.training
-        augmentation = build_augmentation(recipe.augment, recipe.image_size)
-        batches = EpochBatches(len(training.labels), recipe.batch_size, recipe.seed, self.fold)
-        dataset = AugmentedBatches(self.cache.pixels, training.rows, training.labels, augmentation)
-        workers = default_workers(compute.on_gpu) if self.workers is None else self.workers
-        return batches, build_loader(dataset, batches, workers, pin_memory=compute.on_gpu)
+        return Epochs(
+            name=f"fold {self.fold}",
+            purpose=self.fold,
+            recipe=recipe,
+            pixels=self.cache.pixels,
+            rows=self.training.rows,
+            labels=labels,
+            objective=build_objective(loss_function.to(compute.device), recipe.reconstruction_weight),
+            measure=measure,
+            log_path=self.run.log(self.fold),
+            checkpoint_path=self.run.checkpoint(self.fold),
+            made_from=self.made_from,
+            workers=self.workers,
+            checkpoint_seconds=self.checkpoint_seconds,
+        ).run(state, compute)
 
     def _predict(self, model: nn.Module, views: tuple[str, ...], compute: Compute) -> np.ndarray:
         batch_size = self.recipe.predict_batch_size
         return predict(model, self.cache.pixels, self.held_out.rows, views, batch_size, compute)
-
-
-def log_line(fold: int, epochs: int, entry: dict[str, float]) -> str:
-    """One epoch in one line."""
-    validated = np.isfinite(entry["val_loss"])
-    held_out = f"{entry['val_loss']:.3f} {entry['val_accuracy']:.1%}" if validated else "-"
-    return (
-        f"fold {fold}  epoch {entry['epoch']:{len(str(epochs))}d}/{epochs}  lr {entry['lr']:.2g}  "
-        f"training {entry['train_loss']:.3f} {entry['train_accuracy']:.1%}  held out {held_out}  "
-        f"{entry['seconds']:.1f} s  {entry['images_per_second']:,.0f} images/s"
-    )

@@ -1,5 +1,6 @@
 """Weights to predict with, and the network they belong to."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,16 @@ from foldsmith.recipes import Recipe
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Saves a model's weights as safetensors; the model ends on the CPU."""
+    """Saves a model's weights as safetensors, which knows no channels-last memory."""
+    plain = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)
     with written_whole(path) as temporary:
-        # safetensors knows no channels-last memory
-        save_model(model.to("cpu", memory_format=torch.contiguous_format), str(temporary))
+        save_model(plain, str(temporary))
 
 
 def load_weights(path: Path, facts: dict[str, Any]) -> nn.Module:
     """The trained network, on the CPU, built from the facts (run.json) that lie beside its weights."""
     recipe = facts["recipe"]
-    model = build_model(recipe["model"], facts["num_classes"], recipe["image_size"])
+    model = build_model(recipe["model"], facts["num_classes"], recipe["image_size"], recipe["channels"])
     load_model(model, str(path))
     return model.eval()
 

@@ -1,14 +1,6 @@
-"""Recipes: frozen sets of hyperparameters, one row each, and their typed overrides.
-
-A recipe file of your own is a Python file that defines `RECIPE`, usually a variant of a row below:
-
-    from dataclasses import replace
-    from foldsmith.recipes import RECIPES
-    RECIPE = replace(RECIPES["resnet64"], name="mine", epochs=60, label_smoothing=0.05)
-"""
+"""A recipe: everything that decides what is trained, checked, and its typed overrides."""
 
 import math
-import runpy
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -33,6 +25,7 @@ class Recipe:
 
     # model
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
+    channels: int = 3  # 3: colours; 1: their brightness alone
     pretrained: bool = False  # timm models: start from timm's weights (needs the network, or `weights`)
     weights: str = ""  # timm models: start from this local weights file instead of the network
     mean: tuple[
@@ -40,12 +33,24 @@ class Recipe:
     ] = ()  # of normalisation, on a scale of 0 to 1; () = the pretrained weights', else .5
     std: tuple[float, ...] = ()
 
+    # pretraining without labels
+    pretrain: str = "none"  # none, autoencoder: encoder and decoder learn to reconstruct the images
+    pretrain_epochs: int = 30
+    pretrain_batch_size: int = 128
+    pretrain_lr: float = 1e-3
+    pretrain_augment: str = "none"  # a row of AUGMENTATIONS; what it gives is input and target
+    pretrain_test: bool = False  # the test images, which need no labels here, are trained on as well
+    pretrain_holdout: float = 0.1  # share of the images that only measures
+    pretrain_patience: int = 0  # epochs without a lower held-out loss after which it stops; 0 = never
+
     # training
     seed: int = 0
     epochs: int = 30
     batch_size: int = 64
-    optimizer: str = "sgd"  # sgd, adamw
+    optimizer: str = "sgd"  # sgd, adam, adamw
     lr: float = 0.05
+    encoder_lr: float = 0.0  # of an autoencoder's encoder; 0 = lr
+    reconstruction_weight: float = 0.0  # of an autoencoder's reconstruction loss beside the cross entropy
     momentum: float = 0.9  # sgd
     nesterov: bool = False  # sgd
     weight_decay: float = 5e-4  # on weights of two and more dimensions, never on biases and norms
@@ -71,7 +76,20 @@ class Recipe:
             ("max_unreadable", 0 <= self.max_unreadable <= 1, "a share between 0 and 1"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("channels", self.channels in (1, 3), "1 or 3"),
+            ("pretrain", self.pretrain in ("none", "autoencoder"), "none or autoencoder"),
+            ("pretrain_epochs", self.pretrain_epochs >= 1, "at least 1"),
+            ("pretrain_batch_size", self.pretrain_batch_size >= 1, "at least 1"),
+            ("pretrain_lr", 0 < self.pretrain_lr < float("inf"), "a positive number"),
+            ("pretrain_holdout", 0 < self.pretrain_holdout < 1, "a share between 0 and 1"),
+            ("pretrain_patience", self.pretrain_patience >= 0, "zero or a number of epochs"),
             ("lr", 0 < self.lr < float("inf"), "a positive number"),
+            ("encoder_lr", 0 <= self.encoder_lr < float("inf"), "zero or a positive number"),
+            (
+                "reconstruction_weight",
+                0 <= self.reconstruction_weight < float("inf"),
+                "zero or a positive number",
+            ),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum is 0"),
             ("weight_decay", 0 <= self.weight_decay < float("inf"), "zero or a positive number"),
@@ -82,13 +100,13 @@ class Recipe:
             ("validate_every", self.validate_every >= 1, "at least 1"),
             (
                 "mean",
-                len(self.mean) in (0, 3) and all(map(math.isfinite, self.mean)),
-                "three numbers, or none",
+                len(self.mean) in (0, self.channels) and all(map(math.isfinite, self.mean)),
+                "a number for each channel, or none",
             ),
             (
                 "std",
-                len(self.std) in (0, 3) and all(0 < value < float("inf") for value in self.std),
-                "three positive numbers",
+                len(self.std) in (0, self.channels) and all(0 < value < float("inf") for value in self.std),
+                "a positive number for each channel, or none",
             ),
             ("views", len(self.views) >= 1, "at least one view"),
         ):
@@ -97,97 +115,24 @@ class Recipe:
                 raise InputError(f"recipe '{self.name}': {field} is {value!r}, it must be {meaning}.")
 
     @property
+    def pretraining(self) -> "Recipe":
+        """The recipe of the pretraining: its own epochs, batches, rate and augmentation, nothing averaged."""
+        return replace(
+            self,
+            epochs=self.pretrain_epochs,
+            batch_size=self.pretrain_batch_size,
+            lr=self.pretrain_lr,
+            augment=self.pretrain_augment,
+            encoder_lr=0.0,
+            weight_decay=0.0,
+            ema_decay=0.0,
+            validate_every=1,
+        )
+
+    @property
     def predict_batch_size(self) -> int:
         """Images a prediction step: more than a training step, as nothing is kept for gradients."""
         return 2 * self.batch_size
-
-
-# Study 1 (the 80-class bottleneck ResNet) as it was published: its crop, flips and rotation, SGD .01/.9,
-# batches of 32, and about 80 epochs (30 on resized images and 50 augmented; here augmented from the start).
-# Mended: a held-out score; batches of any length; geometry before normalisation; every epoch logged.
-RESNET = Recipe(
-    name="resnet",
-    model="bottleneck-resnet",
-    image_size=224,
-    augment="study-resnet",
-    epochs=80,
-    batch_size=32,
-    lr=0.01,
-    momentum=0.9,
-    weight_decay=0.0,
-    schedule="constant",
-    warmup=0.0,
-    views=("identity",),
-)
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        # A plain choice that suits most photographs: timm's ResNet-18 from scratch at 128 pixels.
-        Recipe(
-            name="default",
-            model="timm:resnet18",
-            image_size=128,
-            augment="photo",
-            optimizer="adamw",
-            lr=1e-3,
-            weight_decay=0.05,
-            epochs=30,
-            label_smoothing=0.1,
-            ema_decay=0.998,
-        ),
-        # Minutes on a laptop: a small network at 32 pixels. The demo's recipe, and a first look at any data.
-        Recipe(
-            name="quick",
-            model="quick-cnn",
-            image_size=32,
-            augment="shift-flip",
-            epochs=12,
-            batch_size=64,
-            optimizer="adamw",
-            lr=4e-3,
-            weight_decay=0.05,
-            label_smoothing=0.1,
-            ema_decay=0.99,
-        ),
-        RESNET,
-        # The network of study 1 for images of about 64 pixels, with the training it lacked.
-        replace(
-            RESNET,
-            name="resnet64",
-            image_size=64,
-            augment="crop-flip",
-            epochs=30,
-            batch_size=64,
-            lr=0.02,
-            nesterov=True,
-            weight_decay=5e-4,
-            schedule="cosine",
-            warmup=0.3,
-            ema_decay=0.998,
-            label_smoothing=0.1,
-            views=("identity", "hflip"),
-        ),
-    )
-}
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe of that name, or the `RECIPE` of a Python file. Raises InputError if there is none."""
-    if not name.endswith(".py"):
-        if name not in RECIPES:
-            raise unknown_name("recipe", name, RECIPES)
-        return RECIPES[name]
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(f"--recipe {name}: there is no such file.")
-    try:
-        recipe = runpy.run_path(name).get("RECIPE")
-    except Exception as error:  # it is somebody's program, and may fail in any way
-        raise InputError(f"{name} cannot be run: {type(error).__name__}: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise InputError(f"{name} defines no RECIPE; a recipe file ends with `RECIPE = Recipe(…)`.")
-    return replace(recipe, name=path.stem) if recipe.name in RECIPES else recipe
 
 
 def check_weights_file(weights: str) -> None:

@@ -1,0 +1,42 @@
+"""Recipes by name: frozen sets of hyperparameters, one row each.
+
+A recipe file of your own is a Python file that defines `RECIPE`, usually a variant of a row:
+
+    from dataclasses import replace
+    from foldsmith.recipes import RECIPES
+    RECIPE = replace(RECIPES["resnet64"], name="mine", epochs=60, label_smoothing=0.05)
+"""
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+from foldsmith.errors import InputError, unknown_name
+from foldsmith.recipes import autoencoder, crnn, general, plain_cnn, resnet
+from foldsmith.recipes.recipe import Recipe, check_weights_file, override
+
+__all__ = ["RECIPES", "Recipe", "check_weights_file", "find_recipe", "override"]
+
+RECIPES = {
+    recipe.name: recipe
+    for family in (general, resnet, autoencoder, crnn, plain_cnn)
+    for recipe in family.RECIPES
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name, or the `RECIPE` of a Python file. Raises InputError if there is none."""
+    if not name.endswith(".py"):
+        if name not in RECIPES:
+            raise unknown_name("recipe", name, RECIPES)
+        return RECIPES[name]
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"--recipe {name}: there is no such file.")
+    try:
+        recipe = runpy.run_path(name).get("RECIPE")
+    except Exception as error:  # it is somebody's program, and may fail in any way
+        raise InputError(f"{name} cannot be run: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{name} defines no RECIPE; a recipe file ends with `RECIPE = Recipe(…)`.")
+    return replace(recipe, name=path.stem) if recipe.name in RECIPES else recipe

@@ -1,0 +1,33 @@
+"""Recipes for any data."""
+
+from foldsmith.recipes.recipe import Recipe
+
+RECIPES = (
+    # A plain choice that suits most photographs: timm's ResNet-18 from scratch at 128 pixels.
+    Recipe(
+        name="default",
+        model="timm:resnet18",
+        image_size=128,
+        augment="photo",
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=0.05,
+        epochs=30,
+        label_smoothing=0.1,
+        ema_decay=0.998,
+    ),
+    # Minutes on a laptop: a small network at 32 pixels. The demo's recipe, and a first look at any data.
+    Recipe(
+        name="quick",
+        model="quick-cnn",
+        image_size=32,
+        augment="shift-flip",
+        epochs=12,
+        batch_size=64,
+        optimizer="adamw",
+        lr=4e-3,
+        weight_decay=0.05,
+        label_smoothing=0.1,
+        ema_decay=0.99,
+    ),
+)

@@ -1,0 +1,95 @@
+"""Predicts single images with a run's networks, and draws what its blocks make of them.
+
+.venv/bin/python src/look.py output/cifar10/cnn-gap cat.jpg frog.png
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.command import run_main
+from foldsmith.errors import InputError
+from foldsmith.files import save_png
+from foldsmith.paths import RunPaths
+from foldsmith.stamps import require_trained
+from foldsmith.tables import load_classes
+from foldsmith.terminal import say
+
+TOP = 5
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, output/<competition>/<run>")
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="image files of any size")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
+    typed = parser.parse_args(argv)
+    run = RunPaths(typed.run)
+    folds = sorted(int(path.parent.name.removeprefix("fold")) for path in run.root.glob("fold*/run.json"))
+    if not folds:
+        raise InputError(
+            f"{run.root} holds no trained fold; name a run's folder, output/<competition>/<run>."
+        )
+    made = require_trained(run, folds)
+    names = load_classes(run.classes)["class_name"]
+    for path in typed.images:
+        probabilities, picture = look(run, made, path, typed.device, typed.precision)
+        save_png(run.look(path.name), picture)
+        say(f"{path}  ({len(folds)} fold{'s' if len(folds) > 1 else ''})")
+        for label, probability in top(probabilities, names).items():
+            say(f"  {probability:7.2%}  {label}")
+        say(f"  {run.look(path.name)}")
+    return 0
+
+
+def look(
+    run: RunPaths, made: list[dict], path: Path, device: str, precision: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (K,), the mean over folds and views, and the picture of the first fold's blocks."""
+    import torch
+
+    from foldsmith.data.images import decode_image, resize_image
+    from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
+    from foldsmith.models import takes_any_size
+    from foldsmith.training.compute import build_compute
+    from foldsmith.training.engine import predict_views
+    from foldsmith.training.weights import load_weights, recipe_of
+
+    try:
+        pixels = decode_image(path)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}.") from error
+    predicted, maps = [], {}
+    for facts in made:
+        recipe, normalisation = recipe_of(facts), facts["normalisation"]
+        model = load_weights(run.weights(facts["fold"]), facts)
+        compute = build_compute(device, precision, normalisation["mean"], normalisation["std"])
+        model = model.to(compute.device, memory_format=torch.channels_last)
+        # global pooling takes an image as it is; all others know one size only
+        seen = pixels if takes_any_size(model) else resize_image(pixels, recipe.image_size)
+        images = compute.normalise(torch.from_numpy(np.ascontiguousarray(seen))[None])
+        try:
+            with torch.inference_mode():
+                predicted.append(predict_views(model, images, recipe.views, compute)[0].cpu().numpy())
+            maps = maps or record_blocks(model, images)
+        except RuntimeError as error:
+            height, width = seen.shape[:2]
+            raise InputError(
+                f"{path}: {width} x {height} pixels do not fit {recipe.model}: {error}"
+            ) from error
+    return np.mean(predicted, axis=0), draw_feature_maps(seen, maps)
+
+
+def top(probabilities: np.ndarray, names: pd.Series) -> dict[str, float]:
+    """The most probable classes, the first of equals first."""
+    order = np.argsort(-probabilities, kind="stable")[:TOP]
+    return {names.iloc[label]: float(probabilities[label]) for label in order}
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,71 @@
+"""Trains an autoencoder on images without labels, for recipes that start from one: encoder and decoder.
+
+.venv/bin/python src/pretrain.py input/flowers102 --recipe autoencoder-lenet-upsampled
+"""
+
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.files import digest_of, digest_of_file, load_json
+from foldsmith.machine import versions
+from foldsmith.stamps import check_claim, is_current, require, write_stamp
+from foldsmith.tables import load_classes, load_folds, load_samples
+from foldsmith.terminal import say
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    run = command.run
+    if command.recipe.pretrain == "none":
+        return 0
+    check_claim(run, **command.identity)
+    require(run.folds, "split")
+    inputs = {
+        "identity": load_json(run.identity),
+        "folds": digest_of_file(run.folds),
+        "test": digest_of_file(run.test_samples),
+        "versions": versions(),
+    }
+    if not command.again and is_current(run.pretrain_run, inputs):
+        say(f"pretrain: {run.pretrained('encoder')} is up to date")
+        return 0
+    pretrain(command, inputs)
+    return 0
+
+
+def pretrain(command: Command, inputs: dict[str, object]) -> None:
+    # importing torch takes seconds, which a stage that is up to date should not pay
+    from foldsmith.data.cache import open_cache
+    from foldsmith.training.pretraining import Pretraining, choose_pictured, pretrained_paths
+
+    run, recipe = command.run, command.recipe
+    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    # every fold's images: without labels nothing is learned about a held-out image's class
+    training, test = list(load_folds(run.folds)["path"]), list(load_samples(run.test_samples)["path"])
+    readable = set(cache.index.loc[cache.index["problem"] == "", "path"])
+    test = [path for path in test if path in readable]
+    if command.again:
+        run.pretrain_checkpoint.unlink(missing_ok=True)
+    run.pretrain_run.unlink(missing_ok=True)
+    facts = Pretraining(
+        run=run,
+        recipe=recipe,
+        num_classes=len(load_classes(run.classes)),
+        cache=cache,
+        rows=cache.rows([*training, *(test if recipe.pretrain_test else [])]),
+        pictured=cache.rows(choose_pictured(test or training)),
+        made_from=digest_of(inputs),
+        device=command.device,
+        precision=command.precision,
+        workers=command.workers,
+    ).train()
+    outputs = [*pretrained_paths(run), run.pretrain_log, run.reconstructions]
+    write_stamp(
+        run.pretrain_run, inputs, outputs, recipe=command.identity["recipe"],
+        command=command.line("pretrain"), versions=inputs["versions"], **facts,
+    )  # fmt: skip
+    run.pretrain_checkpoint.unlink(missing_ok=True)
+    say(f"pretrain: {run.pretrained('encoder')} ({facts['epochs']} epochs, {facts['seconds']:.0f} s); "
+        f"held-out error {facts['held_out_loss']:.5f}; see {run.reconstructions}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_main(main)

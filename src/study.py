@@ -1,0 +1,74 @@
+"""Runs the recipes of a study one after the other, and sets their figures beside the study's own.
+
+.venv/bin/python src/study.py crnn input/fashion-mnist --only crnn --only crnn-hidden256
+
+NAME, then the competition folder if it is not the usual one; --only RECIPE, repeatable, chooses recipes.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.errors import InputError, unknown_name
+from foldsmith.studies import STUDIES, Study, find_study
+from foldsmith.terminal import say
+
+RUN = Path(__file__).resolve().parents[1] / "run.sh"
+
+
+def main(argv: list[str] | None = None) -> int:
+    typed = sys.argv[1:] if argv is None else argv
+    if not typed or typed[0] in ("--help", "-h"):
+        say(f"{__doc__}\nstudies: {', '.join(STUDIES)}")
+        say("All other words are those of the stages: ./run.sh --help")
+        return 0
+    study, only, words = read_words(typed)
+    # all words are checked before hours are spent on the first recipe
+    commands = {recipe: read_command([*words, "--recipe", recipe], __doc__) for recipe in study.reported}
+    for recipe in only or study.reported:
+        say(f"study: {recipe}")
+        # stages never import each other: their order lives in run.sh
+        status = subprocess.run([RUN, *commands[recipe].words], check=False).returncode
+        write_table(study, commands, typed)
+        if status:
+            return status
+    return 0
+
+
+def read_words(typed: list[str]) -> tuple[Study, list[str], list[str]]:
+    """The study, the recipes asked for (none for all), and the words of every stage. Raises InputError."""
+    study, words = find_study(typed[0]), typed[1:]
+    folder = words.pop(0) if words and not words[0].startswith("-") else str(study.folder)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--only", metavar="RECIPE", action="append", default=[])
+    try:
+        # what is not known here is read, and refused, with the words of the stages
+        known, words = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}; the recipes are {', '.join(study.reported)}.") from error
+    for recipe in known.only:
+        if recipe not in study.reported:
+            raise unknown_name("recipe of this study", recipe, study.reported)
+    given = {word.partition("=")[0] for word in words}
+    for word in {"--recipe", "--name"} & given:
+        raise InputError(f"{word}: a study names its runs after its recipes; choose some with --only.")
+    split = [] if {"--folds", "--holdout"} & given else study.split
+    return study, known.only, [folder, *split, *words]
+
+
+def write_table(study: Study, commands: dict[str, Command], typed: list[str]) -> None:
+    # pandas takes half a second to import
+    from foldsmith.evaluation.study import read_row, write_study
+
+    rows = {recipe: read_row(command.run, recipe) for recipe, command in commands.items()}
+    first = next(iter(commands.values()))
+    path = first.output / first.competition / f"study-{study.name}.md"
+    write_study(path, study, rows, shlex.join(["./run.sh", "study", *typed]))
+    say(f"study: {path}, {path.with_suffix('.svg')}")
+
+
+if __name__ == "__main__":
+    run_main(main)

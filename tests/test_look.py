@@ -1,0 +1,137 @@
+"""Single images through a trained run: probabilities, and what the blocks make of them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import MakeCompetition
+from PIL import Image
+
+import look
+import prepare
+import split
+import train
+from foldsmith.errors import InputError
+from foldsmith.evaluation.feature_maps import MAPS, draw_feature_maps, record_blocks
+from foldsmith.files import load_json
+from foldsmith.models import MODELS, blocks_of, build_model, takes_any_size
+from foldsmith.paths import RunPaths
+from foldsmith.training.weights import load_weights
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def runs(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunPaths]:
+    """A trained run of a network that takes any size, and of one that does not."""
+    folder, output = make_competition(size=SIZE), tmp_path_factory.mktemp("output")
+    for recipe in ("cnn-gap", "cnn-a"):
+        words = [str(folder), "--recipe", recipe, "--epochs", "1", "--folds", "2", "--output", str(output)]
+        for stage in (prepare, split, train):
+            assert (
+                stage.main([*words, "--workers", "0", "--precision", "fp32"] if stage is train else words)
+                == 0
+            )
+    return {recipe: RunPaths(output / folder.name / recipe) for recipe in ("cnn-gap", "cnn-a")}
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """A picture of 32 x 20, of no class at all."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+def probabilities_by_hand(run: RunPaths, pixels: np.ndarray) -> np.ndarray:
+    """The mean over folds and the recipe's one view, in plain torch; inputs are scaled to 0 … 1."""
+    images = torch.from_numpy(pixels.copy())[None].permute(0, 3, 1, 2).float() / 255
+    each = []
+    for fold in (0, 1):
+        model = load_weights(run.weights(fold), load_json(run.fold_run(fold)))
+        with torch.no_grad():
+            each.append(model(images).softmax(dim=1)[0].numpy())
+    return np.mean(each, axis=0)
+
+
+def told(capsys: pytest.CaptureFixture) -> dict[str, float]:
+    """The classes and probabilities that were printed."""
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if "%" in line]
+    return {name: float(share.removesuffix("%")) / 100 for share, name in lines}
+
+
+def test_a_network_with_global_pooling_sees_a_picture_of_32_x_20_as_it_is(
+    runs: dict[str, RunPaths], photograph: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert look.main([str(runs["cnn-gap"].root), str(photograph), "--precision", "fp32"]) == 0
+    expected = probabilities_by_hand(runs["cnn-gap"], np.array(Image.open(photograph)))
+    printed = told(capsys)
+    assert list(printed) == [f"kind {label}" for label in np.argsort(-expected)]
+    assert list(printed.values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+
+
+def test_another_network_sees_it_resized(
+    runs: dict[str, RunPaths], photograph: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert look.main([str(runs["cnn-a"].root), str(photograph), "--precision", "fp32"]) == 0
+    pixels = cv2.resize(np.array(Image.open(photograph)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    expected = probabilities_by_hand(runs["cnn-a"], pixels)
+    assert list(told(capsys).values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+
+
+def test_the_picture_has_a_row_for_the_image_and_for_every_block(
+    runs: dict[str, RunPaths], photograph: Path
+) -> None:
+    look.main([str(runs["cnn-gap"].root), str(photograph), str(photograph)])
+    picture = np.array(Image.open(runs["cnn-gap"].look("cat.png")))
+    row = draw_feature_maps(np.zeros((8, 8, 3), np.uint8), {}).shape[0]
+    assert picture.shape[0] == row * (1 + 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "the file is empty"), (b"text", "no image"), (None, "No such file")]
+)
+def test_what_is_no_image_is_told(
+    runs: dict[str, RunPaths], tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "bad.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"bad.png: .*{reason}"):
+        look.main([str(runs["cnn-a"].root), str(path)])
+
+
+def test_an_image_too_small_for_the_poolings_is_told(runs: dict[str, RunPaths], tmp_path: Path) -> None:
+    Image.new("RGB", (3, 3)).save(tmp_path / "dot.png")
+    with pytest.raises(InputError, match="dot.png: 3 x 3 pixels do not fit cnn-gap"):
+        look.main([str(runs["cnn-gap"].root), str(tmp_path / "dot.png")])
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path, photograph: Path) -> None:
+    with pytest.raises(InputError, match="holds no trained fold"):
+        look.main([str(tmp_path), str(photograph)])
+
+
+@pytest.mark.parametrize("name", [*(name for name in MODELS if "padded" not in name), "timm:test_resnet"])
+def test_the_blocks_of_every_network_are_recorded_in_order_and_drawn(name: str) -> None:
+    size, channels = (100 if "lenet" in name else 32), (1 if "crnn" in name else 3)
+    model = build_model(name, 4, size, channels).eval()
+    maps = record_blocks(model, torch.randn(2, channels, size, size))
+    assert list(maps) == list(blocks_of(model)) and len(maps) >= 1
+    picture = draw_feature_maps(np.zeros((20, 32, 3), np.uint8), {k: v[:1] for k, v in maps.items()})
+    assert picture.dtype == np.uint8 and picture.shape[0] % (len(maps) + 1) == 0
+    if not takes_any_size(model):
+        return
+    with torch.no_grad():
+        assert model(torch.randn(1, channels, 40, 56)).shape == (1, 4)
+
+
+def test_a_map_goes_from_black_to_white_and_a_flat_one_is_black() -> None:
+    ramp = torch.arange(16.0).view(1, 1, 4, 4)
+    picture = draw_feature_maps(np.zeros((4, 4, 3), np.uint8), {"block": torch.cat([ramp, ramp * 0], dim=1)})
+    tile = picture[-76:-4, 4:76, 0]
+    assert (tile.min(), tile.max()) == (0, 255) and (np.diff(tile.astype(int), axis=1) >= 0).all()
+    assert (picture[-76:-4, 80:152] == 0).all()
+    assert MAPS >= 2
