@@ -146,6 +146,7 @@ def test_a_run_on_a_disk_that_is_full_again_and_again_ends_like_any_other(
             assert {name: now[name] for name in held} == held  # what was whole stays whole
             failed.append(stage.__name__)
             held, size = now, size * 4
+    print(f"the disk was full {len(failed)} times: {', '.join(failed)}")
     assert set(failed) >= {"prepare", "train"} and len(failed) >= 6
     assert files_of(tmp_path / "full/tiny/run") == files_of(tmp_path / "whole/tiny/run")
 
