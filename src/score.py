@@ -57,7 +57,7 @@ def read_labels(path: Path, images: list[str], classes: pd.DataFrame) -> dict[st
             labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
         except ValueError as error:
             raise InputError(f"{path}: a probability is no number ({error}).") from error
-    matched = match_ids(table.iloc[:, 0].str.strip(), images)
+    matched = match_ids(table.iloc[:, 0].str.strip(), images, path)
     wrong = [row for row, image in enumerate(matched) if image is None]
     refuse_wrong(path, table.index[wrong], len(table), "line", "name no test image", "check the ids.")
     words = next((words for words in ("category", "class_name") if set(labels) <= set(classes[words])), None)

@@ -579,7 +579,7 @@ def test_a_document_with_any_node_replaced_is_read_whole_or_refused(
     try:
         metadata = read_document(folder, document, group_column=data.draw(st.sampled_from(["", "category"])))
     except InputError as error:
-        assert str(folder / "answer.json") in str(error) or "could name" in str(error)
+        assert str(folder / "answer.json") in str(error)
         return
     check_consistent(metadata)
 
@@ -597,7 +597,7 @@ def test_a_file_with_any_bytes_replaced_is_read_whole_or_refused(
     try:
         metadata = read(folder)
     except InputError as error:
-        assert str(path) in str(error) or "could name" in str(error)
+        assert str(path) in str(error)
         return
     check_consistent(metadata)
 

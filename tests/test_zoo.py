@@ -174,9 +174,11 @@ def zoo(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFact
         (folder / "train" / "link.png").symlink_to(outside)
         os.mkfifo(folder / "train" / "pipe.png")
         (folder / "train" / "zeros.png").symlink_to("/dev/zero")
+        with (folder / "train" / "huge.png").open("wb") as huge:
+            huge.truncate(10**12)  # a hole, which takes no room
         (folder / "train" / "folder.jpg").mkdir()
         picture(8, 8).save(folder / "train" / "folder.jpg" / "inside.png")
-        for name in ("link.png", "pipe.png", "zeros.png", "folder.jpg/inside.png"):
+        for name in ("link.png", "pipe.png", "zeros.png", "huge.png", "folder.jpg/inside.png"):
             rows.writerow([name, "kind 0"])
     output = tmp_path_factory.mktemp("zoo")
     words = [str(folder), "--recipe", "quick", "--image-size", "16", "--set", "max_unreadable=1"]
@@ -219,10 +221,17 @@ def test_a_link_out_of_the_folder_is_followed_as_whoever_made_the_folder_meant(z
     assert linked["digest"].tolist() == [facts_of(np.asarray(picture(9, 9))).digest]
 
 
-@pytest.mark.parametrize("name", ["pipe.png", "zeros.png"])
-def test_what_would_be_read_forever_is_no_image(zoo: Prepared, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("pipe.png", "no regular file"),
+        ("zeros.png", "no regular file"),
+        ("huge.png", "1,000,000,000,000 bytes, more than 178,956,970 pixels take"),
+    ],
+)
+def test_what_would_be_read_forever_is_no_image(zoo: Prepared, name: str, told: str) -> None:
     row = zoo.problems[zoo.problems["path"] == f"train/{name}"]
-    assert row["detail"].tolist() == ["no regular file"]
+    assert row["detail"].tolist() == [told]
 
 
 def test_a_folder_that_is_called_like_an_image_is_a_folder(zoo: Prepared) -> None:

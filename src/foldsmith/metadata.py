@@ -120,7 +120,7 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
     """
     parts = [PurePosixPath(name.replace("\\", "/")) for name in names]
     leaving = [row for row, part in enumerate(parts) if part.is_absolute() or ".." in part.parts]
-    images = match_ids(names, competition.train_images)
+    images = match_ids(names, competition.train_images, path)
     missing = [row for row, image in enumerate(images) if image is None]
     train = competition.folder / "train"
     for wrong, what, remedy in (

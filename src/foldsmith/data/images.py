@@ -17,6 +17,7 @@ from foldsmith.data.headers import claimed_size
 # where Pillow too calls a file a decompression bomb: a few bytes can claim gigabytes of pixels, and many
 # threads decode at once
 MAX_PIXELS = 178_956_970
+BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,12 @@ def decode_image(path: Path) -> np.ndarray:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        status = path.stat()
         # a pipe would be waited for, and a device never ends
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("a directory" if path.is_dir() else "no regular file")
+        if status.st_size > MAX_PIXELS * BYTES_PER_PIXEL:
+            raise ValueError(f"{status.st_size:,} bytes, more than {MAX_PIXELS:,} pixels take")
         return path.read_bytes()
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
