@@ -7,6 +7,11 @@ another name (same label), one training file cut off in the middle, and one trai
 names.
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 import os
 import tempfile
 from pathlib import Path

@@ -3,6 +3,11 @@
 .venv/bin/python src/infer.py input/tiny80 --recipe resnet64
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 from typing import Any
 
 import numpy as np

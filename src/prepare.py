@@ -3,18 +3,34 @@
 .venv/bin/python src/prepare.py input/tiny80 --recipe resnet64
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 from pathlib import Path
 
 import cv2
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import Competition, find_tables, read_competition
-from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
+from foldsmith.data.cache import (
+    PixelCache,
+    build_cache,
+    cache_name,
+    is_cached,
+    listing_of,
+    open_cache,
+)
+from foldsmith.data.images import collected_warnings
 from foldsmith.data.problems import find_problems, keep_readable, summarise
-from foldsmith.files import digest_of, digest_of_file, save_csv
+from foldsmith.data.unused import removal_of, unused_caches
+from foldsmith.files import digest_of, digest_of_file
+from foldsmith.locks import waiting_turn
 from foldsmith.metadata import read_metadata
 from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
 from foldsmith.submission import read_submission_form
+from foldsmith.tables import save_table
 from foldsmith.terminal import progress, say
 
 
@@ -54,9 +70,12 @@ def main(argv: list[str] | None = None) -> int:
     claim_run(run, command.again, **command.identity, data=data)
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
-        save_csv(path, table)
+        save_table(path, table)
     write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
+    unused = unused_caches(command.cache_root)
+    if unused:
+        say(f"prepare: no run uses {removal_of(unused)}")
     return 0
 
 
@@ -71,14 +90,19 @@ def inputs_of(competition: Competition, image_size: int, max_unreadable: float) 
 
 
 def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
-    if is_cached(cache_path) and not command.again:
-        cache = open_cache(cache_path)
-        if list(cache.index["path"]) == images:
-            say(f"prepare: pixels are in {cache_path}")
-            return cache
-    with progress("decoding", len(images), "images") as advance:
-        cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
+    """The cache of these images; only one process at a time decodes them."""
+    with waiting_turn(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
+        if is_cached(cache_path) and not command.again:
+            cache = open_cache(cache_path)
+            if list(cache.index["path"]) == images:
+                say(f"prepare: pixels are in {cache_path}")
+                return cache
+        with progress("decoding", len(images), "images") as advance, collected_warnings() as warnings:
+            cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
     say(f"prepare: decoded {len(images):,} images into {cache_path}")
+    if warnings:
+        say(f"prepare: the decoders warned {len(warnings):,} times of flaws that they read past, "
+            f"and name no file (first: {warnings[0]})")  # fmt: skip
     return cache
 
 

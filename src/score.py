@@ -3,6 +3,11 @@
 .venv/bin/python src/score.py input/demo80
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 from pathlib import Path
 
 import pandas as pd
@@ -44,10 +49,15 @@ def read_labels(path: Path, images: list[str], classes: pd.DataFrame) -> dict[st
     test image, or a label that is no class.
     """
     table = read_table(path)
+    if len(table.columns) < 2:
+        raise InputError(f"{path} needs an id column and a label column; it has only '{table.columns[0]}'.")
     labels = table.iloc[:, 1].str.strip()
     if len(table.columns) > 2:
-        labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
-    matched = match_ids(table.iloc[:, 0].str.strip(), images)
+        try:
+            labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
+        except ValueError as error:
+            raise InputError(f"{path}: a probability is no number ({error}).") from error
+    matched = match_ids(table.iloc[:, 0].str.strip(), images, path)
     wrong = [row for row, image in enumerate(matched) if image is None]
     refuse_wrong(path, table.index[wrong], len(table), "line", "name no test image", "check the ids.")
     words = next((words for words in ("category", "class_name") if set(labels) <= set(classes[words])), None)

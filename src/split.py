@@ -3,6 +3,11 @@
 .venv/bin/python src/split.py input/tiny80 --recipe resnet64 --folds 5
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 from dataclasses import asdict
 
 import numpy as np

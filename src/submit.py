@@ -3,6 +3,11 @@
 .venv/bin/python src/submit.py input/tiny80 --recipe resnet64
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 from foldsmith.command import read_command, run_main
 from foldsmith.competition import read_competition
 from foldsmith.evaluation.predictions import class_prior

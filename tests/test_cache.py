@@ -179,6 +179,14 @@ def test_a_cache_that_is_not_there_or_not_whole_is_refused(folder: Path, tmp_pat
         open_cache(path)
 
 
+def test_what_killed_processes_left_is_removed_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    kept = [f".16px-ab.{os.getppid()}.part", ".part", ".x.part", ".16px-ab.lock", "16px-ab"]
+    for name in [*kept, ".16px-ab.999999999.part", f".16px-ab.{os.getpid()}.part"]:
+        (tmp_path / name).mkdir()
+    build_cache(tmp_path / "cache", folder, ["train/0.png"], SIZE)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "cache"}
+
+
 # --- what a cache depends on
 
 

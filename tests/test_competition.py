@@ -328,3 +328,24 @@ def test_the_sample_submission_is_found_under_its_usual_names(tmp_path: Path, na
 def test_a_folder_may_have_no_sample_submission(tmp_path: Path) -> None:
     touch(tmp_path, "sample.csv", "submission.csv", "my_sample_submission.csv")
     assert sample_submission_path(tmp_path) is None
+
+
+def test_a_folder_that_may_not_be_read_is_refused_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "train/a/0.png", "train/b/1.png")
+    true_scandir = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return true_scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=r"train/b cannot be read: Permission denied"):
+        list_images(tmp_path, "train")
+
+
+def test_an_id_that_could_name_two_images_is_told_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^labels\.csv: the id '0' could name train/0\.jpg, train/0\.png"):
+        match_ids(["0"], ["train/0.jpg", "train/0.png"], Path("labels.csv"))

@@ -1,7 +1,9 @@
 """Image files to pixels, against PIL; and what is told of files that are no images."""
 
 import io
+import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
-from foldsmith.data.images import decode_image, facts_of, resize_image
+from foldsmith.data.images import collected_warnings, decode_image, facts_of, resize_image
 
 HEIGHT, WIDTH = 37, 53
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -169,7 +171,7 @@ def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path: Path, name: str) -
         (b"\0" * 1000, "no image"),
         (b"\xff\xd8\xff\xd9", "no image"),
         (b"\x89PNG\r\n\x1a\n", "no image"),
-        (b"P6 100000 100000 255\n", "cannot be decoded"),
+        (b"P6 100000 100000 255\n", "100,000 x 100,000 pixels, more than the limit"),
         (b"P6 -1 -1 255\n", "cannot be decoded"),
     ],
 )
@@ -204,6 +206,30 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_nothing_else(
     except ValueError:
         return
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+
+
+# --- what decoders print
+
+
+def test_what_c_libraries_print_is_kept_and_the_rest_is_not_disturbed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    print("before", file=sys.stderr)
+    with collected_warnings() as lines:
+        os.write(2, b"libpng warning: iCCP: known incorrect sRGB profile\nCorrupt JPEG data\n")
+        print("to a person")
+    os.write(2, b"after\n")
+    assert lines == ["libpng warning: iCCP: known incorrect sRGB profile", "Corrupt JPEG data"]
+    assert capfd.readouterr() == ("to a person\n", "before\nafter\n")
+
+
+def test_an_error_while_warnings_are_kept_leaves_standard_error_as_it_was(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(KeyboardInterrupt), collected_warnings():
+        raise KeyboardInterrupt
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
 
 
 # --- resizing

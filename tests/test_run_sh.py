@@ -68,6 +68,18 @@ def test_a_stage_that_fails_ends_the_run_with_its_status(checkout: Path) -> None
     assert [Path(line).name for line in ended.stdout.split()] == ["demo.py", "prepare.py", "split.py"]
 
 
+@pytest.mark.parametrize(("number", "status"), [("INT", 130), ("TERM", 143)])
+def test_a_signal_stops_the_stage_and_the_run_with_its_status(
+    checkout: Path, number: str, status: int
+) -> None:
+    # the stage signals run.sh, and then waits to be told to stop
+    waits = 'while kill -0 "$PPID" 2>/dev/null; do :; done'
+    pretend_installed(checkout, f"echo \"$1\"; trap 'echo told; exit 9' TERM; kill -{number} $PPID; {waits}")
+    ended = run(checkout)
+    assert ended.returncode == status
+    assert [Path(line).name for line in ended.stdout.split()] == ["demo.py", "told"]
+
+
 def test_pip_installs_once_and_again_when_the_requirements_change(checkout: Path) -> None:
     venv = '[ "$2" != venv ] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }'
     make_executable(checkout / "bin" / "python3", f'echo "$@" >>"{checkout}/calls"\n{venv}')

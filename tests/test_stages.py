@@ -358,3 +358,16 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
     truth.write_text(truth.read_text() + "nobody,kind 0\n")
     with pytest.raises(InputError, match=r"1 of 7 lines name no test image"):
         score.main([str(folder), *SMALL, "--output", str(tmp_path), "--name", "run"])
+
+
+@pytest.mark.parametrize(
+    ("truth", "told"), [("filename\n0.png\n", "needs an id column"), ("id,a,b\n0.png,x,y\n", "is no number")]
+)
+def test_a_truth_that_nobody_can_read_is_refused(
+    folder: Path, run: Path, tmp_path: Path, truth: str, told: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "tiny")
+    (tmp_path / "tiny-truth.csv").write_text(truth)
+    words = [str(tmp_path / "tiny"), *SMALL, "--output", str(run.parent.parent), "--name", "run"]
+    with pytest.raises(InputError, match=f"tiny-truth.csv.*{told}"):
+        score.main(words)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from foldsmith.errors import InputError, unknown_name
+from foldsmith.faults import machine_fault
+from foldsmith.interruption import ADVICE, interruptible
 from foldsmith.paths import RunPaths, cache_root
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
+from foldsmith.terminal import printable
 
 DEMO = Path("input/demo80")
 FOLDS = 5
@@ -239,13 +243,26 @@ def _check(plan: FoldPlan, fold: int | None, name: str, workers: int | None) -> 
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
-    """Ends the process with the status of `main`: 2 and one sentence for bad input, 130 when interrupted."""
+    """Ends the process with the status of `main`, and with one sentence where it could not finish.
+
+    2 for bad input, 1 for a fault of the machine, 130 or 143 when a person or the system asked it to stop.
+    """
     try:
-        status = main()
+        with interruptible():
+            status = main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here.", file=sys.stderr)
-        status = 130
+    except KeyboardInterrupt as error:
+        print(ADVICE, end="", file=sys.stderr)
+        status = 128 + getattr(error, "number", signal.SIGINT)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        print(
+            f"error: {printable(fault)}. Once that is mended the same command goes on from here.",
+            file=sys.stderr,
+        )
+        status = 1
     sys.exit(status)

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 import pandas as pd
 
@@ -72,8 +73,8 @@ def read_settings(folder: Path) -> Settings:
     if not path.is_file():
         return Settings()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:  # tomllib's own error is a ValueError
         raise InputError(f"{path} is not valid TOML: {error}.") from error
     known = [field.name for field in fields(Settings)]
     for key, value in values.items():
@@ -99,10 +100,13 @@ def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
 def list_images(folder: Path, part: str) -> list[str]:
     """Every image under `folder/part`, at any depth and through links, as `part/…` paths in natural order.
 
-    Raises InputError for a name that is not UTF-8, which no label file could spell.
+    Raises InputError for a folder that may not be read, whose images would be missed, and for a name that is
+    not UTF-8, which no label file could spell.
     """
+    if not (folder / part).is_dir():
+        return []
     found, entered = [], set()
-    for parent, directories, names in os.walk(folder / part, followlinks=True):
+    for parent, directories, names in os.walk(folder / part, onerror=_refuse_folder, followlinks=True):
         place = os.path.realpath(parent)
         if place in entered:  # a link that leads back
             directories.clear()
@@ -123,14 +127,20 @@ def list_images(folder: Path, part: str) -> list[str]:
     return sorted(found, key=natural_key)
 
 
-def match_ids(ids: Iterable[str], images: Iterable[str]) -> list[str | None]:
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = None) -> list[str | None]:
     """The image each id names, or None.
 
     Ids are paths or bare names, with or without extension, all in one way: that which matches most of them.
-    Raises InputError if an id could name two images.
+    An id that names nothing as it is may mean it by `./` or backslashes. Raises InputError, with the file
+    that is their `source`, if an id could name two images.
     """
     ids, paths = list(ids), [PurePosixPath(image) for image in images]
-    best: dict[str, list[str]] = {}
+    plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
+    found: list[list[str]] = [[] for _ in ids]
     most = 0
     for spelling in (
         lambda path: PurePosixPath(*path.parts[1:]).as_posix(),  # within train/ or test/
@@ -143,17 +153,19 @@ def match_ids(ids: Iterable[str], images: Iterable[str]) -> list[str | None]:
         named: dict[str, list[str]] = {}
         for path in paths:
             named.setdefault(spelling(path), []).append(path.as_posix())
-        matched = sum(name in named for name in ids)
+        spelled = [named.get(name) or named.get(other, []) for name, other in zip(ids, plain, strict=True)]
+        matched = sum(map(bool, spelled))
         if matched > most:
-            best, most = named, matched
+            found, most = spelled, matched
         if most == len(ids):
             break
-    for name in ids:
-        if len(best.get(name, [])) > 1:
+    for name, meant in zip(ids, found, strict=True):
+        if len(meant) > 1:
+            where = f"{source}: " if source else ""
             raise InputError(
-                f"the id '{name}' could name {first_of(best[name])}; give ids with folder and extension."
+                f"{where}the id '{name}' could name {first_of(meant)}; give ids with folder and extension."
             )
-    return [best[name][0] if name in best else None for name in ids]
+    return [meant[0] if meant else None for meant in found]
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -1,8 +1,10 @@
 """Files that are written whole or not at all, and their digests."""
 
+import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which takes its name only if the block succeeds.
 
     The content reaches the disk before the name does, so that a crash leaves the old file or the new one.
+    Raises OSError if the disk is at fault, whatever the block made of that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -27,8 +30,32 @@ def written_whole(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except Exception as error:
+        if getattr(error, "errno", None) is None and not isinstance(error, InputError):
+            _refuse_full_disk(temporary, error)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refuse_full_disk(path: Path, error: Exception) -> None:
+    """Raises OSError if a full disk is behind the error: libraries tell of it in words of their own.
+
+    Those in Rust give its number; of others one learns by writing on.
+    """
+    told = re.search(r"\(os error ([0-9]+)\)", str(error))
+    if told:
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
+    with path.open("ab") as file:
+        file.write(bytes(2**20))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes half-written files that killed processes left in a folder nobody else works in."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def save_json(path: Path, value: Any) -> None:
@@ -48,8 +75,12 @@ def load_json(path: Path) -> Any:
 
 
 def save_csv(path: Path, table: pd.DataFrame) -> None:
+    """Saves a table. A carriage return would end a line: where a text has one, all texts stand in quotes."""
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    returns = any(texts[column].astype(str).str.contains("\r", regex=False).any() for column in texts)
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     with written_whole(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
 
 
 def save_npz(destination: Path, **arrays: np.ndarray) -> None:

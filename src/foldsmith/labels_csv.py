@@ -103,7 +103,7 @@ def _file_names(competition: Competition) -> set[str]:
 
 def refuse_headless(path: Path, id_column: str, images: list[str]) -> None:
     """Raises InputError if the header names an image: then it is a row, and would be lost."""
-    if id_column.strip().lower() not in ID_COLUMNS and match_ids([id_column.strip()], images) != [None]:
+    if id_column.strip().lower() not in ID_COLUMNS and match_ids([id_column.strip()], images, path) != [None]:
         raise InputError(
             f"{path} has no header line: its first line names the image '{id_column}'; "
             "add one, such as id,label."

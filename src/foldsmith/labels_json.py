@@ -14,7 +14,7 @@ from foldsmith.errors import InputError, first_of, refuse_wrong
 def is_label_json(path: Path) -> bool:
     """Whether a JSON file looks like labels: an object with `annotations`."""
     try:
-        document = _parse(path)
+        document = parse_json(path)
     except InputError:
         return False
     return isinstance(document, dict) and "annotations" in document
@@ -26,7 +26,7 @@ def read_json_labels(path: Path, group_key: str = "") -> tuple[pd.DataFrame, dic
     `name` is the image as the file writes it, `category` an integer as text, `group` that of `group_key`.
     Raises InputError for everything else.
     """
-    document = _parse(path)
+    document = parse_json(path)
     if not isinstance(document, dict) or "annotations" not in document:
         raise InputError(f"{path} has no 'annotations'; it must look like {{\"annotations\": [{{…}}, …]}}.")
     annotations = _list_of_objects(path, document, "annotations")
@@ -56,9 +56,10 @@ def read_json_labels(path: Path, group_key: str = "") -> tuple[pd.DataFrame, dic
     return pd.DataFrame({"name": names, "category": categories, "group": groups}), class_names
 
 
-def _parse(path: Path) -> Any:
+def parse_json(path: Path) -> Any:
+    """The value of a JSON file from outside. Raises InputError if it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once_only)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise InputError(
@@ -68,6 +69,15 @@ def _parse(path: Path) -> Any:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except (OSError, RecursionError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); fetch it again.") from error
+
+
+def _once_only(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Raises ValueError if a key stands twice: the first one would be lost."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key '{twice}' twice")
+    return entries
 
 
 def _list_of_objects(path: Path, document: dict, key: str) -> list[dict]:

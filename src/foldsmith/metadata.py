@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from foldsmith.competition import Competition, find_tables, match_ids, natural_key
+from foldsmith.competition import Competition, find_tables, match_ids, natural_key, read_table
 from foldsmith.errors import InputError, first_of, refuse_wrong
 from foldsmith.labels_csv import candidate_tables, find_label_tables, read_csv_labels
-from foldsmith.labels_json import is_label_json, read_json_labels
+from foldsmith.labels_json import is_label_json, parse_json, read_json_labels
 
 CLASS_FOLDERS = "train"  # what `labels` in competition.toml calls one folder a class
 
@@ -76,6 +76,12 @@ def find_label_file(competition: Competition) -> Path | None:
             f"{folder} holds several label files ({names}); "
             f'write labels = "FILE" in {folder / "competition.toml"}.'
         )
+    if not fitting and in_folders:
+        # what cannot be read may be the labels: it must not make the names of folders the labels instead
+        for path in documents:
+            parse_json(path)
+        for path in candidate_tables(competition):
+            read_table(path)
     if not fitting and not in_folders:
         fitting = documents or candidate_tables(competition)
     return fitting[0] if fitting else None
@@ -114,7 +120,7 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
     """
     parts = [PurePosixPath(name.replace("\\", "/")) for name in names]
     leaving = [row for row, part in enumerate(parts) if part.is_absolute() or ".." in part.parts]
-    images = match_ids([part.as_posix() for part in parts], competition.train_images)
+    images = match_ids(names, competition.train_images, path)
     missing = [row for row, image in enumerate(images) if image is None]
     train = competition.folder / "train"
     for wrong, what, remedy in (

@@ -15,6 +15,11 @@ class RunPaths:
         """Which recipe, folds and data this run name stands for."""
         return self.root / "identity.json"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.root / ".lock"
+
     def stamp(self, stage: str) -> Path:
         """What a finished stage was made from."""
         return self.root / "stamps" / f"{stage}.json"

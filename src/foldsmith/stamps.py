@@ -8,7 +8,8 @@ from typing import Any
 
 from foldsmith import __version__
 from foldsmith.errors import InputError, first_of
-from foldsmith.files import digest_of, digest_of_file, load_json, save_json
+from foldsmith.files import digest_of, digest_of_file, load_json, remove_leftovers, save_json
+from foldsmith.locks import keep_locked
 from foldsmith.paths import RunPaths
 
 
@@ -36,8 +37,12 @@ def write_stamp(stamp: Path, inputs: Mapping[str, Any], outputs: Iterable[Path],
 def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
     """Whether the run's name stands for something else than these parts (recipe, folds, data).
 
-    Raises InputError if it does, unless `again` allows to replace it.
+    Raises InputError if it does, unless `again` allows to replace it; and if another process works on the
+    run, which from here on belongs to this process.
     """
+    if run.root.is_dir():  # what is refused leaves no folder behind
+        keep_locked(run.lock, str(run.root))
+        remove_leftovers(run.root)
     held = load_json(run.identity) if run.identity.is_file() else {}
     parts = _as_saved(parts)
     changed = [name for name in parts if name in held and held[name] != parts[name]]
@@ -52,8 +57,13 @@ def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
 
 def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
     """Lets the run's name stand for these parts; with `again` what stood there before is removed."""
+    run.root.mkdir(parents=True, exist_ok=True)
     if check_claim(run, again, **parts):
-        shutil.rmtree(run.root)
+        for entry in run.root.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry != run.lock:
+                entry.unlink()
     held = load_json(run.identity) if run.identity.is_file() else {}
     claimed = {**held, **_as_saved(parts)}
     if claimed != held:

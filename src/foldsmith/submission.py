@@ -65,7 +65,7 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame) -> Sub
     ids = [name.strip() for name in table.iloc[:, 0]]
     repeated = table.index[pd.Series(ids).duplicated()]
     refuse_wrong(path, repeated, len(ids), "line", "repeat an id", "fetch the sample again.")
-    images = match_ids(ids, competition.test_images)
+    images = match_ids(ids, competition.test_images, path)
     missing = [name for name, image in zip(ids, images, strict=True) if image is None]
     if len(missing) > 0.01 * len(ids):
         raise InputError(

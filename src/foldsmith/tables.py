@@ -1,8 +1,15 @@
-"""Our own tables, read back with the types they were written with."""
+"""Our own tables, read back with the types they were written with.
 
+Names come from outside, and a spreadsheet runs a cell that starts like a formula: such a cell is written with
+an apostrophe before it, which marks a text there, and loses it when the table is read.
+"""
+
+import re
 from pathlib import Path
 
 import pandas as pd
+
+from foldsmith.files import save_csv
 
 TEXT = {
     "path": str,
@@ -14,11 +21,28 @@ TEXT = {
     "detail": str,
     "action": str,
 }
+# a number with a sign is none
+FORMULA = re.compile(r"'*([=@\t\r\n]|[+-](?![0-9.]+$))")
+
+
+def save_table(path: Path, table: pd.DataFrame) -> None:
+    """Saves a table whose texts come from outside: class names, ids, groups."""
+    texts = {column: table[column].map(_guarded) for column in table.columns if column in TEXT}
+    save_csv(path, table.assign(**texts))
+
+
+def _guarded(text: str) -> str:
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def _unguarded(text: str) -> str:
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 def _load(path: Path) -> pd.DataFrame:
     # names such as "NA" or "null" are names, not gaps
-    return pd.read_csv(path, dtype=TEXT, keep_default_na=False)
+    table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
+    return table.assign(**{column: table[column].map(_unguarded) for column in table if column in TEXT})
 
 
 def load_samples(path: Path) -> pd.DataFrame:

@@ -5,7 +5,12 @@ from contextlib import contextmanager
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
+
+
+def printable(text: str) -> str:
+    """The text in one line, with what a terminal would obey spelled out: a file may be named anything."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 @contextmanager

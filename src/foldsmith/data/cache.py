@@ -1,6 +1,7 @@
 """Decoded pixels: every image once, as one uint8 memory map at the recipe's size, shared by runs."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pandas as pd
 
 from foldsmith.data.images import ImageFacts, decode_image, facts_of, resize_image
 from foldsmith.errors import InputError
+from foldsmith.faults import MachineError
 from foldsmith.files import digest_of, save_csv
 
 FACTS = ("width", "height", "grey", "digest", "problem")
@@ -62,7 +64,7 @@ def open_cache(path: Path) -> PixelCache:
     text = {"path": str, "digest": str, "problem": str}
     try:
         index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
-        pixels = np.load(path / "pixels.npy", mmap_mode="r")
+        pixels = np.load(path / "pixels.npy", mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"the pixel cache {path} is damaged ({error}); remove it and run again.") from error
     if len(index) != len(pixels):
@@ -88,9 +90,10 @@ def build_cache(
     The cache takes its name only when it is whole. An unreadable image is noted in the index, never replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_orphans(path.parent)
+    _refuse_small_disk(path.parent, len(images) * size * size * 3)
     # a folder of its own for every process: two runs of one size may start at once
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    _remove_orphans(path.parent)
     part.mkdir()
     try:
         _fill_cache(part, folder, images, size, advance)
@@ -104,15 +107,28 @@ def build_cache(
 def _remove_orphans(caches: Path) -> None:
     """Removes what processes that were killed left of their caches: each can be gigabytes."""
     for part in caches.glob(".*.part"):
-        process = int(part.suffixes[-2].removeprefix("."))
-        if process == os.getpid() or not Path(f"/proc/{process}").exists():
+        process = re.fullmatch(r"\..+\.([0-9]+)\.part", part.name)
+        if process and (int(process[1]) == os.getpid() or not Path(f"/proc/{process[1]}").exists()):
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _refuse_small_disk(folder: Path, needed: int) -> None:
+    """Raises MachineError if the pixels do not fit: better now than in an hour."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise MachineError(
+            f"{folder}: the decoded pixels take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free; "
+            "make room, use a smaller --image-size, or another --output"
+        )
 
 
 def _fill_cache(
     part: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
 ) -> None:
     pixels = np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, (len(images), size, size, 3))
+    with (part / "pixels.npy").open("rb+") as file:
+        # a memory map of a file with holes dies of SIGBUS when the disk is full; this fails with the reason
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
     def fill(row: int) -> ImageFacts:
         try:

@@ -1,11 +1,23 @@
 """Image files to RGB pixels."""
 
 import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from foldsmith.data.headers import claimed_size
+
+# where Pillow too calls a file a decompression bomb: a few bytes can claim gigabytes of pixels, and many
+# threads decode at once
+MAX_PIXELS = 178_956_970
+BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 
 
 @dataclass(frozen=True)
@@ -27,24 +39,60 @@ def decode_image(path: Path) -> np.ndarray:
     """The pixels of an image file: uint8 (H, W, 3), RGB, EXIF orientation applied.
 
     Grey, palette and CMYK become RGB, 16-bit becomes 8-bit, transparency is dropped (of a TIFF it is blended
-    onto black). Raises ValueError with the reason if the file is empty, no image, or cut off.
+    onto black). Raises ValueError with the reason if the file is empty, no image, cut off, or larger than
+    MAX_PIXELS.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from error
+    data = _read_bytes(path)
     if not data:
         raise ValueError("the file is empty")
+    width, height = claimed_size(data) or (0, 0)
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}")
     # OpenCV tells of broken files on the standard error of the process; the reason goes into problems.csv
     # instead
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(f"decoding {path}") from error
         raise ValueError(f"cannot be decoded: {error.err or error.msg}") from error
     if pixels is None:
         raise ValueError("cannot be decoded: no image, or cut off")
     return pixels
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        # a pipe would be waited for, and a device never ends
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("a directory" if path.is_dir() else "no regular file")
+        if status.st_size > MAX_PIXELS * BYTES_PER_PIXEL:
+            raise ValueError(f"{status.st_size:,} bytes, more than {MAX_PIXELS:,} pixels take")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Within the block what C libraries print on standard error is kept; afterwards the list holds its lines.
+
+    libpng and libjpeg warn there of colour profiles, stray bytes and the like, and name no file.
+    """
+    lines: list[str] = []
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with os.fdopen(os.memfd_create("warnings"), "rb+") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            lines += file.read().decode(errors="replace").splitlines()
 
 
 def resize_image(pixels: np.ndarray, size: int) -> np.ndarray:

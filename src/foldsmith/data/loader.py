@@ -1,19 +1,23 @@
 """Training batches: whole, augmented, uint8, and the same whatever the number of workers."""
 
 import math
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from foldsmith.data.augment import augment_batch
+from foldsmith.faults import MachineError
 from foldsmith.seeding import derive_seed
 
 if TYPE_CHECKING:
     import albumentations
+
+SHARED_MEMORY = "/dev/shm"
 
 # what a worker is asked for: the seed of the batch's augmentation, and positions in the training samples
 BatchKey = tuple[int, np.ndarray]
@@ -56,13 +60,27 @@ class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
         seed, positions = key
         images = augment_batch(self.augmentation, self.pixels[self.rows[positions]], seed)
-        return torch.from_numpy(images), torch.from_numpy(self.labels[positions])
+        batch = torch.from_numpy(images), torch.from_numpy(self.labels[positions])
+        if get_worker_info() is not None:
+            # shared here, because a worker that fails to share what it sends loses it, and the loader waits
+            # for it forever
+            for part in batch:
+                part.share_memory_()
+        return batch
 
 
 def build_loader(
     dataset: AugmentedBatches, batches: EpochBatches, workers: int, pin_memory: bool
 ) -> DataLoader:
-    """Batches in the order of `batches`, prepared by that many worker processes (0: in this one)."""
+    """Batches in the order of `batches`, prepared by that many worker processes (0: in this one).
+
+    Raises MachineError if worker processes have no shared memory to send them through.
+    """
+    if workers and not os.access(SHARED_MEMORY, os.W_OK):
+        raise MachineError(
+            f"{SHARED_MEMORY} is not there or cannot be written, and worker processes send batches through "
+            "it; mend that, or use --workers 0"
+        )
     # one image is too small to share between threads, and the cores belong to the network
     cv2.setNumThreads(0)
     return DataLoader(

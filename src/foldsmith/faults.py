@@ -1,0 +1,43 @@
+"""Faults of the machine, told in one sentence: a full disk, no memory, a process that was killed."""
+
+import re
+
+# what libraries say in words of their own -> what it means, and what to do
+MEANINGS = (
+    (
+        r"out of memory|can't allocate memory|cannot allocate memory|Insufficient memory",
+        "memory ran out; use a smaller --batch-size or --image-size, or a machine with more",
+    ),
+    (
+        r"shared memory|Bus error",
+        "the shared memory of worker processes, /dev/shm, is full or not there; free it, or use --workers 0",
+    ),
+    (
+        r"DataLoader worker .*(killed by signal|exited unexpectedly)",
+        "a process that prepares batches was killed, most likely because memory ran out; use fewer --workers",
+    ),
+)
+
+
+class MachineError(Exception):
+    """The machine is at fault; the message is one sentence with what and the remedy, without a full stop.
+
+    A stage ends with it as exit status 1, never with a traceback, and goes on once the cause is gone.
+    """
+
+
+def machine_fault(error: BaseException) -> str | None:
+    """What is wrong with the machine, in one sentence without a full stop; None if the error is no such."""
+    if isinstance(error, MachineError):
+        return str(error)
+    text = " ".join(str(error).split())
+    last = (str(error).strip().splitlines() or ["no memory"])[-1]
+    for pattern, meaning in MEANINGS:
+        if isinstance(error, (RuntimeError, OSError)) and re.search(pattern, text, re.IGNORECASE):
+            return f"{meaning} ({last[:200]})"
+    if isinstance(error, MemoryError):
+        return f"{MEANINGS[0][1]} ({last[:200]})"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    return None

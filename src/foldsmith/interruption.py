@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM: a stage that is asked to stop says how to go on, and ends with 130 or 143."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ADVICE = "stopped; the same command goes on from here.\n"
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to stop, by signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def stop_at_once() -> None:
+    """From here on a signal ends the process in one sentence; for the seconds in which it only imports.
+
+    A library may swallow an exception raised in the midst of its import, and there is nothing to tidy up.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(sys.__stderr__.fileno(), ADVICE.encode())
+    os._exit(128 + number)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within the block a signal raises Interrupted, so that half-written files are removed.
+
+    After the first one only the same again is heard: on Ctrl-C the terminal sends one signal and run.sh
+    another. An error that follows from it, such as a library's import that was cut short, becomes an
+    Interrupted too.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if number == received[0]:
+            raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    try:
+        yield
+    except BaseException as error:
+        if received and not isinstance(error, Interrupted):
+            raise Interrupted(received[0]) from error
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,175 @@
+"""Mutated label files, sample submissions and settings: each is read correctly, or refused in one sentence.
+
+PYTHONPATH=src .venv/bin/python tests/benchmarks/mutations.py --cases 1000
+
+Prints a row for every kind of file: cases tried, read, refused, and wrong outcomes. The suite tries some
+hundreds of the same cases.
+"""
+
+import argparse
+import csv
+import io
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutants import LABELS, NAMES, READ, REFUSED, Case, csv_cases, json_cases, sample_cases, settings_cases
+from plain_readers import image_of, lines_of, possible_labels_of_csv, true_labels_of_json, true_settings
+
+from foldsmith.competition import METRICS, Competition, Settings, read_settings
+from foldsmith.errors import InputError
+from foldsmith.metadata import read_metadata
+from foldsmith.submission import check_submission, fill_submission, read_submission_form, write_submission
+
+TRAIN = [f"train/{index}.png" for index in range(12)]
+TEST = [f"test/{index}.png" for index in range(12)]
+CLASSES = pd.DataFrame({"label": range(3), "category": ["0", "1", "2"], "class_name": NAMES})
+SECONDS = 60  # a case that takes longer hangs
+
+
+class WrongOutcome(AssertionError):
+    """A file was read wrongly, or refused or accepted against the contract."""
+
+
+def refuse_unless(correct: bool, case: Case, told: str) -> None:
+    if not correct:
+        raise WrongOutcome(f"{case.name} ({case.verdict}): {told}: {case.content[:2000]!r}")
+
+
+def try_labels(folder: Path, case: Case) -> str:
+    """Reads the labels; READ or REFUSED. Raises WrongOutcome."""
+    try:
+        metadata = read_metadata(Competition(folder, Settings(), TRAIN, TEST))
+    except InputError as error:
+        if case.name.endswith(".json"):
+            true = true_labels_of_json(case.content)
+            refuse_unless(true is None, case, f"refused, though it says {true} ({error})")
+        return refused(folder, case, error)
+    read = dict(zip(metadata.samples["path"], metadata.samples["class_name"], strict=True))
+    if case.name.endswith(".json"):
+        refuse_unless(read == true_labels_of_json(case.content), case, f"read as {read}")
+    else:
+        refuse_unless(read in possible_labels_of_csv(case.content), case, f"read as {read}")
+    if case.verdict == READ:
+        truth = {image: NAMES[label] for image, label in zip(TRAIN, LABELS, strict=True)}
+        refuse_unless(read == truth, case, f"read as {read}")
+    refuse_unless(case.verdict != REFUSED, case, f"read as {read}")
+    return READ
+
+
+def refused(folder: Path, case: Case, error: InputError) -> str:
+    """REFUSED, if that is right and the sentence names file and entry. Raises WrongOutcome if not."""
+    refuse_unless(case.verdict != READ, case, f"refused: {error}")
+    told = str(error)
+    refuse_unless(
+        str(folder / case.name) in told and case.told in told, case, f"refused without a name: {told}"
+    )
+    return REFUSED
+
+
+def try_sample(folder: Path, case: Case) -> str:
+    """Reads the sample, fills a submission and reads it back; READ or REFUSED. Raises WrongOutcome."""
+    competition = Competition(folder, Settings(), TRAIN, TEST)
+    try:
+        form = read_submission_form(competition, CLASSES)
+    except InputError as error:
+        return refused(folder, case, error)
+    rows = lines_of(case.content)
+    refuse_unless(case.verdict != REFUSED and bool(rows), case, "read")
+    ids = [row[0].strip() for row in rows[1:]]
+    images = image_of(ids, "test")
+    refuse_unless((form.columns, form.ids, form.images) == (rows[0], ids, images), case, f"read as {form}")
+    # image i is eel, dog or cat, and nothing else
+    chances = np.full((12, 3), 0.01, np.float32)
+    chances[range(12), [2 - index % 3 for index in range(12)]] = 0.98
+    table = fill_submission(form, dict(zip(TEST, chances, strict=True)), np.full(3, 1 / 3))
+    written = folder / "submission.part"
+    write_submission(written, table)
+    check_submission(written, competition, CLASSES)
+    header, *lines = csv.reader(io.StringIO(written.read_text(encoding="utf-8"), newline=""))
+    written.unlink()
+    refuse_unless(header == rows[0] and [line[0] for line in lines] == ids, case, "written in another form")
+    for image, line in zip(images, lines, strict=True):
+        true = 2 - int(image.removeprefix("test/").removesuffix(".png")) % 3
+        word = line[1] if len(line) == 2 else header[1 + int(np.argmax([float(cell) for cell in line[1:]]))]
+        refuse_unless(word.strip() in (str(true), NAMES[true]), case, f"{image} written as {line}")
+    return READ
+
+
+def try_settings(folder: Path, case: Case) -> str:
+    true = true_settings(case.content, METRICS)
+    try:
+        read = read_settings(folder)
+    except InputError as error:
+        refuse_unless(true is None, case, f"refused: {error}")
+        return refused(folder, case, error)
+    refuse_unless(vars(read) == true, case, f"read as {read}")
+    return READ
+
+
+KINDS: dict[str, tuple[st.SearchStrategy, Callable[[Path, Case], str]]] = {
+    "answer.json": (json_cases("answer"), try_labels),
+    "COCO-style JSON": (json_cases("coco"), try_labels),
+    "label CSV": (csv_cases(), try_labels),
+    "sample submission": (sample_cases(), try_sample),
+    "competition.toml": (settings_cases(), try_settings),
+}
+
+
+def try_case(folder: Path, kind: str, case: Case) -> str:
+    """Writes the case's file into the folder, tries it, and removes it; READ or REFUSED."""
+    (folder / case.name).write_bytes(case.content)
+    try:
+        return KINDS[kind][1](folder, case)
+    finally:
+        (folder / case.name).unlink()
+
+
+def run(kind: str, cases: int, folder: Path) -> tuple[Counter, list[str]]:
+    """Tries that many cases; counts of outcomes, and what was wrong."""
+    outcomes, wrong = Counter(), []
+
+    @settings(max_examples=cases, deadline=None, database=None, derandomize=False,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(KINDS[kind][0])
+    def try_all(case: Case) -> None:
+        signal.alarm(SECONDS)
+        try:
+            outcomes[try_case(folder, kind, case)] += 1
+        except Exception as error:  # a traceback is the wrong outcome that is looked for
+            outcomes["wrong"] += 1
+            wrong.append(f"{type(error).__name__}: {error}")
+        finally:
+            signal.alarm(0)
+
+    try_all()
+    return outcomes, wrong
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=1000, help="cases of every kind of file (1000)")
+    cases, failed = parser.parse_args(argv).cases, False
+    print("| file | cases | read | refused | wrong |\n| --- | --- | --- | --- | --- |")
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes, wrong = run(kind, cases, Path(folder))
+        failed |= bool(wrong)
+        counts = [outcomes.total(), outcomes[READ], outcomes[REFUSED], outcomes["wrong"]]
+        print(f"| {kind} | {' | '.join(map(str, counts))} |", flush=True)
+        for line in wrong[:5]:
+            print(line, file=sys.stderr)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

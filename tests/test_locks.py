@@ -1,0 +1,111 @@
+"""Two processes never work on one run; a lock ends with the process that held it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import MakeCompetition
+
+import split
+from foldsmith.errors import InputError
+from foldsmith.locks import keep_locked, waiting_turn
+from foldsmith.paths import RunPaths
+from foldsmith.stamps import check_claim, claim_run
+
+SRC = Path(__file__).parents[1] / "src"
+HOLD = """
+import sys
+from pathlib import Path
+from foldsmith.locks import {take}
+{hold}
+"""
+KEEP = 'keep_locked(Path(sys.argv[1]), "it"); print("held", flush=True); sys.stdin.read()'
+TURN = 'with waiting_turn(Path(sys.argv[1]), "decodes"): print("held", flush=True); sys.stdin.read()'
+
+
+@contextmanager
+def another_process(program: str, path: Path) -> Iterator[subprocess.Popen]:
+    """A process that holds a lock until its standard input ends, or it is killed."""
+    environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(take="keep_locked, waiting_turn", hold=program), str(path)],
+        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+    with another_process(KEEP, tmp_path / ".lock") as other:
+        with pytest.raises(InputError, match=rf"another process \(process {other.pid}\) works on the run"):
+            keep_locked(tmp_path / ".lock", "the run")
+        other.kill()
+        other.wait()
+        keep_locked(tmp_path / ".lock", "the run")  # death releases it
+
+
+def test_a_stage_is_refused_while_another_process_works_on_the_run(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    run = RunPaths(tmp_path / "tiny" / "run")
+    run.root.mkdir(parents=True)
+    with another_process(KEEP, run.lock), pytest.raises(InputError, match="another process .*tiny/run; wait"):
+        split.main([str(make_competition()), "--output", str(tmp_path), "--name", "run"])
+    assert [path.name for path in run.root.iterdir()] == [".lock"]
+
+
+def test_a_process_may_ask_again_for_what_it_holds(tmp_path: Path) -> None:
+    keep_locked(tmp_path / ".lock", "the run")
+    before = (tmp_path / ".lock").stat().st_mtime_ns
+    keep_locked(tmp_path / ".lock", "the run")
+    assert (tmp_path / ".lock").read_text() == f"process {os.getpid()}"
+    assert (tmp_path / ".lock").stat().st_mtime_ns == before
+
+
+def test_a_run_that_is_replaced_stays_locked_throughout(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    claim_run(run, again=False, recipe={"epochs": 1})
+    (run.root / "fold0").mkdir()
+    (run.root / "fold0" / "weights").touch()
+    lock = run.lock.stat().st_ino
+    claim_run(run, again=True, recipe={"epochs": 2})
+    assert run.lock.stat().st_ino == lock and not (run.root / "fold0").exists()
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    check_claim(RunPaths(tmp_path / "run"), recipe={})
+    assert not any(tmp_path.iterdir())
+
+
+def test_half_written_files_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    claim_run(run, again=False, recipe={})
+    left = run.fold(0) / ".weights.safetensors.123.part"
+    left.parent.mkdir()
+    left.touch()
+    run.weights(0).touch()
+    check_claim(run, recipe={})
+    assert not left.exists() and run.weights(0).exists()
+
+
+def test_who_must_wait_for_a_turn_says_so_and_gets_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cache" / ".lock"
+    with another_process(TURN, path) as other:
+        # the other one goes on as soon as this one says that it waits
+        told = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("foldsmith.locks.say", lambda line: (told.append(line), other.stdin.close()))
+            with waiting_turn(path, "decodes these images"):
+                assert other.wait() == 0
+        assert told == ["another process decodes these images; waiting for it"]
+    with waiting_turn(path, "decodes these images"):
+        assert capsys.readouterr().out == ""
