@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 def pretrain(command: Command, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache
+    from foldsmith.training.checkpoint import remove_checkpoints
     from foldsmith.training.pretraining import Pretraining, choose_pictured, pretrained_paths
 
     run, recipe = command.run, command.recipe
@@ -44,7 +45,7 @@ def pretrain(command: Command, inputs: dict[str, object]) -> None:
     readable = set(cache.index.loc[cache.index["problem"] == "", "path"])
     test = [path for path in test if path in readable]
     if command.again:
-        run.pretrain_checkpoint.unlink(missing_ok=True)
+        remove_checkpoints(run.pretrain_checkpoint)
     run.pretrain_run.unlink(missing_ok=True)
     facts = Pretraining(
         run=run,
@@ -63,7 +64,7 @@ def pretrain(command: Command, inputs: dict[str, object]) -> None:
         run.pretrain_run, inputs, outputs, recipe=command.identity["recipe"],
         command=command.line("pretrain"), versions=inputs["versions"], **facts,
     )  # fmt: skip
-    run.pretrain_checkpoint.unlink(missing_ok=True)
+    remove_checkpoints(run.pretrain_checkpoint)
     say(f"pretrain: {run.pretrained('encoder')} ({facts['epochs']} epochs, {facts['seconds']:.0f} s); "
         f"held-out error {facts['held_out_loss']:.5f}; see {run.reconstructions}")  # fmt: skip
 

@@ -81,13 +81,14 @@ def refuse_stale(command: Command, fold: int) -> None:
 def train(command: Command, fold: int, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache
+    from foldsmith.training.checkpoint import remove_checkpoints
     from foldsmith.training.fold import FoldTraining, select_samples
 
     run = command.run
     folds, classes = load_folds(run.folds), load_classes(run.classes)
     cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
     if command.again:
-        run.checkpoint(fold).unlink(missing_ok=True)
+        remove_checkpoints(run.checkpoint(fold))
     run.fold_run(fold).unlink(missing_ok=True)
     facts = FoldTraining(
         run=run,
@@ -117,7 +118,7 @@ def train(command: Command, fold: int, inputs: dict[str, object]) -> None:
         versions=inputs["versions"],
         **facts,
     )
-    run.checkpoint(fold).unlink(missing_ok=True)
+    remove_checkpoints(run.checkpoint(fold))
     say(f"train: {run.weights(fold)} ({facts['seconds']:.0f} s)")
 
 

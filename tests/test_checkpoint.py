@@ -1,5 +1,9 @@
 """A checkpoint gives back exactly what was saved, and only to what it belongs to."""
 
+import hashlib
+import io
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +13,9 @@ import torch
 from torch import nn
 
 from foldsmith.recipes import RECIPES, Recipe
-from foldsmith.training.checkpoint import load_checkpoint, save_checkpoint
+from foldsmith.training.checkpoint import Position, load_checkpoint, remove_checkpoints, save_checkpoint
 from foldsmith.training.compute import build_compute
-from foldsmith.training.engine import train_one_epoch
+from foldsmith.training.engine import Tally, train_one_epoch
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import TrainingState, build_state
 
@@ -56,8 +60,8 @@ RECIPES_TO_SAVE = {
 def test_a_restored_state_is_the_same_and_goes_on_in_the_same_way(recipe: Recipe, tmp_path: Path) -> None:
     state, other = make_state(recipe, 0), make_state(recipe, 1)
     train(state)
-    save_checkpoint(tmp_path / "checkpoint.pt", state, LOG, "a digest")
-    assert load_checkpoint(tmp_path / "checkpoint.pt", other, "a digest") == LOG
+    save_checkpoint(tmp_path / "checkpoint.pt", state, Position(LOG), "a digest")
+    assert load_checkpoint(tmp_path / "checkpoint.pt", other, "a digest") == Position(LOG, None)
     for _ in range(2):
         assert other.ema.step == state.ema.step
         assert len(tensors_of(state)) == len(tensors_of(other)) > 10
@@ -66,23 +70,103 @@ def test_a_restored_state_is_the_same_and_goes_on_in_the_same_way(recipe: Recipe
         train(other, seed=1)
 
 
-def test_a_checkpoint_of_something_else_is_not_used(tmp_path: Path) -> None:
+def test_the_place_within_an_epoch_and_the_random_stream_come_back(tmp_path: Path) -> None:
+    state = make_state(RECIPE, 0)
+    tally = Tally(2, torch.tensor([0.5, 0.25, 0.0]), [6, 5], torch.tensor(7.0, dtype=torch.float64), 1.5)
+    torch.manual_seed(3)
+    torch.rand(5)
+    save_checkpoint(tmp_path / "checkpoint.pt", state, Position(LOG[:1], tally), "a digest")
+    expected = torch.rand(4)
+    torch.manual_seed(99)
+    position = load_checkpoint(tmp_path / "checkpoint.pt", state, "a digest")
+    assert torch.equal(torch.rand(4), expected)
+    assert position.log == LOG[:1] and torch.equal(position.tally.losses, tally.losses)
+    assert (position.tally.step, position.tally.counts, position.tally.seconds) == (2, [6, 5], 1.5)
+    assert position.tally.correct == 7 and position.tally.correct.dtype == torch.float64
+
+
+def test_a_checkpoint_of_something_else_is_named_and_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     state = make_state(RECIPE, 0)
     train(state)
-    save_checkpoint(tmp_path / "checkpoint.pt", state, LOG, "a digest")
+    save_checkpoint(tmp_path / "checkpoint.pt", state, Position(LOG), "a digest")
     other, untouched = make_state(RECIPE, 1), make_state(RECIPE, 1)
-    assert load_checkpoint(tmp_path / "checkpoint.pt", other, "another digest") == []
+    assert load_checkpoint(tmp_path / "checkpoint.pt", other, "another digest") == Position()
     assert all(torch.equal(a, b) for a, b in zip(tensors_of(other), tensors_of(untouched), strict=True))
     assert other.ema.step == 0
+    assert "is of other inputs or another machine" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt.aside"]
 
 
 def test_without_a_checkpoint_there_is_an_empty_log(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "checkpoint.pt", make_state(RECIPE, 0), "a digest") == []
+    assert load_checkpoint(tmp_path / "checkpoint.pt", make_state(RECIPE, 0), "a digest") == Position()
 
 
-def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
+def save_two(path: Path) -> TrainingState:
+    """Two checkpoints of one training, an epoch apart; the state at the first."""
     state = make_state(RECIPE, 0)
-    save_checkpoint(tmp_path / "checkpoint.pt", state, LOG[:1], "a digest")
-    save_checkpoint(tmp_path / "checkpoint.pt", state, LOG, "a digest")
-    assert load_checkpoint(tmp_path / "checkpoint.pt", state, "a digest") == LOG
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    train(state)
+    save_checkpoint(path, state, Position(LOG[:1]), "a digest")
+    first = make_state(RECIPE, 1)
+    load_checkpoint(path, first, "a digest")
+    train(state, seed=1)
+    save_checkpoint(path, state, Position(LOG), "a digest")
+    return first
+
+
+def test_a_checkpoint_takes_the_place_of_the_one_before_which_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    first = save_two(path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.previous"]
+    assert load_checkpoint(path, make_state(RECIPE, 1), "a digest") == Position(LOG)
+    path.unlink()
+    state = make_state(RECIPE, 1)
+    assert load_checkpoint(path, state, "a digest") == Position(LOG[:1])
+    assert all(torch.equal(a, b) for a, b in zip(tensors_of(first), tensors_of(state), strict=True))
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut within its digest": lambda data: data[:20],
+    "cut in the middle": lambda data: data[: len(data) // 2],
+    "one byte less": lambda data: data[:-1],
+    "one bit of a weight": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1])
+    + data[len(data) // 2 + 1 :],
+    "text": lambda data: b"not a checkpoint at all, and longer than a digest is",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_torn_checkpoint_is_named_and_set_aside_and_the_older_one_used(
+    damage: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    first = save_two(path)
+    path.write_bytes(damage(path.read_bytes()))
+    state = make_state(RECIPE, 1)
+    assert load_checkpoint(path, state, "a digest") == Position(LOG[:1])
+    assert f"{path} is damaged; it is set aside as checkpoint.pt.aside" in capsys.readouterr().out
+    assert all(torch.equal(a, b) for a, b in zip(tensors_of(first), tensors_of(state), strict=True))
+
+
+def test_a_checkpoint_runs_no_program_of_whoever_wrote_it(tmp_path: Path) -> None:
+    class Program:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "it ran",))
+
+    content = io.BytesIO()
+    torch.save({"made_from": "a digest", "log": Program()}, content)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(path, make_state(RECIPE, 0), "a digest")
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_removing_takes_everything_of_that_training_and_nothing_else(tmp_path: Path) -> None:
+    save_two(tmp_path / "checkpoint.pt")
+    (tmp_path / "checkpoint.pt.aside").touch()
+    (tmp_path / "weights.safetensors").touch()
+    remove_checkpoints(tmp_path / "checkpoint.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]

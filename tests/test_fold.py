@@ -1,5 +1,7 @@
 """One fold on a toy: it learns, and its bytes are a function of recipe, fold and training data alone."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,15 @@ import torch
 from torch import nn
 
 from foldsmith.data.cache import PixelCache
+from foldsmith.data.loader import EpochBatches
 from foldsmith.errors import InputError
 from foldsmith.files import load_npz
+from foldsmith.interruption import Interrupted
 from foldsmith.models import MODELS, build_model
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training import epochs as epochs_module
+from foldsmith.training.engine import Tally
 from foldsmith.training.fold import FoldTraining, Samples, select_samples
 from foldsmith.training.weights import load_weights
 
@@ -157,42 +162,83 @@ class PowerCut(Exception):
     """What stops a run in the middle."""
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Stops the training in the middle of an epoch, counted from 0, when some of its steps are done."""
-    whole, count = epochs_module.train_one_epoch, [0]
+def at_step(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int, act: Callable[[], None]) -> None:
+    """Acts once, when that many steps of an epoch, both counted from 0, are done."""
+    whole, left = epochs_module.train_one_epoch, [epoch]
 
-    def cut_off(state: object, batches: object, rates: np.ndarray, *words: object) -> tuple[float, float]:
-        count[0] += 1
-        if count[0] <= epoch:
-            return whole(state, batches, rates, *words)
+    def watched(
+        state: object, batches: object, rates: object, objective: object, compute: object,
+        advance: Callable[[int], None], tally: Tally, after_step: object,
+    ) -> tuple[float, float]:  # fmt: skip
+        left[0] -= 1
 
-        def stop(images: int) -> None:
-            stop.seen += images
-            if stop.seen > 20:
-                raise PowerCut
+        def advance_and_act(images: int) -> None:
+            advance(images)
+            if left[0] == -1 and tally.step == step + 1:
+                act()
 
-        stop.seen = 0
-        return whole(state, batches, rates, *words[:-1], stop)
+        return whole(state, batches, rates, objective, compute, advance_and_act, tally, after_step)
 
-    monkeypatch.setattr(epochs_module, "train_one_epoch", cut_off)
+    monkeypatch.setattr(epochs_module, "train_one_epoch", watched)
+
+
+def cut_power() -> None:
+    raise PowerCut
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int = 2) -> None:
+    """Stops the training after a step that is not saved any more."""
+    at_step(monkeypatch, epoch, step, cut_power)
+
+
+def assert_same_log(root: Path, uninterrupted: Path) -> None:
+    logs = [pd.read_csv(RunPaths(each).log(0)) for each in (root, uninterrupted)]
+    figures = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    pd.testing.assert_frame_equal(logs[0][figures], logs[1][figures], check_exact=True)
 
 
 @pytest.mark.parametrize("recipe", [TOY, PLAIN], ids=["adamw and an average", "sgd and dropout"])
-@pytest.mark.parametrize("epoch", range(3))
-def test_a_run_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
-    recipe: Recipe, epoch: int, tmp_path: Path, whole: Callable[[Recipe], Path], capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(("epoch", "step"), [(0, 0), (0, 3), (1, 0), (1, 2), (2, 4)])
+def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
+    recipe: Recipe,
+    epoch: int,
+    step: int,
+    tmp_path: Path,
+    whole: Callable[[Recipe], Path],
+    capsys: pytest.CaptureFixture,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
-        interrupt(patch, epoch)
+        interrupt(patch, epoch, step)
         make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
     assert not RunPaths(tmp_path).weights(0).exists()
     capsys.readouterr()
     make_training(tmp_path, recipe=recipe, checkpoint_seconds=0, workers=1).train()
-    assert ("goes on after" in capsys.readouterr().out) == (epoch > 0)
+    told = capsys.readouterr().out
+    assert ("goes on after" in told) == (epoch + step > 0)
+    assert (f"epoch {epoch} of 3, step {step} of" in told) == (step > 0)
     assert results(tmp_path) == results(whole(recipe))
-    log, uninterrupted = (pd.read_csv(RunPaths(root).log(0)) for root in (tmp_path, whole(recipe)))
-    figures = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
-    pd.testing.assert_frame_equal(log[figures], uninterrupted[figures], check_exact=True)
+    assert_same_log(tmp_path, whole(recipe))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, "last"), (2, "last")])
+def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
+    number: signal.Signals, epoch: int, step: int | str, tmp_path: Path, trained: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    training = make_training(tmp_path)  # saves after 20 seconds, or where it is stopped
+    last = len(EpochBatches(len(training.training.labels), TOY.batch_size, 0, 0)) - 1
+    step = last if step == "last" else step
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted) as caught:
+        at_step(patch, epoch, step, lambda: os.kill(os.getpid(), number))
+        training.train()
+    assert caught.value.number == number
+    capsys.readouterr()
+    make_training(tmp_path).train()
+    told = f"epoch {epoch} of 3, step {step + 1} of" if step < last else f"epoch {epoch + 1} of 3\n"
+    assert f"goes on after {told}" in capsys.readouterr().out
+    assert results(tmp_path) == results(trained)
+    assert_same_log(tmp_path, trained)
 
 
 @pytest.fixture(scope="module")

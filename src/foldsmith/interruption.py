@@ -58,3 +58,30 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Asked:
+    """Whether the process was asked to stop within a block, and by which signal; 0 for none."""
+
+    signal = 0
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Asked]:
+    """Within the block a signal only sets `signal`, so that the work comes to a place where it can be saved.
+
+    Asked again by the same signal, it raises Interrupted at once.
+    """
+    asked = Asked()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked.signal == number:
+            raise Interrupted(number)
+        asked.signal = asked.signal or number
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

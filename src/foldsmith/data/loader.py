@@ -27,13 +27,14 @@ class EpochBatches(Sampler[BatchKey]):
     """The batches of one epoch of one training, a fold's or another's; set `epoch` before iterating.
 
     Every sample comes once. Batches differ in length by at most one, so that none is left with a single
-    image, which batch norm could not train on.
+    image, which batch norm could not train on. Those before `start` are left out: an epoch goes on there.
     """
 
     def __init__(self, num_samples: int, batch_size: int, seed: int, purpose: int | str) -> None:
         self.num_samples, self.seed, self.purpose = num_samples, seed, purpose
         self.num_batches = max(1, min(math.ceil(num_samples / batch_size), num_samples // 2))
         self.epoch = 0
+        self.start = 0
 
     def __len__(self) -> int:
         return self.num_batches
@@ -42,6 +43,8 @@ class EpochBatches(Sampler[BatchKey]):
         order = np.random.default_rng(derive_seed(self.seed, "order", self.purpose, self.epoch))
         shuffled = order.permutation(self.num_samples)
         for batch, positions in enumerate(np.array_split(shuffled, self.num_batches)):
+            if batch < self.start:
+                continue
             yield derive_seed(self.seed, "augment", self.purpose, self.epoch, batch), positions
 
 

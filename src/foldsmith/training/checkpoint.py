@@ -1,36 +1,100 @@
-"""A checkpoint: what a fold needs to go on after its last finished epoch."""
+"""A checkpoint: what a training needs to go on after any of its steps, to the same bytes."""
 
-import pickle
+import hashlib
+import io
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from foldsmith.errors import InputError
 from foldsmith.files import written_whole
+from foldsmith.terminal import say
+from foldsmith.training.engine import Tally
 from foldsmith.training.state import TrainingState
 
 Log = list[dict[str, float]]
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def save_checkpoint(path: Path, state: TrainingState, log: Log, made_from: str) -> None:
-    """Saves state and log after an epoch; `made_from` is the digest of what they belong to."""
-    with written_whole(path) as temporary:
-        torch.save({"made_from": made_from, "log": log, "state": state.state_dict()}, temporary)
+@dataclass
+class Position:
+    """How far a training is: a row of the log for every finished epoch, and what the epoch begun has so far.
 
-
-def load_checkpoint(path: Path, state: TrainingState, made_from: str) -> Log:
-    """Restores `state` in place and returns the log, a row for every finished epoch.
-
-    Empty, and `state` untouched, if there is no checkpoint or it was made from something else. Raises
-    InputError if it is damaged.
+    `tally` is None between epochs.
     """
-    if not path.is_file():
-        return []
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is damaged; remove it, and the fold starts anew.") from error
-    if checkpoint["made_from"] != made_from:
-        return []
-    state.load_state_dict(checkpoint["state"])
-    return checkpoint["log"]
+
+    log: Log = field(default_factory=list)
+    tally: Tally | None = None
+
+
+def save_checkpoint(path: Path, state: TrainingState, position: Position, made_from: str) -> None:
+    """Saves state, position and random streams; `made_from` is the digest of what they belong to.
+
+    The checkpoint before it is kept under another name, for the case that this one cannot be read.
+    """
+    content = io.BytesIO()
+    tally = vars(position.tally) if position.tally else None
+    saved = {
+        "made_from": made_from,
+        "log": position.log,
+        "tally": tally,
+        "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
+        "state": state.state_dict(),
+    }
+    torch.save(saved, content)
+    with written_whole(path) as temporary:
+        with temporary.open("wb") as file:
+            file.write(hashlib.sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
+        if path.is_file():
+            path.replace(previous_of(path))
+
+
+def load_checkpoint(path: Path, state: TrainingState, made_from: str) -> Position:
+    """Restores `state` and the random streams in place; returns the position, a new one without a checkpoint.
+
+    A checkpoint that is damaged, or was made from something else, is named and set aside; then the one before
+    it is tried.
+    """
+    for candidate in (path, previous_of(path)):
+        if not candidate.is_file():
+            continue
+        saved, fault = _read(candidate, made_from)
+        if fault:
+            aside = candidate.with_name(f"{candidate.name}.aside")
+            candidate.replace(aside)
+            say(f"{candidate} {fault}; it is set aside as {aside.name}")
+            continue
+        state.load_state_dict(saved["state"])
+        torch.set_rng_state(saved["random"]["cpu"])
+        if saved["random"]["cuda"]:
+            torch.cuda.set_rng_state_all(saved["random"]["cuda"])
+        return Position(saved["log"], Tally(**saved["tally"]) if saved["tally"] else None)
+    return Position()
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Removes a checkpoint, the one before it, and what was set aside."""
+    for old in path.parent.glob(f"{path.name}*"):
+        old.unlink()
+
+
+def previous_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.previous")
+
+
+def _read(path: Path, made_from: str) -> tuple[dict[str, Any], str]:
+    """The content of a checkpoint, and what is wrong with it, or nothing."""
+    data = path.read_bytes()
+    digest, content = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        return {}, "is damaged"
+    saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if saved["made_from"] != made_from:
+        return {}, "is of other inputs or another machine"
+    return saved, ""
+
+
+def _cuda_states() -> list[torch.Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []

@@ -1,6 +1,7 @@
 """One epoch of training, and prediction."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,22 @@ from foldsmith.training.objective import Objective
 from foldsmith.training.state import TrainingState
 
 
+@dataclass
+class Tally:
+    """What an epoch has so far: `step` steps done, their `losses` (steps,) and `counts` of images, how many
+    of these were classified `correct`ly, and the seconds it took."""
+
+    step: int
+    losses: torch.Tensor
+    counts: list[int]
+    correct: torch.Tensor
+    seconds: float = 0.0
+
+    @classmethod
+    def new(cls, num_steps: int) -> "Tally":
+        return cls(0, torch.zeros(num_steps), [], torch.zeros((), dtype=torch.float64))
+
+
 def train_one_epoch(
     state: TrainingState,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
@@ -20,20 +37,22 @@ def train_one_epoch(
     objective: Objective,
     compute: Compute,
     advance: Callable[[int], None] = lambda count: None,
+    tally: Tally | None = None,
+    after_step: Callable[[Tally], None] = lambda tally: None,
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's images, as trained on (augmented, each before its step).
 
     The loss is the objective's: with class weights, their weighted mean batch by batch. Each parameter group
     has the rate of the step times its own `lr_scale`.
 
-    `batches` gives images uint8 (B, H, W, 3) and labels int64 (B,), one for each of `rates`. Raises
-    InputError, with the step, if a loss is not finite; totals stay on the device until the end, so that no
-    step waits for the host.
+    `batches` gives images uint8 (B, H, W, 3) and labels int64 (B,), one for each of `rates` (steps,), or
+    those that are left where an epoch goes on from its `tally`. Raises InputError, with the step, if a loss
+    is not finite; totals stay on the device until the end, so that no step waits for the host.
     """
+    tally = tally or Tally.new(len(rates))
+    tally.losses, tally.correct = tally.losses.to(compute.device), tally.correct.to(compute.device)
     model, optimizer, scaler = state.model.train(), state.optimizer, state.scaler
-    losses, counts = torch.zeros(len(rates), device=compute.device), []
-    correct = torch.zeros((), dtype=torch.float64, device=compute.device)
-    for step, (rate, (images, labels)) in enumerate(zip(rates.tolist(), batches, strict=True)):
+    for rate, (images, labels) in zip(rates[tally.step :].tolist(), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         labels = labels.to(compute.device, non_blocking=True)
@@ -44,18 +63,20 @@ def train_one_epoch(
         optimizer.zero_grad(set_to_none=True)
         state.ema.update()
 
-        losses[step] = loss.detach()
-        correct += rightly
-        counts.append(len(labels))
+        tally.losses[tally.step] = loss.detach()
+        tally.correct += rightly
+        tally.counts.append(len(labels))
+        tally.step += 1
         advance(len(labels))
-    losses = losses.cpu().double()
+        after_step(tally)
+    losses = tally.losses.cpu().double()
     broken = torch.nonzero(~torch.isfinite(losses)).flatten().tolist()
     if broken:
         raise InputError(
             f"the loss is not finite at step {broken[0] + 1} of {len(rates)} "
             f"(learning rate {rates[broken[0]]:.3g}); lower lr, or train with --precision fp32."
         )
-    return float(np.average(losses, weights=counts)), float(correct) / sum(counts)
+    return float(np.average(losses, weights=tally.counts)), float(tally.correct) / sum(tally.counts)
 
 
 @torch.inference_mode()

@@ -15,19 +15,22 @@ from foldsmith.data.augment import build_augmentation
 from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, save_csv
+from foldsmith.interruption import Interrupted, asked_to_stop
 from foldsmith.machine import default_workers
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.terminal import progress, say
-from foldsmith.training.checkpoint import Log, load_checkpoint, save_checkpoint
+from foldsmith.training.checkpoint import Log, Position, load_checkpoint, save_checkpoint
 from foldsmith.training.compute import Compute
-from foldsmith.training.engine import train_one_epoch
+from foldsmith.training.engine import Tally, train_one_epoch
 from foldsmith.training.objective import Objective
 from foldsmith.training.schedule import learning_rates
 from foldsmith.training.state import TrainingState
 
 # a checkpoint after an epoch, but not more often than this: short epochs are sooner repeated than saved
 CHECKPOINT_SECONDS = 20.0
+# within a long epoch one after so many times that
+WITHIN_EPOCHS = 6
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Epochs:
     goes_on: Callable[[Log], bool] = lambda log: True
 
     def run(self, state: TrainingState, compute: Compute) -> Log:
-        """Trains the epochs that are left; returns the log, a row an epoch.
+        """Trains what is left of the epochs; returns the log, a row an epoch.
 
-        Raises InputError if a loss is not finite.
+        Asked to stop by a signal, it finishes the step, saves, and raises Interrupted. Raises InputError if a
+        loss is not finite.
         """
         recipe = self.recipe
         batches, loader = self._build_batches(compute)
@@ -69,50 +73,91 @@ class Epochs:
         # devices, precisions and numbers of threads round differently: a training is not continued on others
         belongs_to = [self.made_from, compute.device.type, compute.precision, torch.get_num_threads()]
         made_from = digest_of(belongs_to)
-        log = load_checkpoint(self.checkpoint_path, state, made_from)
-        if log:
-            say(f"{self.name}  goes on after epoch {len(log)} of {recipe.epochs}")
-        elif self.checkpoint_path.is_file():
-            say(f"{self.name}  starts anew: its checkpoint is of other inputs or another machine")
+        position = load_checkpoint(self.checkpoint_path, state, made_from)
+        log = position.log
+        if log or position.tally:
+            within = f", step {position.tally.step} of {len(batches)}" if position.tally else ""
+            say(f"{self.name}  goes on after epoch {len(log)} of {recipe.epochs}{within}")
+        if log and not position.tally and not self.goes_on(log):
+            return log
         saved = time.monotonic()
-        for epoch in range(len(log), recipe.epochs):
-            batches.epoch = epoch
-            log.append(self._run_epoch(epoch, state, loader, rates[epoch], compute))
-            say(log_line(self.name, recipe.epochs, log[-1]))
-            save_csv(self.log_path, pd.DataFrame(log))
-            if not self.goes_on(log):
-                break
-            last = epoch + 1 == recipe.epochs
-            if not last and time.monotonic() - saved >= self.checkpoint_seconds:
-                save_checkpoint(self.checkpoint_path, state, log, made_from)
+
+        def save_if_due(seconds: float) -> None:
+            nonlocal saved
+            if asked.signal or time.monotonic() - saved >= seconds:
+                save_checkpoint(self.checkpoint_path, state, position, made_from)
                 saved = time.monotonic()
+            if asked.signal:
+                raise Interrupted(asked.signal)
+
+        def after_step(tally: Tally) -> None:
+            # the last step of an epoch is not saved: what follows it at once, the epoch's row of the log, is
+            if tally.step < len(batches):
+                position.tally = tally
+                save_if_due(self.checkpoint_seconds * WITHIN_EPOCHS)
+
+        with asked_to_stop() as asked:
+            for epoch in range(len(log), recipe.epochs):
+                batches.epoch, batches.start = epoch, position.tally.step if position.tally else 0
+                trained = self._train_epoch(epoch, state, loader, rates[epoch], compute, position, after_step)
+                log.append(self._measure_epoch(epoch, state, float(rates[epoch, -1]), trained))
+                position.tally = None
+                say(log_line(self.name, recipe.epochs, log[-1]))
+                save_csv(self.log_path, pd.DataFrame(log))
+                last = epoch + 1 == recipe.epochs
+                # what ends now need not be saved: its weights are, next; unless it is asked to stop
+                save_if_due(float("inf") if last else self.checkpoint_seconds)
+                if not self.goes_on(log):
+                    break
         return log
 
-    def _run_epoch(
-        self, epoch: int, state: TrainingState, loader: DataLoader, rates: np.ndarray, compute: Compute
-    ) -> dict[str, float]:
-        """Trains one epoch, counted from 0; its row of the log."""
-        recipe, count = self.recipe, len(self.rows)
-        torch.manual_seed(derive_seed(recipe.seed, "dropout", self.purpose, epoch))
-        begun = time.monotonic()
-        with progress(f"{self.name}  epoch {epoch + 1}", count, "images") as advance:
+    def _train_epoch(
+        self,
+        epoch: int,
+        state: TrainingState,
+        loader: DataLoader,
+        rates: np.ndarray,
+        compute: Compute,
+        position: Position,
+        after_step: Callable[[Tally], None],
+    ) -> tuple[float, float, float]:
+        """Trains an epoch, counted from 0, or what is left of it; its mean loss, accuracy, and seconds."""
+        tally = position.tally
+        if tally is None:  # else the streams of random numbers are where the checkpoint left them
+            torch.manual_seed(derive_seed(self.recipe.seed, "dropout", self.purpose, epoch))
+            tally = Tally.new(len(rates))
+        begun = time.monotonic() - tally.seconds
+        with progress(f"{self.name}  epoch {epoch + 1}", len(self.rows), "images") as advance:
+            advance(sum(tally.counts))
+
+            def after(tally: Tally) -> None:
+                tally.seconds = time.monotonic() - begun
+                after_step(tally)
+
             try:
-                trained = train_one_epoch(state, loader, rates, self.objective, compute, advance)
+                trained = train_one_epoch(
+                    state, loader, rates, self.objective, compute, advance, tally, after
+                )
             except InputError as error:
                 raise InputError(f"{self.name}, epoch {epoch + 1}: {error}") from error
-        seconds = time.monotonic() - begun
+        return *trained, time.monotonic() - begun
+
+    def _measure_epoch(
+        self, epoch: int, state: TrainingState, rate: float, trained: tuple[float, float, float]
+    ) -> dict[str, float]:
+        """The row of the log of an epoch that was trained."""
         held_out = (float("nan"), float("nan"))
-        if epoch + 1 == recipe.epochs or (epoch + 1) % recipe.validate_every == 0:
+        if epoch + 1 == self.recipe.epochs or (epoch + 1) % self.recipe.validate_every == 0:
             held_out = self.measure(state.ema.model)
         return {
             "epoch": epoch + 1,
-            "lr": float(rates[-1]),
+            "lr": rate,
             "train_loss": trained[0],
             "train_accuracy": trained[1],
             "val_loss": held_out[0],
             "val_accuracy": held_out[1],
-            "seconds": seconds,
-            "images_per_second": count / seconds,
+            "seconds": trained[2],
+            "images_per_second": len(self.rows) / trained[2],
         }
 
     def _build_batches(self, compute: Compute) -> tuple[EpochBatches, DataLoader]:
