@@ -3,6 +3,11 @@
 .venv/bin/python src/look.py output/cifar10/cnn-gap cat.jpg frog.png
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 import argparse
 from pathlib import Path
 

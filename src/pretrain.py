@@ -3,6 +3,11 @@
 .venv/bin/python src/pretrain.py input/flowers102 --recipe autoencoder-lenet-upsampled
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.files import digest_of, digest_of_file, load_json
 from foldsmith.machine import versions

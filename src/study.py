@@ -5,8 +5,14 @@
 NAME, then the competition folder if it is not the usual one; --only RECIPE, repeatable, chooses recipes.
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +37,22 @@ def main(argv: list[str] | None = None) -> int:
     for recipe in only or study.reported:
         say(f"study: {recipe}")
         # stages never import each other: their order lives in run.sh
-        status = subprocess.run([RUN, *commands[recipe].words], check=False).returncode
+        status = run(commands[recipe])
         write_table(study, commands, typed)
         if status:
             return status
     return 0
+
+
+def run(command: Command) -> int:
+    """The status of all stages; asked to stop, this process ends after them."""
+    with subprocess.Popen([RUN, *command.words]) as stages:
+        try:
+            return stages.wait()
+        except KeyboardInterrupt:
+            stages.send_signal(signal.SIGTERM)
+            stages.wait()
+            raise
 
 
 def read_words(typed: list[str]) -> tuple[Study, list[str], list[str]]:

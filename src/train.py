@@ -3,6 +3,11 @@
 .venv/bin/python src/train.py input/tiny80 --recipe resnet64 --fold 2
 """
 
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
 import time
 from pathlib import Path
 

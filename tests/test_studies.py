@@ -1,6 +1,7 @@
 """The studies: their recipes exist, their words are read, their tables and curves say what the runs did."""
 
 import re
+import signal
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pandas as pd
 import pytest
 
 import study
-from foldsmith.command import read_command
+from foldsmith.command import Command, read_command
 from foldsmith.errors import InputError
 from foldsmith.evaluation.study import HEADER, StudyRow, read_row, table_of, write_study
 from foldsmith.files import save_csv, save_json
+from foldsmith.interruption import Interrupted, interruptible
 from foldsmith.models import MODELS
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES
@@ -63,7 +65,7 @@ def test_the_words_are_a_name_a_folder_and_those_of_the_stages() -> None:
 def test_words_that_nobody_understands_are_refused_before_anything_runs(
     typed: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study.subprocess, "run", lambda *words, **named: pytest.fail("something ran"))
+    monkeypatch.setattr(study, "run", lambda command: pytest.fail("something ran"))
     with pytest.raises(InputError, match=re.escape(told)):
         study.main(typed)
 
@@ -80,21 +82,36 @@ def test_a_study_runs_its_recipes_in_order_and_ends_with_the_status_of_one_that_
 ) -> None:
     ran = []
 
-    class Ended:
-        returncode = 0
+    def run(command: Command) -> int:
+        ran.append(list(command.words))
+        return 7 if command.recipe.name == "cnn-b" else 0
 
-    def run(words: list[object], check: bool) -> Ended:
-        ran.append(words[1:])
-        ended = Ended()
-        ended.returncode = 7 if words[-1] == "cnn-b" else 0
-        return ended
-
-    monkeypatch.setattr(study.subprocess, "run", run)
+    monkeypatch.setattr(study, "run", run)
     assert study.main(["cnn", "--output", str(tmp_path)]) == 7
     words = ["input/cifar10", "--holdout", "0.16", "--output", str(tmp_path), "--recipe"]
     assert ran == [[*words, "cnn-a"], [*words, "cnn-b"]]
     table = (tmp_path / "cifar10" / "study-cnn.md").read_text(encoding="utf-8")
     assert "| cnn-a | - | - |" in table and "Training and held-out curves" not in table
+
+
+def test_a_study_asked_to_stop_stops_its_stages_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stages = tmp_path / "run.sh"
+    stages.write_text(
+        "#!/usr/bin/env bash\n"
+        f"trap 'touch {tmp_path}/stopped; kill $!; exit 143' TERM\n"
+        "tail -f /dev/null &\n"
+        "kill -TERM $PPID\n"
+        "wait $!\n",
+        encoding="utf-8",
+    )
+    stages.chmod(0o755)
+    monkeypatch.setattr(study, "RUN", stages)
+    with pytest.raises(Interrupted) as caught, interruptible():
+        study.run(read_command(["input/cifar10"], ""))
+    assert caught.value.number == signal.SIGTERM
+    assert (tmp_path / "stopped").exists()
 
 
 def write_run(root: Path, accuracies: list[float], pretrained: bool = False) -> RunPaths:
