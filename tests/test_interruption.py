@@ -13,7 +13,9 @@ from foldsmith.files import written_whole
 from foldsmith.interruption import ADVICE, SIGNALS, Interrupted, interruptible
 
 SRC = Path(__file__).parents[1] / "src"
-STAGES = ("demo", "prepare", "split", "validate", "infer", "submit", "score")
+STAGES = (
+    "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "score", "look",
+)  # fmt: skip
 
 SIGNALLED_IN_IMPORT = """
 import builtins, os, runpy, signal, sys
