@@ -29,6 +29,12 @@ class Recipe:
     # data
     image_size: int = 64  # pixels; images are resized to a square of it, whole (their aspect is not kept)
     max_unreadable: float = 0.01  # share of the training images; more unreadable ones stop the run
+    near_duplicates: int = (
+        7  # bits of 63 by which the perceptual hashes of one picture may differ; -1 = not sought
+    )
+    report_leak: bool = (
+        False  # train a second time with near-duplicates split, to report what a leak would gain
+    )
     augment: str = "crop-flip"  # a row of foldsmith.data.augment.AUGMENTATIONS
 
     # model
@@ -69,6 +75,7 @@ class Recipe:
         for field, valid, meaning in (
             ("image_size", self.image_size >= 1, "at least 1"),
             ("max_unreadable", 0 <= self.max_unreadable <= 1, "a share between 0 and 1"),
+            ("near_duplicates", -1 <= self.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("lr", 0 < self.lr < float("inf"), "a positive number"),

@@ -16,6 +16,8 @@ from foldsmith.errors import InputError
 from foldsmith.files import digest_of, save_csv
 
 FACTS = ("width", "height", "grey", "digest", "problem")
+FILES = ("index.csv", "pixels.npy", "thumbnails.npy")
+THUMBNAIL = 16  # pixels; of the thumbnails that near-duplicates are found by, the same for every image size
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class PixelCache:
     path: Path
     pixels: np.ndarray
     index: pd.DataFrame
+
+    @property
+    def thumbnails(self) -> np.ndarray:
+        """The whole images at 16 x 16, uint8 (N, 16, 16, 3), whatever the size of `pixels`."""
+        return np.load(self.path / "thumbnails.npy", mmap_mode="r")
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
         """The rows of these images, int64 (len(paths),). Raises InputError if one is not cached."""
@@ -52,7 +59,7 @@ def listing_of(folder: Path, images: Sequence[str]) -> str:
 
 def cache_name(listing: str, size: int) -> str:
     """The cache folder's name: pixels depend on the files, the size and the decoder."""
-    return f"{size}px-{digest_of([listing, size, cv2.__version__])[:16]}"
+    return f"{size}px-{digest_of([listing, size, cv2.__version__, FILES])[:16]}"
 
 
 def open_cache(path: Path) -> PixelCache:
@@ -73,7 +80,7 @@ def open_cache(path: Path) -> PixelCache:
 
 
 def is_cached(path: Path) -> bool:
-    return (path / "index.csv").is_file() and (path / "pixels.npy").is_file()
+    return all((path / name).is_file() for name in FILES)
 
 
 def build_cache(
@@ -112,14 +119,17 @@ def _remove_orphans(caches: Path) -> None:
 def _fill_cache(
     part: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
 ) -> None:
-    pixels = np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, (len(images), size, size, 3))
+    pixels, thumbnails = (
+        np.lib.format.open_memmap(part / name, "w+", np.uint8, (len(images), side, side, 3))
+        for name, side in (("pixels.npy", size), ("thumbnails.npy", THUMBNAIL))
+    )
 
     def fill(row: int) -> ImageFacts:
         try:
             decoded = decode_image(folder / images[row])
         except ValueError as error:
             return ImageFacts(0, 0, False, "", str(error))
-        pixels[row] = resize_image(decoded, size)
+        pixels[row], thumbnails[row] = resize_image(decoded, size), resize_image(decoded, THUMBNAIL)
         return facts_of(decoded)
 
     facts = []
@@ -134,6 +144,7 @@ def _fill_cache(
     finally:
         cv2.setNumThreads(threads)
     pixels.flush()
+    thumbnails.flush()
     index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
     index.insert(0, "path", list(images))
     save_csv(part / "index.csv", index)
