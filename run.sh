@@ -61,6 +61,6 @@ for word in "$@"; do
         exec "$venv/bin/python" "$here/src/prepare.py" --help
     fi
 done
-for stage in demo prepare split train validate infer submit score; do
+for stage in demo prepare split train validate infer submit examine leak report score; do
     "$venv/bin/python" "$here/src/$stage.py" "$@"
 done

@@ -1,7 +1,7 @@
 """Flips labels at random, and measures how many of the flipped ones the report suspects.
 
 .venv/bin/python tests/benchmarks/label_noise.py flip input/tiny80 input/tiny80-noisy --limit 8000
-./run.sh input/tiny80-noisy --recipe quick --image-size 64 --folds 5 --epochs 12
+./run.sh input/tiny80-noisy --recipe quick --image-size 48 --folds 3 --epochs 12
 .venv/bin/python tests/benchmarks/label_noise.py measure input/tiny80-noisy output/tiny80-noisy/quick
 """
 
