@@ -13,7 +13,7 @@ from foldsmith.machine import versions
 from foldsmith.recipes import check_weights_file
 from foldsmith.stamps import check_claim, is_current, require, write_stamp
 from foldsmith.tables import load_classes, load_folds
-from foldsmith.terminal import say
+from foldsmith.terminal import progress, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,13 +27,19 @@ def main(argv: list[str] | None = None) -> int:
         "versions": versions(),
         "weights": digest_of_weights(command.recipe.weights),
     }
+    wanted = []
     for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
             refuse_other_machine(command, fold)
             say(f"train: {run.weights(fold)} is up to date")
             continue
         refuse_stale(command, fold)
-        train(command, fold, {**inputs, "fold": fold})
+        wanted.append(fold)
+    held_out = load_folds(run.folds)["fold"]
+    total = command.recipe.epochs * sum(int((held_out != fold).sum()) for fold in wanted)
+    with progress(f"{len(wanted)} folds", total, "images"):  # the bar of every epoch moves it along
+        for fold in wanted:
+            train(command, fold, {**inputs, "fold": fold})
     return 0
 
 

@@ -12,6 +12,7 @@ from foldsmith.evaluation.chance import FoldSpread
 from foldsmith.evaluation.shift import Shift
 
 SURE = 0.01  # p under which folds are said to differ by more than chance
+MOST_SUSPECTED = 0.1  # share of the labels; more suspected ones say that the network is weak, not the labels
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,25 @@ def find_lost_classes(classes: pd.DataFrame) -> list[Finding]:
     return [Finding(text, "classes")]
 
 
-def find_label_trouble(issues: pd.DataFrame | None, groups: Sequence[dict]) -> list[Finding]:
-    """Suspected labels, and equal pictures with two labels or in both parts."""
+def find_label_trouble(num_suspected: int, num_images: int, groups: Sequence[dict]) -> list[Finding]:
+    """Suspected labels, where the network can tell, and equal pictures with two labels or in both parts."""
     found = []
-    suspected = 0 if issues is None else int(issues["suspected"].sum())
-    if suspected:
-        noun = "label is" if suspected == 1 else "labels are"
-        found.append(
-            Finding(f"{suspected:,} {noun} probably wrong: see label_issues.csv.", "suspected-labels")
-        )
+    if 0 < num_suspected <= MOST_SUSPECTED * num_images:
+        text = f"{_count(num_suspected, 'label is', 'labels are')} probably wrong: see label_issues.csv."
+        found.append(Finding(text, "suspected-labels"))
     two = sum(len(group["labels"]) > 1 for group in groups)
     if two:
-        found.append(Finding(f"{two:,} pictures carry two labels.", "equal-pictures"))
+        text = f"{_count(two, 'picture carries', 'pictures carry')} two labels."
+        found.append(Finding(text, "equal-pictures"))
     across = sum(group["across"] for group in groups)
     if across:
-        found.append(Finding(f"{across:,} pictures are in training and test.", "equal-pictures", warns=False))
+        text = f"{_count(across, 'picture is', 'pictures are')} in training and test."
+        found.append(Finding(text, "equal-pictures", warns=False))
     return found
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def find_shift(shift: Shift | None) -> list[Finding]:

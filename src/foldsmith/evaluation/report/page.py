@@ -76,6 +76,13 @@ def write_report(path: Path, evidence: Evidence) -> None:
     Raises ValueError where the parts of the evidence do not belong together.
     """
     _check(evidence)
+    page = build_environment().get_template("page.html").render(_context(evidence))
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def build_environment() -> jinja2.Environment:
+    """The templates, with the filters that write figures."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("template")),
         autoescape=True,
@@ -89,9 +96,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
         "signed": "{:+.4f}".format,
         "metric": _metric_name,
     }
-    page = environment.get_template("page.html").render(_context(evidence))
-    with written_whole(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    return environment
 
 
 def _check(evidence: Evidence) -> None:
@@ -129,6 +134,7 @@ def _context(evidence: Evidence) -> dict:
         "sections": SECTIONS,
         "fold_numbers": fold_numbers,
         "spread_in_words": answer.spread_in_words(spread),
+        "most_suspected": answer.MOST_SUSPECTED,
         "made_in_short": _made_in_short(evidence.facts),
         "panels": plots.draw_learning_curves(evidence.logs) if evidence.logs else {},
         **sections.describe_folds(evidence.cv, fold_numbers),
@@ -147,7 +153,7 @@ def _context(evidence: Evidence) -> dict:
     context["findings"] = [
         *answer.find_folds_apart(context["far_off_folds"], spread),
         *answer.find_lost_classes(context["class_table"]),
-        *answer.find_label_trouble(evidence.issues, context["same_pictures"]),
+        *answer.find_label_trouble(context["num_suspected"], len(evidence.labels), context["same_pictures"]),
         *answer.find_shift(context["shift"]),
         *answer.find_miscalibration(context["calibration"]),
         *answer.find_training_advice(evidence.logs),

@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -18,11 +19,13 @@ class Pictures:
 
     cache: PixelCache | None = None
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {path: row for row, path in enumerate(self.cache.index["path"])}
+
     def uri(self, path: str) -> str:
-        """The picture as a data URI, or empty. Raises InputError if the cache does not hold it."""
-        if self.cache is None:
-            return ""
-        return encode_picture(self.cache.pixels[int(self.cache.rows([path])[0])])
+        """The picture as a data URI, or empty. Raises KeyError if the cache does not hold it."""
+        return "" if self.cache is None else encode_picture(self.cache.pixels[self._rows[path]])
 
     def card(self, path: str, *lines: str) -> dict[str, object]:
         """What a gallery shows of an image: its picture, and lines that say what it is taken for."""
