@@ -34,6 +34,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         try:
             yield advance
         finally:
+            bars.refresh()  # a bar that was quick is shown at its end at least
             _shown.pop()
             bars.remove_task(task)
 
