@@ -102,7 +102,7 @@ def test_the_stage_prints_and_writes_both_files(
     board = pd.read_csv(competition / "leaderboard.csv")
     assert board["run"].tolist()[0] == "better" and len(pd.read_csv(competition / "pairs.csv")) == 3
     page = (competition / "leaderboard.html").read_text()
-    assert "better is better" in page and "http" not in page
+    assert "better is better" in page and "://" not in page
     before = (competition / "leaderboard.html").read_bytes()
     assert compare.main([str(competition)]) == 0
     assert (competition / "leaderboard.html").read_bytes() == before
