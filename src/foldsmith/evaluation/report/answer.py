@@ -36,11 +36,12 @@ def spread_in_words(spread: FoldSpread | None) -> str:
     return f"{told} (p = {spread.p:.2g}): {verdict}."
 
 
-def find_folds_apart(far_off: dict[int, list[str]], spread: FoldSpread | None) -> list[Finding]:
-    """Folds that stand apart, and folds that differ by more than chance."""
+def find_folds_apart(far_off: dict[int, list[str]], metric: str, spread: FoldSpread | None) -> list[Finding]:
+    """Folds that stand apart in the run's metric, and folds that differ by more than chance."""
     found = [
-        Finding(f"Fold {fold} stands apart in {first_of(metrics)}: look at its images first.", "folds")
+        Finding(f"Fold {fold} stands apart: look at its images first.", "folds")
         for fold, metrics in far_off.items()
+        if metric in metrics
     ]
     if spread is not None and spread.p < SURE and not found:
         found.append(

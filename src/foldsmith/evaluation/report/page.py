@@ -151,7 +151,7 @@ def _context(evidence: Evidence) -> dict:
             context |= describe(evidence)
             advance(1)
     context["findings"] = [
-        *answer.find_folds_apart(context["far_off_folds"], spread),
+        *answer.find_folds_apart(context["far_off_folds"], evidence.cv["metric"], spread),
         *answer.find_lost_classes(context["class_table"]),
         *answer.find_label_trouble(context["num_suspected"], len(evidence.labels), context["same_pictures"]),
         *answer.find_shift(context["shift"]),
