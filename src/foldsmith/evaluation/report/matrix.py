@@ -106,7 +106,7 @@ def _draw_cells(
         '<rect class="{}" x="{}" y="{}" width="{size}" height="{size}" fill-opacity="{:.2f}">'
         "<title>true {} · predicted {} · {:,} of {:,} · {:.1%}</title></rect>"
     )
-    number = Markup('<text class="count" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>')
+    number = Markup('<text class="count{}" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>')
     support = counts.sum(axis=1)[order]
     counts = counts[np.ix_(order, order)]
     parts = []
@@ -119,5 +119,5 @@ def _draw_cells(
         parts.append(square.format(kind, *place, strength, *texts, size=cell - 1))
         if with_counts:
             middle = place[0] + (cell - 1) / 2, place[1] + cell / 2 + 4
-            parts.append(number.format(*middle, counts[row, column]))
+            parts.append(number.format(" on" if strength > 0.6 else "", *middle, counts[row, column]))
     return parts
