@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 def summarise(command: Command) -> list[tuple[str, str]]:
     """The rows of the table at the end of a run: what was scored, how well, at which cost."""
     run, cv = command.run, load_json(command.run.cv)
-    made = [load_json(run.fold_run(fold)) for fold in command.folds_to_use]
+    made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
     error = "" if cv["standard_error"] is None else f" ± {cv['standard_error']:.4f}"
     rows = [
         (cv["metric"], f"{cv['mean']:.4f}{error}, out-of-fold {cv['oof']:.4f}"),

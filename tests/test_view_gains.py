@@ -7,7 +7,7 @@ from scipy.stats import sem
 from sklearn.metrics import accuracy_score, log_loss
 
 from foldsmith.evaluation.leakage import compare_leak
-from foldsmith.evaluation.report.sections import align_views
+from foldsmith.evaluation.report.dataset import align_views
 from foldsmith.evaluation.view_gains import score_views
 
 

@@ -54,11 +54,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="a competition folder")
-    parser.add_argument("--count", type=int, default=1000, help="copies of each kind")
+    parser.add_argument("--count", type=int, default=1000, help="copies of each kind (0: none)")
     parser.add_argument("--bits", type=int, default=7)
     words = parser.parse_args()
     sys.path.insert(0, str(SRC))
     from foldsmith.data.cache import THUMBNAIL
+    from foldsmith.data.duplicates import join_pairs
     from foldsmith.data.images import decode_image, resize_image
     from foldsmith.data.near_duplicates import find_near_duplicates
 
@@ -68,8 +69,11 @@ def main() -> None:
     before = find_near_duplicates(thumbnails, words.bits)
     print(f"{len(paths):,} images of {words.folder}: {len(before)} pairs before anything is planted, "
           f"{time.monotonic() - begun:.1f} s")  # fmt: skip
-    for one, other in before:
+    for one, other in before[:20]:
         print(f"  {paths[one]} {paths[other]}")
+    print(f"the longest chain has {np.bincount(join_pairs(before, len(paths))).max():,} images")
+    if words.count == 0:
+        return
     chosen = np.sort(np.random.default_rng(0).choice(len(paths), words.count, replace=False))
     pictures = [Image.open(paths[row]).convert("RGB") for row in chosen]
     for kind, copy in COPIES.items():
