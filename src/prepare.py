@@ -14,20 +14,16 @@ import cv2
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import Competition, find_tables, read_competition
-from foldsmith.data.cache import (
-    PixelCache,
-    build_cache,
-    cache_name,
-    is_cached,
-    listing_of,
-    open_cache,
-)
+from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
+from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import collected_warnings
+from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.unused import removal_of, unused_caches
 from foldsmith.files import digest_of, digest_of_file
 from foldsmith.locks import waiting_turn
 from foldsmith.metadata import read_metadata
+from foldsmith.recipes import Recipe
 from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
 from foldsmith.submission import read_submission_form
 from foldsmith.tables import save_table
@@ -38,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run, recipe = command.run, command.recipe
     competition = read_competition(command.folder)
-    inputs = inputs_of(competition, recipe.image_size, recipe.max_unreadable)
+    inputs = inputs_of(competition, recipe)
     cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size)
     current = not command.again and is_cached(cache_path) and is_current(run.stamp("prepare"), inputs)
     if not current:
@@ -58,11 +54,12 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(competition.test_images):,} test images")  # fmt: skip
     cache = decode(command, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
-    problems = find_problems(competition, metadata, form, cache.index, samples)
+    near = seek_near_duplicates(cache, recipe.near_duplicates)
+    problems = find_problems(competition, metadata, form, cache.index, near, samples)
     for line in [*form.notes, *summarise(problems)]:
         say(f"prepare: {line}")
 
-    facts = cache.index.set_index("path")[["digest", "width", "height"]]
+    facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]
     samples = samples.join(facts, on="path")
     test_samples = facts.loc[competition.test_images].reset_index()
     data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
@@ -79,13 +76,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def inputs_of(competition: Competition, image_size: int, max_unreadable: float) -> dict[str, object]:
+def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     """What the stage depends on: every image file, every table beside them, and the settings used here."""
     tables = [path for kind in (".json", ".csv", ".toml") for path in find_tables(competition.folder, kind)]
     return {
         "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
         "tables": {path.name: digest_of_file(path) for path in tables},
-        "settings": [image_size, max_unreadable, cv2.__version__],
+        "settings": [recipe.image_size, recipe.max_unreadable, recipe.near_duplicates, cv2.__version__],
     }
 
 
@@ -104,6 +101,18 @@ def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
         say(f"prepare: the decoders warned {len(warnings):,} times of flaws that they read past, "
             f"and name no file (first: {warnings[0]})")  # fmt: skip
     return cache
+
+
+def seek_near_duplicates(cache: PixelCache, bits: int) -> list[str]:
+    """For every cached image the path of the first one that shows its picture, empty where it is alone."""
+    with progress("near-duplicates", ORIENTATIONS * len(cache.index), "hashes") as advance:
+        pairs = find_near_duplicates(cache.thumbnails, bits, advance)
+    names = name_groups(join_pairs(pairs, len(cache.index)), list(cache.index["path"]))
+    near = release_large(names, MOST_COPIES)
+    alike = sum(map(bool, names)) - sum(map(bool, near))
+    if alike:
+        say(f"prepare: {alike:,} images look alike, more than {MOST_COPIES} at a time: no near-duplicates")
+    return near
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from foldsmith.command import read_command, run_main
+from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import match_ids, read_table
 from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.files import load_json
 from foldsmith.paths import truth_path
 from foldsmith.stamps import require
 from foldsmith.tables import load_classes, load_samples
-from foldsmith.terminal import say
+from foldsmith.terminal import say, show_table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,9 +38,27 @@ def main(argv: list[str] | None = None) -> int:
             )
         share = sum(given[image] == label for image, label in true.items()) / len(true)
         say(f"score: true test accuracy {share:.4f} of {len(true):,} images ({truth})")
+    show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
     say(f"report:     {run.report}")
     say(f"submission: {run.submission}")
     return 0
+
+
+def summarise(command: Command) -> list[tuple[str, str]]:
+    """The rows of the table at the end of a run: what was scored, how well, at which cost."""
+    run, cv = command.run, load_json(command.run.cv)
+    made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
+    error = "" if cv["standard_error"] is None else f" ± {cv['standard_error']:.4f}"
+    rows = [
+        (cv["metric"], f"{cv['mean']:.4f}{error}, out-of-fold {cv['oof']:.4f}"),
+        ("folds", ", ".join(f"{score:.4f}" for score in cv["folds"])),
+        ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),
+        ("training", f"{sum(fold['seconds'] for fold in made):,.0f} s on {made[0]['hardware']}"),
+    ]
+    if run.label_issues.is_file():
+        suspected = pd.read_csv(run.label_issues)["suspected"].sum()
+        rows.append(("suspected labels", f"{suspected:,} ({run.label_issues})"))
+    return rows
 
 
 def read_labels(path: Path, images: list[str], classes: pd.DataFrame) -> dict[str, int]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.command import FoldPlan, read_command, run_main
-from foldsmith.data.duplicates import join_groups
+from foldsmith.data.duplicates import join_groups, release_large
 from foldsmith.data.folds import (
     ALWAYS_TRAINED,
     assign_folds,
@@ -60,7 +60,8 @@ def split(samples: pd.DataFrame, plan: FoldPlan) -> pd.DataFrame:
         chosen = choose_limited(samples["label"].to_numpy(), plan.limit, plan.seed)
         samples = samples.iloc[chosen].reset_index(drop=True)
     labels = samples["label"].to_numpy()
-    groups = join_groups(list(samples["digest"]), list(samples["group"]))
+    near = release_large(list(samples["near"]), largest=len(samples) // (2 * plan.num_parts))
+    groups = join_groups(list(samples["digest"]), list(samples["group"]), near)
     if plan.holdout is not None:
         folds = assign_holdout(labels, groups, plan.holdout, plan.seed)
     else:

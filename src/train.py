@@ -25,7 +25,7 @@ from foldsmith.stamps import (
     write_stamp,
 )
 from foldsmith.tables import load_classes, load_folds
-from foldsmith.terminal import say
+from foldsmith.terminal import progress, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,13 +40,19 @@ def main(argv: list[str] | None = None) -> int:
         "weights": digest_of_weights(command.recipe.weights),
         "pretrained": digest_of_pretraining(command),
     }
+    wanted = []
     for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
             refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
             say(f"train: {run.weights(fold)} is up to date")
             continue
         refuse_stale(command, fold)
-        train(command, fold, {**inputs, "fold": fold})
+        wanted.append(fold)
+    held_out = load_folds(run.folds)["fold"]
+    total = command.recipe.epochs * sum(int((held_out != fold).sum()) for fold in wanted)
+    with progress(f"{len(wanted)} folds", total, "images"):  # the bar of every epoch moves it along
+        for fold in wanted:
+            train(command, fold, {**inputs, "fold": fold})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Scores the held-out predictions: oof.csv, oof.npz, cv.json, and report.html.
+"""Scores the held-out predictions: oof.csv, oof.npz and cv.json.
 
 .venv/bin/python src/validate.py input/tiny80 --recipe resnet64
 """
@@ -8,15 +8,13 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
-from typing import Any
-
 import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
 from foldsmith.files import digest_of_file, load_npz, save_csv, save_json, save_npz
 from foldsmith.stamps import check_claim, is_current, require, require_trained, write_stamp
-from foldsmith.tables import load_classes, load_folds, load_log, load_problems
+from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
 
 
@@ -25,30 +23,28 @@ def main(argv: list[str] | None = None) -> int:
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
-    made = require_trained(run, command.folds_to_use)
+    require_trained(run, command.folds_to_use)
     metric = read_settings(command.folder).metric
     inputs = {
         "folds": digest_of_file(run.folds),
         "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use},
-        "problems": digest_of_file(run.problems),
         "metric": metric,
     }
-    outputs = [run.oof, run.oof_table, run.cv, run.report]
+    outputs = [run.oof, run.oof_table, run.cv]
     if not command.again and is_current(run.stamp("validate"), inputs):
-        say(f"validate: {run.report} is up to date")
+        say(f"validate: {run.cv} is up to date")
         return 0
-    validate(command, metric, made)
+    validate(command, metric)
     write_stamp(run.stamp("validate"), inputs, outputs)
     return 0
 
 
-def validate(command: Command, metric: str, made: list[dict[str, Any]]) -> None:
-    """Writes everything from the held-out predictions; `made` are run.json of the folds."""
+def validate(command: Command, metric: str) -> None:
+    """Writes everything from the held-out predictions."""
     # scikit-learn takes seconds to import, which a stage that is up to date should not pay
     from foldsmith.evaluation.metrics import cross_validation
     from foldsmith.evaluation.predictions import scatter_oof
-    from foldsmith.evaluation.report import Evidence, write_report
-    from foldsmith.evaluation.report.provenance import facts_of, notes_of
+    from foldsmith.evaluation.report.provenance import notes_of
 
     run = command.run
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)
@@ -70,21 +66,6 @@ def validate(command: Command, metric: str, made: list[dict[str, Any]]) -> None:
     save_csv(run.oof_table, table)
     save_json(run.cv, cv)
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
-    evidence = Evidence(
-        competition=command.competition,
-        run=command.name,
-        cv=cv,
-        labels=labels,
-        folds=folds,
-        probabilities=probabilities,
-        class_names=list(classes["class_name"]),
-        class_counts=np.bincount(all_folds["label"], minlength=len(classes)),
-        logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
-        problems=load_problems(run.problems),
-        notes=notes,
-        facts=facts_of(command.plan, made),
-    )
-    write_report(run.report, evidence)
     spread = (
         ""
         if cv["std"] is None
@@ -93,7 +74,7 @@ def validate(command: Command, metric: str, made: list[dict[str, Any]]) -> None:
     say(f"validate: {metric} {cv['mean']:.4f}{spread}, out-of-fold {cv['oof']:.4f}")
     for note in notes:
         say(f"validate: {note}")
-    say(f"validate: {run.cv}, {run.report}")
+    say(f"validate: {run.cv}, {run.oof}")
 
 
 if __name__ == "__main__":

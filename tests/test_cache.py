@@ -168,7 +168,7 @@ def test_a_failure_leaves_an_older_cache_as_it_was(folder: Path, tmp_path: Path)
     assert list(open_cache(older.path).index["path"]) == ["train/0.png"]
 
 
-@pytest.mark.parametrize("lost", ["index.csv", "pixels.npy", ""])
+@pytest.mark.parametrize("lost", ["index.csv", "pixels.npy", "thumbnails.npy", ""])
 def test_a_cache_that_is_not_there_or_not_whole_is_refused(folder: Path, tmp_path: Path, lost: str) -> None:
     path = tmp_path / "cache"
     if lost:
@@ -188,6 +188,14 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(folder: Path, tm
 
 
 # --- what a cache depends on
+
+
+def test_thumbnails_are_those_of_the_whole_image_whatever_the_size_of_the_cache(
+    folder: Path, cache: PixelCache, tmp_path: Path
+) -> None:
+    larger = build_cache(tmp_path / "cache", folder, images_of(folder), 2 * SIZE)
+    np.testing.assert_array_equal(larger.thumbnails, cache.thumbnails)
+    np.testing.assert_array_equal(cache.thumbnails, cache.pixels)  # the images are of that size
 
 
 def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(tmp_path: Path) -> None:

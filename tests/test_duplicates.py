@@ -6,8 +6,10 @@ from random import Random
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from foldsmith.data.duplicates import find_originals, join_groups
+from foldsmith.data.duplicates import find_originals, join_groups, join_pairs, name_groups, release_large
 
 # few words, so that many are equal; "" is no key at all
 WORDS = st.sampled_from(["", "a", "b", "c", "None", "nan", "0"])
@@ -89,3 +91,19 @@ def test_a_long_chain_does_not_exhaust_the_stack() -> None:
     left = [str((index + 1) // 2) for index in range(count)]
     right = [str(index // 2) for index in range(count)]
     assert set(join_groups(left, right).tolist()) == {0}
+
+
+@given(st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=20))
+def test_pairs_join_what_scipy_finds_connected(pairs: list[tuple[int, int]]) -> None:
+    table = np.array(pairs, np.int64).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(table)), (table[:, 0], table[:, 1])), shape=(15, 15))
+    _, component = connected_components(graph, directed=False)
+    first = [int(np.flatnonzero(component == each)[0]) for each in component]
+    assert join_pairs(table, 15).tolist() == first
+
+
+def test_a_group_is_named_by_its_first_image_and_one_that_is_alone_or_too_large_has_no_name() -> None:
+    names = name_groups(np.array([0, 1, 0, 3, 3, 0]), list("abcdef"))
+    assert names == ["a", "", "a", "d", "d", "a"]
+    assert release_large(names, 2) == ["", "", "", "d", "d", ""]
+    assert release_large([], 2) == []

@@ -60,6 +60,7 @@ def make_samples(labels: np.ndarray, groups: list[str] | None = None) -> pd.Data
             "label": labels,
             "digest": [f"pixels {index}" for index in range(len(labels))],
             "group": groups if groups is not None else [""] * len(labels),
+            "near": "",
         }
     )
 
@@ -208,7 +209,7 @@ def test_the_order_of_the_label_file_does_not_matter(
         np.random.default_rng(seed).shuffle(document["annotations"])
         (folder / "answer.json").write_text(json.dumps(document))
         samples = read_metadata(read_competition(folder)).samples
-        tables.append(split(samples.assign(digest=""), plan))
+        tables.append(split(samples.assign(digest="", near=""), plan))
     pd.testing.assert_frame_equal(tables[0], tables[1])
     pd.testing.assert_frame_equal(tables[0], tables[2])
 
@@ -238,6 +239,18 @@ def test_images_with_the_same_pixels_or_the_same_group_are_held_out_together() -
     for patient in samples["group"].unique():
         assert folds[samples.loc[samples["group"] == patient, "path"]].nunique() == 1
     assert folds[samples.loc[[3, 17, 41], "path"]].nunique() == 1
+
+
+def test_near_duplicates_are_held_out_together_unless_they_are_as_many_as_half_a_fold() -> None:
+    samples = make_samples(np.arange(60) % 3)
+    pairs = {first: f"train/{first}.png" for first in range(0, 20, 2)}
+    for first, name in pairs.items():
+        samples.loc[[first, first + 31], "near"] = name
+    folds = split(samples, FoldPlan(5, None, 0, None))["fold"]
+    assert all(folds[first] == folds[first + 31] for first in pairs)
+    alike = make_samples(np.arange(60) % 3).assign(near=["train/0.png"] * 40 + [""] * 20)
+    counts = split(alike, FoldPlan(5, None, 0, None))["fold"].value_counts()
+    assert counts.tolist() == [12] * 5
 
 
 @pytest.mark.parametrize(

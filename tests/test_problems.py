@@ -11,6 +11,7 @@ from foldsmith.data.problems import (
     COLUMNS,
     duplicate_rows,
     grey_rows,
+    near_duplicate_rows,
     problem_rows,
     summarise,
     unreadable_rows,
@@ -114,3 +115,26 @@ def test_thousands_are_told_with_a_comma_and_no_problems_with_no_lines() -> None
 def test_a_detail_that_looks_like_a_number_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     save_csv(tmp_path / "problems.csv", table_of([("train/7.jpg", "unreadable", "007", "left out")]))
     assert load_problems(tmp_path / "problems.csv")["detail"].tolist() == ["007"]
+
+
+def test_a_near_duplicate_is_told_with_the_first_image_of_its_picture() -> None:
+    paths = [
+        "train/1.jpg",
+        "train/2.jpg",
+        "train/3.jpg",
+        "train/4.jpg",
+        "test/1.jpg",
+        "test/2.jpg",
+        "test/3.jpg",
+    ]
+    near = ["train/1.jpg", "train/1.jpg", "train/1.jpg", "", "train/1.jpg", "test/2.jpg", "test/2.jpg"]
+    rows = near_duplicate_rows(
+        paths, near, {"train/1.jpg": 0, "train/2.jpg": 0, "train/3.jpg": 1, "train/4.jpg": 0}
+    )
+    assert [(row[0], row[1], row[2]) for row in rows] == [
+        ("train/2.jpg", "near-duplicate of another image", "train/1.jpg"),
+        ("train/3.jpg", "near-duplicate of another image with another label", "train/1.jpg"),
+        ("test/1.jpg", "near-duplicate of a training image", "train/1.jpg"),
+        ("test/3.jpg", "near-duplicate of a test image", "test/2.jpg"),
+    ]
+    assert rows[1][3] == "kept in the same fold; check both labels"

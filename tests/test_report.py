@@ -55,6 +55,7 @@ def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 
         problems=pd.DataFrame(columns=["path", "problem", "detail", "action"]),
         notes=["A sentence to know first."],
         facts={"command": "./run.sh input/demo", "seed": "0"},
+        paths=np.array([f"train/{row}.png" for row in range(num_images)]),
     )
 
 
@@ -183,7 +184,8 @@ def test_the_page_is_balanced_loads_nothing_and_shows_the_answer(
     page = Page(text)
     assert page.unbalanced == []
     assert not re.search(r"https?://|url\(|@import", text)
-    assert all(not {"src", "xlink:href"} & set(attributes) for _, attributes in page.tags)
+    sources = [attributes["src"] for _, attributes in page.tags if "src" in attributes]
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     links = {attributes["href"] for _, attributes in page.tags if "href" in attributes}
     identifiers = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {link.removeprefix("#") for link in links if not link.startswith("data:")} <= identifiers
@@ -273,3 +275,45 @@ def test_evidence_that_does_not_belong_together_is_refused(
     with pytest.raises(ValueError, match=message):
         write_report(tmp_path / "report.html", dataclasses.replace(make_evidence(), **change))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_planted_failures_stand_in_the_answer(tmp_path: Path) -> None:
+    evidence = make_evidence(1200, 6, 5)
+    assert "What to know first" in write_page(tmp_path, evidence)
+    assert "is never predicted:" not in Page(write_page(tmp_path, evidence)).text
+    broken = evidence.probabilities.copy()
+    broken[:, 3] = 0  # a class that is never predicted
+    inside = evidence.folds == 2  # a fold whose predictions are another image's
+    broken[inside] = np.roll(broken[inside], 1, axis=0)
+    right = broken.argmax(axis=1) == evidence.labels
+    scores = [float(right[evidence.folds == fold].mean()) for fold in range(5)]
+    cv = {
+        **evidence.cv,
+        "folds": scores,
+        "mean": float(np.mean(scores)),
+        "std": float(np.std(scores, ddof=1)),
+    }
+    cv["metrics_by_fold"] = {"accuracy": scores}
+    cv["metrics"] = {"accuracy": float(right.mean())}
+    page = Page(write_page(tmp_path, dataclasses.replace(evidence, probabilities=broken, cv=cv))).text
+    answer = page[: page.index("Each strip has a scale")]
+    assert "1 of 6 classes is never predicted: class 3." in answer
+    assert "Fold 2 stands apart: look at its images first." in answer
+    assert "the folds differ by more than chance" in answer
+
+
+def test_a_weak_network_is_not_believed_about_labels(tmp_path: Path) -> None:
+    evidence = make_evidence()
+    names, paths = evidence.class_names, evidence.paths
+    wrong = np.flatnonzero(evidence.probabilities.argmax(axis=1) != evidence.labels)
+    issues = pd.DataFrame({"path": paths[wrong], "given": names[0], "proposed": names[1]})
+    issues = issues.assign(probability_given=0.1, probability_proposed=0.8, suspected=False)
+    for suspected, told in (
+        (0, "None is suspected."),
+        (9, "9 labels are probably wrong"),
+        (60, "more about"),
+    ):
+        issues["suspected"] = np.arange(len(issues)) < suspected
+        page = Page(write_page(tmp_path, dataclasses.replace(evidence, issues=issues))).text
+        assert told in page
+        assert ("labels are probably wrong: see" in page) == (suspected == 9)

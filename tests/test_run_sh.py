@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "score")
+STAGES = (
+    "demo",
+    "prepare",
+    "split",
+    "pretrain",
+    "train",
+    "validate",
+    "infer",
+    "submit",
+    "examine",
+    "leak",
+    "report",
+    "score",
+)
 
 
 def make_executable(path: Path, body: str) -> None:

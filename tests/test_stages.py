@@ -10,8 +10,11 @@ import pytest
 import sklearn.metrics
 from conftest import MakeCompetition
 
+import examine
 import infer
+import leak
 import prepare
+import report
 import score
 import split
 import submit
@@ -20,7 +23,7 @@ import validate
 from foldsmith.command import run_main
 from foldsmith.errors import InputError
 
-STAGES = (prepare, split, train, validate, infer, submit, score)
+STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report, score)
 # a network and images as small as they get, in fp32 so that every machine computes alike
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "8", "--batch-size", "8"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
@@ -133,7 +136,7 @@ def test_the_same_command_again_does_nothing(
     times = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     run_stages(folder, run.parent.parent)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == times
-    assert capsys.readouterr().out.count("up to date") == 8
+    assert capsys.readouterr().out.count("up to date") == 10
 
 
 def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path, run: Path) -> None:
@@ -293,7 +296,7 @@ def test_a_fold_asked_for_again_never_replaces_the_results_of_all(
     shutil.copytree(run.parent, tmp_path / "tiny")
     copy = run_stages(folder, tmp_path, "--fold", "1")
     assert bytes_of(copy, *RESULTS) == bytes_of(run, *RESULTS)
-    assert capsys.readouterr().out.count("up to date") == 6
+    assert capsys.readouterr().out.count("up to date") == 8
 
 
 def test_folds_trained_one_by_one_are_the_run_of_all(folder: Path, run: Path, tmp_path: Path) -> None:

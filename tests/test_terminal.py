@@ -1,10 +1,13 @@
-"""What a person sees is one line, whatever files are named."""
+"""Lines, bars and tables: one line whatever files are named, drawn in a terminal, quiet elsewhere."""
+
+import io
 
 import pytest
+import rich.console
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldsmith.terminal import printable, say
+from foldsmith.terminal import printable, progress, say, show_table
 
 
 @given(st.text())
@@ -16,3 +19,48 @@ def test_a_line_holds_nothing_that_a_terminal_would_obey(text: str) -> None:
 def test_what_cannot_be_seen_is_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
     say("train/one\ntwo \x1b[2J \u202egnp.png ± 猫")
     assert capsys.readouterr().out == "train/one\\ntwo \\x1b[2J \\u202egnp.png ± 猫\n"
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a terminal of 100 columns would be sent."""
+    sent, console = io.StringIO(), rich.console.Console
+    drawn = {"file": sent, "force_terminal": True, "width": 100, "color_system": None}
+    monkeypatch.setattr(rich.console, "Console", lambda: console(**drawn))
+    return sent
+
+
+def test_without_a_terminal_a_bar_is_silent_and_a_table_is_aligned_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with progress("reading", 3, "images") as advance:
+        for _ in range(3):
+            advance(1)
+    assert capsys.readouterr().out == ""
+    show_table("two runs", ["run", "score"], [["a", "0.5"], ["longer [bold]", "0.75"]])
+    assert capsys.readouterr().out.splitlines() == [
+        "two runs", "  run            score", "  a              0.5", "  longer [bold]  0.75",
+    ]  # fmt: skip
+
+
+def test_a_bar_within_a_bar_of_the_same_unit_moves_it_along(terminal: io.StringIO) -> None:
+    with progress("all folds", 20, "images"):
+        for fold in range(2):
+            with progress(f"fold {fold}", 10, "images") as advance, progress("parts", 5, "steps") as step:
+                advance(10)
+                step(5)
+    drawn = terminal.getvalue()
+    assert "all folds" in drawn and "fold 1" in drawn and "20/20" in drawn
+
+
+def test_a_bar_ends_with_its_block_even_if_that_fails(terminal: io.StringIO) -> None:
+    with pytest.raises(KeyError), progress("outer", 2, "images"), progress("inner", 2, "images"):
+        raise KeyError
+    with progress("next", 4, "images") as advance:
+        advance(4)
+    assert "4/4" in terminal.getvalue()
+
+
+def test_words_in_a_table_are_text_and_never_markup(terminal: io.StringIO) -> None:
+    show_table("runs", ["name"], [["[red]loud[/red]"]])
+    assert "[red]loud[/red]" in terminal.getvalue() and "┃ name" in terminal.getvalue()

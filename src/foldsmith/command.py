@@ -96,7 +96,9 @@ class Command:
         return {"recipe": asdict(self.recipe), "folds": asdict(self.plan)}
 
 
-class _Parser(argparse.ArgumentParser):
+class WordParser(argparse.ArgumentParser):
+    """Tells of wrong words in one sentence, with the nearest right one."""
+
     def error(self, message: str) -> NoReturn:
         prefix = "unrecognized arguments: "
         if message.startswith(prefix):
@@ -111,12 +113,25 @@ def _listed(names: Iterable[str]) -> str:
     )
 
 
+def _examples(description: str) -> str:
+    """The command at the end of a stage's docstring, alone and with the words that are used most."""
+    stage = description.split("src/")[-1].split()[0] if "src/" in description else "STAGE.py"
+    lines = (
+        f"python src/{stage}                                        the demo",
+        f"python src/{stage} input/tiny80 --recipe resnet64 --folds 5",
+        f"python src/{stage} input/tiny80 --limit 8000 --epochs 8 --set lr=0.01 --name slow",
+        f"python src/{stage} input/tiny80 --fold 2 --device cuda    one fold, on a GPU",
+    )
+    return "\n  ".join(["examples:", *lines])
+
+
 def _parser(description: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = WordParser(
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every stage understands the same words and takes those it needs.\n\n"
+        f"{_examples(description)}\n\n"
         f"recipes (src/foldsmith/recipes/ explains each):\n{_listed(RECIPES)}\n\n"
         "fields of a recipe, for --set (src/foldsmith/recipes/recipe.py explains each):\n"
         + _listed(field.name for field in fields(Recipe) if field.name != "name"),

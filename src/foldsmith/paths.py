@@ -95,6 +95,30 @@ class RunPaths:
         return self.root / "cv.json"
 
     @property
+    def views(self) -> Path:
+        """What every test-time view made of the held-out images."""
+        return self.root / "views.npz"
+
+    @property
+    def features(self) -> Path:
+        """What enters the last layer of the first network, for held-out and test images."""
+        return self.root / "features.npz"
+
+    @property
+    def label_issues(self) -> Path:
+        return self.root / "label_issues.csv"
+
+    @property
+    def leak(self) -> Path:
+        """The score with near-duplicates split, beside the honest one; where `report_leak` asks for it."""
+        return self.root / "leak.json"
+
+    @property
+    def leaky(self) -> "RunPaths":
+        """The same training on folds that split near-duplicates."""
+        return RunPaths(self.root / "leaky")
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

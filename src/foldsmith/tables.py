@@ -17,6 +17,7 @@ TEXT = {
     "category": str,
     "group": str,
     "digest": str,
+    "near": str,
     "problem": str,
     "detail": str,
     "action": str,
@@ -46,7 +47,10 @@ def _load(path: Path) -> pd.DataFrame:
 
 
 def load_samples(path: Path) -> pd.DataFrame:
-    """samples.csv: path, label, class_name, category, group, digest, width, height; or test_samples.csv."""
+    """samples.csv: path, label, class_name, category, group, digest, width, height, near; or of the test.
+
+    `near` is the path of the first image that shows the same picture, empty where there is no other.
+    """
     return _load(path)
 
 

@@ -18,6 +18,8 @@ from foldsmith.faults import MachineError
 from foldsmith.files import digest_of, save_csv
 
 FACTS = ("width", "height", "grey", "digest", "problem")
+FILES = ("index.csv", "pixels.npy", "thumbnails.npy")
+THUMBNAIL = 16  # pixels; of the thumbnails that near-duplicates are found by, the same for every image size
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class PixelCache:
     path: Path
     pixels: np.ndarray
     index: pd.DataFrame
+
+    @property
+    def thumbnails(self) -> np.ndarray:
+        """The whole images at 16 x 16, uint8 (N, 16, 16, 3), whatever the size of `pixels`."""
+        return np.load(self.path / "thumbnails.npy", mmap_mode="r", allow_pickle=False)
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
         """The rows of these images, int64 (len(paths),). Raises InputError if one is not cached."""
@@ -54,7 +61,7 @@ def listing_of(folder: Path, images: Sequence[str]) -> str:
 
 def cache_name(listing: str, size: int) -> str:
     """The cache folder's name: pixels depend on the files, the size and the decoder."""
-    return f"{size}px-{digest_of([listing, size, cv2.__version__])[:16]}"
+    return f"{size}px-{digest_of([listing, size, cv2.__version__, FILES])[:16]}"
 
 
 def open_cache(path: Path) -> PixelCache:
@@ -75,7 +82,7 @@ def open_cache(path: Path) -> PixelCache:
 
 
 def is_cached(path: Path) -> bool:
-    return (path / "index.csv").is_file() and (path / "pixels.npy").is_file()
+    return all((path / name).is_file() for name in FILES)
 
 
 def build_cache(
@@ -91,7 +98,7 @@ def build_cache(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(path.parent)
-    _refuse_small_disk(path.parent, len(images) * size * size * 3)
+    _refuse_small_disk(path.parent, len(images) * 3 * (size**2 + THUMBNAIL**2))
     # a folder of its own for every process: two runs of one size may start at once
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir()
@@ -125,17 +132,21 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
 def _fill_cache(
     part: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
 ) -> None:
-    pixels = np.lib.format.open_memmap(part / "pixels.npy", "w+", np.uint8, (len(images), size, size, 3))
-    with (part / "pixels.npy").open("rb+") as file:
-        # a memory map of a file with holes dies of SIGBUS when the disk is full; this fails with the reason
-        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    pixels, thumbnails = (
+        np.lib.format.open_memmap(part / name, "w+", np.uint8, (len(images), side, side, 3))
+        for name, side in (("pixels.npy", size), ("thumbnails.npy", THUMBNAIL))
+    )
+    for name in ("pixels.npy", "thumbnails.npy"):
+        with (part / name).open("rb+") as file:
+            # a map of a file with holes dies of SIGBUS when the disk is full; this fails with the reason
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
     def fill(row: int) -> ImageFacts:
         try:
             decoded = decode_image(folder / images[row])
         except ValueError as error:
             return ImageFacts(0, 0, False, "", str(error))
-        pixels[row] = resize_image(decoded, size)
+        pixels[row], thumbnails[row] = resize_image(decoded, size), resize_image(decoded, THUMBNAIL)
         return facts_of(decoded)
 
     facts = []
@@ -150,6 +161,7 @@ def _fill_cache(
     finally:
         cv2.setNumThreads(threads)
     pixels.flush()
+    thumbnails.flush()
     index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
     index.insert(0, "path", list(images))
     save_csv(part / "index.csv", index)

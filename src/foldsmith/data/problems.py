@@ -57,21 +57,43 @@ def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[st
     return rows
 
 
+def near_duplicate_rows(paths: Sequence[str], near: Sequence[str], labels: dict[str, int]) -> list[Row]:
+    """Images that show the picture of another; `near` is the path of the first one of each, or empty."""
+    rows = []
+    for path, first in zip(paths, near, strict=True):
+        if first in ("", path):
+            continue
+        if path not in labels:
+            kind = "training" if first in labels else "test"
+            rows.append((path, f"near-duplicate of a {kind} image", first, "predicted like any other"))
+        elif labels[path] == labels[first]:
+            rows.append((path, "near-duplicate of another image", first, "kept in the same fold"))
+        else:
+            problem = "near-duplicate of another image with another label"
+            rows.append((path, problem, first, "kept in the same fold; check both labels"))
+    return rows
+
+
 def find_problems(
     competition: Competition,
     metadata: Metadata,
     form: SubmissionForm,
     index: pd.DataFrame,
+    near: Sequence[str],
     samples: pd.DataFrame,
 ) -> pd.DataFrame:
     """The table of problems.csv: everything seen in folder, labels, sample submission and pixels.
 
-    `index` is the cache's; `samples` are the training images that are used.
+    `index` is the cache's, `near` its near-duplicates (the first image of each picture, or empty); `samples`
+    are the training images that are used.
     """
     labels = dict(zip(samples["path"], samples["label"], strict=True))
     labelled = set(metadata.samples["path"])
     unlabelled = [image for image in competition.train_images if image not in labelled]
     unasked = unasked_images(form, competition)
+    exact = duplicate_rows(list(index["path"]), list(index["digest"]), labels)
+    told = {row[0] for row in exact}
+    only_near = ["" if path in told else first for path, first in zip(index["path"], near, strict=True)]
     rows = [
         *unreadable_rows(index),
         *problem_rows(unlabelled, f"no label in {metadata.source}", "not used"),
@@ -84,7 +106,8 @@ def find_problems(
             form.missing_images, "in the sample submission, but not in test/", "gets the class prior"
         ),
         *problem_rows(unasked, "in test/, but not in the sample submission", "predicted, but not submitted"),
-        *duplicate_rows(list(index["path"]), list(index["digest"]), labels),
+        *exact,
+        *near_duplicate_rows(list(index["path"]), only_near, labels),
         *grey_rows(index),
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -20,6 +20,7 @@ PADDED = Recipe(
     name="autoencoder-padded-1",
     model="autoencoder-padded-1",
     image_size=100,
+    near_duplicates=-1,  # the study split at random
     augment="none",
     mean=(0.0, 0.0, 0.0),  # the decoder ends with a ReLU: 0 … 1, not -1 … 1
     std=(1.0, 1.0, 1.0),

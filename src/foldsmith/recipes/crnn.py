@@ -16,6 +16,7 @@ CRNN = Recipe(
     model="crnn",
     channels=1,
     image_size=28,
+    near_duplicates=-1,  # the study split at random
     augment="none",
     mean=(0.0,),
     std=(1.0,),

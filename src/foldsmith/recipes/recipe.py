@@ -21,6 +21,8 @@ class Recipe:
     # data
     image_size: int = 64  # pixels; images are resized to a square of it, whole (their aspect is not kept)
     max_unreadable: float = 0.01  # share of the training images; more unreadable ones stop the run
+    near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
+    report_leak: bool = False  # train once more with near-duplicates split: what would a leak gain?
     augment: str = "crop-flip"  # a row of foldsmith.data.augment.AUGMENTATIONS
 
     # model
@@ -28,9 +30,8 @@ class Recipe:
     channels: int = 3  # 3: colours; 1: their brightness alone
     pretrained: bool = False  # timm models: start from timm's weights (needs the network, or `weights`)
     weights: str = ""  # timm models: start from this local weights file instead of the network
-    mean: tuple[
-        float, ...
-    ] = ()  # of normalisation, on a scale of 0 to 1; () = the pretrained weights', else .5
+    # of normalisation, on a scale of 0 to 1; () = the pretrained weights', else .5
+    mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
     # pretraining without labels
@@ -74,6 +75,7 @@ class Recipe:
         for field, valid, meaning in (
             ("image_size", self.image_size >= 1, "at least 1"),
             ("max_unreadable", 0 <= self.max_unreadable <= 1, "a share between 0 and 1"),
+            ("near_duplicates", -1 <= self.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("channels", self.channels in (1, 3), "1 or 3"),

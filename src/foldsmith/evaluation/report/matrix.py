@@ -13,11 +13,31 @@ LABEL_LIMIT = 24  # letters of a class name on the axes
 LETTER = 6.4  # pixels, a generous mean of the page's fonts at 11 pixels
 
 
-def draw_confusion_matrix(counts: np.ndarray, class_names: list[str], order: np.ndarray) -> Markup:
+GROUP = 12  # classes of the most confused group
+GROUP_FROM = 16  # classes from which on the group is worth a figure of its own
+
+
+def find_confused_group(counts: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The GROUP neighbours in the order of similarity that are most often taken for each other, (GROUP,).
+
+    counts is (K, K); empty under GROUP_FROM classes, where the whole matrix can be read.
+    """
+    if len(order) < GROUP_FROM:
+        return order[:0]
+    wrong = (counts - np.diag(np.diag(counts)))[np.ix_(order, order)]
+    inside = [wrong[at : at + GROUP, at : at + GROUP].sum() for at in range(len(order) - GROUP + 1)]
+    start = int(np.argmax(inside))
+    return order[start : start + GROUP]
+
+
+def draw_confusion_matrix(
+    counts: np.ndarray, class_names: list[str], order: np.ndarray, with_counts: bool = False
+) -> Markup:
     """Row names and matrix as two figures side by side, so that the names can stay while the matrix scrolls.
 
-    counts is (K, K), true classes as rows; order (K,) gives the classes from the top and from the left.
-    Only non-zero cells are drawn; a cell's strength is the root of its share of the true class.
+    counts is (K, K), true classes as rows; order gives the classes from the top and from the left, all or
+    some. Only non-zero cells are drawn; a cell's strength is the root of its share of the true class.
+    `with_counts` writes the number of images into each.
     """
     names = [class_names[label] for label in order]
     shortened = [_shorten(name) for name in names]
@@ -41,7 +61,7 @@ def draw_confusion_matrix(counts: np.ndarray, class_names: list[str], order: np.
         rows=join(_draw_row_names(labels, cell, edge)),
         columns=join(columns),
         guides=_draw_guides(len(names), cell, edge),
-        cells=join(_draw_cells(counts[np.ix_(order, order)], names, cell, edge)),
+        cells=join(_draw_cells(counts, order, names, cell, edge, with_counts)),
     )
 
 
@@ -79,12 +99,16 @@ def _draw_guides(num_classes: int, cell: int, top: int) -> Markup:
     return Markup(guides).format(lines)
 
 
-def _draw_cells(counts: np.ndarray, names: list[str], cell: int, top: int) -> list[Markup]:
+def _draw_cells(
+    counts: np.ndarray, order: np.ndarray, names: list[str], cell: int, top: int, with_counts: bool
+) -> list[Markup]:
     square = Markup(
         '<rect class="{}" x="{}" y="{}" width="{size}" height="{size}" fill-opacity="{:.2f}">'
         "<title>true {} · predicted {} · {:,} of {:,} · {:.1%}</title></rect>"
     )
-    support = counts.sum(axis=1)
+    number = Markup('<text class="count{}" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>')
+    support = counts.sum(axis=1)[order]
+    counts = counts[np.ix_(order, order)]
     parts = []
     for row, column in np.argwhere(counts):
         kind, full_at = ("right", 1.0) if row == column else ("wrong", WRONG_IS_FULL_AT)
@@ -93,4 +117,7 @@ def _draw_cells(counts: np.ndarray, names: list[str], cell: int, top: int) -> li
         place = (column * cell, top + row * cell)
         texts = (names[row], names[column], counts[row, column], support[row], share)
         parts.append(square.format(kind, *place, strength, *texts, size=cell - 1))
+        if with_counts:
+            middle = place[0] + (cell - 1) / 2, place[1] + cell / 2 + 4
+            parts.append(number.format(" on" if strength > 0.6 else "", *middle, counts[row, column]))
     return parts

@@ -14,9 +14,11 @@ from markupsafe import Markup
 PANELS = {
     "Loss": ("train_loss", "val_loss"),
     "Accuracy": ("train_accuracy", "val_accuracy"),
+    "Gap: training accuracy less held-out": ("gap",),
     "Learning rate": ("lr",),
+    "Seconds an epoch": ("seconds",),
 }
-LINE_CLASS = {"train": "train", "val": "held", "lr": "rate"}
+LINE_CLASS = {"train": "train", "val": "held", "gap": "gap", "lr": "rate", "seconds": "rate"}
 WIDTH, HEIGHT = 380, 250  # of a panel, in CSS pixels, margins included
 LEFT, RIGHT, TOP, BOTTOM = 46, 24, 10, 34
 
@@ -69,7 +71,8 @@ def draw_fold_scores(fold_numbers: list[int], scores: np.ndarray, far_off: np.nd
 
 
 def draw_learning_curves(logs: dict[int, pd.DataFrame]) -> dict[str, Markup]:
-    """Panel title -> figure: every fold's loss, accuracy and learning rate against the epoch."""
+    """Panel title -> figure: every fold's columns of PANELS against the epoch."""
+    logs = {fold: log.assign(gap=log["train_accuracy"] - log["val_accuracy"]) for fold, log in logs.items()}
     return {title: _draw_panel(title, columns, logs) for title, columns in PANELS.items()}
 
 

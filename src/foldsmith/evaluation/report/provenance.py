@@ -1,6 +1,7 @@
 """How a run was made, and what a reader must know before its figures."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from foldsmith.command import FoldPlan
 from foldsmith.data.folds import rare_classes
 from foldsmith.errors import first_of
+from foldsmith.recipes import Recipe
 
 
 def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
@@ -28,17 +30,29 @@ def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes
 def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]]) -> dict[str, str]:
     """What the figures were made with; `made` are run.json of the folds."""
     first = made[0]
-    fields = {field: value for field, value in first["recipe"].items() if value not in ("", [])}
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    changed = {
+        name: value
+        for name, value in first["recipe"].items()
+        if name != "name" and (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
+    }
     return {
         "command": first["command"],
-        "recipe": ", ".join(f"{field} = {value}" for field, value in fields.items()),
+        "recipe": f"{first['recipe']['name']}: "
+        + (", ".join(f"{name} = {in_words(value)}" for name, value in changed.items()) or "the defaults"),
         "seed": str(first["seed"]),
         "folds": folds_in_words(plan),
         "parameters": f"{first['parameters']:,}",
         "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
         "training": f"{sum(fold['seconds'] for fold in made):,.0f} s over {len(made)} folds",
+        "finished": max(fold["finished"] for fold in made),
         "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
     }
+
+
+def in_words(value: object) -> str:
+    """A value of a recipe as it is typed after --set."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def folds_in_words(plan: FoldPlan) -> str:

@@ -1,0 +1,78 @@
+"""Compares the runs of a competition on the same images: leaderboard.csv, pairs.csv, leaderboard.html.
+
+.venv/bin/python src/compare.py output/tiny80
+"""
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
+import argparse
+from pathlib import Path
+
+from foldsmith.command import WordParser, run_main
+from foldsmith.files import save_csv
+from foldsmith.terminal import say, show_table
+
+
+def main(argv: list[str] | None = None) -> int:
+    competition = read_folder(argv)
+    # scipy and scikit-learn take seconds to import, which --help should not pay
+    from foldsmith.evaluation.leaderboard import compare_runs, find_runs, rank_runs
+    from foldsmith.evaluation.report.leaderboard import write_leaderboard
+
+    runs = find_runs(competition)
+    ranked = rank_runs(runs)
+    order = {name: place for place, name in enumerate(ranked["run"])}
+    pairs = compare_runs(sorted(runs, key=lambda run: order[run.name]))
+    board, page = competition / "leaderboard.csv", competition / "leaderboard.html"
+    save_csv(board, ranked)
+    save_csv(competition / "pairs.csv", pairs)
+    write_leaderboard(page, competition.name, ranked, pairs)
+    show_table(
+        f"{competition.name}, {ranked['metric'].iloc[0]}",
+        ["run", "score", "± error", "seconds", "differs"],
+        [
+            [row.run, f"{row.score:.4f}", f"{row.standard_error:.4f}", f"{row.seconds:,.0f}", row.differs]
+            for row in ranked.itertuples()
+        ],
+    )
+    show_table(
+        "pairs on the same images, accuracy",
+        ["a", "b", "b less a", "± error", "only a, only b", "p", "verdict"],
+        [
+            [
+                row.a,
+                row.b,
+                f"{row.difference:+.4f}",
+                f"{row.standard_error:.4f}",
+                f"{row.only_a:,}, {row.only_b:,}",
+                f"{row.p_adjusted:.2g}",
+                row.verdict,
+            ]
+            for row in pairs.itertuples()
+        ],
+    )
+    say(f"compare: {board}, {page}")
+    return 0
+
+
+def read_folder(argv: list[str] | None) -> Path:
+    parser = WordParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n"
+        "  .venv/bin/python src/compare.py output/tiny80\n"
+        "  .venv/bin/python src/compare.py elsewhere/tiny80        # where --output put it\n\n"
+        "p is McNemar's exact p on the images that both runs have held out, adjusted for all pairs (Holm).",
+    )
+    parser.add_argument(
+        "folder", metavar="OUTPUT/COMPETITION", type=Path, help="the folder that holds the runs"
+    )
+    return parser.parse_args(argv).folder
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,109 @@
+"""Looks at what the networks make of views and of test images, for the report: views.npz, features.npz.
+
+.venv/bin/python src/examine.py input/tiny80 --recipe resnet64
+"""
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
+from typing import Any
+
+import numpy as np
+
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.files import digest_of_file, load_json, save_npz
+from foldsmith.seeding import derive_seed
+from foldsmith.stamps import check_claim, is_current, require_trained, write_stamp
+from foldsmith.tables import load_folds, load_samples
+from foldsmith.terminal import progress, say
+
+MOST_FEATURES = 3000  # images of a part; enough to know an AUC to .01
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    run = command.run
+    check_claim(run, **command.identity)
+    made = require_trained(run, command.folds_to_use)
+    inputs = {
+        "test": digest_of_file(run.test_samples),
+        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use},
+    }
+    if not command.again and is_current(run.stamp("examine"), inputs):
+        say(f"examine: {run.views} is up to date")
+        return 0
+    examine(command, made)
+    write_stamp(run.stamp("examine"), inputs, [run.views, run.features])
+    say(f"examine: {run.views}, {run.features}")
+    return 0
+
+
+def examine(command: Command, made: list[dict[str, Any]]) -> None:
+    """Writes the held-out predictions of every view, and features of images the first network never saw."""
+    # importing torch takes seconds, which a stage that is up to date should not pay
+    import torch
+
+    from foldsmith.data.cache import open_cache
+    from foldsmith.evaluation.features import captured_features
+    from foldsmith.training.compute import build_compute, set_determinism
+    from foldsmith.training.engine import predict
+    from foldsmith.training.weights import load_weights, recipe_of
+
+    run = command.run
+    folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
+    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
+    seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
+    for place, facts in enumerate(made):
+        fold, recipe, normalisation = facts["fold"], recipe_of(facts), facts["normalisation"]
+        set_determinism(recipe.deterministic)
+        compute = build_compute(
+            command.device, command.precision, normalisation["mean"], normalisation["std"]
+        )
+        model = load_weights(run.weights(fold), facts)
+        model = model.to(compute.device, memory_format=torch.channels_last)
+        held_out = folds[folds["fold"] == fold]
+        paths, labels = held_out["path"].to_numpy(dtype=np.str_), held_out["label"].to_numpy(np.int64)
+        total = len(recipe.views) * len(paths)
+        with progress(f"examine: fold {fold}", total, "images") as advance:
+            rows, size = cache.rows(list(paths)), recipe.predict_batch_size
+            by_view = [
+                predict(model, cache.pixels, rows, (view,), size, compute, advance) for view in recipe.views
+            ]
+        given = np.stack([each[np.arange(len(labels)), labels] for each in by_view])
+        seen.append((paths, np.stack([each.argmax(axis=1) for each in by_view]).astype(np.int32), given))
+        if place == 0:
+            # what a network was trained on looks different to it: held-out images stand beside the test's
+            chosen = [choose(each, command.plan.seed) for each in (paths, test_paths[readable])]
+            with (
+                captured_features(model, facts["num_classes"]) as features,
+                progress("examine: features", sum(map(len, chosen)), "images") as advance,
+            ):
+                rows = cache.rows([path for part in chosen for path in part.tolist()])
+                predict(model, cache.pixels, rows, ("identity",), size, compute, advance)
+            is_test = np.repeat([False, True], [len(part) for part in chosen])
+            save_npz(
+                run.features,
+                path=np.concatenate(chosen),
+                is_test=is_test,
+                features=np.concatenate(features),
+            )
+    save_npz(
+        run.views,
+        view=np.array(recipe.views, dtype=np.str_),
+        path=np.concatenate([each[0] for each in seen]),
+        prediction=np.concatenate([each[1] for each in seen], axis=1),
+        given=np.concatenate([each[2] for each in seen], axis=1),
+    )
+
+
+def choose(paths: np.ndarray, seed: int) -> np.ndarray:
+    """At most MOST_FEATURES of the paths, in their order; the same ones for every run of the competition."""
+    order = np.random.default_rng(derive_seed(seed, "features")).permutation(len(paths))
+    return paths[np.sort(order[:MOST_FEATURES])]
+
+
+if __name__ == "__main__":
+    run_main(main)

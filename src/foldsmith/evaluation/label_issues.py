@@ -1,0 +1,58 @@
+"""Labels that are probably wrong, by confident learning on out-of-fold probabilities: label_issues.csv.
+
+cleanlab (Apache-2.0; Northcutt et al. 2021) estimates how often each class is labelled as each other one, and
+how many images that makes; the ones with the least probable labels are suspected.
+"""
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = (
+    "rank",
+    "path",
+    "given",
+    "proposed",
+    "probability_given",
+    "probability_proposed",
+    "quality",
+    "suspected",
+)
+
+
+def rank_label_issues(
+    paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, class_names: list[str]
+) -> pd.DataFrame:
+    """Every image whose label is not its most probable class, the most suspicious first: COLUMNS.
+
+    labels (N,) and probabilities (N, K) are out-of-fold. `quality`, from 0 to 1, is low where the label is
+    improbable; `suspected` marks as many images as confident learning expects to be labelled wrongly.
+    """
+    # importing cleanlab takes seconds
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    predicted = probabilities.argmax(axis=1)
+    present = np.unique(labels)  # cleanlab knows no class without an image
+    quality, suspected = np.ones(len(labels)), np.zeros(len(labels), bool)
+    if len(present) > 1:
+        among = probabilities[:, present].astype(np.float64)
+        among /= among.sum(axis=1, keepdims=True)
+        given = np.searchsorted(present, labels)
+        quality = get_label_quality_scores(given, among, method="self_confidence")
+        suspected = find_label_issues(given, among, min_examples_per_class=0, n_jobs=1)
+    rows = np.flatnonzero(predicted != labels)
+    rows = rows[np.lexsort((paths[rows], quality[rows], ~suspected[rows]))]
+    names = np.array(class_names, dtype=object)
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(rows) + 1),
+            "path": paths[rows],
+            "given": names[labels[rows]],
+            "proposed": names[predicted[rows]],
+            "probability_given": probabilities[rows, labels[rows]],
+            "probability_proposed": probabilities[rows, predicted[rows]],
+            "quality": quality[rows].astype(np.float32),
+            "suspected": suspected[rows],
+        },
+        columns=list(COLUMNS),
+    )

@@ -1,0 +1,129 @@
+"""Runs of one competition side by side, and whether one is surely better than another.
+
+R runs · N images. A run's files are read as they are: cv.json, oof.npz, identity.json, and fold<k>/run.json.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from foldsmith.errors import InputError, first_of
+from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact
+from foldsmith.evaluation.report.tables import LOWER_IS_BETTER
+from foldsmith.files import load_json, load_npz
+from foldsmith.paths import RunPaths
+from foldsmith.recipes import Recipe
+
+SURE = 0.05  # adjusted p under which one run is said to be better
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: `right` (N,) bool says by path which held-out images it has right."""
+
+    name: str
+    cv: dict[str, Any]
+    recipe: dict[str, Any]
+    seconds: float
+    right: pd.Series
+
+
+def find_runs(competition: Path) -> list[Run]:
+    """Every validated run under `output/<competition>`, by name. Raises InputError if there is none."""
+    found = [RunPaths(path.parent) for path in sorted(competition.glob("*/cv.json"))]
+    if not found:
+        raise InputError(
+            f"{competition} holds no validated run; give output/<competition> after src/validate.py."
+        )
+    return [_load_run(run) for run in found]
+
+
+def _load_run(run: RunPaths) -> Run:
+    cv, oof, identity = load_json(run.cv), load_npz(run.oof), load_json(run.identity)
+    right = pd.Series(oof["probabilities"].argmax(axis=1) == oof["label"], index=oof["path"])
+    made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
+    return Run(run.root.name, cv, identity["recipe"], sum(fold["seconds"] for fold in made), right)
+
+
+def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run, the best first: run, metric, score, standard_error, accuracy, seconds, images, folds,
+    differs (fields of the recipe in which the runs are not all alike).
+
+    Raises InputError where the runs have different metrics.
+    """
+    metrics = sorted({run.cv["metric"] for run in runs})
+    if len(metrics) > 1:
+        raise InputError(f"the runs have different metrics ({first_of(metrics)}); validate them anew.")
+    differing = differing_fields([run.recipe for run in runs])
+    rows = [
+        {
+            "run": run.name,
+            "metric": run.cv["metric"],
+            "score": run.cv["mean"],
+            "standard_error": run.cv["standard_error"],
+            "accuracy": float(run.right.mean()),
+            "seconds": round(run.seconds, 1),
+            "images": len(run.right),
+            "folds": len(run.cv["folds"]),
+            "differs": ", ".join(f"{name}={_in_words(run.recipe.get(name))}" for name in differing),
+        }
+        for run in runs
+    ]
+    lower = metrics[0] in LOWER_IS_BETTER
+    table = pd.DataFrame(rows).astype({"standard_error": float})
+    return table.sort_values(["score", "run"], ascending=[lower, True], ignore_index=True)
+
+
+def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
+    """The fields in which recipes differ from each other, or one alone from the defaults; in their order."""
+    defaults = [{field.name: field.default for field in fields(Recipe)}] if len(recipes) == 1 else []
+    names = list(dict.fromkeys(name for recipe in recipes for name in recipe if name != "name"))
+    return [
+        name for name in names if len({_in_words(recipe.get(name)) for recipe in [*recipes, *defaults]}) > 1
+    ]
+
+
+def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a pair on the images that both have held out: a, b, images, difference (accuracy of b less a),
+    standard_error, only_a, only_b, p (McNemar's, exact), p_adjusted (Holm's, for all pairs) and verdict.
+
+    "better" is said only where the adjusted p is under SURE.
+    """
+    rows = []
+    for a, b in combinations(runs, 2):
+        paths = a.right.index.intersection(b.right.index)
+        if paths.empty:
+            continue
+        right_a, right_b = a.right[paths].to_numpy(), b.right[paths].to_numpy()
+        paired, test = compare_paired(right_a, right_b), mcnemar_exact(right_a, right_b)
+        rows.append(
+            {
+                "a": a.name,
+                "b": b.name,
+                "images": len(paths),
+                "difference": paired.difference,
+                "standard_error": paired.standard_error,
+                "only_a": test.only_a,
+                "only_b": test.only_b,
+                "p": test.p,
+            }
+        )
+    columns = ["a", "b", "images", "difference", "standard_error", "only_a", "only_b", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["p_adjusted"] = holm(table["p"].to_numpy(float))
+    table["verdict"] = [_verdict(row) for row in table.itertuples()]
+    return table
+
+
+def _verdict(row: Any) -> str:
+    if row.p_adjusted >= SURE:
+        return "no sure difference"
+    return f"{row.b if row.difference > 0 else row.a} is better"
+
+
+def _in_words(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

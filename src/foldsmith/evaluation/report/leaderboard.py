@@ -1,0 +1,24 @@
+"""The leaderboard of a competition's runs as one HTML file, in the report's dress."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from foldsmith.evaluation.report.page import build_environment
+from foldsmith.files import written_whole
+
+
+def write_leaderboard(path: Path, competition: str, ranked: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    """Writes the page to `path`, whole or not at all, from `rank_runs`' and `compare_runs`' tables."""
+    page = (
+        build_environment()
+        .get_template("leaderboard.html")
+        .render(
+            competition=competition,
+            metric=ranked["metric"].iloc[0],
+            runs=ranked.to_dict("records"),
+            pairs=pairs.to_dict("records"),
+        )
+    )
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")

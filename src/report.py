@@ -1,0 +1,92 @@
+"""Writes the report that decisions are made from: report.html, label_issues.csv.
+
+.venv/bin/python src/report.py input/tiny80 --recipe resnet64
+"""
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.files import digest_of_file, load_json, load_npz
+from foldsmith.stamps import check_claim, is_current, require_trained, require_whole, write_stamp
+from foldsmith.tables import load_classes, load_folds, load_log, load_problems, load_samples, save_table
+from foldsmith.terminal import say
+
+# what is shown where it is there: the page of a run whose test is not predicted yet is a page all the same
+OPTIONAL = ("views", "features", "test", "leak")
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_command(argv, __doc__)
+    run = command.run
+    check_claim(run, **command.identity)
+    require_whole(run.stamp("validate"), "validate")
+    made = require_trained(run, command.folds_to_use)
+    files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems]
+    files += [path for name in OPTIONAL if (path := getattr(run, name)).is_file()]
+    inputs = {path.name: digest_of_file(path) for path in files}
+    inputs |= {f"fold {fold}": digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use}
+    if not command.again and is_current(run.stamp("report"), inputs):
+        say(f"report: {run.report} is up to date")
+        return 0
+    num_suspected = report(command, made)
+    write_stamp(run.stamp("report"), inputs, [run.report, run.label_issues])
+    say(f"report: {run.report}, {run.label_issues} ({num_suspected:,} labels suspected)")
+    return 0
+
+
+def report(command: Command, made: list[dict[str, Any]]) -> int:
+    """Writes both files, and returns how many labels are suspected; `made` are run.json of the folds."""
+    # scikit-learn and cleanlab take seconds to import, which a stage that is up to date should not pay
+    from foldsmith.data.cache import open_cache
+    from foldsmith.evaluation.label_issues import rank_label_issues
+    from foldsmith.evaluation.report import Evidence, Pictures, write_report
+    from foldsmith.evaluation.report.provenance import facts_of, notes_of
+
+    run = command.run
+    folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
+    samples, names = load_samples(run.samples), list(classes["class_name"])
+    issues = rank_label_issues(oof["path"], oof["label"], oof["probabilities"], names)
+    save_table(run.label_issues, issues)
+    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    test = load_if_there(run.test)
+    evidence = Evidence(
+        competition=command.competition,
+        run=command.name,
+        cv=load_json(run.cv),
+        labels=oof["label"],
+        folds=oof["fold"],
+        probabilities=oof["probabilities"],
+        class_names=names,
+        class_counts=np.bincount(folds["label"], minlength=len(classes)),
+        logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
+        problems=load_problems(run.problems),
+        notes=notes_of(command.plan, command.folds_to_use, folds, classes),
+        facts=facts_of(command.plan, made),
+        paths=oof["path"],
+        pictures=Pictures(cache),
+        issues=issues,
+        samples=samples[samples["path"].isin(folds["path"])],
+        test_samples=load_samples(run.test_samples),
+        views=load_if_there(run.views),
+        features=load_if_there(run.features),
+        test_probabilities=None if test is None else test["probabilities"],
+        leak=load_json(run.leak) if run.leak.is_file() else None,
+    )
+    write_report(run.report, evidence)
+    return int(issues["suspected"].sum())
+
+
+def load_if_there(path: Path) -> dict[str, np.ndarray] | None:
+    return load_npz(path) if path.is_file() else None
+
+
+if __name__ == "__main__":
+    run_main(main)

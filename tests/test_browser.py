@@ -1,0 +1,249 @@
+"""The pages as a reader's browser shows them: offline, sorted, hovered, narrow, dark and printed."""
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_report import make_evidence
+
+import compare
+import demo
+import examine
+import infer
+import prepare
+import report as report_stage
+import split
+import submit
+import train
+import validate
+from foldsmith.data.cache import PixelCache
+from foldsmith.evaluation.label_issues import rank_label_issues
+from foldsmith.evaluation.report import Pictures, write_report
+from foldsmith.evaluation.report.page import SECTIONS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MOST_BYTES = 10_000_000
+# what each colour of the page is read on; 4.5 is the ratio that WCAG 2.1 AA asks of text
+TEXTS = "h1, h2, h3, p, a, dt, dd, li span, th, td, caption, figcaption, summary"
+CONTRAST = """texts => {
+  const channel = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = colour => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);
+    return 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  };
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (!/, 0\\)$/.test(colour)) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const ratios = {};
+  for (const e of document.querySelectorAll(texts)) {
+    if (!e.innerText?.trim()) continue;
+    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
+    const name = e.tagName + "." + e.className;
+    ratios[name] = Math.min((Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), ratios[name] ?? 99);
+  }
+  return ratios;
+}"""
+
+
+def find_browser() -> str | None:
+    """The system's Chromium; the tests fetch none."""
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Browser]":
+    executable = find_browser()
+    if executable is None:
+        pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)})")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    # a sandbox of its own is refused to root, as which containers often run
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=executable, args=options)
+        yield started
+        started.close()
+
+
+class SomePixels:
+    """40,000 rows of pixels in the memory of a few."""
+
+    def __init__(self) -> None:
+        draws = np.random.default_rng(0)
+        coarse = draws.integers(0, 256, (50, 6, 6, 3)).repeat(12, axis=1).repeat(12, axis=2)
+        self.drawn = np.clip(coarse + draws.normal(0, 10, coarse.shape), 0, 255).astype(np.uint8)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.drawn[row % len(self.drawn)]
+
+
+def write_large_report(path: Path, num_images: int, num_classes: int) -> None:
+    """A page with everything on it, of synthetic predictions: long names, equal pictures, a shifted test."""
+    evidence = make_evidence(num_images, num_classes, 5)
+    names = [f"class {label} of a rather long name" for label in range(num_classes)]
+    test = np.array([f"test/{row}.png" for row in range(400)])
+    near = [str(evidence.paths[row // 2 * 2]) if row < 80 else "" for row in range(num_images)]
+    samples = {
+        "path": evidence.paths,
+        "class_name": [names[label] for label in evidence.labels],
+        "near": near,
+    }
+    sizes = {"width": 64, "height": 64, "digest": [str(row) for row in range(num_images)]}
+    features = np.random.default_rng(0).normal(size=(600, 16))
+    features[300:, 0] += 2
+    given = evidence.probabilities[np.arange(num_images), evidence.labels]
+    cache = PixelCache(path.parent, SomePixels(), pd.DataFrame({"path": [*evidence.paths, *test]}))
+    whole = dataclasses.replace(
+        evidence,
+        class_names=names,
+        pictures=Pictures(cache),
+        issues=rank_label_issues(evidence.paths, evidence.labels, evidence.probabilities, names),
+        samples=pd.DataFrame({**samples, **sizes}),
+        test_samples=pd.DataFrame({"path": test, "near": near[:1] + [""] * 399, "digest": test}),
+        features={
+            "path": np.concatenate([evidence.paths[:300], test[:300]]),
+            "is_test": np.arange(600) >= 300,
+            "features": features,
+        },
+        views={
+            "view": np.array(["identity", "hflip"]),
+            "path": evidence.paths,
+            "prediction": np.stack([evidence.probabilities.argmax(axis=1)] * 2),
+            "given": np.stack([given, given]),
+        },
+        test_probabilities=evidence.probabilities[:400],
+    )
+    write_report(path, whole)
+
+
+@pytest.fixture(scope="module")
+def report(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40,000 images in 80 classes."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_large_report(path, 40_000, 80)
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo_run(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo, drawn and run, on a tenth of its images and for one epoch."""
+    folder, output = tmp_path_factory.mktemp("input") / demo.NAME, tmp_path_factory.mktemp("output")
+    words = [str(folder), "--output", str(output), "--limit", "240", "--folds", "2", "--epochs", "1"]
+    words += ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
+    for stage in (demo, prepare, split, train, validate, infer, submit, examine, report_stage):
+        assert stage.main(words) == 0
+    assert compare.main([str(output / demo.NAME)]) == 0
+    return output / demo.NAME / "quick"
+
+
+@pytest.fixture(params=["large", "demo", "leaderboard"])
+def any_page(request: pytest.FixtureRequest, report: Path, demo_run: Path) -> Path:
+    leaderboard = demo_run.parent / "leaderboard.html"
+    return {"large": report, "demo": demo_run / "report.html", "leaderboard": leaderboard}[request.param]
+
+
+def open_page(browser: "Browser", path: Path, width: int = 1280, scheme: str = "light") -> "Page":
+    """The page, without a network; `page.faults` are its console's lines and what it asks the network for."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page.faults = []
+    page.on("console", lambda line: page.faults.append(line.text))
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on(
+        "request",
+        lambda request: request.url.startswith(("file:", "data:")) or page.faults.append(request.url),
+    )
+    page.goto(path.as_uri())
+    return page
+
+
+def test_a_page_is_small_and_loads_offline_without_a_fault(browser: "Browser", any_page: Path) -> None:
+    assert any_page.stat().st_size < MOST_BYTES
+    page = open_page(browser, any_page)
+    assert page.faults == []
+    broken = "() => [...document.images].filter(image => !image.complete || !image.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+    nameless = "() => [...document.images].filter(image => !image.hasAttribute('alt')).length"
+    assert page.evaluate(nameless) == 0
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["large", "demo"])
+def test_a_report_has_every_section_and_its_pictures(
+    browser: "Browser", report: Path, demo_run: Path, name: str
+) -> None:
+    page = open_page(browser, report if name == "large" else demo_run / "report.html")
+    headings = page.evaluate("() => [...document.querySelectorAll('h1, h2, h3')].map(h => h.tagName)")
+    assert headings[0] == "H1" and headings.count("H1") == 1 and headings.count("H2") == len(SECTIONS)
+    assert page.locator("nav a").count() == len(SECTIONS)
+    assert page.locator("img").count() > 150
+    page.close()
+
+
+def test_a_press_on_a_heading_sorts_the_table_by_it_and_another_one_turns_it(
+    browser: "Browser", report: Path
+) -> None:
+    page = open_page(browser, report)
+    table = page.locator("section[aria-labelledby=classes] table")
+    cells = "rows => rows.map(row => Number(row.cells[4].dataset.sort))"
+    table.get_by_role("button", name="Recall").click()
+    rising = table.locator("tbody tr").evaluate_all(cells)
+    table.get_by_role("button", name="Recall").click()
+    falling = table.locator("tbody tr").evaluate_all(cells)
+    assert rising == sorted(rising) and falling == sorted(rising, reverse=True) and rising != falling
+    assert table.locator("th[aria-sort=descending]").inner_text() == "Recall"
+    page.close()
+
+
+def test_a_cell_pointed_at_is_read_out_with_full_names(browser: "Browser", report: Path) -> None:
+    page = open_page(browser, report)
+    for place, matrix in enumerate(page.locator("section[aria-labelledby=confusion-matrix] svg.cells").all()):
+        cell = matrix.locator("rect.wrong").nth(3)
+        expected = cell.locator("title").text_content()
+        cell.dispatch_event("pointerover")
+        assert page.locator(".readout").nth(place).inner_text() == expected
+        assert re.fullmatch(
+            r"true class \d+ of .* · predicted class \d+ of .* · \d+ of [\d,]+ · .*%", expected
+        )
+    assert place == 1  # the whole matrix, and its most confused group
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_no_page_is_wider_than_its_window(browser: "Browser", any_page: Path, width: int) -> None:
+    page = open_page(browser, any_page, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_the_contrast_that_reading_needs(
+    browser: "Browser", report: Path, scheme: str
+) -> None:
+    page = open_page(browser, report, scheme=scheme)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert dark == (scheme == "dark")
+    assert {kind: ratio for kind, ratio in page.evaluate(CONTRAST, TEXTS).items() if ratio < 4.5} == {}
+    page.close()
+
+
+def test_it_prints_to_a_pdf_in_light_colours(browser: "Browser", report: Path, tmp_path: Path) -> None:
+    page = open_page(browser, report, scheme="dark")
+    page.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
+    written = (tmp_path / "report.pdf").read_bytes()
+    assert written.startswith(b"%PDF-") and len(re.findall(rb"/Type\s*/Page\b", written)) > 3
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.close()

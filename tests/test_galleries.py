@@ -1,0 +1,95 @@
+"""Which images the page shows, against plain sorting; and small pictures that are those of the cache."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from foldsmith.data.cache import PixelCache
+from foldsmith.evaluation.report import galleries
+from foldsmith.evaluation.report.pictures import LONGEST, Pictures, encode_picture
+
+NAMES = ["ant", "bee", "cat"]
+
+
+def make_predictions(count: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    draws = np.random.default_rng(0)
+    paths = np.array([f"train/{row}.png" for row in range(count)])
+    return paths, draws.integers(0, 3, count), draws.dirichlet(np.ones(3), count).astype(np.float32)
+
+
+def test_mistakes_are_the_surest_wrong_ones_and_doubts_the_closest_calls() -> None:
+    paths, labels, probabilities = make_predictions()
+    predicted = probabilities.argmax(axis=1)
+    wrong = [row for row in range(60) if predicted[row] != labels[row]]
+    wrong.sort(key=lambda row: -probabilities[row].max())
+    shown = galleries.confident_mistakes(paths, labels, probabilities, NAMES, Pictures())
+    assert [card["path"] for card in shown] == [paths[row] for row in wrong][: galleries.MISTAKES]
+    first = wrong[0]
+    assert shown[0]["lines"] == (
+        f"given {NAMES[labels[first]]} {probabilities[first, labels[first]]:.0%}",
+        f"predicted {NAMES[predicted[first]]} {probabilities[first].max():.0%}",
+    )
+    margins = np.sort(probabilities, axis=1)
+    close = sorted(range(60), key=lambda row: margins[row, -1] - margins[row, -2])
+    doubts = galleries.least_certain(paths, labels, probabilities, NAMES, Pictures())
+    assert [card["path"] for card in doubts] == [paths[row] for row in close][: galleries.DOUBTS]
+    assert galleries.least_certain(paths, labels, probabilities[:, :1], NAMES, Pictures()) == []
+
+
+def test_a_confused_pair_shows_images_taken_for_the_other_and_right_ones_of_it() -> None:
+    paths, labels, probabilities = make_predictions()
+    pairs = pd.DataFrame({"true": ["bee"], "predicted": ["cat"]})
+    (pair,) = galleries.pair_examples(pairs, paths, labels, probabilities, NAMES, Pictures())
+    predicted = dict(zip(paths.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
+    true = dict(zip(paths.tolist(), labels.tolist(), strict=True))
+    assert 0 < len(pair["taken"]) <= galleries.EXAMPLES and 0 < len(pair["right"]) <= galleries.EXAMPLES
+    assert all((true[card["path"]], predicted[card["path"]]) == (1, 2) for card in pair["taken"])
+    assert all((true[card["path"]], predicted[card["path"]]) == (2, 2) for card in pair["right"])
+
+
+def test_equal_pictures_with_two_labels_come_first_then_those_in_both_parts() -> None:
+    samples = pd.DataFrame(
+        {
+            "path": list("abcdefg"),
+            "class_name": ["ant", "ant", "bee", "cat", "ant", "cat", "cat"],
+            "near": ["a", "a", "c", "c", "e", "", ""],
+            "digest": ["1", "1", "2", "3", "4", "5", "5"],
+        }
+    )
+    test = pd.DataFrame({"path": ["t"], "near": ["e"], "digest": ["6"]})
+    groups = galleries.same_pictures(samples, test, Pictures())
+    assert [[card["path"] for card in group["cards"]] for group in groups] == [
+        ["c", "d"], ["e", "t"], ["a", "b"], ["f", "g"],
+    ]  # fmt: skip
+    assert groups[0]["words"] == "the same picture, 2 labels"
+    assert groups[1]["words"] == "the same picture, across training and test"
+    assert groups[2]["words"] == groups[3]["words"] == "the same pixels"
+    assert galleries.same_pictures(samples.assign(near="", digest=list("1234567")), None, Pictures()) == []
+
+
+def test_the_example_of_a_class_is_its_most_probable_image() -> None:
+    paths, labels, probabilities = make_predictions()
+    pixels = np.repeat(np.arange(60, dtype=np.uint8), 8 * 8 * 3).reshape(60, 8, 8, 3) * 4
+    pictures = Pictures(PixelCache(Path("cache"), pixels, pd.DataFrame({"path": paths})))
+    examples = galleries.class_examples(paths, labels, probabilities, pictures)
+    for label in range(3):
+        rows = np.flatnonzero(labels == label)
+        best = rows[probabilities[rows, label].argmax()]
+        assert examples[label] == pictures.uri(paths[best])
+
+
+def test_a_picture_is_a_small_jpeg_of_the_cached_pixels() -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 6, 3)).astype(np.uint8)
+    pixels = np.asarray(Image.fromarray(coarse).resize((144, 144), Image.Resampling.BICUBIC))
+    uri = encode_picture(pixels)
+    head, _, body = uri.partition(",")
+    image = Image.open(io.BytesIO(base64.b64decode(body)))
+    assert head == "data:image/jpeg;base64" and image.format == "JPEG" and image.size == (LONGEST, LONGEST)
+    expected = np.asarray(Image.fromarray(pixels).resize((LONGEST, LONGEST), Image.Resampling.BOX), float)
+    assert np.abs(np.asarray(image.convert("RGB"), float) - expected).mean() < 4
+    assert uri == encode_picture(pixels.copy()) and len(uri) < 6000
+    assert Pictures().uri("anything") == ""

@@ -1,0 +1,127 @@
+"""Runs side by side: figures against the files they come from, and better said only when it is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import compare
+from foldsmith.errors import InputError
+from foldsmith.evaluation.leaderboard import SURE, compare_runs, find_runs, rank_runs
+
+COUNT = 400
+
+
+def write_run(
+    root: Path, name: str, right: np.ndarray, paths: list[str] | None = None, **recipe: object
+) -> None:
+    """A validated run whose image i is right where right[i]."""
+    run, labels = root / name, np.arange(len(right)) % 4
+    run.mkdir(parents=True)
+    predicted = np.where(right, labels, (labels + 1) % 4)
+    paths = paths or [f"train/{row}.png" for row in range(len(right))]
+    np.savez(run / "oof.npz", path=np.array(paths), label=labels, fold=labels % 2,
+             probabilities=np.eye(4, dtype=np.float32)[predicted])  # fmt: skip
+    scores = [float(right[labels % 2 == fold].mean()) for fold in (0, 1)]
+    error = float(np.std(scores, ddof=1) / 2**0.5)
+    cv = {"metric": "accuracy", "mean": float(np.mean(scores)), "standard_error": error, "folds": scores}
+    (run / "cv.json").write_text(json.dumps(cv))
+    (run / "identity.json").write_text(json.dumps({"recipe": {"name": name, "lr": 0.1, **recipe}}))
+    for fold in (0, 1):
+        (run / f"fold{fold}").mkdir()
+        (run / f"fold{fold}" / "run.json").write_text(json.dumps({"seconds": 10.5}))
+
+
+@pytest.fixture
+def competition(tmp_path: Path) -> Path:
+    draws = np.random.default_rng(0)
+    base = draws.random(COUNT) < 0.6
+    write_run(tmp_path / "birds", "base", base)
+    swapped = np.concatenate([np.flatnonzero(base)[:6], np.flatnonzero(~base)[:5]])
+    same = base.copy()
+    same[swapped] = ~base[swapped]  # as many, but for one
+    write_run(tmp_path / "birds", "same", same, lr=0.2)
+    write_run(tmp_path / "birds", "better", base | (draws.random(COUNT) < 0.3), epochs=60)
+    (tmp_path / "birds" / "cache").mkdir()
+    return tmp_path / "birds"
+
+
+def test_runs_stand_by_score_with_cost_and_what_differs(competition: Path) -> None:
+    ranked = rank_runs(find_runs(competition)).set_index("run")
+    assert ranked.index[0] == "better" and ranked["score"].is_monotonic_decreasing
+    for name, row in ranked.iterrows():
+        cv = json.loads((competition / name / "cv.json").read_text())
+        assert (row["score"], row["standard_error"]) == (cv["mean"], cv["standard_error"])
+        assert (row["seconds"], row["images"], row["folds"]) == (21.0, COUNT, 2)
+    assert ranked["differs"].to_dict() == {
+        "base": "lr=0.1, epochs=None",
+        "same": "lr=0.2, epochs=None",
+        "better": "lr=0.1, epochs=60",
+    }
+
+
+def test_pairs_are_compared_on_the_same_images_and_better_is_said_only_when_it_is(competition: Path) -> None:
+    pairs = compare_runs(find_runs(competition)).set_index(["a", "b"])
+    oof = {path.parent.name: np.load(path) for path in competition.glob("*/oof.npz")}
+    right = {name: each["probabilities"].argmax(axis=1) == each["label"] for name, each in oof.items()}
+    for (a, b), row in pairs.iterrows():
+        assert row["difference"] == pytest.approx(right[b].mean() - right[a].mean())
+        assert row["standard_error"] == pytest.approx(stats.sem(right[b].astype(float) - right[a]))
+        only_a, only_b = (right[a] & ~right[b]).sum(), (right[b] & ~right[a]).sum()
+        assert row["p"] == pytest.approx(stats.binomtest(only_a, only_a + only_b).pvalue)
+        assert (row["verdict"] == "no sure difference") == (row["p_adjusted"] >= SURE)
+    assert set(pairs["verdict"]) == {"better is better", "no sure difference"}
+    assert pairs.loc[("base", "same"), "verdict"] == "no sure difference"
+
+
+def test_images_are_matched_by_path_and_others_left_out(tmp_path: Path) -> None:
+    right = np.arange(10) < 6
+    names = [f"train/{row}.png" for row in range(12)]
+    write_run(tmp_path, "one", right, names[:10])
+    write_run(tmp_path, "other", right[::-1], names[2:][::-1])
+    (pair,) = compare_runs(find_runs(tmp_path)).to_dict("records")
+    one, other = (
+        dict(zip(names[:10], right, strict=True)),
+        dict(zip(names[2:][::-1], right[::-1], strict=True)),
+    )
+    both = names[2:10]
+    assert pair["images"] == 8
+    assert pair["only_a"] == sum(one[path] and not other[path] for path in both)
+    assert pair["only_b"] == sum(other[path] and not one[path] for path in both)
+
+
+def test_the_stage_prints_and_writes_both_files(
+    competition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare.main([str(competition)]) == 0
+    told = capsys.readouterr().out
+    assert "better is better" in told and "no sure difference" in told
+    board = pd.read_csv(competition / "leaderboard.csv")
+    assert board["run"].tolist()[0] == "better" and len(pd.read_csv(competition / "pairs.csv")) == 3
+    page = (competition / "leaderboard.html").read_text()
+    assert "better is better" in page and "://" not in page
+    before = (competition / "leaderboard.html").read_bytes()
+    assert compare.main([str(competition)]) == 0
+    assert (competition / "leaderboard.html").read_bytes() == before
+
+
+def test_one_run_is_a_leaderboard_and_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="holds no validated run"):
+        compare.main([str(tmp_path / "nowhere")])
+    write_run(tmp_path / "birds", "only", np.arange(8) < 5, lr=0.3)
+    assert compare.main([str(tmp_path / "birds")]) == 0
+    assert "only" in capsys.readouterr().out
+    with pytest.raises(InputError, match="unknown word '--nmae'"):
+        compare.main([str(tmp_path), "--nmae", "x"])
+
+
+def test_runs_of_different_metrics_are_refused(competition: Path) -> None:
+    cv = json.loads((competition / "base" / "cv.json").read_text())
+    (competition / "base" / "cv.json").write_text(json.dumps({**cv, "metric": "log_loss"}))
+    with pytest.raises(InputError, match=r"different metrics \(accuracy, log_loss\)"):
+        rank_runs(find_runs(competition))

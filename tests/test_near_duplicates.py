@@ -1,0 +1,124 @@
+"""Perceptual hashes against scipy's cosine transform, a plain search, and pictures saved twice."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.fft import dctn
+
+from foldsmith.data.images import resize_image
+from foldsmith.data.near_duplicates import (
+    FLIPPED,
+    MAX_BITS,
+    MIRRORED,
+    ORIENTATIONS,
+    _pairs_within,
+    find_near_duplicates,
+    hash_thumbnails,
+)
+
+THUMBNAIL = 16
+
+
+def make_pictures(count: int, size: int = 64, seed: int = 0) -> list[Image.Image]:
+    """Smooth random pictures: blobs of colour, all different."""
+    draws = np.random.default_rng(seed)
+    coarse = draws.integers(0, 256, (count, 7, 7, 3)).astype(np.uint8)
+    return [Image.fromarray(each).resize((size, size), Image.Resampling.BICUBIC) for each in coarse]
+
+
+def thumbnails_of(pictures: list[Image.Image]) -> np.ndarray:
+    return np.stack([resize_image(np.asarray(picture), THUMBNAIL) for picture in pictures])
+
+
+def encode_jpeg(picture: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def test_a_hash_is_the_signs_of_the_cosine_transform_of_scipy() -> None:
+    thumbnails = thumbnails_of(make_pictures(20))
+    hashes = hash_thumbnails(thumbnails)
+    for thumbnail, (upright, transposed) in zip(thumbnails, hashes.tolist(), strict=True):
+        low = dctn(thumbnail @ [0.299, 0.587, 0.114], type=2)[:8, :8]
+        low[0, 0] = 0
+        bits = [upright >> place & 1 for place in range(64)]
+        assert bits == (low > 0).ravel().astype(int).tolist()
+        assert [transposed >> place & 1 for place in range(64)] == (low.T > 0).ravel().astype(int).tolist()
+
+
+def test_a_mirrored_picture_has_the_hash_with_the_odd_signs_changed() -> None:
+    thumbnails = thumbnails_of(make_pictures(20))
+    hashes = hash_thumbnails(thumbnails)[:, 0]
+    assert (hash_thumbnails(thumbnails[:, :, ::-1])[:, 0] == hashes ^ np.uint64(MIRRORED)).all()
+    assert (hash_thumbnails(thumbnails[:, ::-1])[:, 0] == hashes ^ np.uint64(FLIPPED)).all()
+
+
+@given(st.integers(0, 2**32), st.integers(0, MAX_BITS))
+def test_the_search_finds_exactly_the_pairs_of_a_plain_loop(seed: int, bits: int) -> None:
+    draws = np.random.default_rng(seed)
+    hashes = draws.integers(0, 2**63, 12, dtype=np.uint64)
+    changed = draws.integers(0, 12, 40)
+    queries = hashes[changed]
+    for place, count in enumerate(draws.integers(0, 12, 40)):
+        for bit in draws.choice(64, count, replace=False):
+            queries[place] ^= np.uint64(1) << np.uint64(bit)
+    found = set()
+    for query, other in _pairs_within(queries, hashes, bits):
+        found |= set(zip(query.tolist(), other.tolist(), strict=True))
+    expected = {
+        (query, other)
+        for query in range(40)
+        for other in range(12)
+        if (int(queries[query]) ^ int(hashes[other])).bit_count() <= bits
+    }
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda picture: encode_jpeg(picture, 40),
+        lambda picture: picture.resize((37, 37), Image.Resampling.BILINEAR),
+        lambda picture: picture.resize((150, 150), Image.Resampling.LANCZOS),
+        lambda picture: encode_jpeg(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 80),
+        *(lambda picture, turn=turn: picture.transpose(turn) for turn in Image.Transpose),
+    ],
+)
+def test_a_picture_saved_again_is_found_and_nothing_else_is(change) -> None:
+    pictures = make_pictures(60)
+    pairs = find_near_duplicates(thumbnails_of([*pictures, *map(change, pictures)]), MAX_BITS)
+    assert (pairs[:, 1] - pairs[:, 0] == 60).all()
+    assert len(pairs) >= 0.9 * 60
+
+
+def test_exact_copies_are_pairs_at_no_bit_at_all_and_none_is_sought_below() -> None:
+    thumbnails = thumbnails_of([*make_pictures(30), *make_pictures(30)])
+    expected = np.stack([np.arange(30), np.arange(30, 60)], axis=1)
+    np.testing.assert_array_equal(find_near_duplicates(thumbnails, 0), expected)
+    assert find_near_duplicates(thumbnails, -1).shape == (0, 2)
+    with pytest.raises(ValueError, match="up to 7 bits"):
+        find_near_duplicates(thumbnails, MAX_BITS + 1)
+
+
+def test_pictures_without_contrast_are_nobodys_duplicates() -> None:
+    flat = (
+        np.full((20, THUMBNAIL, THUMBNAIL, 3), 200, np.uint8)
+        - np.arange(20, dtype=np.uint8)[:, None, None, None]
+    )
+    assert len(find_near_duplicates(flat, MAX_BITS)) == 0
+
+
+def test_the_same_layout_in_another_colour_is_another_picture() -> None:
+    thumbnails = thumbnails_of(make_pictures(1))
+    assert len(find_near_duplicates(np.concatenate([thumbnails, thumbnails[..., ::-1]]), MAX_BITS)) == 0
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told: list[int] = []
+    find_near_duplicates(thumbnails_of(make_pictures(10)), MAX_BITS, told.append)
+    assert sum(told) == ORIENTATIONS * 10

@@ -1,0 +1,58 @@
+"""The worth of views, against scikit-learn and scipy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import sem
+from sklearn.metrics import accuracy_score, log_loss
+
+from foldsmith.evaluation.leakage import compare_leak
+from foldsmith.evaluation.report.dataset import align_views
+from foldsmith.evaluation.view_gains import score_views
+
+
+def test_every_view_and_their_mean_are_scored_beside_the_first() -> None:
+    draws = np.random.default_rng(0)
+    labels = draws.integers(0, 4, 200)
+    each = draws.dirichlet(np.ones(4), (3, 200))
+    each[:, np.arange(200), labels] += draws.random((3, 200))
+    each /= each.sum(axis=2, keepdims=True)
+    mean = each.mean(axis=0)
+    views = {
+        "view": np.array(["identity", "hflip", "vflip"]),
+        "prediction": each.argmax(axis=2),
+        "given": each[:, np.arange(200), labels],
+    }
+    table = score_views(views, labels, mean)
+    assert table["view"].tolist() == ["identity", "hflip", "vflip", "mean of all views"]
+    first = each[0].argmax(axis=1) == labels
+    for row, probabilities in zip(table.itertuples(), [*each, mean], strict=True):
+        right = probabilities.argmax(axis=1) == labels
+        assert row.accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(axis=1)))
+        assert row.log_loss == pytest.approx(log_loss(labels, probabilities))
+        assert row.gain == pytest.approx(right.mean() - first.mean())
+        assert row.gain_error == pytest.approx(sem(right.astype(float) - first))
+
+
+def test_views_are_matched_by_path() -> None:
+    views = {
+        "view": np.array(["identity"]),
+        "path": np.array(["b", "a", "c"]),
+        "prediction": np.array([[1, 0, 2]]),
+        "given": np.array([[0.1, 0.0, 0.2]]),
+    }
+    aligned = align_views(views, np.array(["c", "a", "b"]))
+    assert aligned["prediction"].tolist() == [[2, 0, 1]] and aligned["given"].tolist() == [[0.2, 0.0, 0.1]]
+    with pytest.raises(KeyError):
+        align_views(views, np.array(["a", "nowhere"]))
+
+
+def test_a_leak_is_compared_on_the_images_that_both_have_held_out() -> None:
+    honest = pd.Series([True, False, False, True, False], index=list("abcde"))
+    leaky = pd.Series([True, True, True, False], index=list("bcda"))
+    leak = compare_leak(honest, leaky, {"b", "c"})
+    assert (leak["num_images"], leak["num_duplicates"]) == (4, 2)
+    assert (leak["accuracy"], leak["accuracy_leaky"]) == (0.5, 0.75)
+    assert leak["gain"] == pytest.approx(0.25)
+    assert (leak["accuracy_duplicates"], leak["accuracy_leaky_duplicates"]) == (0.0, 1.0)
+    assert leak["gain_error"] == pytest.approx(sem([-1, 1, 1, 0]))
