@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from foldsmith.command import WordParser, run_main
-from foldsmith.files import save_csv
+from foldsmith.tables import save_table
 from foldsmith.terminal import say, show_table
 
 
@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     order = {name: place for place, name in enumerate(ranked["run"])}
     pairs = compare_runs(sorted(runs, key=lambda run: order[run.name]))
     board, page = competition / "leaderboard.csv", competition / "leaderboard.html"
-    save_csv(board, ranked)
-    save_csv(competition / "pairs.csv", pairs)
+    save_table(board, ranked)
+    save_table(competition / "pairs.csv", pairs)
     write_leaderboard(page, competition.name, ranked, pairs)
     show_table(
         f"{competition.name}, {ranked['metric'].iloc[0]}",

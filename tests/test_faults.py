@@ -19,8 +19,10 @@ import torch
 from conftest import MakeCompetition
 from safetensors.torch import save_file
 
+import examine
 import infer
 import prepare
+import report
 import split
 import submit
 import train
@@ -32,7 +34,7 @@ from foldsmith.faults import MachineError, machine_fault
 from foldsmith.files import save_csv, written_whole
 
 SRC = Path(__file__).parents[1] / "src"
-STAGES = (prepare, split, train, validate, infer, submit)
+STAGES = (prepare, split, train, validate, infer, submit, examine, report)
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8", "--folds", "2"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", "run"]
 ADVICE = "Once that is mended the same command goes on from here.\n"
@@ -40,7 +42,7 @@ ADVICE = "Once that is mended the same command goes on from here.\n"
 
 def files_of(run: Path) -> dict[str, bytes]:
     """What a finished run holds, but for what tells the time."""
-    timed = re.compile(r"run\.json|log\.csv|report\.html|stamps/validate\.json|stamps/infer\.json|\.lock")
+    timed = re.compile(r"run\.json|log\.csv|report\.html|stamps/(validate|infer|examine|report)\.json|\.lock")
     paths = {path.relative_to(run).as_posix(): path for path in run.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in paths.items() if not timed.search(name)}
 

@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 from conftest import MakeCompetition
 
+import examine
 import infer
+import leak
 import prepare
+import report
 import score
 import split
 import submit
@@ -27,7 +30,7 @@ from foldsmith.files import load_npz
 from foldsmith.tables import load_classes
 
 SRC = Path(__file__).parents[1] / "src"
-STAGES = (prepare, split, train, validate, infer, submit, score)
+STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report, score)
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8", "--folds", "2"]
 SMALL += ["--precision", "fp32", "--device", "cpu", "--name", "run"]
 
@@ -108,9 +111,9 @@ def test_names_that_are_markup_or_formulas_run_nowhere(
         assert stage.main([str(folder), *SMALL, "--workers", "0", "--output", str(tmp_path)]) == 0
     run = tmp_path / "tiny" / "run"
     page = (run / "report.html").read_text()
-    assert "<script>alert" not in page and "<img" not in page and "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page and "<img src=x" not in page and "&lt;script&gt;alert(1)" in page
     assert list(load_classes(run / "classes.csv")["class_name"]) == names
-    for table in ("samples.csv", "classes.csv", "problems.csv", "folds.csv", "oof.csv"):
+    for table in ("samples.csv", "classes.csv", "problems.csv", "folds.csv", "oof.csv", "label_issues.csv"):
         cells = pd.read_csv(run / table, dtype=str, keep_default_na=False).to_numpy().ravel()
         assert not [cell for cell in cells if re.match("[=@\t\r]", cell)], table
     # the form of a submission belongs to the competition: its words are written as they are
@@ -164,8 +167,8 @@ def walk_backwards(*words, **named):
         folders.reverse()
         yield parent, folders, files[::-1]
 os.walk = walk_backwards
-import infer, prepare, score, split, submit, train, validate
-for stage in (prepare, split, train, validate, infer, submit, score):
+import examine, infer, leak, prepare, report, score, split, submit, train, validate
+for stage in (prepare, split, train, validate, infer, submit, examine, leak, report, score):
     assert stage.main(sys.argv[1:]) == 0
 print("every stage is done")
 import socket

@@ -28,12 +28,12 @@ FORMULA = re.compile(r"'*([=@\t\r\n]|[+-](?![0-9.]+$))")
 
 def save_table(path: Path, table: pd.DataFrame) -> None:
     """Saves a table whose texts come from outside: class names, ids, groups."""
-    texts = {column: table[column].map(_guarded) for column in table.columns if column in TEXT}
-    save_csv(path, table.assign(**texts))
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    save_csv(path, table.assign(**{column: texts[column].map(_guarded) for column in texts}))
 
 
-def _guarded(text: str) -> str:
-    return f"'{text}" if FORMULA.match(text) else text
+def _guarded(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def _unguarded(text: str) -> str:
