@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import argparse
+import math
 from pathlib import Path
 
 from foldsmith.command import WordParser, run_main
@@ -34,7 +35,13 @@ def main(argv: list[str] | None = None) -> int:
         f"{competition.name}, {ranked['metric'].iloc[0]}",
         ["run", "score", "± error", "seconds", "differs"],
         [
-            [row.run, f"{row.score:.4f}", f"{row.standard_error:.4f}", f"{row.seconds:,.0f}", row.differs]
+            [
+                row.run,
+                f"{row.score:.4f}",
+                error_in_words(row.standard_error),
+                f"{row.seconds:,.0f}",
+                row.differs,
+            ]
             for row in ranked.itertuples()
         ],
     )
@@ -46,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
                 row.a,
                 row.b,
                 f"{row.difference:+.4f}",
-                f"{row.standard_error:.4f}",
+                error_in_words(row.standard_error),
                 f"{row.only_a:,}, {row.only_b:,}",
                 f"{row.p_adjusted:.2g}",
                 row.verdict,
@@ -56,6 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     say(f"compare: {board}, {page}")
     return 0
+
+
+def error_in_words(error: float) -> str:
+    """Four decimals, or a dash where one fold or one image alone gives no error."""
+    return "–" if math.isnan(error) else f"{error:.4f}"
 
 
 def read_folder(argv: list[str] | None) -> Path:

@@ -114,8 +114,11 @@ def test_one_run_is_a_leaderboard_and_none_is_refused(
     with pytest.raises(InputError, match="holds no validated run"):
         compare.main([str(tmp_path / "nowhere")])
     write_run(tmp_path / "birds", "only", np.arange(8) < 5, lr=0.3)
+    path = tmp_path / "birds" / "only" / "cv.json"  # of one fold, which has no error
+    path.write_text(json.dumps({**json.loads(path.read_text()), "standard_error": None}))
     assert compare.main([str(tmp_path / "birds")]) == 0
-    assert "only" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "only" in told and "nan" not in told
     with pytest.raises(InputError, match="unknown word '--nmae'"):
         compare.main([str(tmp_path), "--nmae", "x"])
 
