@@ -162,6 +162,11 @@ class PowerCut(Exception):
     """What stops a run in the middle."""
 
 
+def test_whoever_may_read_the_log_may_read_the_weights(trained: Path) -> None:
+    run = RunPaths(trained)
+    assert run.weights(0).stat().st_mode == run.log(0).stat().st_mode
+
+
 def at_step(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int, act: Callable[[], None]) -> None:
     """Acts once, when that many steps of an epoch, both counted from 0, are done."""
     whole, left = epochs_module.train_one_epoch, [epoch]

@@ -17,7 +17,10 @@ def save_weights(path: Path, model: nn.Module) -> None:
     """Saves a model's weights as safetensors, which knows no channels-last memory."""
     plain = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)
     with written_whole(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_model(plain, str(temporary))
+        temporary.chmod(mode)  # safetensors makes files that only their owner may read
 
 
 def load_weights(path: Path, facts: dict[str, Any]) -> nn.Module:
