@@ -97,10 +97,11 @@ MOMENTS = [
     Kill("train", r"remove \S+/fold1/checkpoint\.pt\S*$", 1),
     Kill("validate", r"rename \S+ crash/run/oof\.npz", 1),
     Kill("validate", r"rename \S+ crash/run/cv\.json", 1),
-    Kill("validate", r"rename \S+ crash/run/report\.html", 1),
     Kill("infer", r"rename \S+ crash/run/test\.npz", 1),
     Kill("submit", r"rename \S+ crash/run/submission\.csv", 1),
     Kill("submit", r"rename \S+ crash/run/stamps/submit\.json", 1),
+    Kill("examine", r"rename \S+ crash/run/features\.npz", 1),
+    Kill("report", r"rename \S+ crash/run/report\.html", 1),
 ]
 
 

@@ -25,26 +25,34 @@ from pathlib import Path
 
 # what stages import late is imported here once, and not by every process that is forked and killed
 import albumentations  # noqa: F401
+import cleanlab.filter
+import cleanlab.rank  # noqa: F401
 import numpy as np
 import torch
 import torch._dynamo
 import torch._inductor  # noqa: F401
 from conftest import write_competition
 
+import examine
 import infer
+import leak
 import prepare
 import pretrain
+import report
 import split
 import submit
 import train
 import validate
-from foldsmith.evaluation import metrics, report  # noqa: F401
+from foldsmith.evaluation import features, label_issues, metrics, shift  # noqa: F401
+from foldsmith.evaluation.report import page, provenance  # noqa: F401
 from foldsmith.training import check, fold, pretraining  # noqa: F401
 
-STAGES = {each.__name__: each.main for each in (prepare, split, pretrain, train, validate, infer, submit)}
+STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report)
+STAGES = {stage.__name__: stage.main for stage in STAGES}
 WORDS = ["--name", "run", "--folds", "2", "--precision", "fp32", "--device", "cpu"]
 RECIPES = {
-    "quick": ["--recipe", "quick", "--image-size", "16", "--batch-size", "4", "--epochs", "3"],
+    "quick": ["--recipe", "quick", "--image-size", "16", "--batch-size", "4", "--epochs", "3"]
+    + ["--set", "report_leak=true"],
     "autoencoder": ["--recipe", "autoencoder-lenet-upsampled", "--image-size", "52", "--batch-size", "6"]
     + ["--epochs", "2", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"],
 }
@@ -53,9 +61,9 @@ PATIENCE = 120  # seconds: a stage that takes longer hangs
 
 # what a run leaves in output/<competition>/ of which every byte is a function of the command; the logs are,
 # but for their last two columns: seconds, images a second
-SAME = ("cache/*/*", "run/*.csv", "run/*.npz", "run/cv.json", "run/*/*.safetensors", "run/*/*.npz")
+SAME = ("cache/*/*", "run/*.csv", "run/**/*.npz", "run/cv.json", "run/leak.json", "run/**/*.safetensors")
 SAME += ("run/pretrain/*.png",)
-LOGS = "run/*/log.csv"
+LOGS = "run/**/log.csv"
 
 
 class WrongOutcome(AssertionError):
@@ -258,8 +266,9 @@ def artefacts_of(output: Path) -> dict[str, bytes]:
 
 
 def refuse_other(output: Path, reference: Path, told: str) -> None:
-    """Raises WrongOutcome unless both hold the same files, none besides, and the same bytes."""
-    stray = files_of(output) ^ files_of(reference)
+    """Raises WrongOutcome unless both hold the same files, all of them finished, and the same bytes."""
+    here, there = files_of(output), files_of(reference)
+    stray = here ^ there | {name for name in here if name.endswith(".part") or "checkpoint" in name}
     refuse_unless(not stray, f"files are left, or missing: {sorted(stray)} {told}")
     here, there = artefacts_of(output), artefacts_of(reference)
     other = [name for name in there if here[name] != there[name]]
