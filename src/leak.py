@@ -15,7 +15,7 @@ from foldsmith.command import Command, read_command, run_main
 from foldsmith.data.duplicates import join_groups
 from foldsmith.data.folds import assign_folds, assign_holdout, build_folds
 from foldsmith.errors import InputError
-from foldsmith.files import digest_of, digest_of_file, load_json, load_npz, save_json
+from foldsmith.files import digest_of, digest_of_file, load_json, load_npz, remove_checkpoints, save_json
 from foldsmith.machine import versions
 from foldsmith.stamps import check_claim, is_current, require_whole, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_samples
@@ -69,7 +69,7 @@ def leak(command: Command, made_from: str) -> None:
             precision=command.precision,
             workers=command.workers,
         ).train()
-        leaky.checkpoint(fold).unlink(missing_ok=True)
+        remove_checkpoints(leaky.checkpoint(fold))
     held_out = split_up[split_up["fold"] >= 0].reset_index(drop=True)
     predicted = [load_npz(leaky.heldout(fold)) for fold in command.plan.folds]
     right = scatter_oof(held_out, predicted, num_classes).argmax(axis=1) == held_out["label"].to_numpy()

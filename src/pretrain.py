@@ -9,7 +9,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 from foldsmith.command import Command, read_command, run_main
-from foldsmith.files import digest_of, digest_of_file, load_json
+from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
 from foldsmith.machine import versions
 from foldsmith.stamps import check_claim, is_current, refuse_other_machine, require, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_samples
@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     if not command.again and is_current(run.pretrain_run, inputs):
         refuse_other_machine(run.pretrain_run, "the pretraining", command.precision, command.device)
+        remove_checkpoints(run.pretrain_checkpoint)  # a process killed at the very end had no time to
         say(f"pretrain: {run.pretrained('encoder')} is up to date")
         return 0
     pretrain(command, inputs)
@@ -40,7 +41,6 @@ def main(argv: list[str] | None = None) -> int:
 def pretrain(command: Command, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache
-    from foldsmith.training.checkpoint import remove_checkpoints
     from foldsmith.training.pretraining import Pretraining, choose_pictured, pretrained_paths
 
     run, recipe = command.run, command.recipe

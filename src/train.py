@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.errors import InputError
-from foldsmith.files import digest_of, digest_of_file, load_json
+from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
 from foldsmith.machine import versions
 from foldsmith.recipes import check_weights_file
 from foldsmith.stamps import (
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
             refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
+            remove_checkpoints(run.checkpoint(fold))  # a process killed at the very end had no time to
             say(f"train: {run.weights(fold)} is up to date")
             continue
         refuse_stale(command, fold)
@@ -92,7 +93,6 @@ def refuse_stale(command: Command, fold: int) -> None:
 def train(command: Command, fold: int, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache
-    from foldsmith.training.checkpoint import remove_checkpoints
     from foldsmith.training.fold import FoldTraining, select_samples
 
     run = command.run

@@ -58,6 +58,12 @@ def remove_leftovers(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def remove_checkpoints(path: Path) -> None:
+    """Removes a checkpoint, the one before it, and what was set aside."""
+    for old in path.parent.glob(f"{path.name}*"):
+        old.unlink()
+
+
 def save_json(path: Path, value: Any) -> None:
     with written_whole(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -74,12 +74,6 @@ def load_checkpoint(path: Path, state: TrainingState, made_from: str) -> Positio
     return Position()
 
 
-def remove_checkpoints(path: Path) -> None:
-    """Removes a checkpoint, the one before it, and what was set aside."""
-    for old in path.parent.glob(f"{path.name}*"):
-        old.unlink()
-
-
 def previous_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 

@@ -1,0 +1,164 @@
+"""Same command, same bytes: whole runs with pretraining, whatever the machine does differently.
+
+A recipe without pretraining and the hash seed are in test_security.py; a training cut off at any step is in
+test_fold.py, and whole runs that are killed in test_crash.py.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MakeCompetition
+from crash import RECIPES, STAGES, WORDS, artefacts_of
+
+from foldsmith.interruption import Interrupted
+from foldsmith.training import epochs
+
+PREDICTIONS = (
+    "run/oof.npz",
+    "run/test.npz",
+    "run/fold0/weights.safetensors",
+    "run/fold1/weights.safetensors",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(make_competition: MakeCompetition) -> Path:
+    return make_competition(num_classes=3, per_class=8)
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a run without worker processes, and without interruption."""
+    return run_stages(folder, tmp_path_factory.mktemp("output"))
+
+
+def run_stages(folder: Path, output: Path, *words: str) -> dict[str, bytes]:
+    """Every stage, in this process; what it left, by file name."""
+    for main in STAGES.values():
+        typed = [str(folder), *WORDS, *RECIPES["autoencoder"], "--workers", "0", *words]
+        assert main([*typed, "--output", str(output)]) == 0
+    return artefacts_of(output)
+
+
+def differing(here: dict[str, bytes], there: dict[str, bytes]) -> list[str]:
+    assert here.keys() == there.keys()
+    return [name for name in here if here[name] != there[name]]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # more than cores
+@pytest.mark.parametrize("workers", ["1", "2", "4"])
+def test_any_number_of_workers_gives_the_same_bytes(
+    workers: str, folder: Path, reference: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert differing(run_stages(folder, tmp_path, "--workers", workers), reference) == []
+
+
+def test_a_fold_alone_is_that_of_the_whole_run_and_both_alone_are_the_whole_run(
+    folder: Path, reference: dict[str, bytes], tmp_path: Path
+) -> None:
+    alone = run_stages(folder, tmp_path, "--fold", "1")
+    for name in ("run/fold1/weights.safetensors", "run/fold1/heldout.npz", "run/fold1/log.csv"):
+        assert alone[name] == reference[name]
+    run_stages(folder, tmp_path, "--fold", "0")
+    assert differing(run_stages(folder, tmp_path), reference) == []
+
+
+def test_a_run_stopped_after_every_epoch_ends_with_the_same_bytes(
+    folder: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_line, told = epochs.log_line, []
+
+    def stop(*words: object) -> str:
+        told.append(log_line(*words).partition("  lr ")[0])
+        os.kill(os.getpid(), signal.SIGTERM)
+        return log_line(*words)
+
+    monkeypatch.setattr(epochs, "log_line", stop)
+    files = None
+    while files is None:
+        try:
+            files = run_stages(folder, tmp_path)
+        except Interrupted:
+            assert len(told) <= 6
+    assert told == [
+        f"{name}  epoch {epoch}/2" for name in ("pretrain", "fold 0", "fold 1") for epoch in (1, 2)
+    ]
+    assert differing(files, reference) == []
+
+
+def test_another_seed_changes_every_weight_and_prediction_and_no_fold(
+    folder: Path, reference: dict[str, bytes], tmp_path: Path
+) -> None:
+    changed = differing(run_stages(folder, tmp_path, "--seed", "1"), reference)
+    assert {"run/pretrain/encoder.safetensors", *PREDICTIONS} <= set(changed)
+    assert not {"run/samples.csv", "run/folds.csv", "run/classes.csv"} & set(changed)
+
+
+@pytest.fixture
+def shuffled_folders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every listing of a folder comes in another order; the folders that were listed."""
+    draws, listed = random.Random(0), []
+
+    class Shuffled:
+        """What os.scandir gives: entries, once, in a with statement or without."""
+
+        def __init__(self, path: str) -> None:
+            with scandir(path) as entries:
+                listed.append(str(path))
+                self.entries = list(entries)
+            draws.shuffle(self.entries)
+
+        __enter__ = __iter__ = lambda self: self
+        __exit__ = lambda self, *error: None  # noqa: E731
+        close = __exit__
+
+        def __next__(self) -> os.DirEntry:
+            if not self.entries:
+                raise StopIteration
+            return self.entries.pop()
+
+    def shuffled_names(path: str = ".") -> list[str]:
+        names = listdir(path)
+        draws.shuffle(names)
+        return names
+
+    scandir, listdir = os.scandir, os.listdir
+    monkeypatch.setattr(os, "scandir", Shuffled)
+    monkeypatch.setattr(os, "listdir", shuffled_names)
+    return listed
+
+
+@pytest.fixture
+def written_backwards(folder: Path, tmp_path: Path) -> Path:
+    """The same competition with its files written in another order, and its answers too."""
+    other = tmp_path / "input" / folder.name
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    np.random.default_rng(0).shuffle(files)
+    for path in sorted(files, key=lambda path: path.name, reverse=True):
+        copy = other / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    answer = json.loads((folder / "answer.json").read_text())
+    for entries in answer.values():
+        random.Random(1).shuffle(entries)
+    (other / "answer.json").write_text(json.dumps(dict(reversed(answer.items()))))
+    return other
+
+
+def test_no_order_of_files_in_folders_or_of_annotations_changes_a_byte(
+    written_backwards: Path, reference: dict[str, bytes], shuffled_folders: list[str], tmp_path: Path
+) -> None:
+    files = run_stages(written_backwards, tmp_path / "output")
+    assert {str(written_backwards / part) for part in ("train", "test")} <= set(shuffled_folders)
+    # the name of the cache holds the times of the files, its content does not
+    here, there = (
+        {re.sub(r"px-\w+", "px", name): data for name, data in each.items()} for each in (files, reference)
+    )
+    assert differing(here, there) == []
