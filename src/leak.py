@@ -68,8 +68,8 @@ def leak(command: Command, made_from: str) -> None:
             device=command.device,
             precision=command.precision,
             workers=command.workers,
+            pretrained=run,
         ).train()
-        remove_checkpoints(leaky.checkpoint(fold))
     held_out = split_up[split_up["fold"] >= 0].reset_index(drop=True)
     predicted = [load_npz(leaky.heldout(fold)) for fold in command.plan.folds]
     right = scatter_oof(held_out, predicted, num_classes).argmax(axis=1) == held_out["label"].to_numpy()
@@ -78,6 +78,9 @@ def leak(command: Command, made_from: str) -> None:
     oof = load_npz(run.oof)
     honest = pd.Series(oof["probabilities"].argmax(axis=1) == oof["label"], index=oof["path"])
     save_json(run.leak, compare_leak(honest, pd.Series(right, index=held_out["path"]), duplicated))
+    # not before: a fold that is done goes on from its last checkpoint when another one was interrupted
+    for fold in command.plan.folds:
+        remove_checkpoints(leaky.checkpoint(fold))
 
 
 def split_equal_pictures(command: Command, samples: pd.DataFrame) -> pd.DataFrame:

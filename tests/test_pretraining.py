@@ -16,9 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+import examine
 import infer
+import leak
 import prepare
 import pretrain
+import report
 import score
 import split
 import submit
@@ -601,13 +604,14 @@ def test_pixels_are_normalised_and_come_back(channels: int) -> None:
 
 
 def test_a_grey_autoencoder_runs_through_all_stages(folder: Path, tmp_path: Path) -> None:
-    stages = (prepare, split, pretrain, train, validate, infer, submit, score)
-    run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3")
+    stages = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report, score)
+    run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3", "--set", "report_leak=true")
     assert load_file(run.pretrained("encoder"))["down1.0.weight"].shape == (6, 1, 5, 5)
     with Image.open(run.reconstructions) as picture:
         shown = np.asarray(picture.convert("RGB"))
     assert (shown == shown[..., :1]).all()
-    cache = open_cache(next((tmp_path / folder.name / "cache").iterdir()))
+    caches = (tmp_path / folder.name / "cache").iterdir()
+    cache = open_cache(next(path for path in caches if path.is_dir()))
     tests = [np.asarray(Image.fromarray(pixels).convert("L"), int) for pixels in cache.pixels]
     assert min(np.abs(test - shown[:SIZE, :SIZE, 0]).max() for test in tests) <= 1
     assert json.loads(run.fold_run(0).read_text())["normalisation"] == {"mean": [0.5], "std": [0.5]}

@@ -48,7 +48,8 @@ class FoldTraining:
     """One fold of one run, ready to train.
 
     `made_from` is the digest of all that the result depends on: recipe, fold, data and versions, and never
-    `workers`, other folds, or interruptions.
+    `workers`, other folds, or interruptions. `pretrained` is the run whose pretraining it starts from, where
+    that is another one.
     """
 
     run: RunPaths
@@ -63,6 +64,7 @@ class FoldTraining:
     precision: str = "auto"
     workers: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    pretrained: RunPaths | None = None
 
     def train(self) -> dict[str, Any]:
         """Trains, from the fold's checkpoint if there is one; writes weights, log and held-out predictions.
@@ -82,7 +84,7 @@ class FoldTraining:
             recipe.weights,
         )
         if recipe.pretrain != "none":
-            load_pretrained(model, self.run)
+            load_pretrained(model, self.pretrained or self.run)
         mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         compute = build_compute(self.device, self.precision, mean, std)
