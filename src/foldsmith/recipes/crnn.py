@@ -46,7 +46,7 @@ RECIPES = (
         )
     ),
     # The study's best network with the training it lacked: flips, averaged weights, and a rate that rises and
-    # falls once (Smith and Topin, Super-Convergence, 2018). With shifts as well it underfitted: 90.4 %.
+    # falls once (Smith and Topin, Super-Convergence, 2018). With shifts as well it underfitted.
     replace(
         CRNN,
         name="crnn-plus",
