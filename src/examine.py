@@ -15,7 +15,7 @@ import numpy as np
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.files import digest_of_file, load_json, save_npz
 from foldsmith.seeding import derive_seed
-from foldsmith.stamps import check_claim, is_current, require_trained, write_stamp
+from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
 from foldsmith.tables import load_folds, load_samples
 from foldsmith.terminal import progress, say
 
@@ -29,13 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     made = require_trained(run, command.folds_to_use)
     inputs = {
         "test": digest_of_file(run.test_samples),
-        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use},
+        "trained": digests_of_trained(run, command.folds_to_use),
     }
     if not command.again and is_current(run.stamp("examine"), inputs):
         say(f"examine: {run.views} is up to date")
         return 0
     examine(command, made)
-    write_stamp(run.stamp("examine"), inputs, [run.views, run.features])
+    write_stamp(run.stamp("examine"), inputs, [run.views, run.features], trained=inputs["trained"])
     say(f"examine: {run.views}, {run.features}")
     return 0
 

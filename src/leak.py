@@ -17,7 +17,7 @@ from foldsmith.data.folds import assign_folds, assign_holdout, build_folds
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json, load_npz, remove_checkpoints, save_json
 from foldsmith.machine import versions
-from foldsmith.stamps import check_claim, is_current, require_whole, write_stamp
+from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_samples
 from foldsmith.terminal import say
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     if not command.recipe.report_leak:
         return 0
     check_claim(run, **command.identity)
-    require_whole(run.stamp("validate"), "validate")
+    require_from(run.stamp("validate"), "validate", digests_of_trained(run, command.folds_to_use))
     if command.fold is not None:
         raise InputError("report_leak compares whole cross-validations; leave --fold out.")
     inputs = {"oof": digest_of_file(run.oof), "samples": digest_of_file(run.samples), "versions": versions()}
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"leak: {run.leak} is up to date")
         return 0
     leak(command, digest_of(inputs))
-    write_stamp(run.stamp("leak"), inputs, [run.leak])
+    write_stamp(run.stamp("leak"), inputs, [run.leak], oof=inputs["oof"])
     say(f"leak: {run.leak}")
     return 0
 

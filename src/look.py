@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import run_main
+from foldsmith.command import WordParser, run_main
 from foldsmith.errors import InputError
 from foldsmith.files import save_png
 from foldsmith.paths import RunPaths
@@ -23,10 +23,11 @@ from foldsmith.tables import load_classes
 from foldsmith.terminal import say
 
 TOP = 5
+LARGEST = 1_000_000  # pixels of an image that a network with global pooling sees as it is
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = WordParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, output/<competition>/<run>")
@@ -35,20 +36,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     typed = parser.parse_args(argv)
     run = RunPaths(typed.run)
-    folds = sorted(int(path.parent.name.removeprefix("fold")) for path in run.root.glob("fold*/run.json"))
+    numbers = [path.parent.name.removeprefix("fold") for path in run.root.glob("fold*/run.json")]
+    folds = sorted(int(number) for number in numbers if number.isdigit())
     if not folds:
         raise InputError(
             f"{run.root} holds no trained fold; name a run's folder, output/<competition>/<run>."
         )
     made = require_trained(run, folds)
     names = load_classes(run.classes)["class_name"]
-    for path in typed.images:
+    for place, path in enumerate(typed.images):
+        twice = sum(other.name == path.name for other in typed.images[:place])
+        drawn = run.look(f"{path.name}-{twice + 1}" if twice else path.name)
         probabilities, picture = look(run, made, path, typed.device, typed.precision)
-        save_png(run.look(path.name), picture)
+        save_png(drawn, picture)
         say(f"{path}  ({len(folds)} fold{'s' if len(folds) > 1 else ''})")
         for label, probability in top(probabilities, names).items():
             say(f"  {probability:7.2%}  {label}")
-        say(f"  {run.look(path.name)}")
+        say(f"  {drawn}")
     return 0
 
 
@@ -69,6 +73,7 @@ def look(
         pixels = decode_image(path)
     except ValueError as error:
         raise InputError(f"{path}: {error}.") from error
+    pixels = shrink(pixels, path)
     predicted, maps = [], {}
     for facts in made:
         recipe, normalisation = recipe_of(facts), facts["normalisation"]
@@ -88,6 +93,19 @@ def look(
                 f"{path}: {width} x {height} pixels do not fit {recipe.model}: {error}"
             ) from error
     return np.mean(predicted, axis=0), draw_feature_maps(seen, maps)
+
+
+def shrink(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """The image (H, W, 3), made smaller where it has more than LARGEST pixels: memory grows with them."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    scale = (LARGEST / (height * width)) ** 0.5
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    say(f"{path}: {width} x {height} pixels are shrunk to {size[0]} x {size[1]}")
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def top(probabilities: np.ndarray, names: pd.Series) -> dict[str, float]:

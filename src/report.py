@@ -15,35 +15,62 @@ import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.files import digest_of_file, load_json, load_npz
-from foldsmith.stamps import check_claim, is_current, require_trained, require_whole, write_stamp
+from foldsmith.stamps import (
+    check_claim,
+    digests_of_trained,
+    is_current,
+    is_from,
+    require_from,
+    require_trained,
+    training_seconds,
+    write_stamp,
+)
 from foldsmith.tables import load_classes, load_folds, load_log, load_problems, load_samples, save_table
 from foldsmith.terminal import say
-
-# what is shown where it is there: the page of a run whose test is not predicted yet is a page all the same
-OPTIONAL = ("views", "features", "test", "leak")
 
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    require_whole(run.stamp("validate"), "validate")
     made = require_trained(run, command.folds_to_use)
-    files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems]
-    files += [path for name in OPTIONAL if (path := getattr(run, name)).is_file()]
+    require_from(run.stamp("validate"), "validate", digests_of_trained(run, command.folds_to_use))
+    shown = optional_files(command)
+    files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *shown]
     inputs = {path.name: digest_of_file(path) for path in files}
     inputs |= {f"fold {fold}": digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use}
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
         return 0
-    num_suspected = report(command, made)
+    num_suspected = report(command, made, shown)
     write_stamp(run.stamp("report"), inputs, [run.report, run.label_issues])
     say(f"report: {run.report}, {run.label_issues} ({num_suspected:,} labels suspected)")
     return 0
 
 
-def report(command: Command, made: list[dict[str, Any]]) -> int:
-    """Writes both files, and returns how many labels are suspected; `made` are run.json of the folds."""
+def optional_files(command: Command) -> list[Path]:
+    """What is shown where it is there: the page of a run whose test is not predicted is a page all the same.
+
+    What was made from other weights than are there is left out.
+    """
+    run, trained = command.run, digests_of_trained(command.run, command.folds_to_use)
+    shown = [run.test] if is_from(run.stamp("infer"), trained) else []
+    if is_from(run.stamp("examine"), trained):
+        recipe = command.recipe
+        # an encoder that was pretrained on training images alone tells them from test images by that
+        biased = recipe.pretrain != "none" and not recipe.pretrain_test
+        shown += [run.views] if biased else [run.views, run.features]
+    leak = run.stamp("leak")
+    if run.leak.is_file() and leak.is_file() and load_json(leak).get("oof") == digest_of_file(run.oof):
+        shown += [run.leak]
+    return shown
+
+
+def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> int:
+    """Writes both files, and returns how many labels are suspected.
+
+    `made` are run.json of the folds, `shown` the optional files that the page shows.
+    """
     # scikit-learn and cleanlab take seconds to import, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache
     from foldsmith.evaluation.label_issues import rank_label_issues
@@ -56,7 +83,9 @@ def report(command: Command, made: list[dict[str, Any]]) -> int:
     issues = rank_label_issues(oof["path"], oof["label"], oof["probabilities"], names)
     save_table(run.label_issues, issues)
     cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
-    test = load_if_there(run.test)
+    test, views, features = (
+        load_npz(path) if path in shown else None for path in (run.test, run.views, run.features)
+    )
     evidence = Evidence(
         competition=command.competition,
         run=command.name,
@@ -69,23 +98,19 @@ def report(command: Command, made: list[dict[str, Any]]) -> int:
         logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
         notes=notes_of(command.plan, command.folds_to_use, folds, classes),
-        facts=facts_of(command.plan, made),
+        facts=facts_of(command.plan, made, training_seconds(run, made)),
         paths=oof["path"],
         pictures=Pictures(cache),
         issues=issues,
         samples=samples[samples["path"].isin(folds["path"])],
         test_samples=load_samples(run.test_samples),
-        views=load_if_there(run.views),
-        features=load_if_there(run.features),
+        views=views,
+        features=features,
         test_probabilities=None if test is None else test["probabilities"],
-        leak=load_json(run.leak) if run.leak.is_file() else None,
+        leak=load_json(run.leak) if run.leak in shown else None,
     )
     write_report(run.report, evidence)
     return int(issues["suspected"].sum())
-
-
-def load_if_there(path: Path) -> dict[str, np.ndarray] | None:
-    return load_npz(path) if path.is_file() else None
 
 
 if __name__ == "__main__":

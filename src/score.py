@@ -17,7 +17,7 @@ from foldsmith.competition import match_ids, read_table
 from foldsmith.errors import InputError, first_of, refuse_wrong
 from foldsmith.files import load_json
 from foldsmith.paths import truth_path
-from foldsmith.stamps import require
+from foldsmith.stamps import require, training_seconds
 from foldsmith.tables import load_classes, load_samples
 from foldsmith.terminal import say, show_table
 
@@ -53,7 +53,7 @@ def summarise(command: Command) -> list[tuple[str, str]]:
         (cv["metric"], f"{cv['mean']:.4f}{error}, out-of-fold {cv['oof']:.4f}"),
         ("folds", ", ".join(f"{score:.4f}" for score in cv["folds"])),
         ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),
-        ("training", f"{sum(fold['seconds'] for fold in made):,.0f} s on {made[0]['hardware']}"),
+        ("training", f"{training_seconds(run, made):,.0f} s on {made[0]['hardware']}"),
     ]
     if run.label_issues.is_file():
         suspected = pd.read_csv(run.label_issues)["suspected"].sum()

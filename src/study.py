@@ -28,8 +28,8 @@ RUN = Path(__file__).resolve().parents[1] / "run.sh"
 def main(argv: list[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
     if not typed or typed[0] in ("--help", "-h"):
-        say(f"{__doc__}\nstudies: {', '.join(STUDIES)}")
-        say("All other words are those of the stages: ./run.sh --help")
+        print(f"{__doc__}\nstudies: {', '.join(STUDIES)}")
+        print("All other words are those of the stages: ./run.sh --help")
         return 0
     study, only, words = read_words(typed)
     # all words are checked before hours are spent on the first recipe

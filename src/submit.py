@@ -12,7 +12,7 @@ from foldsmith.command import read_command, run_main
 from foldsmith.competition import read_competition
 from foldsmith.evaluation.predictions import class_prior
 from foldsmith.files import digest_of_file, load_npz, written_whole
-from foldsmith.stamps import check_claim, is_current, require_whole, write_stamp
+from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
 from foldsmith.submission import check_submission, fill_submission, read_submission_form, write_submission
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    require_whole(run.stamp("infer"), "infer")
+    require_from(run.stamp("infer"), "infer", digests_of_trained(run, command.folds_to_use))
     competition, classes = read_competition(command.folder), load_classes(run.classes)
     form = read_submission_form(competition, classes)
     inputs = {

@@ -13,7 +13,14 @@ import numpy as np
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
 from foldsmith.files import digest_of_file, load_npz, save_csv, save_json, save_npz
-from foldsmith.stamps import check_claim, is_current, require, require_trained, write_stamp
+from foldsmith.stamps import (
+    check_claim,
+    digests_of_trained,
+    is_current,
+    require,
+    require_trained,
+    write_stamp,
+)
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
 
@@ -27,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     metric = read_settings(command.folder).metric
     inputs = {
         "folds": digest_of_file(run.folds),
-        "trained": {fold: digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use},
+        "trained": digests_of_trained(run, command.folds_to_use),
         "metric": metric,
     }
     outputs = [run.oof, run.oof_table, run.cv]
@@ -35,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"validate: {run.cv} is up to date")
         return 0
     validate(command, metric)
-    write_stamp(run.stamp("validate"), inputs, outputs)
+    write_stamp(run.stamp("validate"), inputs, outputs, trained=inputs["trained"])
     return 0
 
 

@@ -42,7 +42,7 @@ def test_mistakes_are_the_surest_wrong_ones_and_doubts_the_closest_calls() -> No
 
 def test_a_confused_pair_shows_images_taken_for_the_other_and_right_ones_of_it() -> None:
     paths, labels, probabilities = make_predictions()
-    pairs = pd.DataFrame({"true": ["bee"], "predicted": ["cat"]})
+    pairs = pd.DataFrame({"true": ["bee"], "predicted": ["cat"], "true_label": [1], "predicted_label": [2]})
     (pair,) = galleries.pair_examples(pairs, paths, labels, probabilities, NAMES, Pictures())
     predicted = dict(zip(paths.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
     true = dict(zip(paths.tolist(), labels.tolist(), strict=True))

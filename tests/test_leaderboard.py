@@ -32,7 +32,7 @@ def write_run(
     (run / "identity.json").write_text(json.dumps({"recipe": {"name": name, "lr": 0.1, **recipe}}))
     for fold in (0, 1):
         (run / f"fold{fold}").mkdir()
-        (run / f"fold{fold}" / "run.json").write_text(json.dumps({"seconds": 10.5}))
+        (run / f"fold{fold}" / "run.json").write_text(json.dumps({"training_seconds": 10.5}))
 
 
 @pytest.fixture

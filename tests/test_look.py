@@ -109,6 +109,25 @@ def test_an_image_too_small_for_the_poolings_is_told(runs: dict[str, RunPaths], 
         look.main([str(runs["cnn-gap"].root), str(tmp_path / "dot.png")])
 
 
+def test_a_large_photograph_is_shrunk_with_its_aspect_and_told(
+    runs: dict[str, RunPaths], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(look, "LARGEST", 32 * 20)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    assert look.main([str(runs["cnn-gap"].root), str(tmp_path / "large.png"), "--precision", "fp32"]) == 0
+    assert "64 x 40 pixels are shrunk to 32 x 20" in capsys.readouterr().out
+
+
+def test_two_images_of_one_name_have_two_pictures(runs: dict[str, RunPaths], photograph: Path) -> None:
+    other = photograph.parent / "more" / photograph.name
+    other.parent.mkdir()
+    Image.new("RGB", (32, 20), "red").save(other)
+    look.main([str(runs["cnn-gap"].root), str(photograph), str(other)])
+    pictures = [runs["cnn-gap"].look(name).read_bytes() for name in ("cat.png", "cat.png-2")]
+    assert pictures[0] != pictures[1]
+
+
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path, photograph: Path) -> None:
     with pytest.raises(InputError, match="holds no trained fold"):
         look.main([str(tmp_path), str(photograph)])

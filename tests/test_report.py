@@ -137,7 +137,9 @@ def test_confused_pairs_equal_a_plain_count(seed: int) -> None:
     ]
     counts = tables.count_confusions(labels, predictions, 7)
     table = tables.list_confused_pairs(counts, [str(label) for label in range(7)], limit=20)
-    assert list(table.itertuples(index=False, name=None)) == expected
+    assert list(table.iloc[:, :4].itertuples(index=False, name=None)) == expected
+    assert table["true_label"].astype(str).tolist() == table["true"].tolist()
+    assert table["predicted_label"].astype(str).tolist() == table["predicted"].tolist()
 
 
 def test_classes_mistaken_for_each_other_stand_together() -> None:

@@ -130,6 +130,18 @@ def test_a_fold_alone_is_the_fold_of_the_whole_run(folder: Path, run: Path, tmp_
     assert len(json.loads((alone / "cv.json").read_text())["folds"]) == 1
 
 
+def test_what_was_made_from_other_weights_than_are_there_is_not_used(folder: Path, tmp_path: Path) -> None:
+    run_stages(folder, tmp_path, "--fold", "2")
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"]
+    train.main(words)
+    for stage in (submit, report):
+        with pytest.raises(InputError, match="is of other weights than are there"):
+            stage.main(words)
+    validate.main(words)
+    report.main(words)  # without what infer.py and examine.py made of fold 2 alone
+    assert "Only 1 of 3 folds" not in (tmp_path / folder.name / "run" / "report.html").read_text()
+
+
 def test_the_same_command_again_does_nothing(
     folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ import study
 from foldsmith.command import Command, read_command
 from foldsmith.errors import InputError
 from foldsmith.evaluation.study import HEADER, StudyRow, read_row, table_of, write_study
-from foldsmith.files import save_csv, save_json
+from foldsmith.files import save_csv, save_json, save_npz
 from foldsmith.interruption import Interrupted, interruptible
 from foldsmith.models import MODELS
 from foldsmith.paths import RunPaths
@@ -74,7 +74,7 @@ def test_words_that_nobody_understands_are_refused_before_anything_runs(
 def test_without_a_name_the_studies_are_listed(typed: list[str], capsys: pytest.CaptureFixture) -> None:
     assert study.main(typed) == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in STUDIES)
+    assert all(name in told for name in STUDIES) and "\\n" not in told
 
 
 def test_a_study_runs_its_recipes_in_order_and_ends_with_the_status_of_one_that_fails(
@@ -127,10 +127,11 @@ def write_run(root: Path, accuracies: list[float], pretrained: bool = False) -> 
         save_csv(run.log(fold), pd.DataFrame(log))
         facts = {
             "fold": fold, "recipe": {"epochs": 2}, "parameters": 1180, "training_images": 100 + fold,
-            "seed": 3, "hardware": "a machine", "precision": "fp32",
+            "seed": 3, "hardware": "a machine", "precision": "fp32", "command": "python src/train.py",
         }  # fmt: skip
         save_json(run.fold_run(fold), facts)
     save_json(run.cv, {"folds": accuracies, "metrics": {"accuracy": 0.625, "log_loss": 1.25}})
+    save_npz(run.oof, fold=np.arange(len(accuracies)))
     if pretrained:
         save_json(run.pretrain_run, {"epochs": 30})
     return run
@@ -143,6 +144,19 @@ def test_a_row_is_the_mean_over_folds_of_the_last_epoch_and_the_out_of_fold_scor
     assert row.seconds_per_epoch == pytest.approx((1.5 + 2.0) / 2)
     assert row.epochs == "30 without labels, then 2"
     assert read_row(RunPaths(tmp_path / "nothing"), "cnn-a") is None
+
+
+def test_a_run_whose_later_fold_alone_is_trained_is_a_row(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [0.5, 0.7])
+    save_npz(run.oof, fold=np.ones(5, dtype=np.int64))
+    run.fold_run(0).unlink()
+    assert read_row(run, "cnn-a").train_accuracy == 0.7
+
+
+def test_a_run_that_is_being_trained_anew_has_no_row(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [0.5, 0.7])
+    run.fold_run(0).unlink()
+    assert read_row(run, "cnn-a") is None
 
 
 def rows_of(tmp_path: Path) -> dict[str, StudyRow | None]:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.faults import machine_fault
-from foldsmith.interruption import ADVICE, interruptible
+from foldsmith.interruption import advice, interruptible
 from foldsmith.paths import RunPaths, cache_root
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
 from foldsmith.terminal import printable
@@ -269,7 +269,7 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt as error:
-        print(ADVICE, end="", file=sys.stderr)
+        print(advice(), end="", file=sys.stderr)
         status = 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         fault = machine_fault(error)

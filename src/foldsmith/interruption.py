@@ -9,6 +9,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ADVICE = "stopped; the same command goes on from here.\n"
+ADVICE_AGAIN = "stopped; the same command without --again goes on from here.\n"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -17,6 +18,11 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def advice() -> str:
+    """How to go on: --again would begin anew."""
+    return ADVICE_AGAIN if "--again" in sys.argv else ADVICE
 
 
 def stop_at_once() -> None:
@@ -29,7 +35,7 @@ def stop_at_once() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    os.write(sys.__stderr__.fileno(), ADVICE.encode())
+    os.write(sys.__stderr__.fileno(), advice().encode())
     os._exit(128 + number)
 
 

@@ -122,6 +122,30 @@ def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]
     return made
 
 
+def digests_of_trained(run: RunPaths, folds: Iterable[int]) -> dict[str, str]:
+    """The digest of run.json by fold: what predictions are made from, and stamped with as `trained`."""
+    made = {str(fold): run.fold_run(fold) for fold in folds}
+    return {fold: digest_of_file(path) for fold, path in made.items() if path.is_file()}
+
+
+def is_from(stamp: Path, trained: Mapping[str, str]) -> bool:
+    """Whether a stage's outputs are there, unchanged, and made from these trained folds and no others."""
+    return stamp.is_file() and load_json(stamp).get("trained") == trained and not changed_outputs(stamp)
+
+
+def require_from(stamp: Path, stage: str, trained: Mapping[str, str]) -> None:
+    """Raises InputError if a stage is not done, or was done with other folds than are trained now."""
+    require_whole(stamp, stage)
+    if not is_from(stamp, trained):
+        raise InputError(f"what src/{stage}.py wrote is of other weights than are there; run it again first.")
+
+
+def training_seconds(run: RunPaths, made: Iterable[Mapping[str, Any]]) -> float:
+    """What the folds cost, interruptions left out and pretraining included; `made` are their run.json."""
+    pretrained = [load_json(run.pretrain_run)] if run.pretrain_run.is_file() else []
+    return sum(facts["training_seconds"] for facts in [*made, *pretrained])
+
+
 def _as_saved(part: Any) -> Any:
     """The part as JSON gives it back: tuples become lists."""
     if isinstance(part, dict):

@@ -17,6 +17,7 @@ from foldsmith.evaluation.report.tables import LOWER_IS_BETTER
 from foldsmith.files import load_json, load_npz
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import Recipe
+from foldsmith.stamps import training_seconds
 
 SURE = 0.05  # adjusted p under which one run is said to be better
 
@@ -46,7 +47,7 @@ def _load_run(run: RunPaths) -> Run:
     cv, oof, identity = load_json(run.cv), load_npz(run.oof), load_json(run.identity)
     right = pd.Series(oof["probabilities"].argmax(axis=1) == oof["label"], index=oof["path"])
     made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
-    return Run(run.root.name, cv, identity["recipe"], sum(fold["seconds"] for fold in made), right)
+    return Run(run.root.name, cv, identity["recipe"], training_seconds(run, made), right)
 
 
 def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from foldsmith.evaluation.report.plots import HEIGHT, WIDTH, draw_learning_curves
-from foldsmith.files import load_json, written_whole
+from foldsmith.files import load_json, load_npz, written_whole
 from foldsmith.paths import RunPaths
 from foldsmith.studies import Study
 from foldsmith.tables import load_log
@@ -45,6 +45,7 @@ class StudyRow:
     hardware: str
     precision: str
     seed: int
+    command: str
     logs: dict[int, pd.DataFrame]
 
 
@@ -53,7 +54,10 @@ def read_row(run: RunPaths, recipe: str) -> StudyRow | None:
     if not run.cv.is_file():
         return None
     cv = load_json(run.cv)
-    facts = [load_json(run.fold_run(fold)) for fold in range(len(cv["folds"]))]
+    folds = sorted(set(load_npz(run.oof)["fold"].tolist()))
+    if not all(run.fold_run(fold).is_file() for fold in folds):
+        return None  # it is being trained anew
+    facts = [load_json(run.fold_run(fold)) for fold in folds]
     logs = {made["fold"]: load_log(run.log(made["fold"])) for made in facts}
     last = pd.DataFrame([log.iloc[-1] for log in logs.values()])
     epochs = str(facts[0]["recipe"]["epochs"])
@@ -72,6 +76,7 @@ def read_row(run: RunPaths, recipe: str) -> StudyRow | None:
         hardware=facts[0]["hardware"],
         precision=facts[0]["precision"],
         seed=facts[0]["seed"],
+        command=facts[0]["command"],
         logs=logs,
     )
 
@@ -93,18 +98,20 @@ def write_study(path: Path, study: Study, rows: dict[str, StudyRow | None], comm
     """Writes the table as Markdown, and the curves beside it as SVG."""
     done = [row for row in rows.values() if row is not None]
     picture = path.with_suffix(".svg")
-    lines = [f"# {study.title}", "", f"`{command}`", ""]
+    lines = [f"# {study.title}", "", f"`{command}` (the last one)", ""]
     lines += ["| " + " | ".join(cells) + " |" for cells in (HEADER, ["---"] * len(HEADER))]
     lines += ["| " + " | ".join(cells) + " |" for cells in table_of(study, rows)]
     lines += [
         "",
         "Training figures are those of the last epoch's images as they were trained on, augmented and with "
         "dropout; held-out figures are out-of-fold, with the recipe's views. The study's are of its test set "
-        "where nothing else is said. Parameters of an autoencoder include its decoder.",
+        "where nothing else is said. Training losses include label smoothing where the recipe has it; the "
+        "parameters of an autoencoder its decoder.",
         "",
     ]
     machines = {f"seed {row.seed}, {row.precision}, {row.hardware}" for row in done}
     lines += [f"Made with {made}." for made in sorted(machines)]
+    lines += ["", *(f"- {row.recipe}: `{row.command}`" for row in done)]
     if done:
         lines += ["", f"![Training and held-out curves of every recipe]({picture.name})"]
         with written_whole(picture) as temporary:

@@ -69,7 +69,7 @@ def pair_examples(
     predicted = probabilities.argmax(axis=1)
     examples = []
     for pair in pairs.head(PAIRS).itertuples():
-        true, other = names.index(pair.true), names.index(pair.predicted)
+        true, other = pair.true_label, pair.predicted_label
         taken = np.flatnonzero((labels == true) & (predicted == other))
         right = np.flatnonzero((labels == other) & (predicted == other))
         shown = []

@@ -23,12 +23,13 @@ def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes
     rare = rare_classes(folds["label"].to_numpy(np.int64), len(classes), plan.num_parts)
     if rare:
         names = first_of(classes["class_name"].iloc[rare], 10)
-        notes.append(f"{len(rare)} classes have fewer images than the split has parts: {names}.")
+        end = "" if names.endswith("…") else "."
+        notes.append(f"{len(rare)} classes have fewer images than the split has parts: {names}{end}")
     return notes
 
 
-def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What the figures were made with; `made` are run.json of the folds."""
+def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float) -> dict[str, str]:
+    """What the figures were made with; `made` are run.json of the folds, `seconds` what training took."""
     first = made[0]
     defaults = {field.name: field.default for field in fields(Recipe)}
     changed = {
@@ -44,7 +45,8 @@ def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]]) -> dict[str, str]:
         "folds": folds_in_words(plan),
         "parameters": f"{first['parameters']:,}",
         "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
-        "training": f"{sum(fold['seconds'] for fold in made):,.0f} s over {len(made)} folds",
+        "training": f"{seconds:,.0f} s over {len(made)} folds"
+        + (", pretraining included" if first["recipe"].get("pretrain", "none") != "none" else ""),
         "finished": max(fold["finished"] for fold in made),
         "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
     }

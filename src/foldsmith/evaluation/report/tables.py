@@ -53,7 +53,8 @@ def score_classes(counts: np.ndarray, class_names: list[str]) -> pd.DataFrame:
 
 
 def list_confused_pairs(counts: np.ndarray, class_names: list[str], limit: int = 20) -> pd.DataFrame:
-    """The most frequent mistakes, at most `limit`: true, predicted (names), count, share of the true class.
+    """The most frequent mistakes, at most `limit`: true, predicted (names), count, share of the true
+    class, and true_label, predicted_label, as two classes may have one name.
 
     Sorted by count, then share, both falling, then by class index.
     """
@@ -67,6 +68,8 @@ def list_confused_pairs(counts: np.ndarray, class_names: list[str], limit: int =
             "predicted": [class_names[label] for label in predicted[first]],
             "count": count[first],
             "share": share[first],
+            "true_label": true[first],
+            "predicted_label": predicted[first],
         }
     )
 
