@@ -43,13 +43,10 @@ def main(argv: list[str] | None = None) -> int:
 def examine(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes the held-out predictions of every view, and features of images the first network never saw."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    import torch
-
     from foldsmith.data.cache import open_cache
     from foldsmith.evaluation.features import captured_features
-    from foldsmith.training.compute import build_compute, set_determinism
     from foldsmith.training.engine import predict
-    from foldsmith.training.weights import load_weights, recipe_of
+    from foldsmith.training.weights import load_trained
 
     run = command.run
     folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
@@ -57,13 +54,8 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
     seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
     for place, facts in enumerate(made):
-        fold, recipe, normalisation = facts["fold"], recipe_of(facts), facts["normalisation"]
-        set_determinism(recipe.deterministic)
-        compute = build_compute(
-            command.device, command.precision, normalisation["mean"], normalisation["std"]
-        )
-        model = load_weights(run.weights(fold), facts)
-        model = model.to(compute.device, memory_format=torch.channels_last)
+        fold = facts["fold"]
+        model, recipe, compute = load_trained(run.weights(fold), facts, command.device, command.precision)
         held_out = folds[folds["fold"] == fold]
         paths, labels = held_out["path"].to_numpy(dtype=np.str_), held_out["label"].to_numpy(np.int64)
         total = len(recipe.views) * len(paths)

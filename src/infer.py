@@ -40,13 +40,10 @@ def main(argv: list[str] | None = None) -> int:
 def infer(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes test.npz; `made` are run.json of the folds that predict."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    import torch
-
     from foldsmith.data.cache import open_cache
     from foldsmith.evaluation.predictions import average, class_prior
-    from foldsmith.training.compute import build_compute, set_determinism
     from foldsmith.training.engine import predict
-    from foldsmith.training.weights import load_weights, recipe_of
+    from foldsmith.training.weights import load_trained
 
     run = command.run
     paths = list(load_samples(run.test_samples)["path"])
@@ -55,13 +52,7 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     predictions = []
     for facts in made:
         fold = facts["fold"]
-        recipe, normalisation = recipe_of(facts), facts["normalisation"]
-        set_determinism(recipe.deterministic)
-        compute = build_compute(
-            command.device, command.precision, normalisation["mean"], normalisation["std"]
-        )
-        model = load_weights(run.weights(fold), facts)
-        model = model.to(compute.device, memory_format=torch.channels_last)
+        model, recipe, compute = load_trained(run.weights(fold), facts, command.device, command.precision)
         with progress(f"infer: fold {fold}", len(rows), "images") as advance:
             batch_size = recipe.predict_batch_size
             predictions.append(predict(model, cache.pixels, rows, recipe.views, batch_size, compute, advance))

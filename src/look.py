@@ -65,9 +65,8 @@ def look(
     from foldsmith.data.images import decode_image, resize_image
     from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
     from foldsmith.models import takes_any_size
-    from foldsmith.training.compute import build_compute
     from foldsmith.training.engine import predict_views
-    from foldsmith.training.weights import load_weights, recipe_of
+    from foldsmith.training.weights import load_trained
 
     try:
         pixels = decode_image(path)
@@ -76,10 +75,7 @@ def look(
     pixels = shrink(pixels, path)
     predicted, maps = [], {}
     for facts in made:
-        recipe, normalisation = recipe_of(facts), facts["normalisation"]
-        model = load_weights(run.weights(facts["fold"]), facts)
-        compute = build_compute(device, precision, normalisation["mean"], normalisation["std"])
-        model = model.to(compute.device, memory_format=torch.channels_last)
+        model, recipe, compute = load_trained(run.weights(facts["fold"]), facts, device, precision)
         # global pooling takes an image as it is; all others know one size only
         seen = pixels if takes_any_size(model) else resize_image(pixels, recipe.image_size)
         images = compute.normalise(torch.from_numpy(np.ascontiguousarray(seen))[None])

@@ -11,6 +11,7 @@ from torch import nn
 from foldsmith.files import written_whole
 from foldsmith.models import build_model
 from foldsmith.recipes import Recipe
+from foldsmith.training.compute import Compute, build_compute, set_determinism
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -29,6 +30,17 @@ def load_weights(path: Path, facts: dict[str, Any]) -> nn.Module:
     model = build_model(recipe["model"], facts["num_classes"], recipe["image_size"], recipe["channels"])
     load_model(model, str(path))
     return model.eval()
+
+
+def load_trained(
+    path: Path, facts: dict[str, Any], device: str, precision: str
+) -> tuple[nn.Module, Recipe, Compute]:
+    """The trained network, ready to predict, with its recipe and where it computes. Raises InputError."""
+    recipe, normalisation = recipe_of(facts), facts["normalisation"]
+    set_determinism(recipe.deterministic)
+    compute = build_compute(device, precision, normalisation["mean"], normalisation["std"])
+    model = load_weights(path, facts).to(compute.device, memory_format=torch.channels_last)
+    return model, recipe, compute
 
 
 def recipe_of(facts: dict[str, Any]) -> Recipe:
