@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
-from foldsmith.files import digest_of_file, load_json, save_npz
+from foldsmith.files import digest_of_file, save_npz
 from foldsmith.seeding import derive_seed
 from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
 from foldsmith.tables import load_folds, load_samples
@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> int:
 def examine(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes the held-out predictions of every view, and features of images the first network never saw."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache
+    from foldsmith.data.cache import open_cache_of
     from foldsmith.evaluation.features import captured_features
     from foldsmith.training.engine import predict
     from foldsmith.training.weights import load_trained
 
     run = command.run
     folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
-    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    cache = open_cache_of(command)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
     seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
     for place, facts in enumerate(made):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
-from foldsmith.files import digest_of_file, load_json, save_npz
+from foldsmith.files import digest_of_file, save_npz
 from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
 from foldsmith.tables import load_folds, load_samples
 from foldsmith.terminal import progress, say
@@ -40,14 +40,14 @@ def main(argv: list[str] | None = None) -> int:
 def infer(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes test.npz; `made` are run.json of the folds that predict."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache
+    from foldsmith.data.cache import open_cache_of
     from foldsmith.evaluation.predictions import average, class_prior
     from foldsmith.training.engine import predict
     from foldsmith.training.weights import load_trained
 
     run = command.run
     paths = list(load_samples(run.test_samples)["path"])
-    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    cache = open_cache_of(command)
     rows = cache.rows(paths)
     predictions = []
     for facts in made:

@@ -15,7 +15,7 @@ from foldsmith.command import Command, read_command, run_main
 from foldsmith.data.duplicates import join_groups
 from foldsmith.data.folds import assign_folds, assign_holdout, build_folds
 from foldsmith.errors import InputError
-from foldsmith.files import digest_of, digest_of_file, load_json, load_npz, remove_checkpoints, save_json
+from foldsmith.files import digest_of, digest_of_file, load_npz, remove_checkpoints, save_json
 from foldsmith.machine import versions
 from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
 from foldsmith.tables import load_classes, load_folds, load_samples
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 def leak(command: Command, made_from: str) -> None:
     """Writes leak.json: accuracy out-of-fold, honest and leaky, of all images and of those with an equal."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache
+    from foldsmith.data.cache import open_cache_of
     from foldsmith.evaluation.leakage import compare_leak
     from foldsmith.evaluation.predictions import scatter_oof
     from foldsmith.training.fold import FoldTraining, select_samples
@@ -53,7 +53,7 @@ def leak(command: Command, made_from: str) -> None:
     samples, folds = load_samples(run.samples).set_index("path"), load_folds(run.folds)
     samples = samples.loc[folds["path"]].reset_index()
     split_up = split_equal_pictures(command, samples)
-    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    cache = open_cache_of(command)
     for fold in command.plan.folds:
         say(f"leak: fold {fold}, with equal pictures split")
         FoldTraining(

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     run, recipe = command.run, command.recipe
     competition = read_competition(command.folder)
     inputs = inputs_of(competition, recipe)
-    cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size)
+    cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size, recipe.cache)
     current = not command.again and is_cached(cache_path) and is_current(run.stamp("prepare"), inputs)
     if not current:
         # importing torch takes seconds, which a stage that is up to date should not pay
@@ -82,7 +82,13 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     return {
         "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
         "tables": {path.name: digest_of_file(path) for path in tables},
-        "settings": [recipe.image_size, recipe.max_unreadable, recipe.near_duplicates, cv2.__version__],
+        "settings": [
+            recipe.image_size,
+            recipe.cache,
+            recipe.max_unreadable,
+            recipe.near_duplicates,
+            cv2.__version__,
+        ],
     }
 
 
@@ -90,13 +96,14 @@ def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
     """The cache of these images; only one process at a time decodes them."""
     with waiting_turn(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
         if is_cached(cache_path) and not command.again:
-            cache = open_cache(cache_path)
+            cache = open_cache(cache_path, command.folder, command.recipe.image_size)
             if list(cache.index["path"]) == images:
-                say(f"prepare: pixels are in {cache_path}")
+                say(f"prepare: {cache_path} is there already")
                 return cache
         with progress("decoding", len(images), "images") as advance, collected_warnings() as warnings:
             cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
-    say(f"prepare: decoded {len(images):,} images into {cache_path}")
+    kept = "" if command.recipe.cache else " (what was seen of them; pixels are streamed from the files)"
+    say(f"prepare: decoded {len(images):,} images into {cache_path}{kept}")
     if warnings:
         say(f"prepare: the decoders warned {len(warnings):,} times of flaws that they read past, "
             f"and name no file (first: {warnings[0]})")  # fmt: skip

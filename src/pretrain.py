@@ -40,11 +40,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def pretrain(command: Command, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache
+    from foldsmith.data.cache import open_cache_of
     from foldsmith.training.pretraining import Pretraining, choose_pictured, pretrained_paths
 
     run, recipe = command.run, command.recipe
-    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    cache = open_cache_of(command)
     # every fold's images: without labels nothing is learned about a held-out image's class
     training, test = list(load_folds(run.folds)["path"]), list(load_samples(run.test_samples)["path"])
     readable = set(cache.index.loc[cache.index["problem"] == "", "path"])

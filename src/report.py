@@ -72,7 +72,7 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
     `made` are run.json of the folds, `shown` the optional files that the page shows.
     """
     # scikit-learn and cleanlab take seconds to import, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache
+    from foldsmith.data.cache import open_cache_of
     from foldsmith.evaluation.label_issues import rank_label_issues
     from foldsmith.evaluation.report import Evidence, Pictures, write_report
     from foldsmith.evaluation.report.provenance import facts_of, notes_of
@@ -82,7 +82,7 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
     samples, names = load_samples(run.samples), list(classes["class_name"])
     issues = rank_label_issues(oof["path"], oof["label"], oof["probabilities"], names)
     save_table(run.label_issues, issues)
-    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
+    cache = open_cache_of(command)
     test, views, features = (
         load_npz(path) if path in shown else None for path in (run.test, run.views, run.features)
     )

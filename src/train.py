@@ -1,5 +1,7 @@
 """Trains every fold: one set of weights and the held-out predictions of each.
 
+Several GPUs train folds at once; started by torchrun, they train each fold together.
+
 .venv/bin/python src/train.py input/tiny80 --recipe resnet64 --fold 2
 """
 
@@ -9,12 +11,17 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foldsmith.command import Command, read_command, run_main
+from foldsmith.data.augment import augmentation_file
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
 from foldsmith.machine import versions
+from foldsmith.parallel import spread, started_by_torchrun
 from foldsmith.recipes import check_weights_file
 from foldsmith.stamps import (
     check_claim,
@@ -27,9 +34,29 @@ from foldsmith.stamps import (
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import progress, say
 
+if TYPE_CHECKING:
+    from foldsmith.training.processes import Processes
+
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
+    if started_by_torchrun():
+        return train_together(command)
+    wanted, inputs = plan(command)
+    held_out = load_folds(command.run.folds)["fold"]
+    total = command.recipe.epochs * sum(int((held_out != fold).sum()) for fold in wanted)
+    with progress(f"{len(wanted)} folds", total, "images"):  # the bar of every epoch moves it along
+        devices = choose_devices(command) if len(wanted) > 1 else []
+        if len(devices) > 1:
+            say(f"train: folds {', '.join(map(str, wanted))} on {', '.join(devices)}")
+            return spread(partial(train_on, command, inputs), wanted, devices)
+        for fold in wanted:
+            train(command, fold, inputs)
+    return 0
+
+
+def plan(command: Command) -> tuple[list[int], dict[str, object]]:
+    """The folds that are to be trained, and what all depend on. Raises InputError for stale ones."""
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
@@ -38,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         "folds": digest_of_file(run.folds),
         "versions": versions(),
         "weights": digest_of_weights(command.recipe.weights),
+        "augmentation": digest_of_augmentation(command.recipe.augment),
         "pretrained": digest_of_pretraining(command),
     }
     wanted = []
@@ -49,11 +77,28 @@ def main(argv: list[str] | None = None) -> int:
             continue
         refuse_stale(command, fold)
         wanted.append(fold)
-    held_out = load_folds(run.folds)["fold"]
-    total = command.recipe.epochs * sum(int((held_out != fold).sum()) for fold in wanted)
-    with progress(f"{len(wanted)} folds", total, "images"):  # the bar of every epoch moves it along
-        for fold in wanted:
-            train(command, fold, {**inputs, "fold": fold})
+    return wanted, inputs
+
+
+def choose_devices(command: Command) -> list[str]:
+    # importing torch takes seconds, which a stage that is up to date should not pay
+    from foldsmith.training import compute
+
+    return [str(device) for device in compute.choose_devices(command.device)]
+
+
+def train_on(command: Command, inputs: dict[str, object], device: str, fold: int) -> None:
+    train(replace(command, device=device), fold, inputs)
+
+
+def train_together(command: Command) -> int:
+    """Trains every fold as one of several processes; the first one decides which, and writes."""
+    from foldsmith.training.processes import join_processes
+
+    processes, device = join_processes(command.device)
+    wanted, inputs = processes.share(plan(command) if processes.is_first else None)
+    for fold in wanted:
+        train(replace(command, device=device), fold, inputs, processes)
     return 0
 
 
@@ -61,6 +106,12 @@ def digest_of_weights(path: str) -> str:
     """Digest of the file a network starts from, or empty. Raises InputError if it is not there."""
     check_weights_file(path)
     return digest_of_file(Path(path)) if path else ""
+
+
+def digest_of_augmentation(name: str) -> str:
+    """Digest of the file an augmentation is read from, or empty. Raises InputError if it is not there."""
+    path = augmentation_file(name)
+    return digest_of_file(path) if path else ""
 
 
 def digest_of_pretraining(command: Command) -> str:
@@ -90,17 +141,22 @@ def refuse_stale(command: Command, fold: int) -> None:
         )
 
 
-def train(command: Command, fold: int, inputs: dict[str, object]) -> None:
+def train(
+    command: Command, fold: int, inputs: dict[str, object], processes: "Processes | None" = None
+) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache
+    from foldsmith.data.cache import open_cache_of
     from foldsmith.training.fold import FoldTraining, select_samples
+    from foldsmith.training.processes import ALONE
 
-    run = command.run
+    run, processes, inputs = command.run, processes or ALONE, {**inputs, "fold": fold}
     folds, classes = load_folds(run.folds), load_classes(run.classes)
-    cache = open_cache(command.cache_root / load_json(run.stamp("prepare"))["cache"])
-    if command.again:
-        remove_checkpoints(run.checkpoint(fold))
-    run.fold_run(fold).unlink(missing_ok=True)
+    cache = open_cache_of(command)
+    if processes.is_first:
+        if command.again:
+            remove_checkpoints(run.checkpoint(fold))
+        run.fold_run(fold).unlink(missing_ok=True)
+    processes.share(None)  # none looks for a checkpoint before the first one is ready
     facts = FoldTraining(
         run=run,
         fold=fold,
@@ -113,7 +169,10 @@ def train(command: Command, fold: int, inputs: dict[str, object]) -> None:
         device=command.device,
         precision=command.precision,
         workers=command.workers,
+        processes=processes,
     ).train()
+    if not processes.is_first:
+        return
     outputs = [run.weights(fold), run.heldout(fold), run.log(fold)]
     write_stamp(
         run.fold_run(fold),

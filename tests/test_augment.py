@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldsmith.data.augment import AUGMENTATIONS, augment_batch, build_augmentation
+from foldsmith.data.augment import AUGMENTATIONS, build_augmentation
+from foldsmith.data.augment_host import augment_batch
 from foldsmith.errors import InputError
 
 SIZE = 24
@@ -80,20 +81,6 @@ def test_flip_gives_the_image_or_its_mirror_about_equally_often() -> None:
     same = [np.array_equal(new, old) for new, old in zip(augmented, images, strict=True)]
     assert all(a != b for a, b in zip(mirrored, same, strict=True))
     assert 70 <= sum(mirrored) <= 130
-
-
-def test_study_resnet_crops_flips_and_turns_in_that_order_and_never_normalises() -> None:
-    steps = build_augmentation("study-resnet", 224).transforms
-    names = [type(step).__name__ for step in steps]
-    assert names == ["RandomResizedCrop", "HorizontalFlip", "VerticalFlip", "Rotate"]
-    assert tuple(steps[0].size) == (224, 224)
-    assert tuple(steps[3].limit) == (-90, 90)
-
-
-@each_row
-def test_no_row_normalises(name: str) -> None:
-    steps = [type(step).__name__ for step in build_augmentation(name, SIZE).transforms]
-    assert not {"Normalize", "ToFloat", "ToTensorV2"} & set(steps)
 
 
 def test_an_unknown_augmentation_names_the_nearest() -> None:

@@ -19,6 +19,7 @@ from foldsmith.training.compute import build_compute
 from foldsmith.training.engine import Tally, train_one_epoch
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import TrainingState, build_state
+from foldsmith.training.step import Step
 
 LOG = [{"epoch": 1, "lr": 0.1, "val_loss": float("inf")}, {"epoch": 2, "lr": 0.05, "val_loss": 1.5}]
 COMPUTE = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
@@ -40,7 +41,8 @@ def train(state: TrainingState, steps: int = 4, seed: int = 0) -> None:
         )
         for _ in range(steps)
     ]
-    train_one_epoch(state, batches, np.full(steps, 0.05), Classification(nn.CrossEntropyLoss()), COMPUTE)
+    step = Step(state, Classification(nn.CrossEntropyLoss()), COMPUTE)
+    train_one_epoch(state, batches, np.full(steps, 0.05), step)
 
 
 def tensors_of(state: TrainingState) -> list[torch.Tensor]:

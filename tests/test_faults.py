@@ -234,7 +234,7 @@ def test_without_shared_memory_workers_are_refused_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("foldsmith.data.loader.SHARED_MEMORY", str(tmp_path / "shm"))
-    monkeypatch.setattr("foldsmith.data.loader.augment_batch", lambda augmentation, images, seed: images)
+    monkeypatch.setattr("foldsmith.data.loader.augment_batch", lambda augmentation, images, *drawn: images)
     with pytest.raises(MachineError, match="shm is not there .* --workers 0"):
         batches_of(1)
     assert len(batches_of(0)) == 5
@@ -248,7 +248,7 @@ def test_a_batch_that_cannot_be_shared_is_an_error_and_is_not_waited_for(
             "unable to allocate shared memory(shm) for file </t>: No space left on device (28)"
         )
 
-    monkeypatch.setattr("foldsmith.data.loader.augment_batch", lambda augmentation, images, seed: images)
+    monkeypatch.setattr("foldsmith.data.loader.augment_batch", lambda augmentation, images, *drawn: images)
     monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
     with pytest.raises(RuntimeError) as caught:
         batches_of(1)

@@ -172,7 +172,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int, act: Callabl
     whole, left = epochs_module.train_one_epoch, [epoch]
 
     def watched(
-        state: object, batches: object, rates: object, objective: object, compute: object,
+        state: object, batches: object, rates: object, gradients: object,
         advance: Callable[[int], None], tally: Tally, after_step: object,
     ) -> tuple[float, float]:  # fmt: skip
         left[0] -= 1
@@ -182,7 +182,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int, act: Callabl
             if left[0] == -1 and tally.step == step + 1:
                 act()
 
-        return whole(state, batches, rates, objective, compute, advance_and_act, tally, after_step)
+        return whole(state, batches, rates, gradients, advance_and_act, tally, after_step)
 
     monkeypatch.setattr(epochs_module, "train_one_epoch", watched)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import albumentations
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
@@ -96,7 +97,9 @@ def run_python(program: str, *words: str) -> str:
     return done.stdout
 
 
-def test_importing_defines_and_does_nothing_else(tmp_path: Path) -> None:
+def test_importing_defines_and_does_nothing_else(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     program = (
         "import importlib, os, socket, sys\n"
         "import cv2, numpy, torch\n"
@@ -114,9 +117,12 @@ def test_importing_defines_and_does_nothing_else(tmp_path: Path) -> None:
         "assert state() == before\n"
         # albumentations is imported here, and would ask for a newer version of itself
         "from foldsmith.data.augment import build_augmentation\n"
-        "build_augmentation('photo', 8)\n"
+        "build_augmentation(sys.argv[4], 8)\n"
     )
-    assert run_python(program, " ".join(MODULES), str(tmp_path), "--nobody-knows-this") == ""
+    pipeline = str(tmp_path_factory.mktemp("pipeline") / "flip.json")
+    albumentations.save(albumentations.Compose([albumentations.HorizontalFlip()]), pipeline)
+    words = " ".join(MODULES), str(tmp_path), "--nobody-knows-this", pipeline
+    assert run_python(program, *words) == ""
     assert not any(tmp_path.iterdir())
 
 
@@ -126,6 +132,7 @@ LIGHT = [
     *sorted(STAGES),
 ]
 LIGHT.remove("foldsmith.data.loader")
+LIGHT.remove("foldsmith.data.augment_device")
 
 
 def test_what_every_stage_needs_is_imported_without_the_heavy_libraries() -> None:

@@ -15,7 +15,7 @@ from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
 
 def orders(batches: EpochBatches, epoch: int) -> list[list[int]]:
     batches.epoch = epoch
-    return [positions.tolist() for _, positions in batches]
+    return [key.positions.tolist() for key in batches]
 
 
 @settings(deadline=None, max_examples=80)
@@ -58,7 +58,7 @@ def test_no_two_batches_share_the_seed_of_their_augmentation() -> None:
             batches = EpochBatches(40, 4, seed, fold)
             for epoch in range(3):
                 batches.epoch = epoch
-                seeds += [key for key, _ in batches]
+                seeds += [key.seed for key in batches]
     assert len(set(seeds)) == len(seeds) == 2 * 2 * 3 * 10
 
 

@@ -23,6 +23,7 @@ from foldsmith.training.objective import (
 )
 from foldsmith.training.optimizer import build_optimizer
 from foldsmith.training.state import build_state
+from foldsmith.training.step import Step
 
 SIZE, CLASSES = 6, 4
 CROSS_ENTROPY = nn.CrossEntropyLoss(label_smoothing=0.1)
@@ -161,7 +162,9 @@ def test_an_epoch_of_reconstruction_has_a_loss_and_nan_for_accuracy_whatever_the
         state = build_state(Toy(), make_recipe(), make_compute())
         batches = [(half, torch.full((len(half),), label)) for half in halves]
         figures.append(
-            train_one_epoch(state, batches, np.array([0.1, 0.1]), Reconstruction(), make_compute())
+            train_one_epoch(
+                state, batches, np.array([0.1, 0.1]), Step(state, Reconstruction(), make_compute())
+            )
         )
         states.append(state.model.state_dict())
     assert math.isfinite(figures[0][0]) and math.isnan(figures[0][1])
@@ -248,7 +251,10 @@ def test_a_step_moves_the_encoder_by_its_own_rate(encoder_lr: float) -> None:
             parameter.data -= rate * scale * change
 
     train_one_epoch(
-        state, batches, rates, ClassificationAndReconstruction(nn.CrossEntropyLoss(), 2.0), make_compute()
+        state,
+        batches,
+        rates,
+        Step(state, ClassificationAndReconstruction(nn.CrossEntropyLoss(), 2.0), make_compute()),
     )
     for (name, ours), theirs in zip(state.model.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)

@@ -611,7 +611,7 @@ def test_a_grey_autoencoder_runs_through_all_stages(folder: Path, tmp_path: Path
         shown = np.asarray(picture.convert("RGB"))
     assert (shown == shown[..., :1]).all()
     caches = (tmp_path / folder.name / "cache").iterdir()
-    cache = open_cache(next(path for path in caches if path.is_dir()))
+    cache = open_cache(next(path for path in caches if path.is_dir()), folder, SIZE)
     tests = [np.asarray(Image.fromarray(pixels).convert("L"), int) for pixels in cache.pixels]
     assert min(np.abs(test - shown[:SIZE, :SIZE, 0]).max() for test in tests) <= 1
     assert json.loads(run.fold_run(0).read_text())["normalisation"] == {"mean": [0.5], "std": [0.5]}

@@ -83,10 +83,11 @@ def test_pickles_in_the_place_of_our_arrays_are_refused_and_not_run(
     (tmp_path / "oof.npz").write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
     with pytest.raises(ValueError, match="allow_pickle|pickled"):
         load_npz(tmp_path / "oof.npz")
-    cache = build_cache(tmp_path / "cache", make_competition(), ["train/0.png"], 8)
+    folder = make_competition()
+    cache = build_cache(tmp_path / "cache", folder, ["train/0.png"], 8)
     np.save(cache.path / "pixels.npy", bomb, allow_pickle=True)
     with pytest.raises(InputError, match="is damaged"):
-        open_cache(cache.path)
+        open_cache(cache.path, folder, 8)
     assert not (tmp_path / "ran").exists()
     with pytest.raises(FileNotFoundError):  # the bomb itself is not a dud
         pickle.loads(pickle.dumps(Bomb(tmp_path / "no" / "parent")))

@@ -184,7 +184,7 @@ def zoo(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFact
     words = [str(folder), "--recipe", "quick", "--image-size", "16", "--set", "max_unreadable=1"]
     assert prepare.main([*words, "--output", str(output), "--name", "run"]) == 0
     run = RunPaths(output / "tiny" / "run")
-    cache = open_cache(output / "tiny" / "cache" / load_json(run.stamp("prepare"))["cache"])
+    cache = open_cache(output / "tiny/cache" / load_json(run.stamp("prepare"))["cache"], folder, 16)
     pixels = dict(zip(cache.index["path"], cache.pixels, strict=True))
     return Prepared(folder, load_samples(run.samples), load_problems(run.problems), pixels)
 

@@ -170,7 +170,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="seed of folds and --limit, never of training (0)",
     )
     add("--limit", metavar="N", type=int, help="use only N training images, stratified (all)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto: CUDA where there is one)")
+    add(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:1 …; several with commas train folds at once (auto: all GPUs)",
+    )
     add(
         "--precision",
         default="auto",
@@ -257,10 +261,11 @@ def _check(plan: FoldPlan, fold: int | None, name: str, workers: int | None) -> 
         raise InputError(f"--name {name}: a run is named like a folder, and not 'cache'.")
 
 
-def run_main(main: Callable[[], int]) -> NoReturn:
+def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
     """Ends the process with the status of `main`, and with one sentence where it could not finish.
 
-    2 for bad input, 1 for a fault of the machine, 130 or 143 when a person or the system asked it to stop.
+    2 for bad input, 1 for a fault of the machine, 130 or 143 when a person or the system asked it to stop,
+    where `stopped` is said instead of how to go on.
     """
     try:
         with interruptible():
@@ -269,7 +274,7 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt as error:
-        print(advice(), end="", file=sys.stderr)
+        print(advice() if stopped is None else stopped, end="", file=sys.stderr)
         status = 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         fault = machine_fault(error)

@@ -45,9 +45,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def default_workers(on_gpu: bool) -> int:
-    """Worker processes: on a GPU all cores but one, at most 8; on the CPU one, the cores are busy."""
-    return min(8, max(1, usable_cores() - 1)) if on_gpu else 1
+def default_workers(on_gpu: bool, streamed: bool) -> int:
+    """Worker processes: for a GPU all cores but one, at most 8; on a CPU none, for its cores are busy.
+
+    Where images are decoded anew each time, that is most of the work, and the cores share it.
+    """
+    if on_gpu or streamed:
+        return min(8, max(1, usable_cores() - 1))
+    return 0
 
 
 def _cpuinfo() -> str:

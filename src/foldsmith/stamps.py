@@ -1,6 +1,7 @@
 """What every finished stage was made from, so that it is done once and never mixed with something else."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -91,7 +92,7 @@ def refuse_other_machine(stamp: Path, what: str, precision: str, device: str) ->
     made = load_json(stamp)
     for word, typed, used in (
         ("precision", precision, made["precision"]),
-        ("device", device.partition(":")[0], made["device"].partition(":")[0]),
+        ("device", re.split("[:,]", device)[0], made["device"].partition(":")[0]),
     ):
         if typed not in ("auto", used):
             raise InputError(

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 _shown: list[tuple["Progress", "TaskID", str]] = []
 
 
+_hidden = False  # whether bars are left to another process
+
+
+def hide_bars() -> None:
+    """From here on this process shows no bars: another one of the same terminal does."""
+    global _hidden
+    _hidden = True
+
+
 def say(line: str) -> None:
     print(printable(line), flush=True)
 
@@ -55,6 +64,7 @@ def _bars() -> Iterator["Progress"]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console()
+    silent = _hidden or not console.is_terminal
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,7 +72,7 @@ def _bars() -> Iterator["Progress"]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=silent) as bars:
         yield bars
 
 

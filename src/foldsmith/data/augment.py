@@ -1,70 +1,175 @@
-"""Augmentations by name, and a whole batch drawn from one seed."""
+"""Augmentations by name, and what is drawn for a whole batch from one seed.
 
+Draws are numbers alone: `augment_host.py` and `augment_device.py` both carry them out, so that images are the
+same, to rounding, wherever that is done.
+
+B images a batch · S the side of an image.
+"""
+
+import math
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from foldsmith.errors import unknown_name
+from foldsmith.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import albumentations
 
-# Every row takes the image size (pixels) and the albumentations module, and gives the transforms in order.
-# They see and return uint8 RGB of that size; normalisation comes after them, on the device.
-AUGMENTATIONS: dict[str, Callable[[int, Any], list]] = {
-    "none": lambda size, A: [],
-    "flip": lambda size, A: [A.HorizontalFlip()],
-    "shift-flip": lambda size, A: [
-        A.RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(0.8, 1.25)),
-        A.HorizontalFlip(),
-    ],
+ATTEMPTS = 10  # at a crop that fits; then the whole image is taken
+LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
+# I and Q of the NTSC's YIQ: the plane in which a turn changes the hue and nothing else
+CHROMA = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What happens to each image of a batch, in this order; None: to none of them.
+
+    `box` (x, y, width, height) is the part that is taken and made as large as the image, int64 (B, 4); beyond
+    the image's sides, which only a shift reaches, it is mirrored. `flip` (B, 2) is across and upside down.
+    `angle` (B,) turns about the centre, in radians, counter-clockwise; corners that opens are black. `colour`
+    (B, 3, 3) multiplies RGB, and `lift` (B,) times the mean brightness of the image as it came is added.
+    """
+
+    box: np.ndarray | None = None
+    flip: np.ndarray | None = None
+    angle: np.ndarray | None = None
+    colour: np.ndarray | None = None
+    lift: np.ndarray | None = None
+
+    def __getitem__(self, part: slice) -> "Draws":
+        """The draws of a part of the batch."""
+        return Draws(**{name: None if drawn is None else drawn[part] for name, drawn in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may be drawn. Shares of the image's area, or of 1; 0 or None: never.
+
+    The crop is albumentations' and torchvision's RandomResizedCrop (after Szegedy et al., Going deeper with
+    convolutions, 2014), the colours are their ColorJitter, but for the hue, which turns in YIQ.
+    """
+
+    crop: tuple[float, float] | None = None  # least and largest share of the area
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of the crop's width to its height
+    shift: int = 0  # by up to the side divided by this, each way
+    hflip: bool = False
+    vflip: bool = False
+    rotation: float = 0.0  # degrees, each way
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0  # of a full turn
+    jittered: float = 0.8  # share of the images whose colours change, where they do at all
+
+    def draw(self, seed: int, count: int, size: int) -> Draws:
+        """The draws of a batch of `count` images of `size` pixels, from the seed alone."""
+        stream = np.random.default_rng(seed)
+        draws = {}
+        if self.crop:
+            draws["box"] = _draw_crops(stream, count, size, self.crop, self.ratio)
+        elif self.shift:
+            corners = stream.integers(-(size // self.shift), size // self.shift, (count, 2), endpoint=True)
+            draws["box"] = np.concatenate([corners, np.full((count, 2), size)], axis=1)
+        if self.hflip or self.vflip:
+            draws["flip"] = (stream.random((count, 2)) < 0.5) & np.array([self.hflip, self.vflip])
+        if self.rotation:
+            draws["angle"] = np.radians(stream.uniform(-self.rotation, self.rotation, count))
+        if self.brightness or self.contrast or self.saturation or self.hue:
+            draws["colour"], draws["lift"] = self._draw_colours(stream, count)
+        return Draws(**draws)
+
+    def _draw_colours(self, stream: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The four changes as one matrix an image: they commute, but for what is clipped in between."""
+        jittered = stream.random(count) < self.jittered
+        spans = (self.brightness, self.contrast, self.saturation)
+        factors = [1 + jittered * stream.uniform(-span, span, count) for span in spans]
+        brightness, contrast, saturation = (factor[:, None, None] for factor in factors)
+        turn = 2 * np.pi * jittered * stream.uniform(-self.hue, self.hue, count)
+        cosine, sine = np.cos(turn), np.sin(turn)
+        turns = np.stack([np.stack([cosine, -sine], 1), np.stack([sine, cosine], 1)], 1)  # (B, 2, 2)
+        to_yiq = np.concatenate([LUMA[None], CHROMA])
+        from_yiq = np.linalg.inv(to_yiq)
+        grey = from_yiq[:, :1] @ to_yiq[:1]  # (3, 3), what is left of a picture without colours
+        coloured = from_yiq[:, 1:] @ turns @ to_yiq[1:]  # (B, 3, 3)
+        colour = brightness * contrast * (grey + saturation * coloured)
+        return colour.astype(np.float32), (factors[0] * (1 - factors[1])).astype(np.float32)
+
+
+def _draw_crops(
+    stream: np.random.Generator,
+    count: int,
+    size: int,
+    share: tuple[float, float],
+    ratio: tuple[float, float],
+) -> np.ndarray:
+    """Boxes (x, y, width, height) int64 (B, 4): of ATTEMPTS at each, the first that fits into the image."""
+    area = stream.uniform(*share, (count, ATTEMPTS)) * size**2
+    aspect = np.exp(stream.uniform(math.log(ratio[0]), math.log(ratio[1]), (count, ATTEMPTS)))
+    sides = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=-1).round().astype(np.int64)
+    fits = ((sides >= 1) & (sides <= size)).all(axis=-1)  # (B, ATTEMPTS)
+    chosen = sides[np.arange(count), fits.argmax(axis=1)]
+    chosen[~fits.any(axis=1)] = size
+    corners = (stream.random((count, 2)) * (size - chosen + 1)).astype(np.int64)
+    return np.concatenate([corners, chosen], axis=1)
+
+
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    "flip": Augmentation(hflip=True),
+    "shift-flip": Augmentation(crop=(0.6, 1.0), ratio=(0.8, 1.25), hflip=True),
     # shifts by up to an eighth of the side: what small images can bear
-    "pad-crop-flip": lambda size, A: [
-        A.PadIfNeeded(size + 2 * (size // 8), size + 2 * (size // 8), border_mode=cv2.BORDER_REFLECT_101),
-        A.RandomCrop(size, size),
-        A.HorizontalFlip(),
-    ],
-    "crop-flip": lambda size, A: [
-        A.RandomResizedCrop((size, size), scale=(0.35, 1.0)),
-        A.HorizontalFlip(),
-    ],
-    "photo": lambda size, A: [
-        A.RandomResizedCrop((size, size), scale=(0.35, 1.0)),
-        A.HorizontalFlip(),
-        A.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, p=0.8),
-    ],
-    # study 1, geometry before normalisation; corners that a rotation opens are black
-    "study-resnet": lambda size, A: [
-        A.RandomResizedCrop((size, size)),
-        A.HorizontalFlip(),
-        A.VerticalFlip(),
-        A.Rotate(limit=90, p=1.0),
-    ],
+    "pad-crop-flip": Augmentation(shift=8, hflip=True),
+    "crop-flip": Augmentation(crop=(0.35, 1.0), hflip=True),
+    "photo": Augmentation(
+        crop=(0.35, 1.0), hflip=True, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05
+    ),
+    "study-resnet": Augmentation(crop=(0.08, 1.0), hflip=True, vflip=True, rotation=90.0),  # study 1
 }
+PIPELINE_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def build_augmentation(name: str, size: int) -> "albumentations.Compose":
-    """The pipeline of a row of AUGMENTATIONS. Raises InputError for an unknown name."""
+def build_augmentation(name: str, size: int) -> "Augmentation | albumentations.Compose":
+    """A row of AUGMENTATIONS, or the pipeline that `albumentations.save` wrote into the file of that name.
+
+    Raises InputError for an unknown name, and for a pipeline that does not give uint8 (size, size, 3).
+    """
+    if name.endswith(PIPELINE_SUFFIXES):
+        return _load_pipeline(Path(name), size)
     if name not in AUGMENTATIONS:
-        raise unknown_name("augmentation", name, AUGMENTATIONS)
+        raise unknown_name("augmentation", name, [*AUGMENTATIONS, "FILE.json"])
+    return AUGMENTATIONS[name]
+
+
+def augmentation_file(name: str) -> Path | None:
+    """The file an augmentation is read from; None for a row of AUGMENTATIONS. Raises InputError."""
+    if not name.endswith(PIPELINE_SUFFIXES):
+        return None
+    if not Path(name).is_file():
+        raise InputError(f"augmentation {name}: there is no such file.")
+    return Path(name)
+
+
+def _load_pipeline(path: Path, size: int) -> "albumentations.Compose":
+    augmentation_file(str(path))
     # read while albumentations is imported: it must not ask the network for newer versions of itself
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations
 
-    return albumentations.Compose(AUGMENTATIONS[name](size, albumentations))
-
-
-def augment_batch(augmentation: "albumentations.Compose", images: np.ndarray, seed: int) -> np.ndarray:
-    """Augmented copies of uint8 images (B, H, W, 3), drawn from `seed` alone.
-
-    albumentations 2.0.8 keeps a stream of its own in every process, so it is seeded here: once a batch,
-    which gives the same images in any worker at half the cost of once an image.
-    """
-    augmentation.set_random_seed(seed % 2**32)
-    augmented = np.empty_like(images)
-    for index, image in enumerate(images):
-        augmented[index] = augmentation(image=image)["image"]
-    return augmented
+    try:
+        loaded = albumentations.load(path, data_format="json" if path.suffix == ".json" else "yaml")
+        pipeline = loaded if isinstance(loaded, albumentations.Compose) else albumentations.Compose([loaded])
+        made = pipeline(image=np.zeros((size, size, 3), np.uint8))["image"]
+    except Exception as error:  # the parsers' and every transform's own
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"augment={path} is no pipeline of albumentations.save: {reason}") from error
+    if getattr(made, "dtype", None) != np.uint8 or made.shape != (size, size, 3):
+        raise InputError(
+            f"augment={path} turns images of {size} x {size} into {getattr(made, 'dtype', type(made))} "
+            f"{tuple(made.shape)}; it must keep size and uint8 (foldsmith normalises afterwards)."
+        )
+    return pipeline

@@ -1,4 +1,7 @@
-"""Decoded pixels: every image once, as one uint8 memory map at the recipe's size, shared by runs."""
+"""Decoded pixels: every image once, in one uint8 array at the recipe's size, shared by runs.
+
+Where they would not fit on the disk, only what was seen of the images is kept, and they are streamed.
+"""
 
 import os
 import re
@@ -12,25 +15,28 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from foldsmith.command import Command
 from foldsmith.data.images import ImageFacts, decode_image, facts_of, resize_image
+from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.faults import MachineError
-from foldsmith.files import digest_of, save_csv
+from foldsmith.files import digest_of, load_json, save_csv
 
 FACTS = ("width", "height", "grey", "digest", "problem")
 FILES = ("index.csv", "pixels.npy", "thumbnails.npy")
+STREAMED = "streamed"  # the name of a cache without pixels begins so
 THUMBNAIL = 16  # pixels; of the thumbnails that near-duplicates are found by, the same for every image size
 
 
 @dataclass(frozen=True)
 class PixelCache:
-    """`pixels` is a read-only memory map, uint8 (N, size, size, 3), RGB; row i belongs to `index.path[i]`.
+    """`pixels` gives rows of uint8 (N, size, size, 3), RGB; row i belongs to `index.path[i]`.
 
     `index` has path, width, height, grey, digest and problem; the pixels of an unreadable image are all zero.
     """
 
     path: Path
-    pixels: np.ndarray
+    pixels: Pixels
     index: pd.DataFrame
 
     @property
@@ -59,19 +65,24 @@ def listing_of(folder: Path, images: Sequence[str]) -> str:
     return digest_of(facts)
 
 
-def cache_name(listing: str, size: int) -> str:
+def cache_name(listing: str, size: int, stored: bool = True) -> str:
     """The cache folder's name: pixels depend on the files, the size and the decoder."""
+    if not stored:
+        return f"{STREAMED}-{digest_of([listing, cv2.__version__, FILES])[:16]}"
     return f"{size}px-{digest_of([listing, size, cv2.__version__, FILES])[:16]}"
 
 
-def open_cache(path: Path) -> PixelCache:
-    """Maps a finished cache into memory. Raises InputError if it is not there, or damaged."""
+def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
+    """Opens a finished cache of the images in `folder`, which are read only where pixels are not stored.
+
+    Raises InputError if it is not there, or damaged.
+    """
     if not is_cached(path):
         raise InputError(f"the pixel cache {path} is not there; run src/prepare.py (or ./run.sh) again.")
     text = {"path": str, "digest": str, "problem": str}
     try:
         index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
-        pixels = np.load(path / "pixels.npy", mmap_mode="r", allow_pickle=False)
+        pixels = StoredPixels(path / "pixels.npy") if is_stored(path) else _streamed(index, folder, size)
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"the pixel cache {path} is damaged ({error}); remove it and run again.") from error
     if len(index) != len(pixels):
@@ -81,8 +92,25 @@ def open_cache(path: Path) -> PixelCache:
     return PixelCache(path, pixels, index)
 
 
+def open_cache_of(command: Command) -> PixelCache:
+    """The cache that the run's prepare stage made or found. Raises InputError as open_cache does."""
+    path = command.cache_root / load_json(command.run.stamp("prepare"))["cache"]
+    return open_cache(path, command.folder, command.recipe.image_size)
+
+
+def _streamed(index: pd.DataFrame, folder: Path, size: int) -> StreamedPixels:
+    files = [folder / path for path in index["path"]]
+    return StreamedPixels(files, index["problem"].to_numpy() == "", size)
+
+
+def is_stored(path: Path) -> bool:
+    """Whether a cache of that name holds pixels."""
+    return not path.name.startswith(STREAMED)
+
+
 def is_cached(path: Path) -> bool:
-    return all((path / name).is_file() for name in FILES)
+    wanted = [name for name in FILES if is_stored(path) or name != "pixels.npy"]
+    return all((path / name).is_file() for name in wanted)
 
 
 def build_cache(
@@ -94,21 +122,23 @@ def build_cache(
 ) -> PixelCache:
     """Decodes images of `folder` into a new cache, in parallel; `advance` is told how many are done.
 
-    The cache takes its name only when it is whole. An unreadable image is noted in the index, never replaced.
+    The cache takes its name only when it is whole, and the name says whether pixels are stored. An unreadable
+    image is noted in the index, never replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(path.parent)
-    _refuse_small_disk(path.parent, len(images) * 3 * (size**2 + THUMBNAIL**2))
+    stored_size = size if is_stored(path) else 0
+    _refuse_small_disk(path.parent, len(images) * 3 * (stored_size**2 + THUMBNAIL**2))
     # a folder of its own for every process: two runs of one size may start at once
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir()
     try:
-        _fill_cache(part, folder, images, size, advance)
+        _fill_cache(part, folder, images, stored_size, advance)
         shutil.rmtree(path, ignore_errors=True)
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return open_cache(path)
+    return open_cache(path, folder, size)
 
 
 def _remove_orphans(caches: Path) -> None:
@@ -125,18 +155,20 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
     if free < needed:
         raise MachineError(
             f"{folder}: the decoded pixels take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free; "
-            "make room, use a smaller --image-size, or another --output"
+            "make room, use a smaller --image-size, another --output, or --set cache=off"
         )
 
 
 def _fill_cache(
     part: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
 ) -> None:
-    pixels, thumbnails = (
+    """Writes index, thumbnails and, if `size` is not 0, pixels."""
+    sides = {"thumbnails.npy": THUMBNAIL} | ({"pixels.npy": size} if size else {})
+    arrays = [
         np.lib.format.open_memmap(part / name, "w+", np.uint8, (len(images), side, side, 3))
-        for name, side in (("pixels.npy", size), ("thumbnails.npy", THUMBNAIL))
-    )
-    for name in ("pixels.npy", "thumbnails.npy"):
+        for name, side in sides.items()
+    ]
+    for name in sides:
         with (part / name).open("rb+") as file:
             # a map of a file with holes dies of SIGBUS when the disk is full; this fails with the reason
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
@@ -146,7 +178,8 @@ def _fill_cache(
             decoded = decode_image(folder / images[row])
         except ValueError as error:
             return ImageFacts(0, 0, False, "", str(error))
-        pixels[row], thumbnails[row] = resize_image(decoded, size), resize_image(decoded, THUMBNAIL)
+        for array in arrays:
+            array[row] = resize_image(decoded, array.shape[1])
         return facts_of(decoded)
 
     facts = []
@@ -160,8 +193,8 @@ def _fill_cache(
                 advance(1)
     finally:
         cv2.setNumThreads(threads)
-    pixels.flush()
-    thumbnails.flush()
+    for array in arrays:
+        array.flush()
     index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
     index.insert(0, "path", list(images))
     save_csv(part / "index.csv", index)

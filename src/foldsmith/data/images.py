@@ -35,9 +35,10 @@ class ImageFacts:
     problem: str = ""
 
 
-def decode_image(path: Path) -> np.ndarray:
+def decode_image(path: Path, least: int | None = None) -> np.ndarray:
     """The pixels of an image file: uint8 (H, W, 3), RGB, EXIF orientation applied.
 
+    With `least` a JPEG may be decoded at a half, quarter or eighth, as long as no side is shorter than that.
     Grey, palette and CMYK become RGB, 16-bit becomes 8-bit, transparency is dropped (of a TIFF it is blended
     onto black). Raises ValueError with the reason if the file is empty, no image, cut off, or larger than
     MAX_PIXELS.
@@ -52,7 +53,7 @@ def decode_image(path: Path) -> np.ndarray:
     # instead
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _decoding(data, width, height, least))
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError(f"decoding {path}") from error
@@ -60,6 +61,19 @@ def decode_image(path: Path) -> np.ndarray:
     if pixels is None:
         raise ValueError("cannot be decoded: no image, or cut off")
     return pixels
+
+
+def _decoding(data: bytes, width: int, height: int, least: int | None) -> int:
+    """OpenCV's flags: the decoder of JPEG leaves out what a smaller picture does not need."""
+    if least is None or not data.startswith(b"\xff\xd8"):
+        return cv2.IMREAD_COLOR_RGB
+    reduced = (
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+    )
+    fitting = (flag for factor, flag in reduced if min(width, height) >= factor * least)
+    return next(fitting, 0) | cv2.IMREAD_COLOR_RGB
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -1,8 +1,9 @@
-"""Training batches: whole, augmented, uint8, and the same whatever the number of workers."""
+"""Training batches: whole, augmented, and the same whatever the number of workers."""
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,7 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from foldsmith.data.augment import augment_batch
+from foldsmith.data.augment import Augmentation
+from foldsmith.data.augment_device import apply_draws
+from foldsmith.data.augment_host import augment_batch
+from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.faults import MachineError
 from foldsmith.seeding import derive_seed
 
@@ -18,9 +22,18 @@ if TYPE_CHECKING:
     import albumentations
 
 SHARED_MEMORY = "/dev/shm"
+CHUNK = 1024  # images that are copied to the device at a time
 
-# what a worker is asked for: the seed of the batch's augmentation, and positions in the training samples
-BatchKey = tuple[int, np.ndarray]
+
+@dataclass(frozen=True)
+class BatchKey:
+    """A batch, or this process's part of it: the seed of its augmentation, and positions in the training
+    samples (n,), which are those of the batch of `count` from its image `start` on."""
+
+    seed: int
+    positions: np.ndarray
+    start: int
+    count: int
 
 
 class EpochBatches(Sampler[BatchKey]):
@@ -28,11 +41,21 @@ class EpochBatches(Sampler[BatchKey]):
 
     Every sample comes once. Batches differ in length by at most one, so that none is left with a single
     image, which batch norm could not train on. Those before `start` are left out: an epoch goes on there.
+    Where several processes train one network, each has its part of every batch: `part` is (which, of how
+    many).
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, purpose: int | str) -> None:
-        self.num_samples, self.seed, self.purpose = num_samples, seed, purpose
-        self.num_batches = max(1, min(math.ceil(num_samples / batch_size), num_samples // 2))
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        purpose: int | str,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.num_samples, self.seed, self.purpose, self.part = num_samples, seed, purpose, part
+        least = 2 * part[1]
+        self.num_batches = max(1, min(math.ceil(num_samples / batch_size), num_samples // least))
         self.epoch = 0
         self.start = 0
 
@@ -45,25 +68,31 @@ class EpochBatches(Sampler[BatchKey]):
         for batch, positions in enumerate(np.array_split(shuffled, self.num_batches)):
             if batch < self.start:
                 continue
-            yield derive_seed(self.seed, "augment", self.purpose, self.epoch, batch), positions
+            seed = derive_seed(self.seed, "augment", self.purpose, self.epoch, batch)
+            which, parts = self.part
+            mine = np.array_split(np.arange(len(positions)), parts)[which]
+            yield BatchKey(seed, positions[mine], int(mine[0]) if len(mine) else 0, len(positions))
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Whole batches by key: images uint8 (B, H, W, 3) and labels int64 (B,).
 
-    `pixels` is the cache's memory map, `rows` (n,) the rows of the training samples in it, `labels`
-    (n,).
+    `rows` (n,) are the rows of the training samples in `pixels`, `labels` (n,) theirs.
     """
 
     def __init__(
-        self, pixels: np.ndarray, rows: np.ndarray, labels: np.ndarray, augmentation: "albumentations.Compose"
+        self,
+        pixels: Pixels,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        augmentation: "Augmentation | albumentations.Compose",
     ) -> None:
         self.pixels, self.rows, self.labels, self.augmentation = pixels, rows, labels, augmentation
 
     def __getitem__(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
-        seed, positions = key
-        images = augment_batch(self.augmentation, self.pixels[self.rows[positions]], seed)
-        batch = torch.from_numpy(images), torch.from_numpy(self.labels[positions])
+        images = self.pixels[self.rows[key.positions]]
+        images = augment_batch(self.augmentation, images, key.seed, key.start, key.count)
+        batch = torch.from_numpy(images), torch.from_numpy(self.labels[key.positions])
         if get_worker_info() is not None:
             # shared here, because a worker that fails to share what it sends loses it, and the loader waits
             # for it forever
@@ -72,9 +101,42 @@ class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return batch
 
 
+class DeviceBatches:
+    """Batches of images that lie on the device, augmented there: float32 (B, H, W, 3), and labels (B,)."""
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        augmentation: Augmentation,
+        batches: EpochBatches,
+        device: torch.device,
+    ) -> None:
+        self.augmentation, self.batches, self.device = augmentation, batches, device
+        self.pixels = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, device=device)
+        for start in range(0, len(rows), CHUNK):
+            chunk = torch.from_numpy(pixels[rows[start : start + CHUNK]])
+            self.pixels[start : start + CHUNK] = chunk.to(device)
+        self.labels = torch.from_numpy(labels).to(device)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for key in self.batches:
+            positions = torch.from_numpy(key.positions)
+            if self.device.type == "cuda":
+                positions = positions.pin_memory()
+            positions = positions.to(self.device, non_blocking=True)
+            draws = self.augmentation.draw(key.seed, key.count, self.pixels.shape[1])
+            draws = draws[key.start : key.start + len(key.positions)]
+            yield apply_draws(self.pixels[positions], draws), self.labels[positions]
+
+
 def build_loader(
     dataset: AugmentedBatches, batches: EpochBatches, workers: int, pin_memory: bool
-) -> DataLoader:
+) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
     """Batches in the order of `batches`, prepared by that many worker processes (0: in this one).
 
     Raises MachineError if worker processes have no shared memory to send them through.
@@ -84,6 +146,8 @@ def build_loader(
             f"{SHARED_MEMORY} is not there or cannot be written, and worker processes send batches through "
             "it; mend that, or use --workers 0"
         )
+    if workers and isinstance(dataset.pixels, StreamedPixels):
+        dataset.pixels = dataset.pixels.alone()
     # one image is too small to share between threads, and the cores belong to the network
     cv2.setNumThreads(0)
     return DataLoader(
@@ -94,7 +158,7 @@ def build_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers > 0 else None,
-        # forked workers share the memory map and start at once; they never touch the GPU
+        # forked workers share the open cache and start at once; they never touch the GPU
         multiprocessing_context="fork" if workers > 0 else None,
         # the loader draws a seed of its own every epoch, which must not come from the stream that dropout
         # uses

@@ -23,7 +23,13 @@ class Recipe:
     max_unreadable: float = 0.01  # share of the training images; more unreadable ones stop the run
     near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
     report_leak: bool = False  # train once more with near-duplicates split: what would a leak gain?
-    augment: str = "crop-flip"  # a row of foldsmith.data.augment.AUGMENTATIONS
+    cache: bool = (
+        True  # false: pixels are not kept but decoded each time, for more images than the disk holds
+    )
+    augment: str = (
+        "crop-flip"  # a row of foldsmith.data.augment.AUGMENTATIONS, or an albumentations FILE.json
+    )
+    augment_on: str = "auto"  # device, workers; auto: on a GPU that holds all training images in a quarter
 
     # model
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
@@ -48,6 +54,8 @@ class Recipe:
     seed: int = 0
     epochs: int = 30
     batch_size: int = 64
+    micro_batch: int = 0  # images computed at a time, whose gradients a batch adds up; 0 = the whole batch
+    compile: bool = False  # torch.compile: costs a minute, and pays in long trainings on a GPU
     optimizer: str = "sgd"  # sgd, adam, adamw
     lr: float = 0.05
     encoder_lr: float = 0.0  # of an autoencoder's encoder; 0 = lr
@@ -77,7 +85,9 @@ class Recipe:
             ("max_unreadable", 0 <= self.max_unreadable <= 1, "a share between 0 and 1"),
             ("near_duplicates", -1 <= self.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
             ("epochs", self.epochs >= 1, "at least 1"),
+            ("augment_on", self.augment_on in ("auto", "device", "workers"), "auto, device or workers"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("micro_batch", self.micro_batch >= 0, "zero or a number of images"),
             ("channels", self.channels in (1, 3), "1 or 3"),
             ("pretrain", self.pretrain in ("none", "autoencoder"), "none or autoencoder"),
             ("pretrain_epochs", self.pretrain_epochs >= 1, "at least 1"),
@@ -159,7 +169,8 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 
 def _read_value(field: str, text: str, kind: Any) -> Any:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
     try:
         if kind is bool:
             return words[text.lower()]

@@ -2,7 +2,7 @@
 
 import torch
 
-from foldsmith.data.augment import AUGMENTATIONS
+from foldsmith.data.augment import build_augmentation
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.models import build_model, check_model
@@ -15,9 +15,9 @@ from foldsmith.training.schedule import SCHEDULES
 
 def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     """Raises InputError if nothing answers to a name in the recipe, or the machine lacks the device."""
+    for name in (recipe.augment, recipe.pretrain_augment):
+        build_augmentation(name, recipe.image_size)
     for kind, name, known in (
-        ("augmentation", recipe.augment, AUGMENTATIONS),
-        ("augmentation", recipe.pretrain_augment, AUGMENTATIONS),
         ("optimizer", recipe.optimizer, OPTIMIZERS),
         ("schedule", recipe.schedule, SCHEDULES),
     ):

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from foldsmith.data.augment import Augmentation
+from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.machine import has_fast_bf16, processor
+from foldsmith.recipes import Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+RESIDENT = 0.25  # of a GPU's memory, that training images may take
 BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as OpenCV and PIL turn RGB grey
 
 
@@ -42,13 +46,12 @@ class Compute:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, H, W, 3) from the host -> float32 (B, C, H, W) on the device, in channels-last memory."""
+        """(B, H, W, 3), 0 to 255 -> float32 (B, C, H, W) on the device, in channels-last memory."""
         images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
-        images = images.float()
         if len(self.offset) == 1:
-            red, green, blue = images.split(1, dim=1)
+            red, green, blue = images.float().split(1, dim=1)
             images = BRIGHTNESS[0] * red + BRIGHTNESS[1] * green + BRIGHTNESS[2] * blue
-        return images.sub_(self.offset).div_(self.scale)
+        return torch.sub(images, self.offset).div_(self.scale)  # of uint8, too, the difference is float32
 
     def to_pixels(self, images: torch.Tensor) -> np.ndarray:
         """The way back, for looking at: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host."""
@@ -66,6 +69,31 @@ def build_compute(device: str, precision: str, mean: tuple[float, ...], std: tup
     return Compute(place, choose_precision(precision, place), offset, scale)
 
 
+def augments_on_device(
+    recipe: Recipe, augmentation: object, pixels: Pixels, count: int, compute: Compute
+) -> bool:
+    """Whether `count` training images lie on the device and are augmented there, as `augment_on` says.
+
+    auto: on a GPU, if they take no more than RESIDENT of all its memory, whatever happens to be free; on a
+    CPU never, for OpenCV is faster there, image by image, than tensor operations
+    (`tests/benchmarks/loader.py`).
+    Raises InputError if `device` is asked for, and is not possible.
+    """
+    if recipe.augment_on == "workers":
+        return False
+    possible = isinstance(augmentation, Augmentation) and not isinstance(pixels, StreamedPixels)
+    if recipe.augment_on == "device":
+        if not possible:
+            raise InputError(
+                "augment_on=device needs a row of AUGMENTATIONS and cache=on; use augment_on=workers."
+            )
+        return True
+    if not compute.on_gpu:
+        return False
+    memory = torch.cuda.get_device_properties(compute.device).total_memory
+    return possible and count * int(np.prod(pixels.shape[1:])) <= RESIDENT * memory
+
+
 def set_determinism(wanted: bool) -> None:
     """On a GPU: the same bytes every time, at some speed. A CPU gives them anyway."""
     if wanted:
@@ -74,15 +102,32 @@ def set_determinism(wanted: bool) -> None:
 
 
 def choose_device(word: str) -> torch.device:
-    """The device for `--device`: auto takes CUDA where there is one. Raises InputError if it is not there."""
+    """The device for `--device`: auto takes CUDA where there is one; of several the first.
+
+    Raises InputError if it is not there.
+    """
+    return choose_devices(word)[0]
+
+
+def choose_devices(words: str) -> list[torch.device]:
+    """The devices for `--device`, over which folds are spread: `auto` takes all CUDA devices.
+
+    Raises InputError if one is not there.
+    """
+    if words == "auto" and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [_choose_device(word.strip()) for word in words.split(",")]
+
+
+def _choose_device(word: str) -> torch.device:
     if word == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(word)
     except RuntimeError:
-        raise InputError(f"--device {word}: write auto, cpu, cuda, or cuda:N.") from None
+        raise InputError(f"--device {word}: write auto, cpu, cuda, cuda:N, or several with commas.") from None
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {word}: write auto, cpu, cuda, or cuda:N.")
+        raise InputError(f"--device {word}: write auto, cpu, cuda, cuda:N, or several with commas.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {word}: this machine has {torch.cuda.device_count()} CUDA GPUs.")
     return device

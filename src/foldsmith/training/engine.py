@@ -1,17 +1,22 @@
 """One epoch of training, and prediction."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from foldsmith.data.pixels import Pixels
 from foldsmith.data.views import VIEWS
 from foldsmith.errors import InputError
 from foldsmith.training.compute import Compute
-from foldsmith.training.objective import Objective
 from foldsmith.training.state import TrainingState
+from foldsmith.training.step import Step
+
+AHEAD = 2  # batches that are read before they are asked for, for predictions on a GPU
 
 
 @dataclass
@@ -34,36 +39,35 @@ def train_one_epoch(
     state: TrainingState,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     rates: np.ndarray,
-    objective: Objective,
-    compute: Compute,
+    gradients: Step,
     advance: Callable[[int], None] = lambda count: None,
     tally: Tally | None = None,
     after_step: Callable[[Tally], None] = lambda tally: None,
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's images, as trained on (augmented, each before its step).
 
-    The loss is the objective's: with class weights, their weighted mean batch by batch. Each parameter group
-    has the rate of the step times its own `lr_scale`.
+    The loss is that of `gradients`: with class weights, their weighted mean batch by batch. Each parameter
+    group has the rate of the step times its own `lr_scale`.
 
-    `batches` gives images uint8 (B, H, W, 3) and labels int64 (B,), one for each of `rates` (steps,), or
+    `batches` gives images (B, H, W, 3), 0 to 255, and labels int64 (B,), one for each of `rates` (steps,), or
     those that are left where an epoch goes on from its `tally`. Raises InputError, with the step, if a loss
     is not finite; totals stay on the device until the end, so that no step waits for the host.
     """
-    tally = tally or Tally.new(len(rates))
+    compute, tally = gradients.compute, tally or Tally.new(len(rates))
     tally.losses, tally.correct = tally.losses.to(compute.device), tally.correct.to(compute.device)
-    model, optimizer, scaler = state.model.train(), state.optimizer, state.scaler
+    state.model.train()
+    optimizer, scaler = state.optimizer, state.scaler
     for rate, (images, labels) in zip(rates[tally.step :].tolist(), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         labels = labels.to(compute.device, non_blocking=True)
-        loss, rightly = objective(model, compute.normalise(images), labels, compute)
-        scaler.scale(loss).backward()
+        loss, rightly = gradients(compute.normalise(images), labels)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         state.ema.update()
 
-        tally.losses[tally.step] = loss.detach()
+        tally.losses[tally.step] = loss
         tally.correct += rightly
         tally.counts.append(len(labels))
         tally.step += 1
@@ -76,13 +80,16 @@ def train_one_epoch(
             f"the loss is not finite at step {broken[0] + 1} of {len(rates)} "
             f"(learning rate {rates[broken[0]]:.3g}); lower lr, or train with --precision fp32."
         )
-    return float(np.average(losses, weights=tally.counts)), float(tally.correct) / sum(tally.counts)
+    counts = torch.tensor(tally.counts, dtype=torch.float64)
+    sums = torch.stack([losses @ counts, tally.correct.cpu(), counts.sum()]).to(compute.device)
+    loss, correct, count = gradients.processes.sum(sums).tolist()
+    return loss / count, correct / count
 
 
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    pixels: np.ndarray,
+    pixels: Pixels,
     rows: np.ndarray,
     views: Sequence[str],
     batch_size: int,
@@ -92,11 +99,33 @@ def predict(
     """Probabilities of the images in these rows of the cache, float32 (len(rows), K): the mean over views."""
     model.eval()
     predicted = []
-    for start in range(0, len(rows), batch_size):
-        images = compute.normalise(torch.from_numpy(pixels[rows[start : start + batch_size]]))
-        predicted.append(predict_views(model, images, views, compute).cpu().numpy())
+    for images in load_batches(pixels, rows, batch_size, compute):
+        # left on the device until the end: there is no step that waits for it
+        predicted.append(predict_views(model, compute.normalise(images), views, compute))
         advance(len(images))
-    return np.concatenate(predicted)
+    return torch.cat(predicted).cpu().numpy()
+
+
+def load_batches(
+    pixels: Pixels, rows: np.ndarray, batch_size: int, compute: Compute
+) -> Iterator[torch.Tensor]:
+    """Batches of these rows, uint8 (B, H, W, 3); for a GPU pinned, and read one batch ahead."""
+
+    def load(start: int) -> torch.Tensor:
+        images = torch.from_numpy(pixels[rows[start : start + batch_size]])
+        return images.pin_memory() if compute.on_gpu else images
+
+    starts = range(0, len(rows), batch_size)
+    if not compute.on_gpu:  # its cores are all at work on the network
+        yield from map(load, starts)
+        return
+    with ThreadPoolExecutor(1) as reader:
+        coming = deque(reader.submit(load, start) for start in starts[:AHEAD])
+        for following in [*starts[AHEAD:], *[None] * len(starts[:AHEAD])]:
+            images = coming.popleft().result()
+            if following is not None:
+                coming.append(reader.submit(load, following))
+            yield images
 
 
 def predict_views(
@@ -110,12 +139,12 @@ def predict_views(
 
 @torch.inference_mode()
 def reconstruct(
-    model: nn.Module, pixels: np.ndarray, rows: np.ndarray, batch_size: int, compute: Compute
+    model: nn.Module, pixels: Pixels, rows: np.ndarray, batch_size: int, compute: Compute
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of normalised images and their reconstructions, both float32 (B, C, H, W) on the device."""
     model.eval()
-    for start in range(0, len(rows), batch_size):
-        images = compute.normalise(torch.from_numpy(pixels[rows[start : start + batch_size]]))
+    for batch in load_batches(pixels, rows, batch_size, compute):
+        images = compute.normalise(batch)
         with compute.autocast():
             reconstructed = model.reconstruct(images)
         yield images, reconstructed.float()

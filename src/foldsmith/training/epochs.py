@@ -1,7 +1,8 @@
 """The epochs of one training, of a fold or without labels: from its checkpoint or anew, each one logged."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,23 +10,25 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from foldsmith.data.augment import build_augmentation
-from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
+from foldsmith.data.augment import Augmentation, build_augmentation
+from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
+from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, save_csv
-from foldsmith.interruption import Interrupted, asked_to_stop
+from foldsmith.interruption import Asked, Interrupted, asked_to_stop
 from foldsmith.machine import default_workers
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.terminal import progress, say
 from foldsmith.training.checkpoint import Log, Position, load_checkpoint, save_checkpoint
-from foldsmith.training.compute import Compute
+from foldsmith.training.compute import Compute, augments_on_device
 from foldsmith.training.engine import Tally, train_one_epoch
 from foldsmith.training.objective import Objective
+from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.schedule import learning_rates
 from foldsmith.training.state import TrainingState
+from foldsmith.training.step import Step
 
 # a checkpoint after an epoch, but not more often than this: short epochs are sooner repeated than saved
 CHECKPOINT_SECONDS = 20.0
@@ -38,7 +41,7 @@ class Epochs:
     """The epochs of one training, ready to run.
 
     `name` tells this training from others in lines, and `purpose` in seeds. `rows` (n,) of `pixels` (the
-    cache's memory map) are trained on, with their `labels` (n,). `measure` gives held-out loss and accuracy
+    cache's) are trained on, with their `labels` (n,). `measure` gives held-out loss and accuracy
     of a network; `goes_on` is asked with the log after every epoch. `made_from` is the digest of all that the
     result depends on, and never `workers` or interruptions.
     """
@@ -46,7 +49,7 @@ class Epochs:
     name: str
     purpose: int | str
     recipe: Recipe
-    pixels: np.ndarray
+    pixels: Pixels
     rows: np.ndarray
     labels: np.ndarray
     objective: Objective
@@ -57,6 +60,7 @@ class Epochs:
     workers: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     goes_on: Callable[[Log], bool] = lambda log: True
+    processes: Processes = ALONE
 
     def run(self, state: TrainingState, compute: Compute) -> Log:
         """Trains what is left of the epochs; returns the log, a row an epoch.
@@ -66,6 +70,7 @@ class Epochs:
         """
         recipe = self.recipe
         batches, loader = self._build_batches(compute)
+        gradients = Step(state, self.objective, compute, recipe.micro_batch, recipe.compile, self.processes)
         steps = recipe.epochs * len(batches)
         rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
         rates = rates.reshape(recipe.epochs, len(batches))
@@ -77,13 +82,15 @@ class Epochs:
         log = position.log
         if log or position.tally:
             within = f", step {position.tally.step} of {len(batches)}" if position.tally else ""
-            say(f"{self.name}  goes on after epoch {len(log)} of {recipe.epochs}{within}")
+            self._say(f"{self.name}  goes on after epoch {len(log)} of {recipe.epochs}{within}")
         if log and not position.tally and not self.goes_on(log):
             return log
         saved = time.monotonic()
 
         def save_if_due(seconds: float) -> None:
             nonlocal saved
+            if not self.processes.is_first:
+                return
             if asked.signal or time.monotonic() - saved >= seconds:
                 save_checkpoint(self.checkpoint_path, state, position, made_from)
                 saved = time.monotonic()
@@ -92,18 +99,24 @@ class Epochs:
 
         def after_step(tally: Tally) -> None:
             # the last step of an epoch is not saved: what follows it at once, the epoch's row of the log, is
-            if tally.step < len(batches):
+            # (several processes have random numbers of their own, which only an epoch's start gives again)
+            if tally.step < len(batches) and self.processes.count == 1:
                 position.tally = tally
                 save_if_due(self.checkpoint_seconds * WITHIN_EPOCHS)
 
-        with asked_to_stop() as asked:
+        # several processes cannot agree on the step they end after: they end at once, and go on after the
+        # last epoch that was saved
+        with asked_to_stop() if self.processes.count == 1 else nullcontext(Asked()) as asked:
             for epoch in range(len(log), recipe.epochs):
                 batches.epoch, batches.start = epoch, position.tally.step if position.tally else 0
-                trained = self._train_epoch(epoch, state, loader, rates[epoch], compute, position, after_step)
+                trained = self._train_epoch(
+                    epoch, state, loader, rates[epoch], gradients, position, after_step
+                )
                 log.append(self._measure_epoch(epoch, state, float(rates[epoch, -1]), trained))
                 position.tally = None
-                say(log_line(self.name, recipe.epochs, log[-1]))
-                save_csv(self.log_path, pd.DataFrame(log))
+                self._say(log_line(self.name, recipe.epochs, log[-1]))
+                if self.processes.is_first:
+                    save_csv(self.log_path, pd.DataFrame(log))
                 last = epoch + 1 == recipe.epochs
                 # what ends now need not be saved: its weights are, next; unless it is asked to stop
                 save_if_due(float("inf") if last else self.checkpoint_seconds)
@@ -115,19 +128,22 @@ class Epochs:
         self,
         epoch: int,
         state: TrainingState,
-        loader: DataLoader,
+        loader: Iterable[tuple[torch.Tensor, torch.Tensor]],
         rates: np.ndarray,
-        compute: Compute,
+        gradients: Step,
         position: Position,
         after_step: Callable[[Tally], None],
     ) -> tuple[float, float, float]:
         """Trains an epoch, counted from 0, or what is left of it; its mean loss, accuracy, and seconds."""
         tally = position.tally
         if tally is None:  # else the streams of random numbers are where the checkpoint left them
-            torch.manual_seed(derive_seed(self.recipe.seed, "dropout", self.purpose, epoch))
+            rank = self.processes.rank
+            purpose = (self.purpose, epoch, *([rank] if rank else []))
+            torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *purpose))
             tally = Tally.new(len(rates))
         begun = time.monotonic() - tally.seconds
-        with progress(f"{self.name}  epoch {epoch + 1}", len(self.rows), "images") as advance:
+        total = len(self.rows) // self.processes.count
+        with progress(f"{self.name}  epoch {epoch + 1}", total, "images") as advance:
             advance(sum(tally.counts))
 
             def after(tally: Tally) -> None:
@@ -135,9 +151,7 @@ class Epochs:
                 after_step(tally)
 
             try:
-                trained = train_one_epoch(
-                    state, loader, rates, self.objective, compute, advance, tally, after
-                )
+                trained = train_one_epoch(state, loader, rates, gradients, advance, tally, after)
             except InputError as error:
                 raise InputError(f"{self.name}, epoch {epoch + 1}: {error}") from error
         return *trained, time.monotonic() - begun
@@ -160,13 +174,24 @@ class Epochs:
             "images_per_second": len(self.rows) / trained[2],
         }
 
-    def _build_batches(self, compute: Compute) -> tuple[EpochBatches, DataLoader]:
-        """The training batches, and the loader that prepares them."""
-        recipe = self.recipe
+    def _say(self, line: str) -> None:
+        if self.processes.is_first:
+            say(line)
+
+    def _build_batches(
+        self, compute: Compute
+    ) -> tuple[EpochBatches, Iterable[tuple[torch.Tensor, torch.Tensor]]]:
+        """The training batches, and what prepares them."""
+        recipe, part = self.recipe, self.processes.part
         augmentation = build_augmentation(recipe.augment, recipe.image_size)
-        batches = EpochBatches(len(self.rows), recipe.batch_size, recipe.seed, self.purpose)
+        batches = EpochBatches(len(self.rows), recipe.batch_size, recipe.seed, self.purpose, part)
+        on_device = augments_on_device(recipe, augmentation, self.pixels, len(self.rows), compute)
+        if on_device and isinstance(augmentation, Augmentation):
+            loader = DeviceBatches(self.pixels, self.rows, self.labels, augmentation, batches, compute.device)
+            return batches, loader
         dataset = AugmentedBatches(self.pixels, self.rows, self.labels, augmentation)
-        workers = default_workers(compute.on_gpu) if self.workers is None else self.workers
+        streamed = isinstance(self.pixels, StreamedPixels)
+        workers = default_workers(compute.on_gpu, streamed) if self.workers is None else self.workers
         return batches, build_loader(dataset, batches, workers, pin_memory=compute.on_gpu)
 
 

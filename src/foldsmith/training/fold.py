@@ -24,6 +24,7 @@ from foldsmith.training.epochs import CHECKPOINT_SECONDS, Epochs
 from foldsmith.training.loss import class_weights, loss_and_accuracy
 from foldsmith.training.objective import build_objective
 from foldsmith.training.pretraining import load_pretrained
+from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.weights import save_weights
 
@@ -65,11 +66,13 @@ class FoldTraining:
     workers: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     pretrained: RunPaths | None = None
+    processes: Processes = ALONE
 
     def train(self) -> dict[str, Any]:
         """Trains, from the fold's checkpoint if there is one; writes weights, log and held-out predictions.
 
-        Returns facts for run.json. Raises InputError if a loss is not finite.
+        Of several processes only the first writes. Returns facts for run.json. Raises InputError if a loss is
+        not finite.
         """
         started, recipe = time.monotonic(), self.recipe
         check_views(recipe.views)
@@ -88,6 +91,8 @@ class FoldTraining:
         mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         compute = build_compute(self.device, self.precision, mean, std)
+        if compute.on_gpu and self.processes.count > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)
 
         log = self._train_epochs(state, compute)
@@ -95,13 +100,14 @@ class FoldTraining:
         probabilities = self._predict(state.ema.model, recipe.views, compute)
         if not np.isfinite(probabilities).all():
             raise InputError(f"fold {self.fold}: predictions are not finite after the last epoch; lower lr.")
-        save_npz(
-            self.run.heldout(self.fold),
-            path=np.array(self.held_out.paths, dtype=np.str_),
-            label=self.held_out.labels,
-            probabilities=probabilities,
-        )
-        save_weights(self.run.weights(self.fold), state.ema.model)
+        if self.processes.is_first:
+            save_npz(
+                self.run.heldout(self.fold),
+                path=np.array(self.held_out.paths, dtype=np.str_),
+                label=self.held_out.labels,
+                probabilities=probabilities,
+            )
+            save_weights(self.run.weights(self.fold), state.ema.model)
         return {
             "num_classes": self.num_classes,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -111,6 +117,7 @@ class FoldTraining:
             "device": str(compute.device),
             "precision": compute.precision,
             "hardware": compute.hardware,
+            "processes": self.processes.count,
             "training_seconds": sum(entry["seconds"] for entry in log),
             "seconds": time.monotonic() - started,
         }
@@ -137,8 +144,11 @@ class FoldTraining:
             made_from=self.made_from,
             workers=self.workers,
             checkpoint_seconds=self.checkpoint_seconds,
+            processes=self.processes,
         ).run(state, compute)
 
     def _predict(self, model: nn.Module, views: tuple[str, ...], compute: Compute) -> np.ndarray:
         batch_size = self.recipe.predict_batch_size
-        return predict(model, self.cache.pixels, self.held_out.rows, views, batch_size, compute)
+        rows = self.processes.my_part(self.held_out.rows)
+        mine = predict(model, self.cache.pixels, rows, views, batch_size, compute)
+        return self.processes.join_parts(mine)

@@ -1,0 +1,73 @@
+"""Work spread over devices, a process each; and whether torchrun started this process. Imports no torch."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from foldsmith.command import run_main
+from foldsmith.machine import usable_cores
+from foldsmith.terminal import hide_bars
+
+POLL_SECONDS = 0.2
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several that train one network together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Sequence[str]) -> int:
+    """Does `work(device, item)` for all items, dealt to the devices in turn, each in a process of its own.
+
+    Returns 0, or the exit status of the first process that failed, when the others have been stopped. Asked
+    to stop, it passes that on and waits until they have saved. `work` is a function of a module, or a partial
+    of one. Processes that compute on the CPU share its cores evenly.
+    """
+    context = get_context("spawn")  # CUDA cannot be used in a fork
+    cores = max(1, usable_cores() // len(devices))
+    given = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = given or str(cores)
+    processes = [
+        context.Process(target=_do, args=(work, device, items[place :: len(devices)]))
+        for place, device in enumerate(devices[: len(items)])
+    ]
+    try:
+        for process in processes:
+            process.start()
+        return _wait(processes)
+    finally:
+        if given is None:
+            del os.environ["OMP_NUM_THREADS"]
+        for process in processes:
+            if process.pid is not None:
+                process.terminate()
+                process.join()
+
+
+def _wait(processes: Sequence[BaseProcess]) -> int:
+    """Waits for all, or for the first that fails; its status."""
+    while True:
+        for process in processes:
+            process.join(POLL_SECONDS)
+        codes = [process.exitcode for process in processes]
+        failed = next((code for code in codes if code), 0)
+        if failed or None not in codes:
+            return failed if failed >= 0 else 128 - failed
+
+
+def _do(work: Callable[[str, int], Any], device: str, items: Sequence[int]) -> None:
+    """The whole of a process: its exit status is a stage's."""
+    hide_bars()  # a terminal shows one set
+
+    def main() -> int:
+        for item in items:
+            work(device, item)
+        return 0
+
+    try:
+        run_main(main, stopped="")  # the process that started this one tells how to go on
+    finally:
+        sys.stdout.flush()

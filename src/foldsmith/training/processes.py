@@ -1,0 +1,68 @@
+"""Several processes that train one network, as torchrun starts them."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from foldsmith.terminal import hide_bars
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `count`, and which one it is; the first one alone writes files and lines."""
+
+    rank: int
+    count: int
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def part(self) -> tuple[int, int]:
+        return (self.rank, self.count)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, in place; a GPU adds without the host waiting."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def share(self, what: Any) -> Any:
+        """What the first process has, on every one."""
+        if self.count == 1:
+            return what
+        held = [what]
+        distributed.broadcast_object_list(held, src=0)
+        return held[0]
+
+    def my_part(self, rows: np.ndarray) -> np.ndarray:
+        return np.array_split(rows, self.count)[self.rank]
+
+    def join_parts(self, part: np.ndarray) -> np.ndarray:
+        """The parts of all processes, one after the other, on every one."""
+        if self.count == 1:
+            return part
+        parts: list[Any] = [None] * self.count
+        distributed.all_gather_object(parts, part)
+        return np.concatenate(parts)
+
+
+ALONE = Processes(0, 1)
+
+
+def join_processes(device: str) -> tuple[Processes, str]:
+    """Meets the other processes that torchrun started; returns them, and this process's own `--device`."""
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if on_gpu else "gloo")
+    if distributed.get_rank():
+        hide_bars()
+    return Processes(distributed.get_rank(), distributed.get_world_size()), device

@@ -1,0 +1,115 @@
+"""Forward and backward of one batch: in parts where memory is short, on several processes where there are."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from foldsmith.models.autoencoder import Autoencoder
+from foldsmith.terminal import say
+from foldsmith.training.compute import Compute
+from foldsmith.training.objective import Objective
+from foldsmith.training.processes import ALONE, Processes
+from foldsmith.training.state import TrainingState
+
+
+class Loss(nn.Module):
+    """A network with its objective: images (B, C, H, W) and labels (B,) -> loss, how many were right."""
+
+    def __init__(self, model: nn.Module, objective: Objective, compute: Compute) -> None:
+        super().__init__()
+        self.model, self.objective, self.compute = model, objective, compute
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.objective(self.model, images, labels, self.compute)
+
+
+class Step:
+    """The gradients of a batch, left in the parameters; the optimizer is the caller's.
+
+    A batch may be computed in micro-batches of at most `micro_batch` images (0: whole). They give its mean
+    loss and gradients, but batch norm sees one at a time. When a GPU's memory runs out, their size is halved
+    and the batch done again, from the random numbers and batch statistics that it began with.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        objective: Objective,
+        compute: Compute,
+        micro_batch: int = 0,
+        compiled: bool = False,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.state, self.compute, self.processes, self.micro_batch = state, compute, processes, micro_batch
+        self.loss: nn.Module = Loss(state.model, objective, compute)
+        if processes.count > 1:
+            self.loss = DistributedDataParallel(
+                self.loss,
+                device_ids=[compute.device] if compute.on_gpu else None,
+                # an autoencoder's decoder has no part in classification
+                find_unused_parameters=isinstance(state.model, Autoencoder),
+            )
+        if compiled:
+            self.loss.compile()
+        # what a forward pass changes, and where it is kept until the batch is done
+        self._buffers = [buffer for buffer in state.model.buffers() if buffer.numel()]
+        self._kept = [buffer.clone() for buffer in self._buffers]
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean loss of normalised images (B, C, H, W), and how many were classified rightly."""
+        if self.processes.count > 1:
+            return self._backward(images, labels)
+        random = torch.get_rng_state(), self._cuda_state()
+        if self._buffers:
+            torch._foreach_copy_(self._kept, self._buffers)
+        while True:
+            try:
+                return self._backward(images, labels)
+            except torch.OutOfMemoryError as error:
+                size = self.micro_batch or len(labels)
+                if size == 1:
+                    raise
+                reason = str(error).partition(".")[0]
+            # outside of `except`: until there the error keeps the pass's tensors alive
+            self.micro_batch = (min(size, len(labels)) + 1) // 2
+            say(f"{reason}: from here on in micro-batches of {self.micro_batch}; batches stay as large")
+            self._undo(*random)
+
+    def _backward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        size = self.micro_batch or len(labels)
+        share = self._share(len(labels))
+        parts = list(zip(images.split(size), labels.split(size), strict=True))
+        losses, rightly = [], []
+        for index, (some, their_labels) in enumerate(parts):
+            with self._gathered_later(index + 1 < len(parts)):
+                loss, right = self.loss(some, their_labels)
+                weight = len(their_labels) / len(labels)
+                self.state.scaler.scale(loss * (weight * share)).backward()
+            losses.append(loss.detach() * weight)
+            rightly.append(right)
+        return torch.stack(losses).sum(), torch.stack(rightly).sum()
+
+    def _share(self, count: int) -> torch.Tensor | float:
+        """By what a process's mean is multiplied, so that the mean over processes is that over all images."""
+        if self.processes.count == 1:
+            return 1.0
+        total = torch.tensor(float(count), device=self.compute.device)
+        return self.processes.count * count / self.processes.sum(total)
+
+    def _gathered_later(self, later: bool) -> AbstractContextManager:
+        """Gradients of processes are averaged once a batch, after its last micro-batch."""
+        return self.loss.no_sync() if later and self.processes.count > 1 else nullcontext()
+
+    def _undo(self, random: torch.Tensor, cuda_random: torch.Tensor | None) -> None:
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._kept)
+        torch.set_rng_state(random)
+        if cuda_random is not None:
+            torch.cuda.set_rng_state(cuda_random, self.compute.device)
+            torch.cuda.empty_cache()
+
+    def _cuda_state(self) -> torch.Tensor | None:
+        return torch.cuda.get_rng_state(self.compute.device) if self.compute.on_gpu else None
