@@ -1,0 +1,183 @@
+"""Folds on several devices at once, and one network trained by several processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MakeCompetition
+from safetensors.numpy import load_file
+
+from foldsmith.paths import RunPaths
+from foldsmith.training.processes import ALONE, Processes
+
+SRC = Path(__file__).parents[1] / "src"
+# without batch norm and dropout, so that one process and several compute the same
+PLAIN = [
+    "--recipe",
+    "cnn-d",
+    "--image-size",
+    "16",
+    "--batch-size",
+    "12",
+    "--folds",
+    "3",
+    "--precision",
+    "fp32",
+]
+PLAIN += ["--set", "optimizer=sgd", "--set", "lr=0.05", "--set", "augment=photo", "--workers", "0"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(make_competition: MakeCompetition) -> Path:
+    return make_competition(num_classes=3, per_class=15)
+
+
+def make_run(folder: Path, output: Path, *words: str) -> list[str]:
+    """The words of a run that is split and ready to train."""
+    words = [str(folder), *PLAIN, "--output", str(output), *words]
+    # in a process of its own: this one would keep the run to itself until it ends
+    program = "import sys, prepare, split; sys.exit(prepare.main(sys.argv[1:]) or split.main(sys.argv[1:]))"
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(SRC)}
+    subprocess.run([sys.executable, "-c", program, *words], check=True, env=environment, capture_output=True)
+    return words
+
+
+def command_of(words: list[str], processes: int = 1) -> list[str]:
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
+    return [sys.executable, *torchrun, str(SRC / "train.py"), *words]
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    """What one process makes of all folds, one after the other."""
+    output = tmp_path_factory.mktemp("alone")
+    words = make_run(folder, output, "--epochs", "3", "--device", "cpu")
+    subprocess.run(command_of(words), check=True, env=ENVIRONMENT, capture_output=True)
+    return RunPaths(output / "tiny" / "cnn-d")
+
+
+def test_folds_on_several_devices_are_those_of_one(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
+    words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu,cpu")
+    done = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "train: folds 0, 1, 2 on cpu, cpu" in done.stdout
+    run = RunPaths(tmp_path / "tiny" / "cnn-d")
+    for fold in range(3):
+        assert run.weights(fold).read_bytes() == alone.weights(fold).read_bytes()
+        assert run.heldout(fold).read_bytes() == alone.heldout(fold).read_bytes()
+        assert not run.checkpoint(fold).exists()
+    again = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
+    assert again.returncode == 0 and again.stdout.count("up to date") == 3
+
+
+def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(folder: Path, tmp_path: Path) -> None:
+    words = make_run(folder, tmp_path, "--epochs", "400", "--device", "cpu,cpu")
+    (tmp_path / "tiny/cnn-d/fold1").mkdir()
+    (tmp_path / "tiny/cnn-d/fold1/log.csv").mkdir()  # no file can take this name
+    done = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1 and "log.csv" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "tiny/cnn-d/fold0/run.json").exists()
+
+
+def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
+    words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu,cpu")
+    with subprocess.Popen(
+        command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
+        while "epoch 1/3" not in training.stdout.readline():
+            assert training.poll() is None
+        training.send_signal(signal.SIGTERM)
+        _, error = training.communicate()
+    assert training.returncode in (143, 0)  # it may just have come to its end
+    if training.returncode:
+        assert error == "stopped; the same command goes on from here.\n"
+    subprocess.run(command_of(words), check=True, env=ENVIRONMENT, capture_output=True)
+    run = RunPaths(tmp_path / "tiny" / "cnn-d")
+    for fold in range(3):
+        assert run.weights(fold).read_bytes() == alone.weights(fold).read_bytes()
+
+
+def test_two_processes_train_what_one_does_to_rounding(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
+    words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu")
+    done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = RunPaths(tmp_path / "tiny" / "cnn-d")
+    start = load_file(alone.weights(0))
+    for fold in range(3):
+        ours, theirs = load_file(run.weights(fold)), load_file(alone.weights(fold))
+        for name in theirs:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        with np.load(run.heldout(fold)) as mine, np.load(alone.heldout(fold)) as other:
+            assert mine["path"].tolist() == other["path"].tolist()
+            np.testing.assert_allclose(mine["probabilities"], other["probabilities"], atol=1e-4)
+        logs = [pd.read_csv(each.log(fold)) for each in (run, alone)]
+        np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
+        np.testing.assert_allclose(logs[0]["val_loss"], logs[1]["val_loss"], rtol=1e-3)
+        assert json.loads(run.fold_run(fold).read_text())["processes"] == 2
+    assert any(np.abs(start[name] - load_file(alone.weights(1))[name]).max() > 0.01 for name in start)
+    assert done.stdout.count("epoch 3/3") == 3  # the first process alone speaks
+
+
+def test_two_processes_that_were_killed_go_on_after_their_last_epoch(
+    folder: Path, alone: RunPaths, tmp_path: Path
+) -> None:
+    words = [*make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu"), "--fold", "0"]
+    killed = start_two(words)
+    while "epoch 1/3" not in killed[0].stdout.readline():
+        assert killed[0].poll() is None
+    for process in killed:
+        process.kill()
+        process.communicate()
+    together = start_two(words)
+    told = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0, 0], told
+    ours = load_file(RunPaths(tmp_path / "tiny" / "cnn-d").weights(0))
+    for name, theirs in load_file(alone.weights(0)).items():
+        np.testing.assert_allclose(ours[name], theirs, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def start_two(words: list[str]) -> list[subprocess.Popen]:
+    """Two processes as torchrun starts them, but as children of this one, which can wait for their end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    return [
+        subprocess.Popen(
+            command_of(words),
+            env={**ENVIRONMENT, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+
+
+def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, tmp_path: Path) -> None:
+    words = [str(folder), *PLAIN, "--output", str(tmp_path), "--device", "cpu"]  # never prepared
+    done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == 1 and "run src/split.py first" in done.stderr
+
+
+def test_alone_everything_is_the_first_ones() -> None:
+    rows = np.arange(7)
+    assert ALONE.is_first and ALONE.share("x") == "x"
+    assert np.array_equal(ALONE.join_parts(ALONE.my_part(rows)), rows)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_the_parts_of_all_processes_are_all_rows(count: int) -> None:
+    rows = np.arange(20)
+    parts = [Processes(rank, count).my_part(rows) for rank in range(count)]
+    assert np.concatenate(parts).tolist() == rows.tolist()
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
