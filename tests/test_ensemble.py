@@ -130,6 +130,32 @@ def test_a_climb_is_never_below_its_best_run_nor_above_what_brute_force_finds(me
     assert reached <= most + 1e-6
 
 
+def climb_by_hand(labels: np.ndarray, runs: np.ndarray, steps: int) -> tuple[float, list[float]]:
+    """The best accuracy on the path of a greedy climb, and all of them, written as plainly as can be."""
+    chosen, path = [], []
+    for _ in range(steps):
+
+        def quality(run: int, before: tuple = tuple(chosen)) -> tuple[float, float]:
+            mixed = np.mean([runs[each].astype(float) for each in (*before, run)], axis=0)
+            loss = -np.log(mixed[np.arange(len(labels)), labels]).mean()
+            return sklearn.metrics.accuracy_score(labels, mixed.argmax(axis=1)), -loss
+
+        chosen.append(max(range(len(runs)), key=quality))
+        path.append(quality(chosen[-1], tuple(chosen[:-1]))[0])
+    return max(path), path
+
+
+def test_a_climb_ends_where_it_stood_best_and_not_where_it_stopped() -> None:
+    fell = 0
+    for seed in range(6):
+        labels, _, runs = make_runs(3, count=60, seed=seed)
+        (weights,) = climb(labels, runs, "accuracy", everyone(60))
+        best, path = climb_by_hand(labels, runs, selection.NUM_STEPS)
+        assert METRICS["accuracy"](labels, mix(runs, weights)) == pytest.approx(best)
+        fell += path[-1] < best
+    assert fell > 0  # it matters
+
+
 def test_bags_that_climb_together_climb_as_they_do_alone() -> None:
     labels, _, runs = make_runs(3, count=150)
     bags = np.random.default_rng(0).integers(0, 3, (5, 150)).astype(float)
@@ -207,6 +233,18 @@ def test_two_good_runs_that_err_differently_are_blended_and_it_earns_more_than_i
     assert made.gain.difference == pytest.approx(made.score - max(made.scores))
     assert made.adjustment is None
     np.testing.assert_allclose(made.predict(runs[:, :5]), mix(runs[:, :5], made.blend.weights))
+
+
+def test_a_gain_within_its_standard_error_is_not_used() -> None:
+    within = 0
+    for seed in range(12):
+        labels, folds, runs = make_runs(2, count=80, seed=seed, noise=0.4)
+        made = build_ensemble(labels, folds, runs, "accuracy", seed=0)
+        assert made.blended == (made.gain.difference > made.gain.standard_error)
+        within += 0 < made.gain.difference <= made.gain.standard_error
+        if not made.blended:
+            assert made.probabilities.tobytes() == runs[made.better].tobytes()
+    assert within > 0
 
 
 @pytest.mark.parametrize("metric", NAMES)
