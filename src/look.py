@@ -18,7 +18,7 @@ from foldsmith.command import WordParser, run_main
 from foldsmith.errors import InputError
 from foldsmith.files import save_png
 from foldsmith.paths import RunPaths
-from foldsmith.stamps import require_trained
+from foldsmith.stamps import require_trained, trained_folds
 from foldsmith.tables import load_classes
 from foldsmith.terminal import say
 
@@ -36,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     typed = parser.parse_args(argv)
     run = RunPaths(typed.run)
-    numbers = [path.parent.name.removeprefix("fold") for path in run.root.glob("fold*/run.json")]
-    folds = sorted(int(number) for number in numbers if number.isdigit())
+    folds = trained_folds(run)
     if not folds:
         raise InputError(
             f"{run.root} holds no trained fold; name a run's folder, output/<competition>/<run>."

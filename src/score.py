@@ -38,8 +38,10 @@ def main(argv: list[str] | None = None) -> int:
             )
         share = sum(given[image] == label for image, label in true.items()) / len(true)
         say(f"score: true test accuracy {share:.4f} of {len(true):,} images ({truth})")
-    show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
-    say(f"report:     {run.report}")
+    if run.cv.is_file():  # an average of runs is not validated
+        show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
+    if run.report.is_file():
+        say(f"report:     {run.report}")
     say(f"submission: {run.submission}")
     return 0
 
@@ -53,8 +55,13 @@ def summarise(command: Command) -> list[tuple[str, str]]:
         (cv["metric"], f"{cv['mean']:.4f}{error}, out-of-fold {cv['oof']:.4f}"),
         ("folds", ", ".join(f"{score:.4f}" for score in cv["folds"])),
         ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),
-        ("training", f"{training_seconds(run, made):,.0f} s on {made[0]['hardware']}"),
     ]
+    if run.blend.is_file():
+        facts = load_json(run.blend)
+        parts = ", ".join(f"{part['run']} {part['weight']:.2f}" for part in facts["runs"])
+        rows.append(("made of", parts if facts["blended"] else f"{facts['better_run']} alone, no gain"))
+    else:
+        rows.append(("training", f"{training_seconds(run, made):,.0f} s on {made[0]['hardware']}"))
     if run.label_issues.is_file():
         suspected = pd.read_csv(run.label_issues)["suspected"].sum()
         rows.append(("suspected labels", f"{suspected:,} ({run.label_issues})"))

@@ -12,13 +12,12 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
 import argparse
 import shlex
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.errors import InputError, unknown_name
+from foldsmith.stages import run_stages
 from foldsmith.studies import STUDIES, Study, find_study
 from foldsmith.terminal import say
 
@@ -46,13 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(command: Command) -> int:
     """The status of all stages; asked to stop, this process ends after them."""
-    with subprocess.Popen([RUN, *command.words]) as stages:
-        try:
-            return stages.wait()
-        except KeyboardInterrupt:
-            stages.send_signal(signal.SIGTERM)
-            stages.wait()
-            raise
+    return run_stages(RUN, command.words)
 
 
 def read_words(typed: list[str]) -> tuple[Study, list[str], list[str]]:

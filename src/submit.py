@@ -1,6 +1,7 @@
 """Writes the submission and checks it against the sample submission and the test folder: submission.csv.
 
 .venv/bin/python src/submit.py input/tiny80 --recipe resnet64
+.venv/bin/python src/submit.py output/tiny80/resnet64 output/tiny80/default    # the mean of several runs
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -8,46 +9,102 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
+import sys
+
+import numpy as np
+import pandas as pd
+
 from foldsmith.command import read_command, run_main
-from foldsmith.competition import read_competition
-from foldsmith.evaluation.predictions import class_prior
-from foldsmith.files import digest_of_file, load_npz, written_whole
-from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
-from foldsmith.submission import check_submission, fill_submission, read_submission_form, write_submission
+from foldsmith.competition import Competition, read_competition
+from foldsmith.evaluation.predictions import average, class_prior, stack_predictions
+from foldsmith.files import digest_of_file, load_npz, save_json, save_npz
+from foldsmith.members import (
+    RunsCommand,
+    copy_tables,
+    digests_of,
+    identity_of,
+    names_runs,
+    read_folder,
+    read_runs_command,
+    refuse_trained,
+    require_alike,
+    require_test,
+)
+from foldsmith.paths import RunPaths
+from foldsmith.stamps import (
+    check_claim,
+    claim_run,
+    digests_of_trained,
+    is_current,
+    require_from,
+    write_stamp,
+)
+from foldsmith.submission import SubmissionForm, read_submission_form, save_submission
 from foldsmith.tables import load_classes, load_folds
 from foldsmith.terminal import say
 
 
 def main(argv: list[str] | None = None) -> int:
-    command = read_command(argv, __doc__)
+    words = sys.argv[1:] if argv is None else argv
+    if names_runs(words):
+        return submit_average(read_runs_command(words, __doc__, "average"))
+    command = read_command(words, __doc__)
     run = command.run
     check_claim(run, **command.identity)
     require_from(run.stamp("infer"), "infer", digests_of_trained(run, command.folds_to_use))
     competition, classes = read_competition(command.folder), load_classes(run.classes)
     form = read_submission_form(competition, classes)
-    inputs = {
-        "test": digest_of_file(run.test),
-        "columns": form.columns,
-        "ids": form.ids,
-        "values": form.values,
-    }
+    inputs = {"test": digest_of_file(run.test), **form.content}
+    if not command.again and is_current(run.stamp("submit"), inputs):
+        say(f"submit: {run.submission} is up to date")
+        return 0
+    prior = class_prior(load_folds(run.folds)["label"], len(classes))
+    submit(run, competition, form, prior, classes)
+    write_stamp(run.stamp("submit"), inputs, [run.submission])
+    return 0
+
+
+def submit_average(command: RunsCommand) -> int:
+    """Writes the mean of several runs' test predictions, all alike, as a run of its own."""
+    run, members = command.run, command.members
+    for member in members:
+        require_test(member)
+    require_alike(members)
+    refuse_trained(run)
+    identity = identity_of(command, "submit")
+    check_claim(run, command.again, **identity)
+    competition, classes = read_folder(command), load_classes(members[0].classes)
+    form = read_submission_form(competition, classes)
+    digests = digests_of(members)
+    inputs = {"members": digests, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
         say(f"submit: {run.submission} is up to date")
         return 0
 
-    predicted = load_npz(run.test)
-    probabilities = dict(zip(predicted["path"].tolist(), predicted["probabilities"], strict=True))
-    prior = class_prior(load_folds(run.folds)["label"], len(classes))
-    table = fill_submission(form, probabilities, prior)
-    # checked before it takes its name: a submission.csv that is there is one that was accepted
-    with written_whole(run.submission) as temporary:
-        write_submission(temporary, table)
-        disagreements = check_submission(temporary, competition, classes)
-    for line in disagreements:
-        say(f"submit: {line}")
-    write_stamp(run.stamp("submit"), inputs, [run.submission])
-    say(f"submit: {run.submission} ({len(table):,} rows, checked)")
+    paths = load_npz(members[0].test)["path"]
+    probabilities = average(stack_predictions([member.test for member in members], paths.tolist()))
+    claim_run(run, command.again, **identity)
+    copies = copy_tables(members[0], run)
+    save_npz(run.test, path=paths, probabilities=probabilities)
+    parts = [
+        {"run": name, "weight": 1 / len(members), "digests": digest}
+        for name, digest in zip(command.member_names, digests, strict=True)
+    ]
+    save_json(run.blend, {"command": command.line("submit"), "runs": parts})
+    say(f"submit: {run.test}, the mean of {', '.join(command.member_names)}")
+    prior = class_prior(load_folds(members[0].folds)["label"], len(classes))
+    submit(run, competition, form, prior, classes)
+    write_stamp(run.stamp("submit"), inputs, [*copies, run.test, run.blend, run.submission])
     return 0
+
+
+def submit(
+    run: RunPaths, competition: Competition, form: SubmissionForm, prior: np.ndarray, classes: pd.DataFrame
+) -> None:
+    """Writes submission.csv from test.npz, and says where the sample and the test folder disagree."""
+    for line in save_submission(run.submission, form, load_npz(run.test), prior, competition, classes):
+        say(f"submit: {line}")
+    say(f"submit: {run.submission} ({len(form.ids):,} rows, checked)")
 
 
 if __name__ == "__main__":

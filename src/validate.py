@@ -12,7 +12,7 @@ import numpy as np
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import read_settings
-from foldsmith.files import digest_of_file, load_npz, save_csv, save_json, save_npz
+from foldsmith.files import digest_of_file, load_npz, save_json
 from foldsmith.stamps import (
     check_claim,
     digests_of_trained,
@@ -50,7 +50,7 @@ def validate(command: Command, metric: str) -> None:
     """Writes everything from the held-out predictions."""
     # scikit-learn takes seconds to import, which a stage that is up to date should not pay
     from foldsmith.evaluation.metrics import cross_validation
-    from foldsmith.evaluation.predictions import scatter_oof
+    from foldsmith.evaluation.predictions import save_oof, scatter_oof
     from foldsmith.evaluation.report.provenance import notes_of
 
     run = command.run
@@ -67,10 +67,7 @@ def validate(command: Command, metric: str) -> None:
         "seed": command.recipe.seed,
         "fold_seed": command.plan.seed,
     }
-    paths = held_out["path"].to_numpy(dtype=np.str_)
-    save_npz(run.oof, path=paths, label=labels, fold=folds, probabilities=probabilities)
-    table = held_out.assign(prediction=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1))
-    save_csv(run.oof_table, table)
+    save_oof(run, held_out, probabilities)
     save_json(run.cv, cv)
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
     spread = (

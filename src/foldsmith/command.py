@@ -257,6 +257,11 @@ def _check(plan: FoldPlan, fold: int | None, name: str, workers: int | None) -> 
         raise InputError(f"--fold {fold}: the folds are {plan.folds[0]} to {plan.folds[-1]}.")
     if workers is not None and workers < 0:
         raise InputError(f"--workers {workers}: 0 or more.")
+    check_name(name)
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for what cannot name a run."""
     if name in ("", ".", "..", "cache") or "/" in name or "\\" in name or name.startswith("."):
         raise InputError(f"--name {name}: a run is named like a folder, and not 'cache'.")
 

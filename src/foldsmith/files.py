@@ -64,6 +64,12 @@ def remove_checkpoints(path: Path) -> None:
         old.unlink()
 
 
+def copy_whole(source: Path, path: Path) -> None:
+    """Copies a file's bytes."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(source.read_bytes())
+
+
 def save_json(path: Path, value: Any) -> None:
     with written_whole(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

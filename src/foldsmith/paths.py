@@ -126,6 +126,11 @@ class RunPaths:
     def test(self) -> Path:
         return self.root / "test.npz"
 
+    @property
+    def blend(self) -> Path:
+        """Which runs this one was made of, with their weights; only a blend or an average has it."""
+        return self.root / "blend.json"
+
     def look(self, image: str) -> Path:
         """The picture of what a network makes of an image of that file name."""
         return self.root / "look" / f"{image}.png"

@@ -44,6 +44,11 @@ def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
     if run.root.is_dir():  # what is refused leaves no folder behind
         keep_locked(run.lock, str(run.root))
         remove_leftovers(run.root)
+    return check_identity(run, again, **parts)
+
+
+def check_identity(run: RunPaths, again: bool = False, **parts: Any) -> bool:
+    """As `check_claim`, of a run that other processes are to work on: it is left to them."""
     held = load_json(run.identity) if run.identity.is_file() else {}
     parts = _as_saved(parts)
     changed = [name for name in parts if name in held and held[name] != parts[name]]
@@ -99,6 +104,12 @@ def refuse_other_machine(stamp: Path, what: str, precision: str, device: str) ->
                 f"{what} was trained with --{word} {used}, not {typed}; --again trains it anew, or leave the "
                 "word out."
             )
+
+
+def trained_folds(run: RunPaths) -> list[int]:
+    """The folds of a run's folder that are trained, whoever asks for which."""
+    numbers = [path.parent.name.removeprefix("fold") for path in run.root.glob("fold*/run.json")]
+    return sorted(int(number) for number in numbers if number.isdigit())
 
 
 def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from foldsmith.competition import Competition, match_ids, natural_key, read_table, sample_submission_path
 from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.files import written_whole
 from foldsmith.labels_csv import refuse_headless
 
 
@@ -28,6 +29,11 @@ class SubmissionForm:
     values: list[str]
     column_labels: list[int]
     notes: list[str]
+
+    @property
+    def content(self) -> dict[str, list[str]]:
+        """What a submission's text depends on besides the predictions, for a stamp."""
+        return {"columns": self.columns, "ids": self.ids, "values": self.values}
 
     @property
     def missing_images(self) -> list[str]:
@@ -166,6 +172,26 @@ def fill_submission(
 
 def write_submission(path: Path, table: pd.DataFrame) -> None:
     table.to_csv(path, index=False, lineterminator="\n")
+
+
+def save_submission(
+    path: Path,
+    form: SubmissionForm,
+    predicted: dict[str, np.ndarray],
+    prior: np.ndarray,
+    competition: Competition,
+    classes: pd.DataFrame,
+) -> list[str]:
+    """Writes a submission from `predicted`, which is test.npz, checked before it takes its name: one that is
+    there is one that was accepted.
+
+    Returns what `check_submission` does; raises what it and `fill_submission` raise.
+    """
+    probabilities = dict(zip(predicted["path"].tolist(), predicted["probabilities"], strict=True))
+    table = fill_submission(form, probabilities, prior)
+    with written_whole(path) as temporary:
+        write_submission(temporary, table)
+        return check_submission(temporary, competition, classes)
 
 
 def check_submission(path: Path, competition: Competition, classes: pd.DataFrame) -> list[str]:

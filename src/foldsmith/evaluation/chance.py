@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, chi2
 
+ROUNDING = 1e-6  # scores that differ by less are the same
+
 
 @dataclass(frozen=True)
 class FoldSpread:
@@ -28,6 +30,11 @@ class PairedDifference:
 
     difference: float
     standard_error: float
+
+    @property
+    def exceeds_error(self) -> bool:
+        """Whether it is more than one standard error from zero, and more than float32 rounds."""
+        return abs(self.difference) > max(self.standard_error, ROUNDING)
 
 
 @dataclass(frozen=True)

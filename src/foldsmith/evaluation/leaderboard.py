@@ -1,6 +1,7 @@
 """Runs of one competition side by side, and whether one is surely better than another.
 
-R runs · N images. A run's files are read as they are: cv.json, oof.npz, identity.json, and fold<k>/run.json.
+R runs · N images. A run's files are read as they are: cv.json, oof.npz, identity.json, and fold<k>/run.json
+or, of a blend, blend.json.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,11 @@ class Run:
     seconds: float
     right: pd.Series
 
+    @property
+    def made_of(self) -> list[str]:
+        """The runs a blend was made of; none of a run with weights of its own."""
+        return self.recipe.get("made_of", [])
+
 
 def find_runs(competition: Path) -> list[Run]:
     """Every validated run under `output/<competition>`, by name. Raises InputError if there is none."""
@@ -47,19 +53,21 @@ def _load_run(run: RunPaths) -> Run:
     cv, oof, identity = load_json(run.cv), load_npz(run.oof), load_json(run.identity)
     right = pd.Series(oof["probabilities"].argmax(axis=1) == oof["label"], index=oof["path"])
     made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
+    # a blend costs what its runs cost
+    made += load_json(run.blend)["runs"] if run.blend.is_file() else []
     return Run(run.root.name, cv, identity["recipe"], training_seconds(run, made), right)
 
 
 def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run, the best first: run, metric, score, standard_error, accuracy, seconds, images, folds,
-    differs (fields of the recipe in which the runs are not all alike).
+    differs (fields of the recipe in which the runs are not all alike, or the runs a blend was made of).
 
     Raises InputError where the runs have different metrics.
     """
     metrics = sorted({run.cv["metric"] for run in runs})
     if len(metrics) > 1:
         raise InputError(f"the runs have different metrics ({first_of(metrics)}); validate them anew.")
-    differing = differing_fields([run.recipe for run in runs])
+    differing = differing_fields([run.recipe for run in runs if not run.made_of])
     rows = [
         {
             "run": run.name,
@@ -70,7 +78,9 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
             "seconds": round(run.seconds, 1),
             "images": len(run.right),
             "folds": len(run.cv["folds"]),
-            "differs": ", ".join(f"{name}={_in_words(run.recipe.get(name))}" for name in differing),
+            "differs": f"made of {', '.join(run.made_of)}"
+            if run.made_of
+            else ", ".join(f"{name}={_in_words(run.recipe.get(name))}" for name in differing),
         }
         for run in runs
     ]

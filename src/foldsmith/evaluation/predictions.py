@@ -1,11 +1,14 @@
 """Predictions keyed by path: collected, averaged, and never mixed up by position."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from foldsmith.errors import InputError
+from foldsmith.files import load_npz, save_csv, save_npz
+from foldsmith.paths import RunPaths
 
 # 2^-23: the smallest step below 1 in float32. No class is ever called impossible, so that one wrong image
 # cannot make the log loss infinite, and float32 and float64 clip nothing when they compute it.
@@ -41,6 +44,50 @@ def scatter_oof(
             f"{len(absent)} held-out images have no prediction (first: {first}); run src/train.py."
         )
     return floor_probabilities(probabilities)
+
+
+def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], source: str) -> np.ndarray:
+    """Where each of `paths` stands among the paths that were predicted, int64 (N,), so that rows can be taken
+    in another table's order.
+
+    Raises InputError, naming the `source`, unless both are the same images, each once.
+    """
+    row = {path: index for index, path in enumerate(np.asarray(predicted).tolist())}
+    if len(row) != len(predicted):
+        raise InputError(f"{source} predicts an image twice; make it anew.")
+    asked = set(paths)
+    strange = [*(path for path in paths if path not in row), *(path for path in row if path not in asked)]
+    if strange:
+        raise InputError(
+            f"{source} predicts other images than the rest ({len(strange)} differ, first: {strange[0]}); "
+            "name runs that were made from the same images."
+        )
+    return np.array([row[path] for path in paths], dtype=np.int64)
+
+
+def stack_predictions(files: Sequence[Path], paths: Sequence[str]) -> np.ndarray:
+    """The probabilities of several oof.npz or test.npz, float32 (R, N, K), every row that of its path.
+
+    Raises InputError where a file predicts other images.
+    """
+    stacked = []
+    for file in files:
+        predicted = load_npz(file)
+        stacked.append(predicted["probabilities"][match_rows(predicted["path"], paths, str(file))])
+    return np.stack(stacked)
+
+
+def save_oof(run: RunPaths, held_out: pd.DataFrame, probabilities: np.ndarray) -> None:
+    """Writes oof.npz and oof.csv: probabilities (N, K) of the rows of folds.csv that were held out."""
+    save_npz(
+        run.oof,
+        path=held_out["path"].to_numpy(dtype=np.str_),
+        label=held_out["label"].to_numpy(np.int64),
+        fold=held_out["fold"].to_numpy(np.int64),
+        probabilities=probabilities,
+    )
+    table = held_out.assign(prediction=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1))
+    save_csv(run.oof_table, table)
 
 
 def class_prior(labels: Sequence[int] | np.ndarray, num_classes: int) -> np.ndarray:

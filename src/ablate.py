@@ -1,0 +1,104 @@
+"""Trains a recipe with and without some of its fields, and says which of them earn their place.
+
+.venv/bin/python src/ablate.py resnet64 input/tiny80 --drop augment ema_decay warmup=0.1
+
+RECIPE, then the competition folder if it is not the demo; --drop FIELD takes a field back to its neutral
+value, --drop FIELD=VALUE to another one, both repeatable. Runs are named RECIPE, RECIPE-without-FIELD and
+RECIPE-with-FIELD-VALUE; the same command goes on where it was stopped.
+"""
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from foldsmith.ablations import NEUTRAL, Drop, read_drops
+from foldsmith.command import Command, read_command, run_main
+from foldsmith.errors import InputError
+from foldsmith.stages import run_stages
+from foldsmith.stamps import check_identity
+from foldsmith.terminal import say, show_table
+
+RUN = Path(__file__).resolve().parents[1] / "run.sh"
+
+
+def main(argv: list[str] | None = None) -> int:
+    typed = sys.argv[1:] if argv is None else argv
+    if not typed or typed[0] in ("--help", "-h"):
+        print(f"{__doc__}\nneutral values: {', '.join(f'{name}={value}' for name, value in NEUTRAL.items())}")
+        print("All other words are those of the stages: ./run.sh --help")
+        return 0
+    full, without = read_words(typed)
+    # importing torch takes seconds, which --help should not pay
+    from foldsmith.training.check import check_recipe
+
+    # a name that is taken, or a value that cannot train, is told before hours are spent on the first run
+    for command in (full, *without.values()):
+        check_identity(command.run, command.again, **command.identity)
+        check_recipe(command.recipe, command.device, command.precision)
+    for command in (full, *without.values()):
+        say(f"ablate: {command.name}")
+        status = run(command)
+        header, *rows = write_table(full, without, typed)
+        if status:
+            return status
+    show_table(f"{full.competition}, {full.name}", header, rows)
+    say(f"ablate: {table_path(full)}")
+    return 0
+
+
+def run(command: Command) -> int:
+    """The status of all stages of a run: those that are done already do nothing."""
+    return run_stages(RUN, command.words)
+
+
+def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
+    """The command of the full recipe, and of the recipe without each field. Raises InputError."""
+    recipe, words = typed[0], typed[1:]
+    if recipe.startswith("-"):
+        raise InputError(f"the first word is the recipe, and '{recipe}' is none; --help explains the words.")
+    folder = words.pop(0) if words and not words[0].startswith("-") else None
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--drop", metavar="FIELD", action="extend", nargs="+", default=[])
+    try:
+        # what is not known here is read, and refused, with the words of the stages
+        known, words = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}; the fields are {', '.join(NEUTRAL)}.") from error
+    if not known.drop:
+        raise InputError(f"--drop FIELD says what to leave out; the fields are {', '.join(NEUTRAL)}.")
+    given = {word.partition("=")[0] for word in words}
+    for word in {"--recipe", "--name"} & given:
+        raise InputError(f"{word}: an ablation names its runs after the recipe, which is the first word.")
+    words = [*([] if folder is None else [folder]), *words, "--recipe", recipe]
+    full = read_command(words, __doc__)
+    without = {}
+    for drop in read_drops(known.drop, full.recipe):
+        name = f"{full.name}-{drop.suffix}"
+        without[drop] = read_command([*words, "--set", drop.setting, "--name", name], __doc__)
+        if without[drop].recipe == full.recipe:  # a short form such as --epochs stands above --set
+            raise InputError(f"--drop {drop.setting}: another word sets {drop.field}; leave that word out.")
+    return full, without
+
+
+def write_table(full: Command, without: dict[Drop, Command], typed: list[str]) -> list[list[str]]:
+    """Writes the table of the runs that are done so far; returns its rows, the header first."""
+    # scikit-learn takes seconds to import
+    from foldsmith.evaluation.ablation import HEADER, read_rows, table_of, write_ablation
+
+    rows = read_rows(full, without)
+    write_ablation(table_path(full), full, without, rows, shlex.join(["python", "src/ablate.py", *typed]))
+    return [list(HEADER), *table_of(full, without, rows)]
+
+
+def table_path(full: Command) -> Path:
+    return full.output / full.competition / f"ablation-{full.name}.md"
+
+
+if __name__ == "__main__":
+    run_main(main)

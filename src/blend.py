@@ -1,0 +1,145 @@
+"""Blends runs by weights found on their out-of-fold predictions, and says whether that earns anything.
+
+.venv/bin/python src/blend.py output/tiny80/resnet64 output/tiny80/default --name both
+
+Writes a run: oof.csv, oof.npz, cv.json, test.npz, submission.csv, and blend.json with the weights.
+"""
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.interruption import stop_at_once
+
+    stop_at_once()
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.command import run_main
+from foldsmith.competition import Competition
+from foldsmith.errors import InputError
+from foldsmith.files import copy_whole, load_json, load_npz, save_json, save_npz
+from foldsmith.machine import versions
+from foldsmith.members import (
+    RunsCommand,
+    copy_tables,
+    digests_of,
+    identity_of,
+    read_folder,
+    read_metric,
+    read_runs_command,
+    read_shared_folds,
+    refuse_trained,
+    require_alike,
+    require_predicted,
+)
+from foldsmith.stamps import check_claim, claim_run, is_current, trained_folds, training_seconds, write_stamp
+from foldsmith.submission import SubmissionForm, read_submission_form, save_submission
+from foldsmith.tables import load_classes, load_folds
+from foldsmith.terminal import say, show_table
+
+if TYPE_CHECKING:
+    from foldsmith.evaluation.ensemble import Ensemble
+
+
+def main(argv: list[str] | None = None) -> int:
+    command = read_runs_command(argv, __doc__, "blend")
+    run, members = command.run, command.members
+    for member in members:
+        require_predicted(member, "validate", "infer")
+    require_alike(members)
+    held_out = read_shared_folds(members)
+    refuse_trained(run)
+    identity = identity_of(command, "blend", seed=command.seed)
+    check_claim(run, command.again, **identity)
+    competition = read_folder(command)
+    form = read_submission_form(competition, load_classes(members[0].classes))
+    inputs = {
+        "members": digests_of(members),
+        "metric": read_metric(members, competition),
+        "seed": command.seed,
+        **form.content,
+    }
+    if not command.again and is_current(run.stamp("blend"), inputs):
+        say(f"blend: {run.submission} is up to date")
+        return 0
+    ensemble = find_ensemble(command, held_out, inputs["metric"])
+    claim_run(run, command.again, **identity)
+    write_run(command, held_out, inputs["metric"], ensemble)
+    write_test(command, competition, form, ensemble)
+    outputs = [run.oof, run.oof_table, run.cv, run.blend, run.test, run.submission]
+    write_stamp(run.stamp("blend"), inputs, outputs)
+    tell(command, inputs["metric"], ensemble)
+    return 0
+
+
+def find_ensemble(command: RunsCommand, held_out: pd.DataFrame, metric: str) -> "Ensemble":
+    # scikit-learn takes seconds to import, which a stage that is up to date should not pay
+    from foldsmith.evaluation.ensemble import build_ensemble
+    from foldsmith.evaluation.predictions import stack_predictions
+
+    if len(held_out) < 2:
+        raise InputError("a blend is judged on two held-out images or more; hold out more of them.")
+    predictions = stack_predictions([member.oof for member in command.members], list(held_out["path"]))
+    labels, folds = held_out["label"].to_numpy(np.int64), held_out["fold"].to_numpy(np.int64)
+    return build_ensemble(labels, folds, predictions, metric, command.seed)
+
+
+def write_run(command: RunsCommand, held_out: pd.DataFrame, metric: str, ensemble: "Ensemble") -> None:
+    """Writes what validate.py writes of a trained run, and blend.json."""
+    from foldsmith.evaluation.metrics import cross_validation
+    from foldsmith.evaluation.predictions import save_oof
+
+    run, members = command.run, command.members
+    copy_tables(members[0], run)
+    copy_whole(members[0].folds, run.folds)
+    save_oof(run, held_out, ensemble.probabilities)
+    labels, folds = held_out["label"].to_numpy(np.int64), held_out["fold"].to_numpy(np.int64)
+    figures = cross_validation(labels, folds, ensemble.probabilities, metric)
+    seeds = {"seed": command.seed, "fold_seed": load_json(members[0].cv)["fold_seed"]}
+    save_json(run.cv, {"competition": command.competition, "run": command.name, **figures, **seeds})
+    facts = ensemble.facts(command.member_names)
+    for entry, member, digests in zip(facts["runs"], members, digests_of(members), strict=True):
+        made = [load_json(member.fold_run(fold)) for fold in trained_folds(member)]
+        entry |= {"training_seconds": training_seconds(member, made), "digests": digests}
+    made_by = {"seed": command.seed, "command": command.line("blend"), "versions": versions()}
+    save_json(run.blend, {"metric": metric, **facts, **made_by})
+
+
+def write_test(
+    command: RunsCommand, competition: Competition, form: SubmissionForm, ensemble: "Ensemble"
+) -> None:
+    """Writes test.npz and submission.csv."""
+    from foldsmith.evaluation.predictions import class_prior, stack_predictions
+
+    run, members = command.run, command.members
+    paths, classes = load_npz(members[0].test)["path"], load_classes(run.classes)
+    probabilities = ensemble.predict(stack_predictions([member.test for member in members], paths.tolist()))
+    test = {"path": paths, "probabilities": probabilities}
+    save_npz(run.test, **test)
+    prior = class_prior(load_folds(run.folds)["label"], len(classes))
+    for line in save_submission(run.submission, form, test, prior, competition, classes):
+        say(f"blend: {line}")
+
+
+def tell(command: RunsCommand, metric: str, ensemble: "Ensemble") -> None:
+    names, blend = command.member_names, ensemble.blend
+    rows = [
+        [name, f"{score:.4f}", f"{weight:.2f}"]
+        for name, score, weight in zip(names, ensemble.scores, blend.weights, strict=True)
+    ]
+    rows.append(["their blend, cross-fitted", f"{ensemble.score:.4f}", ""])
+    show_table(f"{command.competition}, {metric}, out-of-fold", ["run", "score", "weight"], rows)
+    better, gain = names[ensemble.better], ensemble.gain
+    say(f"blend: gain over {better} {gain.difference:+.4f} ± {gain.standard_error:.4f} (standard error)")
+    if not ensemble.blended:
+        say(f"blend: that is no gain: nothing is blended, and the submission is made of {better} alone")
+    if ensemble.adjustment is not None:
+        gain, kept = ensemble.adjustment_gain, "not kept" if ensemble.value is None else "kept"
+        told = f"{gain.difference:+.4f} ± {gain.standard_error:.4f}: {kept}"
+        say(f"blend: {ensemble.adjustment.name} on top, gain {told}")
+    say(f"blend: {command.run.blend}, {command.run.submission} (checked)")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,343 @@
+"""Ablations: the words, the neutral values, the order of runs, and verdicts against analytic errors."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MakeCompetition
+
+import ablate
+import infer
+import prepare
+import split
+import train
+import validate
+from foldsmith.ablations import KEPT, NEUTRAL, Drop, read_drops
+from foldsmith.command import Command
+from foldsmith.errors import InputError
+from foldsmith.evaluation import ablation
+from foldsmith.evaluation.ablation import EARNS, HARMS, HEADER, UNSHOWN
+from foldsmith.files import load_json, load_npz, save_json, save_npz
+from foldsmith.paths import RunPaths
+from foldsmith.recipes import RECIPES, Recipe, override
+from foldsmith.stamps import digests_of_trained, write_stamp
+
+SMALL = ["--image-size", "16", "--epochs", "1", "--batch-size", "8", "--folds", "2"]
+SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
+
+
+def run_in_process(command: Command) -> int:
+    """The stages of run.sh that an ablation needs."""
+    for stage in (prepare, split, train, validate, infer):
+        assert stage.main(list(command.words)) == 0
+    return 0
+
+
+# --- the table of neutral values
+
+
+@pytest.mark.parametrize("field", NEUTRAL)
+def test_a_neutral_value_is_one_that_a_recipe_can_have(field: str) -> None:
+    assert field in {each.name for each in fields(Recipe)}
+    neutral = override(RECIPES["resnet64"], [f"{field}={NEUTRAL[field]}"])
+    assert override(neutral, [f"{field}={NEUTRAL[field]}"]) == neutral
+
+
+def test_a_drop_is_a_field_and_its_neutral_value_or_one_that_was_given() -> None:
+    drops = read_drops(["augment", "warmup=0.1", "views=hflip,identity"], RECIPES["resnet64"])
+    assert drops == [Drop("augment", "none"), Drop("warmup", "0.1"), Drop("views", "hflip,identity")]
+    assert [drop.suffix for drop in drops] == [
+        "without-augment",
+        "with-warmup-0.1",
+        "with-views-hflip,identity",
+    ]
+    assert Drop("warmup", "0").suffix == "without-warmup"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["emadecay"], "did you mean 'ema_decay'? known: augment, views"),
+        (["lr"], "Any other is dropped to a value of yours: --drop FIELD=VALUE"),
+        (["lrr=3"], "unknown recipe field 'lrr'; did you mean 'lr'"),
+        (["warmup=much"], "warmup takes a number"),
+        (["warmup=2"], "warmup is 2.0, it must be a share"),
+        (["class_weights"], "class_weights is none in recipe 'resnet64' already"),
+        (["warmup=0.3"], "warmup is 0.3 in recipe 'resnet64' already"),
+        (["augment", "augment"], "--drop augment=none stands there twice"),
+        *(([f"{field}=3"], f"--drop {field}: an ablation keeps folds and seed") for field in KEPT),
+    ],
+)
+def test_what_cannot_be_dropped_is_refused(words: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        read_drops(words, RECIPES["resnet64"])
+
+
+# --- the words
+
+
+def test_the_runs_have_the_words_of_the_full_one_but_for_the_field() -> None:
+    full, without = ablate.read_words(
+        ["resnet64", "my/birds", "--epochs", "3", "--drop", "augment", "ema_decay", "--folds", "2"]
+    )
+    assert full.words == ("my/birds", "--epochs", "3", "--folds", "2", "--recipe", "resnet64")
+    assert full.name == "resnet64"
+    assert [command.name for command in without.values()] == [
+        "resnet64-without-augment",
+        "resnet64-without-ema_decay",
+    ]
+    for drop, command in without.items():
+        assert command.words[: len(full.words)] == full.words and command.plan == full.plan
+        assert replace(command.recipe, **{drop.field: getattr(full.recipe, drop.field)}) == full.recipe
+        assert command.recipe != full.recipe
+
+
+def test_a_recipe_of_a_file_is_taken_apart_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom foldsmith.recipes import RECIPES\n"
+        "RECIPE = replace(RECIPES['quick'], name='mine', epochs=3)\n"
+    )
+    full, without = ablate.read_words([str(path), "--drop", "augment"])
+    assert full.recipe.epochs == 3 and full.folder == Path("input/demo80")
+    assert [command.name for command in without.values()] == ["mine-without-augment"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["resnet65", "--drop", "augment"], "unknown recipe 'resnet65'; did you mean 'resnet64'"),
+        (["--drop", "augment"], "the first word is the recipe"),
+        (["quick"], "--drop FIELD says what to leave out"),
+        (["quick", "--drop"], "expected at least one argument"),
+        (["quick", "--drop", "augment", "--name", "x"], "--name: an ablation names its runs"),
+        (["quick", "--drop", "augment", "--recipe=resnet"], "--recipe: an ablation names its runs"),
+        (["quick", "--drop", "augment", "--epoch", "2"], "did you mean '--epochs'"),
+        (["quick", "--epochs", "4", "--drop", "epochs=2"], "another word sets epochs"),
+        (["quick", "--drop", "model=../x"], "a run is named like a folder"),
+        (["quick", "--drop", "ema_decay", "augment=flop"], "unknown augmentation 'flop'"),
+    ],
+)
+def test_words_that_nobody_understands_are_refused_before_anything_runs(
+    typed: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablate, "run", lambda command: pytest.fail("something ran"))
+    with pytest.raises(InputError, match=re.escape(told)):
+        ablate.main(typed)
+
+
+@pytest.mark.parametrize("typed", [[], ["--help"]])
+def test_without_words_the_neutral_values_are_listed(
+    typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ablate.main(typed) == 0
+    told = capsys.readouterr().out
+    assert all(f"{field}={value}" in told for field, value in NEUTRAL.items())
+
+
+def test_it_runs_the_full_recipe_first_and_ends_with_the_status_of_a_run_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran = []
+
+    def run(command: Command) -> int:
+        ran.append(command.name)
+        return 7 if command.name == "quick-without-augment" else 0
+
+    monkeypatch.setattr(ablate, "run", run)
+    typed = ["quick", "my/birds", "--output", str(tmp_path), "--drop", "augment", "ema_decay"]
+    assert ablate.main(typed) == 7
+    assert ran == ["quick", "quick-without-augment"]
+    table = (tmp_path / "birds" / "ablation-quick.md").read_text(encoding="utf-8")
+    assert "| quick-without-ema_decay | 0.99 | 0 | - | - |" in table
+
+
+def test_it_hands_its_words_to_run_sh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stages = tmp_path / "run.sh"
+    stages.write_text(f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/words\nexit 3\n', encoding="utf-8")
+    stages.chmod(0o755)
+    monkeypatch.setattr(ablate, "RUN", stages)
+    words = ["quick", "my/birds", "--drop", "augment", "--output", str(tmp_path)]
+    assert ablate.main(words) == 3
+    assert (tmp_path / "words").read_text() == f"my/birds --output {tmp_path} --recipe quick\n"
+
+
+# --- whole ablations
+
+
+@pytest.fixture(scope="module")
+def ablated(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words of an ablation that is done."""
+    folder, output = make_competition(num_classes=3, per_class=8), tmp_path_factory.mktemp("output")
+    typed = ["quick", str(folder), *SMALL, "--output", str(output), "--drop", "augment", "label_smoothing"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablate, "run", run_in_process)
+        assert ablate.main(typed) == 0
+    return typed
+
+
+@pytest.fixture
+def words(ablated: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The same in a folder of its own, to be changed; nothing is trained again."""
+    output = Path(ablated[ablated.index("--output") + 1])
+    shutil.copytree(output, tmp_path / "output")
+    monkeypatch.setattr(ablate, "run", lambda command: 0)
+    return [str(tmp_path / "output") if word == str(output) else word for word in ablated]
+
+
+def root_of(words: list[str]) -> Path:
+    return Path(words[words.index("--output") + 1]) / "tiny"
+
+
+def rewrite(run: RunPaths, change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> None:
+    save_npz(run.oof, **change(load_npz(run.oof)))
+    stamp = run.stamp("validate")
+    write_stamp(stamp, {}, [run.oof, run.oof_table, run.cv], trained=digests_of_trained(run, (0, 1)))
+
+
+def cells_of(words: list[str]) -> dict[str, dict[str, str]]:
+    """The table's rows by run."""
+    text = (root_of(words) / "ablation-quick.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    padded = [row + [""] * (len(HEADER) - len(row)) for row in rows]
+    return {row[0]: dict(zip(HEADER, [cell.strip() for cell in row], strict=True)) for row in padded}
+
+
+def make_right(shares: dict[str, slice], words: list[str]) -> None:
+    """Makes a run right on these of the images (in order of their paths), wrong on the others."""
+    for name, share in shares.items():
+        run = RunPaths(root_of(words) / name)
+
+        def change(oof: dict[str, np.ndarray], share: slice = share) -> dict[str, np.ndarray]:
+            right = np.zeros(len(oof["path"]), bool)
+            right[np.argsort(oof["path"])[share]] = True
+            told = np.where(right, oof["label"], (oof["label"] + 1) % 3)
+            return {**oof, "probabilities": np.eye(3, dtype=np.float32)[told] * 0.97 + 0.01}
+
+        rewrite(run, change)
+
+
+def test_a_whole_ablation_trains_what_it_says_on_the_same_folds(ablated: list[str]) -> None:
+    root = root_of(ablated)
+    made = {name: load_json(root / name / "fold0" / "run.json")["recipe"] for name in cells_of(ablated)}
+    assert list(made) == ["quick", "quick-without-augment", "quick-without-label_smoothing"]
+    assert [recipe["augment"] for recipe in made.values()] == ["shift-flip", "none", "shift-flip"]
+    assert [recipe["label_smoothing"] for recipe in made.values()] == [0.1, 0.1, 0.0]
+    assert len({(root / name / "folds.csv").read_bytes() for name in made}) == 1
+    for name, cells in cells_of(ablated).items():
+        assert cells["score"] == f"{load_json(root / name / 'cv.json')['oof']:.4f}"
+    text = (root / "ablation-quick.md").read_text(encoding="utf-8")
+    assert "paired bootstrap" in text and "out-of-fold" in text and "seed 0, fp32" in text
+    assert f"`python src/ablate.py quick {ablated[1]}" in text
+
+
+def test_an_ablation_goes_on_where_it_was_stopped(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(root_of(words) / "quick-without-label_smoothing")
+    monkeypatch.setattr(ablate, "run", run_in_process)
+    assert ablate.main(words) == 0
+    told = capsys.readouterr().out
+    assert told.count("weights.safetensors (") == 2  # the two folds of the missing run
+    assert cells_of(words)["quick-without-label_smoothing"]["score"] != "-"
+
+
+def test_verdicts_are_those_of_paired_differences(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_right(
+        {
+            "quick": slice(0, 16),
+            "quick-without-augment": slice(0, 8),
+            "quick-without-label_smoothing": slice(1, 17),
+        },
+        words,
+    )
+    assert ablate.main(words) == 0
+    cells = cells_of(words)
+    number = re.compile(r"([+-][\d.]+) ± ([\d.]+)")
+    gains = {name: number.match(row["the field gains"]) for name, row in cells.items()}
+    assert gains["quick"] is None and cells["quick"]["verdict"] == ""
+    augment = gains["quick-without-augment"]
+    # 8 of 24 images are right with the field alone, none without it alone
+    assert float(augment[1]) == pytest.approx(8 / 24, abs=1e-4)
+    assert float(augment[2]) == pytest.approx((8 / 24 * 16 / 24 / 24) ** 0.5, rel=0.1)
+    assert cells["quick-without-augment"]["verdict"] == EARNS
+    smoothing = gains["quick-without-label_smoothing"]
+    assert float(smoothing[1]) == 0.0 and float(smoothing[2]) == pytest.approx((2 / 24 / 24) ** 0.5, rel=0.1)
+    assert cells["quick-without-label_smoothing"]["verdict"] == UNSHOWN
+    assert cells["quick-without-augment"]["images"] == "24"
+    assert EARNS in capsys.readouterr().out
+
+
+def test_a_field_that_harms_is_told_also_where_lower_scores_are_better(words: list[str]) -> None:
+    make_right({"quick": slice(0, 8), "quick-without-augment": slice(0, 16)}, words)
+    ablate.main(words)
+    assert cells_of(words)["quick-without-augment"]["verdict"] == HARMS
+    for name in cells_of(words):
+        run = RunPaths(root_of(words) / name)
+        save_json(run.cv, {**load_json(run.cv), "metric": "log_loss"})
+        rewrite(run, lambda oof: oof)
+    ablate.main(words)
+    row = cells_of(words)["quick-without-augment"]
+    assert row["verdict"] == HARMS and row["the field gains"].startswith("-")
+
+
+def test_images_are_matched_by_path(words: list[str]) -> None:
+    make_right({"quick": slice(0, 16), "quick-without-augment": slice(0, 8)}, words)
+    ablate.main(words)
+    before = cells_of(words)
+    order = np.random.default_rng(0).permutation(24)
+    rewrite(
+        RunPaths(root_of(words) / "quick-without-augment"),
+        lambda oof: {name: values[order] for name, values in oof.items()},
+    )
+    ablate.main(words)
+    assert cells_of(words) == before
+
+
+def test_runs_with_other_folds_or_metrics_are_not_compared(words: list[str]) -> None:
+    other = RunPaths(root_of(words) / "quick-without-augment")
+    cv = load_json(other.cv)
+    save_json(other.cv, {**cv, "metric": "macro_f1"})
+    rewrite(other, lambda oof: oof)
+    with pytest.raises(InputError, match="different metrics"):
+        ablate.main(words)
+    save_json(other.cv, cv)
+    rewrite(other, lambda oof: oof)
+    table = pd.read_csv(other.folds)
+    table.assign(fold=1 - table["fold"]).to_csv(other.folds, index=False)
+    with pytest.raises(InputError, match="have different folds, so that the first is no ablation"):
+        ablate.main(words)
+
+
+def test_a_name_that_holds_another_recipe_is_refused_before_anything_runs(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablate, "run", lambda command: pytest.fail("something ran"))
+    with pytest.raises(InputError, match=r"quick already holds another recipe \(epochs 1 there, 2 here\)"):
+        ablate.main([*words, "--epochs", "2"])
+
+
+def test_a_run_that_is_not_whole_or_about_to_be_replaced_has_no_row(words: list[str]) -> None:
+    (root_of(words) / "quick-without-augment" / "fold1" / "run.json").unlink()
+    ablate.main(words)
+    cells = cells_of(words)
+    assert cells["quick-without-augment"]["score"] == "-"
+    assert cells["quick-without-label_smoothing"]["score"] != "-"
+    full, without = ablate.read_words([*words, "--epochs", "2", "--again"])
+    assert set(ablation.read_rows(full, without).values()) == {None}
+
+
+def test_with_one_fold_the_images_that_both_have_held_out_are_compared(words: list[str]) -> None:
+    run = RunPaths(root_of(words) / "quick-without-augment")
+    shutil.rmtree(run.fold(1))
+    full, without = ablate.read_words([*words, "--fold", "0"])
+    validate.main(list(next(iter(without.values())).words))
+    ablate.main([*words, "--fold", "0"])
+    assert cells_of(words)["quick-without-augment"]["images"] == "12"

@@ -1,0 +1,414 @@
+"""Averages and blends of whole runs: matched by path, judged honestly, refused where runs do not fit."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MakeCompetition
+
+import blend
+import compare
+import infer
+import prepare
+import score
+import split
+import submit
+import train
+import validate
+from foldsmith.errors import InputError
+from foldsmith.evaluation.metrics import cross_validation
+from foldsmith.files import save_json, save_npz
+from foldsmith.members import names_runs
+from foldsmith.paths import RunPaths
+from foldsmith.stamps import digests_of_trained, write_stamp
+
+STAGES = (prepare, split, train, validate, infer, submit)
+WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8"]
+WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
+CLASSES = 4
+
+
+def run_stages(folder: Path, output: Path, name: str, *words: str, stages: tuple = STAGES) -> RunPaths:
+    folds = [] if "--folds" in words else ["--folds", "2"]
+    for stage in stages:
+        assert stage.main([str(folder), *WORDS, *folds, "--output", str(output), "--name", name, *words]) == 0
+    return RunPaths(output / folder.name / name)
+
+
+@pytest.fixture(scope="module")
+def folder(make_competition: MakeCompetition) -> Path:
+    return make_competition(num_classes=CLASSES, per_class=12, test_per_class=3)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with two runs, `a` and `b`."""
+    output = tmp_path_factory.mktemp("output")
+    for name, seed in (("a", "0"), ("b", "1")):
+        run_stages(folder, output, name, "--seed", seed)
+    return output / folder.name
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    shutil.copytree(trained, tmp_path / trained.name)
+    return tmp_path / trained.name
+
+
+def rewrite(run: RunPaths, **files: dict[str, np.ndarray]) -> None:
+    """Puts other predictions in the place of a run's, as if its stages had made them."""
+    trained = digests_of_trained(run, (0, 1))
+    for name, arrays in files.items():
+        save_npz(run.root / f"{name}.npz", **arrays)
+    write_stamp(run.stamp("validate"), {}, [run.oof, run.oof_table, run.cv], trained=trained)
+    write_stamp(run.stamp("infer"), {}, [run.test], trained=trained)
+
+
+def shuffled(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
+    order = np.random.default_rng(seed).permutation(len(arrays["path"]))
+    return {name: values[order] for name, values in arrays.items()}
+
+
+def predicted(labels: np.ndarray, right: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K): `sure` of the label where right, and of the class after it elsewhere."""
+    told = np.where(right, labels, (labels + 1) % CLASSES)
+    probabilities = np.repeat((1 - sure)[:, None] / (CLASSES - 1), CLASSES, axis=1)
+    probabilities[np.arange(len(labels)), told] = sure
+    return probabilities.astype(np.float32)
+
+
+def make_complementary(runs: Path) -> None:
+    """Gives each run a half of the images to be right and sure about, and the other to be wrong, hardly."""
+    for place, name in enumerate(("a", "b")):
+        run = RunPaths(runs / name)
+        oof = dict(np.load(run.oof))
+        # both halves lie in both folds
+        right = (np.arange(len(oof["path"])) // 2 + oof["fold"]) % 2 == place
+        oof["probabilities"] = predicted(oof["label"], right, np.where(right, 0.9, 0.4))
+        figures = cross_validation(oof["label"], oof["fold"], oof["probabilities"], "accuracy")
+        save_json(run.cv, {**json.loads(run.cv.read_text()), **figures})
+        rewrite(run, oof=oof)
+
+
+def words_of(runs: Path, folder: Path, *more: str) -> list[str]:
+    return [str(runs / "a"), str(runs / "b"), "--folder", str(folder), *more]
+
+
+def by_path(path: Path) -> dict[str, np.ndarray]:
+    arrays = np.load(path)
+    return dict(zip(arrays["path"].tolist(), arrays["probabilities"], strict=True))
+
+
+# --- averages
+
+
+def test_two_runs_are_averaged_image_by_image_though_their_rows_stand_in_another_order(
+    runs: Path, folder: Path
+) -> None:
+    before = [by_path(runs / name / "test.npz") for name in ("a", "b")]
+    b = RunPaths(runs / "b")
+    rewrite(b, test=shuffled(dict(np.load(b.test))))
+    assert np.load(b.test)["path"].tolist() != np.load(runs / "a" / "test.npz")["path"].tolist()
+    assert submit.main(words_of(runs, folder)) == 0
+    averaged = by_path(runs / "average" / "test.npz")
+    assert averaged.keys() == before[0].keys()
+    submission = pd.read_csv(runs / "average" / "submission.csv", dtype=str).set_index("id")["label"]
+    assert list(submission.index) == list(pd.read_csv(folder / "sample_submission.csv", dtype=str)["id"])
+    for path, probabilities in averaged.items():
+        expected = (before[0][path].astype(float) + before[1][path]) / 2
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+        assert submission[path.removeprefix("test/")] == str(expected.argmax())
+    facts = json.loads((runs / "average" / "blend.json").read_text())
+    assert [(part["run"], part["weight"]) for part in facts["runs"]] == [("a", 0.5), ("b", 0.5)]
+
+
+def test_an_average_is_done_once_and_anew_where_a_run_changed(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = words_of(runs, folder)
+    submit.main(words)
+    before = (runs / "average" / "test.npz").stat().st_mtime_ns
+    submit.main(words)
+    assert "up to date" in capsys.readouterr().out
+    assert (runs / "average" / "test.npz").stat().st_mtime_ns == before
+    b = RunPaths(runs / "b")
+    test = dict(np.load(b.test))
+    rewrite(b, test={**test, "probabilities": test["probabilities"][:, ::-1]})
+    submit.main(words)
+    assert (runs / "average" / "test.npz").stat().st_mtime_ns > before
+
+
+def test_the_words_of_one_run_are_what_they_were(runs: Path, folder: Path) -> None:
+    before = (runs / "a" / "submission.csv").read_bytes()
+    (runs / "a" / "submission.csv").unlink()
+    run_stages(folder, runs.parent, "a", "--seed", "0", stages=(submit,))
+    assert (runs / "a" / "submission.csv").read_bytes() == before
+    assert not names_runs([]) and not names_runs(["input/tiny80", "--folds", "2"])
+    assert not names_runs(["--recipe", "quick", "input/tiny80"])
+    assert names_runs([str(runs / "a")]) and names_runs(["output/tiny80/a", "output/tiny80/misspelt"])
+
+
+def test_the_true_score_of_an_average_is_printed(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit.main(words_of(runs, folder))
+    score.main([str(folder), "--output", str(runs.parent), "--name", "average"])
+    told = capsys.readouterr().out
+    submission = pd.read_csv(runs / "average" / "submission.csv", dtype=str)
+    truth = pd.read_csv(folder.parent / "tiny-truth.csv", dtype=str).set_index("filename")["class"]
+    share = (submission["label"] == submission["id"].map(truth)).mean()
+    assert f"true test accuracy {share:.4f}" in told
+
+
+# --- what does not go together
+
+
+def retold(run: RunPaths, file: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    table = pd.read_csv(run.root / file, dtype=str)
+    change(table).to_csv(run.root / file, index=False)
+
+
+def other_classes(run: RunPaths) -> None:
+    retold(run, "classes.csv", lambda table: table.assign(class_name=table["class_name"][::-1].to_list()))
+
+
+def other_test_images(run: RunPaths) -> None:
+    test = dict(np.load(run.test))
+    test["path"] = np.array([*test["path"][:-1], "test/strange.png"])
+    rewrite(run, test=test)
+
+
+def an_image_twice(run: RunPaths) -> None:
+    test = dict(np.load(run.test))
+    test["path"] = np.array([*test["path"][:-1], test["path"][0]])
+    rewrite(run, test=test)
+
+
+def edited_by_hand(run: RunPaths) -> None:
+    test = dict(np.load(run.test))
+    np.savez(run.test, path=test["path"], probabilities=test["probabilities"][::-1])
+
+
+def not_predicted(run: RunPaths) -> None:
+    run.stamp("infer").unlink()
+
+
+def not_trained(run: RunPaths) -> None:
+    for fold in (0, 1):
+        run.fold_run(fold).unlink()
+
+
+@pytest.mark.parametrize("stage", [submit, blend])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (other_classes, "different classes"),
+        (other_test_images, "predicts other images than the rest .2 differ, first: test/"),
+        (an_image_twice, "predicts an image twice"),
+        (edited_by_hand, "is not what src/infer.py wrote"),
+        (not_predicted, "run src/infer.py first"),
+        (not_trained, "holds no trained fold"),
+    ],
+)
+def test_runs_that_do_not_go_together_are_refused_and_nothing_is_written(
+    stage: object, change: Callable[[RunPaths], None], told: str, runs: Path, folder: Path
+) -> None:
+    change(RunPaths(runs / "b"))
+    with pytest.raises(InputError, match=told) as refused:
+        stage.main(words_of(runs, folder))
+    assert "\n" not in str(refused.value)
+    assert not (runs / "average" / "submission.csv").exists()
+    assert not (runs / "blend" / "submission.csv").exists()
+
+
+@pytest.mark.parametrize("stage", [submit, blend])
+def test_words_that_cannot_be_meant_are_refused(
+    stage: object, runs: Path, folder: Path, tmp_path: Path, make_competition: MakeCompetition
+) -> None:
+    elsewhere = tmp_path / "elsewhere" / "other" / "b"
+    shutil.copytree(runs / "b", elsewhere)
+    for words, told in (
+        ([str(runs / "a"), str(elsewhere), "--folder", str(folder)], "different competitions (other, tiny)"),
+        ([str(runs / "a"), "--folder", str(folder)], "two different runs or more"),
+        ([str(runs / "a"), str(runs / "x" / ".." / "a"), "--folder", str(folder)], "two different runs"),
+        (words_of(runs, folder, "--name", "a"), "is a run of its own"),
+        (words_of(runs, folder, "--name", "a", "--again"), "is a run of its own"),
+        (words_of(runs, folder, "--name", "../x"), "a run is named like a folder"),
+        (words_of(runs, folder, "--nmae", "x"), "did you mean '--name'"),
+        (words_of(runs, tmp_path / "nowhere"), "say where the competition's is: --folder FOLDER"),
+        (words_of(runs, make_competition(num_classes=3)), "holds other test images than"),
+        ([str(runs / "a"), str(runs / "c"), "--folder", str(folder)], "holds no trained fold"),
+    ):
+        with pytest.raises(InputError, match=re.escape(told)):
+            stage.main(words)
+    assert not (runs / "average").exists() and not (runs / "blend").exists()
+    assert (runs / "a" / "fold0" / "weights.safetensors").is_file()
+
+
+def test_other_folds_are_refused_by_a_blend_and_not_by_an_average(runs: Path, folder: Path) -> None:
+    for words in (("--folds", "3"), ("--folds", "2", "--fold-seed", "1")):
+        shutil.rmtree(runs / "b")
+        run_stages(folder, runs.parent, "b", "--seed", "1", *words)
+        with pytest.raises(InputError, match="have different folds"):
+            blend.main(words_of(runs, folder))
+    assert submit.main(words_of(runs, folder)) == 0
+
+
+def test_folds_in_another_order_of_rows_are_the_same_folds(runs: Path, folder: Path) -> None:
+    blend.main(words_of(runs, folder, "--name", "before"))
+    b = RunPaths(runs / "b")
+    table = pd.read_csv(b.folds)
+    table.iloc[::-1].to_csv(b.folds, index=False)
+    rewrite(b, oof=shuffled(dict(np.load(b.oof))), test=shuffled(dict(np.load(b.test))))
+    blend.main(words_of(runs, folder, "--name", "after"))
+    for name in ("oof.npz", "test.npz", "submission.csv"):
+        assert (runs / "before" / name).read_bytes() == (runs / "after" / name).read_bytes()
+
+
+def test_a_run_of_which_a_fold_is_missing_is_refused(runs: Path, folder: Path) -> None:
+    b = RunPaths(runs / "b")
+    shutil.rmtree(b.fold(1))
+    run_stages(folder, runs.parent, "b", "--seed", "1", "--fold", "0", stages=(validate, infer))
+    with pytest.raises(InputError, match="has trained folds 0, 1, .*b folds 0; train those that are missing"):
+        blend.main(words_of(runs, folder))
+
+
+def test_a_blend_is_no_member_of_a_blend_but_may_be_averaged(runs: Path, folder: Path) -> None:
+    blend.main(words_of(runs, folder))
+    words = [str(runs / "a"), str(runs / "blend"), "--folder", str(folder)]
+    with pytest.raises(InputError, match="holds no trained fold"):
+        blend.main([*words, "--name", "twice"])
+    assert submit.main(words) == 0
+
+
+# --- blends
+
+
+def test_a_blend_of_runs_that_err_differently_is_a_run_that_is_right(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_complementary(runs)
+    assert blend.main(words_of(runs, folder)) == 0
+    told = capsys.readouterr().out
+    made = RunPaths(runs / "blend")
+    oof, facts, cv = np.load(made.oof), json.loads(made.blend.read_text()), json.loads(made.cv.read_text())
+    assert (oof["probabilities"].argmax(axis=1) == oof["label"]).all()
+    assert facts["blended"] and facts["score"] == cv["oof"] == 1.0
+    assert facts["gain"] == pytest.approx(0.5) and "gain over a +0.5000" in told and "no gain" not in told
+    assert sum(part["weight"] for part in facts["runs"]) == pytest.approx(1)
+    table = pd.read_csv(made.oof_table)
+    assert list(table) == ["path", "label", "fold", "prediction", "confidence"]
+    assert (table["prediction"] == table["label"]).all()
+    # out of fold by the weights of the other folds, the test by those of all
+    parts = [by_path(runs / name / "oof.npz") for name in ("a", "b")]
+    weights = np.array([part["weights_by_part"] for part in facts["runs"]])
+    for path, fold, probabilities in zip(oof["path"], oof["fold"], oof["probabilities"], strict=True):
+        expected = sum(w * part[path].astype(float) for w, part in zip(weights[:, fold], parts, strict=True))
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    tests = [by_path(runs / name / "test.npz") for name in ("a", "b")]
+    for path, probabilities in by_path(made.test).items():
+        expected = sum(part["weight"] * test[path] for part, test in zip(facts["runs"], tests, strict=True))
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert len(pd.read_csv(made.submission)) == 3 * CLASSES
+
+
+def test_a_blend_that_earns_nothing_says_so_and_gives_the_better_run_as_it_is(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(runs / "b")
+    shutil.copytree(runs / "a", runs / "b")
+    assert blend.main(words_of(runs, folder)) == 0
+    told = capsys.readouterr().out
+    assert "that is no gain: nothing is blended, and the submission is made of a alone" in told
+    for name in ("oof.npz", "oof.csv", "test.npz", "submission.csv"):
+        assert (runs / "blend" / name).read_bytes() == (runs / "a" / name).read_bytes()
+    facts = json.loads((runs / "blend" / "blend.json").read_text())
+    assert not facts["blended"] and facts["better_run"] == "a"
+    assert abs(facts["gain"]) < 1e-6
+
+
+def test_the_same_blend_gives_the_same_bytes_and_is_done_once(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_complementary(runs)
+    words = words_of(runs, folder)
+    blend.main(words)
+    names = ("oof.npz", "oof.csv", "cv.json", "test.npz", "submission.csv", "blend.json", "folds.csv")
+    before = {name: (runs / "blend" / name).read_bytes() for name in names}
+    capsys.readouterr()
+    blend.main(words)
+    assert "up to date" in capsys.readouterr().out
+    shutil.rmtree(runs / "blend")
+    blend.main(words)
+    assert {name: (runs / "blend" / name).read_bytes() for name in names} == before
+    with pytest.raises(InputError, match=r"another recipe \(seed 0 there, 1 here\).*--again"):
+        blend.main([*words, "--seed", "1"])
+    assert blend.main([*words, "--seed", "1", "--again"]) == 0
+    assert json.loads((runs / "blend" / "blend.json").read_text())["seed"] == 1
+
+
+def test_compare_and_score_treat_a_blend_like_a_run(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_complementary(runs)
+    blend.main(words_of(runs, folder, "--name", "both"))
+    capsys.readouterr()
+    assert compare.main([str(runs)]) == 0
+    board = pd.read_csv(runs / "leaderboard.csv").set_index("run")
+    assert board.index[0] == "both" and board.loc["both", "differs"] == "made of a, b"
+    assert board.loc["a", "differs"] == "seed=0" and board.loc["b", "differs"] == "seed=1"
+    assert board.loc["both", "seconds"] == pytest.approx(board.loc[["a", "b"], "seconds"].sum(), abs=0.2)
+    capsys.readouterr()
+    assert score.main([str(folder), "--output", str(runs.parent), "--name", "both"]) == 0
+    told = capsys.readouterr().out
+    assert "accuracy" in told and re.search(r"made of +a 0\.\d\d, b 0\.\d\d", told)
+    assert "report:" not in told  # which a blend does not have
+
+
+def test_a_stage_that_trains_is_refused_the_name_of_a_blend(runs: Path, folder: Path) -> None:
+    blend.main(words_of(runs, folder))
+    with pytest.raises(InputError, match="already holds another recipe"):
+        run_stages(folder, runs.parent, "blend")
+
+
+@pytest.mark.parametrize(
+    ("metric", "adjustment"), [("log_loss", "temperature"), ("macro_f1", "class factors")]
+)
+def test_the_metric_is_the_competitions_and_runs_judged_by_another_are_refused(
+    metric: str, adjustment: str, runs: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path / "input" / "tiny")
+    (tmp_path / "input" / "tiny" / "competition.toml").write_text(f'metric = "{metric}"\n')
+    words = words_of(runs, tmp_path / "input" / "tiny")
+    with pytest.raises(InputError, match=f"was validated by accuracy, and .* asks for {metric}"):
+        blend.main(words)
+    make_complementary(runs)
+    for name in ("a", "b"):
+        run = RunPaths(runs / name)
+        save_json(run.cv, {**json.loads(run.cv.read_text()), "metric": metric})
+        rewrite(run)
+    assert blend.main(words) == 0
+    facts = json.loads((runs / "blend" / "blend.json").read_text())
+    assert facts["metric"] == metric and facts["adjustment"]["name"] == adjustment
+    assert f"blend: {adjustment} on top, gain" in capsys.readouterr().out
+    assert facts["gain"] > facts["standard_error"]
+
+
+def test_a_hold_out_is_blended_too(folder: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", "0"), ("b", "1")):
+        for stage in STAGES:
+            words = [str(folder), *WORDS, "--holdout", "0.4", "--output", str(tmp_path), "--name", name]
+            stage.main([*words, "--seed", seed])
+    runs = tmp_path / folder.name
+    assert blend.main(words_of(runs, folder)) == 0
+    cv = json.loads((runs / "blend" / "cv.json").read_text())
+    assert cv["std"] is None and cv["num_images"] == len(np.load(runs / "a" / "oof.npz")["path"])
+    facts = json.loads((runs / "blend" / "blend.json").read_text())
+    assert len(facts["runs"][0]["weights_by_part"]) == 5
+    assert compare.main([str(runs)]) == 0

@@ -1,0 +1,333 @@
+"""Blends against brute force, scikit-learn and analytic errors; and no weight sees what it is judged by."""
+
+import itertools
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from foldsmith.competition import METRICS as NAMES
+from foldsmith.evaluation import selection
+from foldsmith.evaluation.chance import PairedDifference
+from foldsmith.evaluation.class_factors import apply_class_factors, fit_class_factors
+from foldsmith.evaluation.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
+from foldsmith.evaluation.metrics import METRICS
+from foldsmith.evaluation.predictions import floor_probabilities
+from foldsmith.evaluation.report.tables import LOWER_IS_BETTER
+from foldsmith.evaluation.resampling import SCORERS, bootstrap_gain, sign_of
+from foldsmith.evaluation.selection import climb, find_blend, mix, parts_of
+
+CLASSES = 6
+
+
+def make_runs(num_runs: int = 3, count: int = 400, seed: int = 0, noise: float = 1.5) -> tuple:
+    """Labels, folds, and probabilities (R, N, K) of runs that err on their own, the later ones more."""
+    draws = np.random.default_rng(seed)
+    labels = draws.integers(CLASSES, size=count)
+    logits = 2.0 * np.eye(CLASSES)[labels] + draws.normal(0, 0.8, (count, CLASSES))
+    runs = [
+        floor_probabilities(softmax(logits + draws.normal(0, noise * (1 + place / 4), logits.shape), axis=1))
+        for place in range(num_runs)
+    ]
+    return labels, np.arange(count) % 4, np.stack(runs)
+
+
+def everyone(count: int) -> np.ndarray:
+    return np.ones((1, count))
+
+
+# --- the metrics with counts
+
+
+@pytest.mark.parametrize("metric", NAMES)
+@given(seed=st.integers(0, 10**6))
+def test_a_count_is_as_good_as_an_image_repeated(metric: str, seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    labels, probabilities = draws.integers(CLASSES, size=30), draws.random((30, CLASSES)).astype(np.float32)
+    probabilities[::2] = np.round(probabilities[::2], 1) + 0.1  # ties
+    probabilities = floor_probabilities(probabilities / probabilities.sum(axis=1, keepdims=True))
+    counts = draws.integers(0, 4, size=30)
+    counts[0] = 2
+    repeated = np.repeat(np.arange(30), counts)
+    expected = METRICS[metric](labels[repeated], probabilities[repeated])
+    assert SCORERS[metric](labels, probabilities)(counts.astype(float)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_metric_can_be_resampled_and_has_a_direction() -> None:
+    assert list(SCORERS) == list(METRICS) == list(NAMES)
+    assert {name for name in NAMES if sign_of(name) < 0} == LOWER_IS_BETTER
+
+
+# --- the bootstrap
+
+
+def test_the_bootstrap_error_of_a_difference_of_accuracies_is_the_analytic_one() -> None:
+    labels, _, (one, other) = make_runs(2, count=900)
+    found = bootstrap_gain(labels, one, other, "accuracy", seed=0, num_draws=4000)
+    right = [each.argmax(axis=1) == labels for each in (one, other)]
+    only_one, only_other = (right[0] & ~right[1]).mean(), (right[1] & ~right[0]).mean()
+    # the variance of a difference of two paired proportions
+    variance = (only_one + only_other - (only_one - only_other) ** 2) / 900
+    assert found.difference == pytest.approx(only_other - only_one)
+    assert found.standard_error == pytest.approx(variance**0.5, rel=0.05)
+
+
+def test_the_bootstrap_error_of_a_difference_of_log_losses_is_that_of_a_mean() -> None:
+    labels, _, (one, other) = make_runs(2, count=900)
+    found = bootstrap_gain(labels, one, other, "log_loss", seed=0, num_draws=4000)
+    rows = np.arange(900)
+    losses = [-np.log(each[rows, labels].astype(float)) for each in (one, other)]
+    gains = losses[0] - losses[1]  # lower is better
+    assert found.difference == pytest.approx(gains.mean(), abs=1e-6)
+    assert found.standard_error == pytest.approx(gains.std(ddof=1) / 30, rel=0.05)
+
+
+@pytest.mark.parametrize("metric", NAMES)
+def test_a_run_gains_nothing_over_itself_and_the_same_seed_gives_the_same_error(metric: str) -> None:
+    labels, _, (one, other) = make_runs(2, count=100)
+    assert bootstrap_gain(labels, one, one, metric, seed=0, num_draws=20) == PairedDifference(0.0, 0.0)
+    first, again, another = (bootstrap_gain(labels, one, other, metric, seed, 50) for seed in (0, 0, 1))
+    assert first == again and first.standard_error != another.standard_error
+
+
+def test_an_error_is_exceeded_from_either_side_and_rounding_is_none() -> None:
+    assert PairedDifference(0.3, 0.2).exceeds_error and PairedDifference(-0.3, 0.2).exceeds_error
+    assert not PairedDifference(0.2, 0.2).exceeds_error and not PairedDifference(1e-8, 1e-9).exceeds_error
+
+
+# --- the climb
+
+
+def simplex(num_runs: int, steps: int) -> list[np.ndarray]:
+    """Every weighting in whole steps."""
+    grid = itertools.product(range(steps + 1), repeat=num_runs)
+    return [np.array(each) / steps for each in grid if sum(each) == steps]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_climb_on_log_loss_comes_as_close_as_every_weighting_in_fiftieths(seed: int) -> None:
+    labels, _, runs = make_runs(3, seed=seed)
+    (weights,) = climb(labels, runs, "log_loss", everyone(len(labels)))
+    losses = [METRICS["log_loss"](labels, mix(runs, each)) for each in simplex(3, 50)]
+    assert METRICS["log_loss"](labels, mix(runs, weights)) <= min(losses) + 2e-4
+    assert max(losses) > min(losses) + 0.05  # it could have gone wrong
+
+
+@pytest.mark.parametrize("metric", NAMES)
+def test_a_climb_is_never_below_its_best_run_nor_above_what_brute_force_finds(metric: str) -> None:
+    labels, _, runs = make_runs(2)
+    (weights,) = climb(labels, runs, metric, everyone(len(labels)))
+    assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
+    reached = sign_of(metric) * METRICS[metric](labels, mix(runs, weights))
+    alone = [sign_of(metric) * METRICS[metric](labels, each) for each in runs]
+    assert reached >= max(alone) - 1e-6
+    # a climb of n steps ends at a weighting in n-ths
+    every = {tuple(each) for steps in range(1, selection.NUM_STEPS + 1) for each in simplex(2, steps)}
+    most = max(sign_of(metric) * METRICS[metric](labels, mix(runs, np.array(each))) for each in every)
+    assert reached <= most + 1e-6
+
+
+def climb_by_hand(labels: np.ndarray, runs: np.ndarray, steps: int) -> tuple[float, list[float]]:
+    """The best accuracy on the path of a greedy climb, and all of them, written as plainly as can be."""
+    chosen, path = [], []
+    for _ in range(steps):
+
+        def quality(run: int, before: tuple = tuple(chosen)) -> tuple[float, float]:
+            mixed = np.mean([runs[each].astype(float) for each in (*before, run)], axis=0)
+            loss = -np.log(mixed[np.arange(len(labels)), labels]).mean()
+            return sklearn.metrics.accuracy_score(labels, mixed.argmax(axis=1)), -loss
+
+        chosen.append(max(range(len(runs)), key=quality))
+        path.append(quality(chosen[-1], tuple(chosen[:-1]))[0])
+    return max(path), path
+
+
+def test_a_climb_ends_where_it_stood_best_and_not_where_it_stopped() -> None:
+    fell = 0
+    for seed in range(6):
+        labels, _, runs = make_runs(3, count=60, seed=seed)
+        (weights,) = climb(labels, runs, "accuracy", everyone(60))
+        best, path = climb_by_hand(labels, runs, selection.NUM_STEPS)
+        assert METRICS["accuracy"](labels, mix(runs, weights)) == pytest.approx(best)
+        fell += path[-1] < best
+    assert fell > 0  # it matters
+
+
+def test_bags_that_climb_together_climb_as_they_do_alone() -> None:
+    labels, _, runs = make_runs(3, count=150)
+    bags = np.random.default_rng(0).integers(0, 3, (5, 150)).astype(float)
+    together = climb(labels, runs, "accuracy", bags)
+    alone = [climb(labels, runs, "accuracy", bag[None])[0] for bag in bags]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_a_useless_run_gets_next_to_nothing() -> None:
+    labels, folds, runs = make_runs(2)
+    useless = np.full_like(runs[0], 1 / CLASSES)
+    blend = find_blend(labels, folds, np.stack([*runs, useless]), "log_loss", seed=0)
+    assert blend.weights[2] < 0.05 and blend.weights_by_part[:, 2].max() < 0.05
+
+
+# --- weights that are judged where they were not found
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_weights_for_a_fold_know_nothing_of_its_labels(metric: str) -> None:
+    labels, folds, runs = make_runs(3, count=200)
+    before = find_blend(labels, folds, runs, metric, seed=0)
+    for fold in range(4):
+        scrambled = labels.copy()
+        scrambled[folds == fold] = np.random.default_rng(fold).permutation(labels[folds == fold])
+        after = find_blend(scrambled, folds, runs, metric, seed=0)
+        np.testing.assert_array_equal(after.weights_by_part[fold], before.weights_by_part[fold])
+        np.testing.assert_array_equal(after.probabilities[folds == fold], before.probabilities[folds == fold])
+        assert (after.weights != before.weights).any()  # those of all images do know
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "macro_f1"])
+def test_adjustments_of_a_fold_know_nothing_of_its_labels(metric: str) -> None:
+    labels, folds, runs = make_runs(2, count=200)
+    weights = np.full((4, 2), 0.5)
+    before = cross_fit(labels, folds, runs, weights, ADJUSTMENTS[metric])
+    scrambled = np.where(folds == 1, (labels + 1) % CLASSES, labels)
+    after = cross_fit(scrambled, folds, runs, weights, ADJUSTMENTS[metric])
+    np.testing.assert_array_equal(after[folds == 1], before[folds == 1])
+    assert (after[folds != 1] != before[folds != 1]).any()
+
+
+def test_every_fold_is_blended_by_its_own_weights() -> None:
+    labels, folds, runs = make_runs(3, count=200)
+    blend = find_blend(labels, folds, runs, "log_loss", seed=3)
+    assert blend.weights_by_part.shape == (4, 3)
+    for row, fold in enumerate(folds):
+        by_hand = (blend.weights_by_part[fold][:, None] * runs[:, row].astype(float)).sum(axis=0)
+        np.testing.assert_allclose(blend.probabilities[row], by_hand, atol=1e-6)
+
+
+def test_a_single_held_out_share_is_dealt_into_even_parts_whatever_its_labels() -> None:
+    parts = parts_of(np.zeros(52, int), seed=0)
+    assert sorted(np.bincount(parts)) == [10, 10, 10, 11, 11]
+    assert (parts_of(np.zeros(52, int), seed=1) != parts).any()
+    np.testing.assert_array_equal(parts_of(np.array([2, 0, 2, 4]), seed=0), [1, 0, 1, 2])
+    assert parts_of(np.zeros(2, int), seed=0).max() == 1
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None:
+    labels, folds, runs = make_runs(3, count=200)
+    first, again, other = (find_blend(labels, folds, runs, "accuracy", seed) for seed in (0, 0, 1))
+    assert first.probabilities.tobytes() == again.probabilities.tobytes()
+    assert (first.weights != other.weights).any()
+
+
+# --- the whole
+
+
+def test_two_good_runs_that_err_differently_are_blended_and_it_earns_more_than_its_error() -> None:
+    labels, folds, runs = make_runs(2, count=1500)
+    made = build_ensemble(labels, folds, runs, "accuracy", seed=0)
+    assert made.blended and made.gain.difference > made.gain.standard_error > 0
+    assert made.score == pytest.approx(sklearn.metrics.accuracy_score(labels, made.probabilities.argmax(1)))
+    assert made.gain.difference == pytest.approx(made.score - max(made.scores))
+    assert made.adjustment is None
+    np.testing.assert_allclose(made.predict(runs[:, :5]), mix(runs[:, :5], made.blend.weights))
+
+
+def test_a_gain_within_its_standard_error_is_not_used() -> None:
+    within = 0
+    for seed in range(12):
+        labels, folds, runs = make_runs(2, count=80, seed=seed, noise=0.4)
+        made = build_ensemble(labels, folds, runs, "accuracy", seed=0)
+        assert made.blended == (made.gain.difference > made.gain.standard_error)
+        within += 0 < made.gain.difference <= made.gain.standard_error
+        if not made.blended:
+            assert made.probabilities.tobytes() == runs[made.better].tobytes()
+    assert within > 0
+
+
+@pytest.mark.parametrize("metric", NAMES)
+def test_a_run_blended_with_itself_is_itself_and_no_gain(metric: str) -> None:
+    labels, folds, (run,) = make_runs(1, count=120)
+    made = build_ensemble(labels, folds, np.stack([run, run]), metric, seed=0)
+    np.testing.assert_allclose(made.blend.probabilities, run, atol=1e-6)
+    assert not made.blended and abs(made.gain.difference) < 1e-6
+
+
+def test_what_is_no_gain_leaves_the_better_run_as_it_is() -> None:
+    labels, folds, runs = make_runs(1, count=300)
+    worse = np.full_like(runs[0], 1 / CLASSES)
+    made = build_ensemble(labels, folds, np.stack([worse, runs[0]]), "accuracy", seed=0)
+    assert not made.blended and made.better == 1
+    assert made.probabilities.tobytes() == runs[0].tobytes()
+    assert made.predict(np.stack([worse, runs[0]])).tobytes() == runs[0].tobytes()
+    assert made.facts(["a", "b"])["better_run"] == "b" and made.facts(["a", "b"])["blended"] is False
+
+
+def test_a_temperature_is_kept_where_it_earns_and_left_out_where_it_does_not() -> None:
+    labels, folds, runs = make_runs(2, count=1500)
+    sure = np.stack([floor_probabilities(each**4 / (each**4).sum(axis=1, keepdims=True)) for each in runs])
+    made = build_ensemble(labels, folds, sure, "log_loss", seed=0)
+    assert made.value > 1 and made.adjustment_gain.difference > made.adjustment_gain.standard_error
+    cross_fitted = sklearn.metrics.log_loss(labels, made.probabilities)
+    assert cross_fitted == pytest.approx(made.score - made.adjustment_gain.difference, abs=1e-6)
+    # what is calibrated already has nothing to gain: labels are drawn from the probabilities themselves
+    draws = np.random.default_rng(0)
+    calibrated = runs[0]
+    drawn = (calibrated.cumsum(axis=1) < draws.random((1500, 1))).sum(axis=1).clip(max=CLASSES - 1)
+    fair = build_ensemble(drawn, folds, np.stack([calibrated, calibrated]), "log_loss", seed=0)
+    assert fair.value is None and fair.facts(["a", "b"])["adjustment"]["value"] is None
+
+
+def make_rare(count: int = 3000) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of which two classes are rare, and probabilities that a sound model gives: mostly the others."""
+    draws = np.random.default_rng(1)
+    shares = np.array([0.32, 0.3, 0.3, 0.04, 0.04])
+    labels = draws.choice(5, size=count, p=shares)
+    logits = 1.6 * np.eye(5)[labels] + draws.normal(0, 1, (count, 5)) + np.log(shares)
+    return labels, floor_probabilities(softmax(logits, axis=1))
+
+
+def test_class_factors_raise_the_macro_f1_of_images_they_were_not_fitted_on() -> None:
+    labels, probabilities = make_rare()
+    factors = fit_class_factors(labels[::2], probabilities[::2])
+    assert factors[3:].min() > factors[:3].max() > 0
+    predicted = (probabilities * factors).argmax(axis=1)
+    np.testing.assert_array_equal(apply_class_factors(probabilities, factors).argmax(axis=1), predicted)
+    score = {
+        name: sklearn.metrics.f1_score(labels[1::2], each[1::2], average="macro")
+        for name, each in (("plain", probabilities.argmax(axis=1)), ("factors", predicted))
+    }
+    assert score["factors"] > score["plain"] + 0.02
+
+
+def test_class_factors_are_as_good_as_brute_force_over_pairs_of_factors() -> None:
+    labels, probabilities = make_rare(600)
+    three = np.stack([probabilities[:, :3].sum(axis=1), *probabilities[:, 3:].T], axis=1)
+    labels = np.maximum(labels - 2, 0)
+    grid = np.geomspace(1 / 8, 8, 25)
+    best = max(
+        sklearn.metrics.f1_score(labels, (three * [1, a, b]).argmax(axis=1), average="macro")
+        for a, b in itertools.product(grid, grid)
+    )
+    found = (three * fit_class_factors(labels, three)).argmax(axis=1)
+    assert sklearn.metrics.f1_score(labels, found, average="macro") >= best - 0.01
+
+
+def test_class_factors_are_one_where_nothing_is_to_be_gained() -> None:
+    labels = np.arange(40) % 4
+    certain = floor_probabilities(np.eye(4)[labels])
+    assert fit_class_factors(labels, certain).tolist() == [1, 1, 1, 1]
+    assert fit_class_factors(np.zeros(3, int), np.ones((3, 1))).tolist() == [1]
+
+
+def test_class_factors_are_kept_for_macro_f1_where_they_earn() -> None:
+    labels, probabilities = make_rare()
+    made = build_ensemble(
+        labels, np.arange(len(labels)) % 5, np.stack([probabilities] * 2), "macro_f1", seed=0
+    )
+    assert not made.blended and made.value is not None and made.adjustment.name == "class factors"
+    nested = sklearn.metrics.f1_score(labels, made.probabilities.argmax(axis=1), average="macro")
+    assert nested == pytest.approx(max(made.scores) + made.adjustment_gain.difference)
+    np.testing.assert_allclose(made.predict(np.stack([probabilities] * 2)).sum(axis=1), 1, atol=1e-6)
