@@ -1,5 +1,6 @@
 """What a result was made with: versions, hardware, and how many processes to use."""
 
+import ctypes
 import os
 import platform
 from functools import cache
@@ -13,6 +14,9 @@ PACKAGES = (
     "torch", "torchvision", "timm", "albumentations", "albucore", "opencv-python-headless", "numpy", "pandas",
     "scikit-learn", "scipy", "safetensors", "pillow",
 )  # fmt: skip
+
+# of mallopt(3)
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 @cache
@@ -53,6 +57,18 @@ def default_workers(on_gpu: bool, streamed: bool) -> int:
     if on_gpu or streamed:
         return min(8, max(1, usable_cores() - 1))
     return 0
+
+
+def keep_freed_memory() -> None:
+    """From here on the C library keeps what is freed, for the next step of a training on the CPU.
+
+    By default glibc gives large blocks back to the kernel, which clears every page of them anew when the next
+    step asks for them. Other C libraries are left alone.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
+            library.mallopt(option, value)
 
 
 def _cpuinfo() -> str:

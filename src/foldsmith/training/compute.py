@@ -10,7 +10,7 @@ import torch
 from foldsmith.data.augment import Augmentation
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.errors import InputError
-from foldsmith.machine import has_fast_bf16, processor
+from foldsmith.machine import has_fast_bf16, keep_freed_memory, processor
 from foldsmith.recipes import Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -20,7 +20,8 @@ BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as O
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, a precision, and the normalisation of images: `(image - offset) / scale`, both (C, 1, 1).
+    """A device, a precision, and the normalisation of images: `(image - offset) / scale`, both (C, 1, 1)
+    and on a scale of 0 to 255.
 
     C is 3, or 1 for the brightness of the images alone.
     """
@@ -47,11 +48,15 @@ class Compute:
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """(B, H, W, 3), 0 to 255 -> float32 (B, C, H, W) on the device, in channels-last memory."""
-        images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
+        images = images.to(self.device, non_blocking=True).float()
         if len(self.offset) == 1:
-            red, green, blue = images.float().split(1, dim=1)
-            images = BRIGHTNESS[0] * red + BRIGHTNESS[1] * green + BRIGHTNESS[2] * blue
-        return torch.sub(images, self.offset).div_(self.scale)  # of uint8, too, the difference is float32
+            red, green, blue = images.split(1, dim=3)
+            images = BRIGHTNESS[0] * red + BRIGHTNESS[1] * green + BRIGHTNESS[2] * blue  # (B, H, W, 1)
+        # whole lines of pixels, channels and all: three numbers at a time are seven times as slow on a CPU
+        width = images.shape[2]
+        factor, bias = (each.flatten().repeat(width) for each in (1 / self.scale, -self.offset / self.scale))
+        lines = torch.addcmul(bias, images.flatten(2), factor)  # (B, H, W * C)
+        return lines.view(images.shape).permute(0, 3, 1, 2)
 
     def to_pixels(self, images: torch.Tensor) -> np.ndarray:
         """The way back, for looking at: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host."""
@@ -65,6 +70,8 @@ def build_compute(device: str, precision: str, mean: tuple[float, ...], std: tup
     Raises InputError.
     """
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     offset, scale = (255 * torch.tensor(values, device=place).view(-1, 1, 1) for values in (mean, std))
     return Compute(place, choose_precision(precision, place), offset, scale)
 

@@ -1,0 +1,220 @@
+"""Images a second of our training loader and of the usual ones, with equal augmentation and workers.
+
+.venv/bin/python tests/benchmarks/loader.py input/tiny80
+.venv/bin/python tests/benchmarks/loader.py input/tiny80 --sizes 64 --workers 0 2 --rounds 7
+
+Every loader gives batches of 128 normalised float32 images (B, 3, S, S) with RandomResizedCrop and a flip, from
+the same JPEG files: the folder's own, and the same pictures enlarged to 256 and to 1,000 pixels. They take
+turns, a round each, and the median of the rounds counts. The first round, in which processes start, does not.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from albumentations.pytorch import ToTensorV2
+from PIL import Image
+from timm.data import ImageDataset, create_loader
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from foldsmith.data.augment import Augmentation
+from foldsmith.data.cache import build_cache
+from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
+from foldsmith.data.pixels import Pixels, StreamedPixels
+from foldsmith.machine import processor, usable_cores
+from foldsmith.training.compute import Compute, build_compute
+
+BATCH, SCALE = 128, (0.35, 1.0)
+MEAN = STD = (0.5, 0.5, 0.5)
+AUGMENTATION = Augmentation(crop=SCALE, hflip=True)
+Loader = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+class Files(Dataset):
+    """The usual data set: a file a call, opened and transformed; all of one class."""
+
+    def __init__(self, paths: list[Path], read: Callable[[Path], torch.Tensor]) -> None:
+        self.paths, self.read = paths, read
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.read(self.paths[index]), 0
+
+
+def with_pillow(paths: list[Path], size: int, workers: int) -> Loader:
+    transform = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(size, scale=SCALE),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+    def read(path: Path) -> torch.Tensor:
+        with Image.open(path) as image:
+            return transform(image.convert("RGB"))
+
+    return usual_loader(Files(paths, read), workers)
+
+
+def with_albumentations(paths: list[Path], size: int, workers: int) -> Loader:
+    transform = albumentations.Compose(
+        [
+            albumentations.RandomResizedCrop((size, size), scale=SCALE),
+            albumentations.HorizontalFlip(),
+            albumentations.Normalize(MEAN, STD),
+            ToTensorV2(),
+        ]
+    )
+
+    def read(path: Path) -> torch.Tensor:
+        return transform(image=cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))["image"]
+
+    return usual_loader(Files(paths, read), workers)
+
+
+def usual_loader(dataset: Dataset, workers: int) -> Loader:
+    return DataLoader(
+        dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0, drop_last=True
+    )
+
+
+def with_timm(paths: list[Path], size: int, workers: int) -> Loader:
+    return create_loader(
+        ImageDataset(str(paths[0].parents[1])),
+        input_size=(3, size, size),
+        batch_size=BATCH,
+        is_training=True,
+        use_prefetcher=False,
+        scale=SCALE,
+        ratio=(3 / 4, 4 / 3),
+        hflip=0.5,
+        color_jitter=None,
+        interpolation="bilinear",
+        mean=MEAN,
+        std=STD,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def ours(pixels: Pixels, workers: int, compute: Compute) -> Loader:
+    """What a training sees: our batches, normalised as its step does that."""
+    rows = np.arange(len(pixels))
+    batches = EpochBatches(len(rows) // BATCH * BATCH, BATCH, 0, 0)
+    loader = build_loader(AugmentedBatches(pixels, rows, rows, AUGMENTATION), batches, workers, False)
+    return Normalised(loader, compute)
+
+
+def ours_as_tensors(pixels: Pixels, compute: Compute) -> Loader:
+    """The path for a GPU that holds all images, on the CPU: why it is not the CPU's."""
+    rows = np.arange(len(pixels))
+    batches = EpochBatches(len(rows) // BATCH * BATCH, BATCH, 0, 0)
+    return Normalised(DeviceBatches(pixels, rows, rows, AUGMENTATION, batches, compute.device), compute)
+
+
+class Normalised:
+    def __init__(self, loader: Loader, compute: Compute) -> None:
+        self.loader, self.compute = loader, compute
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for images, labels in self.loader:
+            yield self.compute.normalise(images), labels
+
+
+def rate_of(loader: Loader, size: int) -> float:
+    """Images a second of one epoch, from the first batch that is asked for."""
+    count, begun = 0, time.perf_counter()
+    for images, _ in loader:
+        assert images.shape[1:] == (3, size, size) and images.dtype == torch.float32
+        count += len(images)
+    return count / (time.perf_counter() - begun)
+
+
+def write_files(folder: Path, sources: list[Path], side: int | None) -> list[Path]:
+    """JPEG files of one class, as they are or enlarged to `side`."""
+    (folder / "class").mkdir(parents=True)
+    paths = []
+    for index, source in enumerate(sources):
+        path = folder / "class" / f"{index}.jpg"
+        image = cv2.imread(str(source))
+        if side is not None:
+            image = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        paths.append(path)
+    return paths
+
+
+def measure(paths: list[Path], size: int, workers: int, rounds: int, streamed: bool) -> dict[str, float]:
+    compute = build_compute("cpu", "fp32", MEAN, STD)
+    root = paths[0].parents[1]
+    names = [path.relative_to(root).as_posix() for path in paths]
+    cache = build_cache(root.parent / f"{root.name}-{size}", root, names, size)
+    loaders = {
+        "ours": ours(cache.pixels, workers, compute),
+        "timm create_loader": with_timm(paths, size, workers),
+        "torchvision, PIL": with_pillow(paths, size, workers),
+        "albumentations": with_albumentations(paths, size, workers),
+    }
+    if streamed:
+        pixels = StreamedPixels(paths, np.ones(len(paths), bool), size)
+        loaders["ours, cache=off"] = ours(pixels, workers, compute)
+    if workers == 0:
+        loaders["ours, as tensor operations"] = ours_as_tensors(cache.pixels, compute)
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
+    for each in range(rounds + 1):
+        for name, loader in loaders.items():
+            rate = rate_of(loader, size)
+            if each:
+                rates[name].append(rate)
+    return {name: statistics.median(each) for name, each in rates.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224, 1000], help="64, 224 or 1000")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    typed = parser.parse_args()
+    warnings.filterwarnings("ignore")  # of forks with threads, and of more workers than cores
+    sources = sorted((typed.folder / "train").rglob("*.jpg"))
+    # pixels of the files, pixels of the batches, how many images a round sees
+    plans = {64: (None, 64, 32 * BATCH), 224: (256, 224, 6 * BATCH), 1000: (1000, 224, 2 * BATCH)}
+    machine = f"{processor()}, {usable_cores()} cores, torch {torch.__version__}"
+    print(f"{machine}, {torch.get_num_threads()} threads; medians of {typed.rounds} rounds, images a second")
+    for wanted in typed.sizes:
+        side, size, count = plans[wanted]
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write_files(Path(folder) / "files", sources[:count], side)
+            for workers in typed.workers:
+                rates = measure(paths, size, workers, typed.rounds, wanted != 64)
+                print(f"files of {side or 'their own size'} to {size} x {size}, {workers} workers")
+                for name, rate in rates.items():
+                    print(f"  {name:28s} {rate:9,.0f}   ours is {rates['ours'] / rate:6.2f} times as fast"
+                          + (f", cache=off {rates['ours, cache=off'] / rate:5.2f}" if wanted != 64 else ""),
+                          flush=True)  # fmt: skip
+                (paths[0].parents[2] / f"files-{size}").rename(paths[0].parents[2] / f"done-{workers}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Images a second of real training, against the same steps on one batch that is ready: the ceiling.
+
+.venv/bin/python tests/benchmarks/training.py quick resnet64 cnn-g crnn
+.venv/bin/python tests/benchmarks/training.py resnet64 --device cuda --set batch_size=512
+.venv/bin/python tests/benchmarks/training.py resnet64 --set model=timm:resnet18 --timm ../pytorch-image-models input/tiny80
+
+Real training reads, augments, normalises and copies every batch, and counts its loss; the ceiling only computes.
+Both take turns, and the median of the rounds counts. With `--timm` a checkout's train.py trains timm's model of
+the recipe on a competition folder's images, and its own figure is printed.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from foldsmith.data.pixels import StoredPixels
+from foldsmith.machine import usable_cores
+from foldsmith.models import build_model
+from foldsmith.recipes import Recipe, find_recipe, override
+from foldsmith.training.compute import build_compute
+from foldsmith.training.engine import train_one_epoch
+from foldsmith.training.epochs import Epochs
+from foldsmith.training.objective import Classification
+from foldsmith.training.state import build_state
+from foldsmith.training.step import Step
+
+CLASSES = 80
+
+
+def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds: int) -> tuple[float, float]:
+    """Images a second of real training and of the ceiling, medians of rounds of that many seconds."""
+    mean, std = recipe.mean or (0.5,) * recipe.channels, recipe.std or (0.5,) * recipe.channels
+    compute = build_compute(device, precision, mean, std)
+    torch.manual_seed(0)
+    state = build_state(
+        build_model(recipe.model, CLASSES, recipe.image_size, recipe.channels), recipe, compute
+    )
+    step = Step(state, Classification(nn.CrossEntropyLoss()), compute, recipe.micro_batch, recipe.compile)
+    fixed = torch.randint(0, 256, (recipe.batch_size, recipe.image_size, recipe.image_size, 3)).to(
+        torch.uint8
+    )
+    images, labels = (
+        compute.normalise(fixed),
+        torch.arange(recipe.batch_size, device=compute.device) % CLASSES,
+    )
+
+    def ceiling(steps: int) -> float:
+        begun = now(compute.on_gpu)
+        for _ in range(steps):
+            step(images, labels)
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.ema.update()
+        return steps * recipe.batch_size / (now(compute.on_gpu) - begun)
+
+    state.model.train()
+    ceiling(2)
+    steps = max(4, round(seconds * ceiling(4) / recipe.batch_size))
+    with tempfile.TemporaryDirectory() as folder:
+        count = steps * recipe.batch_size
+        shape = (count, recipe.image_size, recipe.image_size, 3)
+        draws = np.random.default_rng(0)
+        np.save(Path(folder) / "pixels.npy", draws.integers(0, 256, shape, dtype=np.uint8))
+        rows = np.arange(count)
+        epochs = Epochs(
+            name="benchmark", purpose=0, recipe=recipe, pixels=StoredPixels(Path(folder) / "pixels.npy"),
+            rows=rows, labels=rows % CLASSES, objective=step.loss, measure=lambda model: (0.0, 0.0),
+            log_path=Path(folder) / "log.csv", checkpoint_path=Path(folder) / "checkpoint", made_from="",
+        )  # fmt: skip
+        batches, loader = epochs._build_batches(compute)
+        rates = np.full(len(batches), 1e-3)
+
+        def real(epoch: int) -> float:
+            batches.epoch = epoch
+            begun = now(compute.on_gpu)
+            train_one_epoch(state, loader, rates, step)
+            return count / (now(compute.on_gpu) - begun)
+
+        real(0)
+        pairs = [(real(1 + each), ceiling(steps)) for each in range(rounds)]
+    return tuple(statistics.median(side) for side in zip(*pairs, strict=True))
+
+
+def now(on_gpu: bool) -> float:
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure_timm(checkout: Path, folder: Path, recipe: Recipe, device: str) -> float:
+    """Images a second that timm's train.py prints at the end of its second epoch."""
+    labels = pd.read_json(folder / "answer.json", typ="series")["annotations"]
+    with tempfile.TemporaryDirectory() as made:
+        for entry in labels:
+            link = Path(made) / "data" / "train" / str(entry["category"]) / entry["file_name"]
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to((folder / "train" / entry["file_name"]).resolve())
+        (Path(made) / "data" / "validation").symlink_to(Path(made) / "data" / "train")
+        words = {
+            "data-dir": f"{made}/data", "model": recipe.model.removeprefix("timm:"), "epochs": 2,
+            "num-classes": len(list((Path(made) / "data" / "train").iterdir())), "opt": recipe.optimizer,
+            "img-size": recipe.image_size, "batch-size": recipe.batch_size, "device": device,
+            "amp-dtype": "bfloat16", "workers": usable_cores(), "log-interval": 20, "output": f"{made}/output",
+        }  # fmt: skip
+        typed = [part for word, value in words.items() for part in (f"--{word}", str(value))]
+        command = [sys.executable, str(checkout / "train.py"), "--amp", *typed]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=checkout)
+    rates = re.findall(r"Train: 1 .*\(\s*[\d.]+s,\s*([\d.]+)/s\)", done.stdout + done.stderr)
+    if not rates:
+        raise SystemExit(f"timm's train.py printed no speed:\n{done.stderr[-2000:]}")
+    return float(rates[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipes", nargs="+", help="recipes, and a competition folder for --timm")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--timm", type=Path, metavar="CHECKOUT")
+    typed = parser.parse_args()
+    folders = [Path(word) for word in typed.recipes if Path(word).is_dir()]
+    for name in [word for word in typed.recipes if not Path(word).is_dir()]:
+        recipe = override(find_recipe(name), typed.set)
+        compute = build_compute(typed.device, typed.precision, (0.5,), (0.5,))
+        real, ceiling = measure(recipe, typed.device, typed.precision, typed.seconds, typed.rounds)
+        print(f"{name:12s} {recipe.image_size:3d} px, batches of {recipe.batch_size:4d}, {compute.precision}: "
+              f"real {real:9,.0f}, ceiling {ceiling:9,.0f} images/s, ratio {real / ceiling:.3f} "
+              f"({compute.hardware}, torch {torch.__version__})", flush=True)  # fmt: skip
+        if typed.timm:
+            theirs = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
+            print(
+                f"{'':12s} timm's train.py {theirs:,.0f} images/s; ours is {real / theirs:.2f} times as fast"
+            )
+
+
+if __name__ == "__main__":
+    main()
