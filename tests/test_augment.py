@@ -1,11 +1,24 @@
-"""Every row of AUGMENTATIONS: what it keeps, what decides its draws, and what study 1 asks of its own."""
+"""Every row of AUGMENTATIONS: what it keeps, what decides its draws, how often each comes and what it makes.
+
+Against albumentations, torchvision, OpenCV and numpy. And pipelines from files.
+"""
 
 from pathlib import Path
 
+import albumentations
+import cv2
 import numpy as np
 import pytest
+import scipy.stats
+import torch
+from conftest import MakeCompetition
+from torchvision.transforms.v2 import functional as torchvision
 
-from foldsmith.data.augment import AUGMENTATIONS, build_augmentation
+import prepare
+import split
+import train
+from foldsmith.data import augment_device, augment_host
+from foldsmith.data.augment import AUGMENTATIONS, LUMA, Augmentation, Draws, build_augmentation
 from foldsmith.data.augment_host import augment_batch
 from foldsmith.errors import InputError
 
@@ -86,3 +99,392 @@ def test_flip_gives_the_image_or_its_mirror_about_equally_often() -> None:
 def test_an_unknown_augmentation_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'crop-flip'"):
         build_augmentation("crop-flop", SIZE)
+
+
+# --- how often each draw comes: Kolmogorov and Smirnov's test, whose seeds are fixed and so its verdict
+
+COUNT = 3000
+CROPS = {
+    "shift-flip": ((0.6, 1.0), (0.8, 1.25)),
+    "crop-flip": ((0.35, 1.0), (3 / 4, 4 / 3)),
+    "photo": ((0.35, 1.0), (3 / 4, 4 / 3)),
+    "study-resnet": ((0.08, 1.0), (3 / 4, 4 / 3)),
+}
+each_cropping_row = pytest.mark.parametrize("name", CROPS)
+
+
+def alike(one: np.ndarray, other: np.ndarray) -> float:
+    """The chance that samples of one distribution differ by as much as these."""
+    return scipy.stats.ks_2samp(one, other).pvalue
+
+
+def albumentations_boxes(share: tuple[float, float], ratio: tuple[float, float], size: int) -> np.ndarray:
+    """COUNT boxes (x, y, width, height) as RandomResizedCrop draws them."""
+    transform = albumentations.RandomResizedCrop(size=(size, size), scale=share, ratio=ratio)
+    transform.set_random_seed(0)
+    shape = {"shape": (size, size, 3)}
+    drawn = [transform.get_params_dependent_on_data(shape, {})["crop_coords"] for _ in range(COUNT)]
+    corners = np.array(drawn)
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+def facts_of_boxes(boxes: np.ndarray) -> dict[str, np.ndarray]:
+    x, y, width, height = boxes.T
+    return {"area": width * height, "aspect": width / height, "x": x, "y": y}
+
+
+def test_the_rows_that_crop_are_known() -> None:
+    assert set(CROPS) == {name for name, row in AUGMENTATIONS.items() if row.crop}
+
+
+@each_cropping_row
+@pytest.mark.parametrize("size", [64, 31])
+def test_crops_are_distributed_as_those_of_albumentations(name: str, size: int) -> None:
+    share, ratio = CROPS[name]
+    drawn = facts_of_boxes(AUGMENTATIONS[name].draw(1, COUNT, size).box)
+    expected = facts_of_boxes(albumentations_boxes(share, ratio, size))
+    for fact, values in drawn.items():
+        assert alike(values, expected[fact]) > 0.01, fact
+    # and the test would tell: of a range that is a little wrong, and of another aspect
+    wrong = facts_of_boxes(albumentations_boxes((share[0] + 0.05, share[1]), ratio, size))
+    assert alike(drawn["area"], wrong["area"]) < 1e-3
+    wider = facts_of_boxes(albumentations_boxes(share, (ratio[0] * 0.9, ratio[1] / 0.9), size))
+    assert alike(drawn["aspect"], wider["aspect"]) < 1e-3
+
+
+@each_cropping_row
+def test_crops_lie_within_the_image(name: str) -> None:
+    for size in (1, 2, 7, 64):
+        x, y, width, height = AUGMENTATIONS[name].draw(2, COUNT, size).box.T
+        assert min(x.min(), y.min()) >= 0 and min(width.min(), height.min()) >= 1
+        assert max((x + width).max(), (y + height).max()) <= size
+
+
+def test_a_crop_that_never_fits_is_the_whole_image() -> None:
+    row = Augmentation(crop=(0.9, 1.0), ratio=(3.0, 4.0))
+    np.testing.assert_array_equal(row.draw(0, 5, 20).box, [[0, 0, 20, 20]] * 5)
+
+
+@each_drawn_row
+def test_flips_come_half_the_time_and_each_for_itself(name: str) -> None:
+    row, flips = AUGMENTATIONS[name], AUGMENTATIONS[name].draw(3, COUNT, 64).flip
+    assert row.hflip  # each of today's rows
+    assert scipy.stats.binomtest(int(flips[:, 0].sum()), COUNT).pvalue > 0.01
+    if not row.vflip:
+        assert not flips[:, 1].any()
+        return
+    assert scipy.stats.binomtest(int(flips[:, 1].sum()), COUNT).pvalue > 0.01
+    assert scipy.stats.binomtest(int((flips[:, 0] == flips[:, 1]).sum()), COUNT).pvalue > 0.01
+
+
+def test_turns_are_uniform_within_the_limit_each_way() -> None:
+    angles = np.degrees(AUGMENTATIONS["study-resnet"].draw(4, COUNT, 64).angle)
+    assert scipy.stats.kstest(angles, scipy.stats.uniform(-90, 180).cdf).pvalue > 0.01
+    assert scipy.stats.kstest(angles, scipy.stats.uniform(-80, 160).cdf).pvalue < 1e-6
+    assert np.abs(angles).max() <= 90
+
+
+@pytest.mark.parametrize("size", [64, 31])
+def test_shifts_are_those_of_padding_by_an_eighth_and_cropping_in_albumentations(size: int) -> None:
+    reach = size // 8
+    boxes = AUGMENTATIONS["pad-crop-flip"].draw(5, COUNT, size).box
+    np.testing.assert_array_equal(boxes[:, 2:], size)
+    padded = {"shape": (size + 2 * reach, size + 2 * reach, 3)}
+    crop = albumentations.RandomCrop(size, size)
+    crop.set_random_seed(0)
+    coordinates = [crop.get_params_dependent_on_data(padded, {})["crop_coords"] for _ in range(COUNT)]
+    expected = np.array(coordinates)[:, :2] - reach
+    for side in (0, 1):
+        values, counts = np.unique(boxes[:, side], return_counts=True)
+        np.testing.assert_array_equal(values, np.arange(-reach, reach + 1))
+        np.testing.assert_array_equal(values, np.unique(expected[:, side]))
+        assert scipy.stats.chisquare(counts).pvalue > 0.01
+        assert alike(boxes[:, side], expected[:, side]) > 0.01
+    assert abs(np.corrcoef(boxes[:, 0], boxes[:, 1])[0, 1]) < 0.06
+
+
+def colour_factors(draws: Draws) -> dict[str, np.ndarray]:
+    """Brightness, contrast, saturation and turn of the hue (radians), by what any such matrix has in common.
+
+    A grey pixel is multiplied by brightness and contrast alone; the other two eigenvalues are the saturation,
+    turned.
+    """
+    both = draws.colour.astype(float).sum(axis=2).mean(axis=1)
+    brightness = draws.lift + both
+    values = np.linalg.eigvals(draws.colour / both[:, None, None])
+    chroma = values[np.arange(len(values)), np.abs(values - 1).argmax(axis=1)]
+    return {
+        "brightness": brightness,
+        "contrast": both / brightness,
+        "saturation": np.abs(chroma),
+        "hue": np.abs(np.angle(chroma)),
+    }
+
+
+def test_colours_are_changed_in_four_of_five_images_uniformly_within_their_spans() -> None:
+    draws = AUGMENTATIONS["photo"].draw(6, COUNT, 64)
+    changed = np.abs(draws.colour - np.eye(3)).max(axis=(1, 2)) > 1e-6
+    assert scipy.stats.binomtest(int(changed.sum()), COUNT, 0.8).pvalue > 0.01
+    np.testing.assert_allclose(draws.lift[~changed], 0, atol=1e-6)
+    factors = colour_factors(Draws(colour=draws.colour[changed], lift=draws.lift[changed]))
+    for name in ("brightness", "contrast", "saturation"):
+        assert scipy.stats.kstest(factors[name], scipy.stats.uniform(0.7, 0.6).cdf).pvalue > 0.01, name
+        assert scipy.stats.kstest(factors[name], scipy.stats.uniform(0.75, 0.5).cdf).pvalue < 1e-6, name
+    assert scipy.stats.kstest(factors["hue"], scipy.stats.uniform(0, 0.1 * np.pi).cdf).pvalue > 0.01
+    assert scipy.stats.kstest(factors["hue"], scipy.stats.uniform(0, 0.12 * np.pi).cdf).pvalue < 1e-6
+    forward = int((draws.colour[changed, 0, 1] < draws.colour[changed, 1, 0]).sum())
+    assert scipy.stats.binomtest(forward, int(changed.sum())).pvalue > 0.01
+
+
+# --- what is made of draws that are given
+
+
+BOXES = [(0, 0, 24, 24), (3, 5, 10, 7), (20, 0, 4, 24), (0, 23, 24, 1), (11, 12, 1, 1), (1, 2, 23, 22)]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_a_crop_is_the_part_resized_as_albumentations_and_opencv_do_it(box: tuple[int, ...]) -> None:
+    images, (x, y, width, height) = make_images(2), box
+    made = augment_host.apply_draws(images, Draws(box=np.array([box, box])))
+    pipeline = albumentations.Compose(
+        [albumentations.Crop(x, y, x + width, y + height), albumentations.Resize(SIZE, SIZE)]
+    )
+    for new, old in zip(made, images, strict=True):
+        part = np.ascontiguousarray(old[y : y + height, x : x + width])
+        np.testing.assert_array_equal(new, cv2.resize(part, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))
+        np.testing.assert_array_equal(new, pipeline(image=old)["image"])
+
+
+def test_flips_are_those_of_numpy() -> None:
+    images = make_images(4)
+    flip = np.array([[False, False], [True, False], [False, True], [True, True]])
+    expected = [images[0], images[1, :, ::-1], images[2, ::-1], images[3, ::-1, ::-1]]
+    np.testing.assert_array_equal(augment_host.apply_draws(images, Draws(flip=flip)), expected)
+    on_device = augment_device.apply_draws(torch.from_numpy(images), Draws(flip=flip))
+    np.testing.assert_array_equal(on_device.numpy(), expected)
+
+
+@pytest.mark.parametrize("size", [24, 17])
+def test_a_shift_mirrors_what_lies_beyond_the_image_as_numpy_and_albumentations_do(size: int) -> None:
+    images, reach = make_images(5, size), size // 8
+    corners = [(0, 0), (-reach, reach), (reach, -reach), (1, 0), (-reach, -reach)]
+    boxes = np.array([(x, y, size, size) for x, y in corners])
+    pad = albumentations.PadIfNeeded(
+        size + 2 * reach, size + 2 * reach, border_mode=cv2.BORDER_REFLECT_101, p=1.0
+    )
+    made = augment_host.apply_draws(images, Draws(box=boxes))
+    for new, old, (x, y) in zip(made, images, corners, strict=True):
+        padded = np.pad(old, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+        np.testing.assert_array_equal(albumentations.Compose([pad])(image=old)["image"], padded)
+        expected = padded[reach + y : reach + y + size, reach + x : reach + x + size]
+        np.testing.assert_array_equal(new, expected)
+
+
+def both_hands(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+    on_device = augment_device.apply_draws(torch.from_numpy(images), draws).numpy()
+    return {"host": augment_host.apply_draws(images, draws).astype(float), "device": on_device}
+
+
+@pytest.mark.parametrize("size", [8, 9, 24])
+@pytest.mark.parametrize("quarters", [-1, 0, 1, 2])
+def test_a_quarter_of_a_turn_is_that_of_numpy_counter_clockwise(size: int, quarters: int) -> None:
+    images = make_images(3, size)
+    expected = np.rot90(images, quarters, axes=(1, 2)).astype(float)
+    for hand, made in both_hands(images, Draws(angle=np.full(3, quarters * np.pi / 2))).items():
+        assert np.abs(made - expected).max() <= 1, hand
+
+
+def test_half_a_right_angle_opens_black_corners_and_keeps_the_middle() -> None:
+    white = np.full((1, 32, 32, 3), 255, np.uint8)
+    for hand, made in both_hands(white, Draws(angle=np.array([np.pi / 4]))).items():
+        assert [made[0, y, x].max() for y in (0, -1) for x in (0, -1)] == [0] * 4, hand
+        assert made[0, 8:24, 8:24].min() > 254.9, hand
+        # an octagon is left of the square: 2 (sqrt(2) - 1) of its area
+        assert made.mean() / 255 == pytest.approx(2 * (2**0.5 - 1), abs=0.01), hand
+
+
+def test_an_image_is_cropped_then_flipped_then_turned() -> None:
+    image, (x, y, width, height) = make_images(1), (2, 4, 12, 18)
+    part = cv2.resize(np.ascontiguousarray(image[0, y : y + height, x : x + width]), (SIZE, SIZE))
+    draws = Draws(np.array([[x, y, width, height]]), np.array([[True, False]]), np.array([np.pi / 2]))
+    for hand, made in both_hands(image, draws).items():
+        difference = np.abs(made[0] - np.rot90(part[:, ::-1]).astype(float))
+        assert difference[2:-2, 2:-2].max() <= 1, hand  # along its edges the host fades to black
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_colours_change_as_those_of_torchvision(name: str) -> None:
+    images = np.random.default_rng(1).integers(100, 150, (12, 9, 11, 3), dtype=np.uint8)
+    draws = Augmentation(**{name: 0.3}, jittered=1.0).draw(0, 12, 9)
+    factors = colour_factors(draws)
+    factor = factors.pop(name)
+    assert factor.min() < 0.85 and factor.max() > 1.15
+    for other in set(factors) - {"hue"}:
+        np.testing.assert_allclose(factors[other], 1, atol=1e-5)
+    adjust = getattr(torchvision, f"adjust_{name}")
+    pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
+    changed = [adjust(picture, each) for picture, each in zip(pictures, factor.tolist(), strict=True)]
+    expected = torch.stack(changed).permute(0, 2, 3, 1).numpy().astype(float)
+    for hand, made in both_hands(images, draws).items():
+        assert np.abs(made - expected).max() <= 2, hand  # torchvision cuts off where others round
+
+
+def test_a_turn_of_the_hue_keeps_the_brightness_and_greys_and_changes_the_rest() -> None:
+    images = np.random.default_rng(2).integers(100, 150, (6, 8, 8, 3), dtype=np.uint8)
+    images[0] = images[0, :, :, :1]
+    draws = Augmentation(hue=0.5, jittered=1.0).draw(0, 6, 8)
+    for hand, made in both_hands(images, draws).items():
+        np.testing.assert_allclose(made @ LUMA, images @ LUMA, atol=0.51, err_msg=hand)
+        np.testing.assert_allclose(made[0], images[0], atol=0.51, err_msg=hand)
+        assert (np.abs(made[1:] - images[1:]).max(axis=(1, 2, 3)) > 5).all(), hand
+
+
+def test_no_change_of_colours_is_the_identity() -> None:
+    images = np.random.default_rng(3).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    row = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.5, jittered=0.0)
+    for hand, made in both_hands(images, row.draw(0, 4, 8)).items():
+        np.testing.assert_allclose(made, images, atol=1e-3, err_msg=hand)
+
+
+@each_row
+@pytest.mark.parametrize("size", [24, 25, 64])
+def test_host_and_device_make_the_same_images_of_the_same_draws(name: str, size: int) -> None:
+    images = np.random.default_rng(4).integers(0, 256, (24, size, size, 3), dtype=np.uint8)
+    draws = AUGMENTATIONS[name].draw(5, len(images), size)
+    made = both_hands(images, draws)
+    difference = np.abs(made["host"] - made["device"])
+    limit = np.full(len(images), 1.01)
+    if draws.colour is not None:  # the host rounds twice: what was cropped, which the colours then multiply
+        limit = 0.51 + 0.8 * np.abs(draws.colour).sum(axis=2).max(axis=1)
+        assert difference.mean() < 0.5
+    if draws.angle is not None:  # what is turned fades into black on the host, and is cut off on the device
+        place = np.arange(size) - (size - 1) / 2
+        difference *= (np.hypot(place[:, None], place) < size / 2 - 3)[..., None]
+    assert (difference.reshape(len(images), -1).max(axis=1) <= limit).all()
+
+
+# --- parts of a batch
+
+
+@each_row
+@pytest.mark.parametrize(("start", "stop"), [(0, 5), (5, 11), (11, 16), (7, 8), (4, 4)])
+def test_a_part_of_a_batch_is_what_it_is_in_the_whole(name: str, start: int, stop: int) -> None:
+    images, row = make_images(), AUGMENTATIONS[name]
+    whole = augment_batch(row, images, 9)
+    part = augment_batch(row, images[start:stop], 9, start, len(images))
+    np.testing.assert_array_equal(part, whole[start:stop])
+    draws, pixels = row.draw(9, len(images), SIZE), torch.from_numpy(images)
+    whole_there = augment_device.apply_draws(pixels, draws)[start:stop]
+    part_there = augment_device.apply_draws(pixels[start:stop], draws[start:stop])
+    np.testing.assert_allclose(part_there, whole_there, atol=1e-3)
+
+
+# --- pipelines that albumentations saved
+
+FORMS = {"json": "pipeline.json", "yaml": "pipeline.yaml", "yml": "pipeline.yml"}
+
+
+def saved(folder: Path, *transforms: object, name: str = "pipeline.json") -> str:
+    form = "json" if name.endswith(".json") else "yaml"
+    albumentations.save(albumentations.Compose(list(transforms)), folder / name, data_format=form)
+    return str(folder / name)
+
+
+def example() -> list[object]:
+    return [
+        albumentations.RandomResizedCrop(size=(SIZE, SIZE), scale=(0.5, 1.0), p=1.0),
+        albumentations.HorizontalFlip(p=0.5),
+        albumentations.RandomBrightnessContrast(p=0.7),
+    ]
+
+
+@pytest.mark.parametrize("name", FORMS.values(), ids=FORMS)
+def test_a_saved_pipeline_makes_what_albumentations_makes_with_the_seed(name: str, tmp_path: Path) -> None:
+    images, seed = make_images(), 2**40 + 7
+    loaded = build_augmentation(saved(tmp_path, *example(), name=name), SIZE)
+    made = augment_batch(loaded, images, seed)
+    pipeline = albumentations.Compose(example())
+    pipeline.set_random_seed(seed % 2**32)
+    np.testing.assert_array_equal(made, [pipeline(image=image)["image"] for image in images])
+    np.testing.assert_array_equal(augment_batch(loaded, images, seed), made)
+    assert not np.array_equal(augment_batch(loaded, images, seed + 1), made)
+
+
+def test_a_single_transform_that_was_saved_is_a_pipeline(tmp_path: Path) -> None:
+    path = tmp_path / "flip.json"
+    albumentations.save(albumentations.HorizontalFlip(p=1.0), path)
+    images = make_images(3)
+    made = augment_batch(build_augmentation(str(path), SIZE), images, 0)
+    np.testing.assert_array_equal(made, images[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("transform", "told"),
+    [
+        (albumentations.Resize(8, 9), r"\(8, 9, 3\)"),
+        (albumentations.Normalize(), r"float32 \(24, 24, 3\)"),
+    ],
+    ids=["size", "type"],
+)
+def test_a_pipeline_that_changes_size_or_type_is_refused(
+    transform: object, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=rf"pipeline.json turns images of 24 x 24 into .*{told}.*must keep"):
+        build_augmentation(saved(tmp_path, transform), SIZE)
+
+
+@pytest.mark.parametrize(
+    "transform", [albumentations.Normalize(p=0.1), albumentations.Resize(8, 8, p=0.1)], ids=["type", "size"]
+)
+def test_a_pipeline_that_changes_size_or_type_of_some_images_is_refused_when_it_does(
+    transform: albumentations.BasicTransform, tmp_path: Path
+) -> None:
+    pipeline = albumentations.Compose([transform])
+    with pytest.raises(InputError, match="must keep size and uint8"):
+        augment_batch(pipeline, np.repeat(make_images(), 8, axis=0), 0)
+
+
+@pytest.mark.parametrize("name", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(
+    "content", ["", "{", "{}", "[1, 2]", '{"transform": {"__class_fullname__": "Nobody"}}']
+)
+def test_a_file_that_is_no_pipeline_is_refused_with_the_reason(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(
+        InputError, match=rf"{name} is no pipeline of albumentations.save: \w+: .+"
+    ) as refused:
+        build_augmentation(str(tmp_path / name), SIZE)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_pipeline_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.yaml: there is no such file"):
+        build_augmentation(str(tmp_path / "none.yaml"), SIZE)
+
+
+def test_a_fold_is_trained_anew_when_its_pipeline_has_changed(
+    make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = saved(tmp_path, albumentations.HorizontalFlip(p=0.5))
+    words = [str(make_competition()), "--recipe", "quick", "--image-size", "16", "--epochs", "1"]
+    words += ["--batch-size", "8", "--precision", "fp32", "--workers", "0", "--device", "cpu"]
+    words += ["--holdout", "0.3", "--set", f"augment={file}", "--output", str(tmp_path / "output")]
+    for stage in (prepare, split, train):
+        assert stage.main(words) == 0
+    weights = tmp_path / "output" / "tiny" / "quick" / "fold0" / "weights.safetensors"
+    first = weights.read_bytes()
+    capsys.readouterr()
+    train.main(words)
+    assert "is up to date" in capsys.readouterr().out
+    saved(tmp_path, albumentations.HorizontalFlip(p=1.0))
+    train.main(words)
+    assert "is up to date" not in capsys.readouterr().out
+    assert weights.read_bytes() != first
+    Path(file).write_text("{}")
+    with pytest.raises(InputError, match="is no pipeline of albumentations.save"):
+        train.main(words)
+    Path(file).unlink()
+    with pytest.raises(InputError, match="there is no such file"):
+        train.main(words)

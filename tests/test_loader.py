@@ -1,16 +1,31 @@
 """Training batches: complete, even, in a new order every epoch, and the same for any number of workers."""
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
+import albumentations
 import numpy as np
 import pytest
 import torch
+from conftest import MakeCompetition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldsmith.data.augment import build_augmentation
-from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
+import infer
+import prepare
+import split
+import train
+import validate
+from foldsmith.command import run_main
+from foldsmith.data import loader
+from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
+from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
+from foldsmith.data.pixels import StreamedPixels
+from foldsmith.errors import InputError, sentence_of
+from foldsmith.recipes import Recipe
+from foldsmith.training.compute import augments_on_device, build_compute
 
 
 def orders(batches: EpochBatches, epoch: int) -> list[list[int]]:
@@ -120,3 +135,163 @@ def test_loading_draws_nothing_from_the_global_streams(workers: int) -> None:
     digests(workers, (0, 1))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]
+
+
+# --- several processes, each with a part of every batch
+
+
+@settings(max_examples=80)
+@given(st.integers(1, 300), st.integers(1, 70), st.integers(1, 5), st.integers(0, 3))
+def test_the_parts_of_a_batch_joined_are_the_whole_batch(
+    num_samples: int, batch_size: int, parts: int, start: int
+) -> None:
+    def batches_of(which: int) -> EpochBatches:
+        batches = EpochBatches(num_samples, batch_size, 0, 0, (which, parts))
+        batches.epoch, batches.start = 2, start
+        return batches
+
+    by_part = [list(batches_of(which)) for which in range(parts)]
+    seen: list[int] = []
+    for keys in zip(*by_part, strict=True):
+        count = sum(len(key.positions) for key in keys)
+        assert {(key.seed, key.count) for key in keys} == {(keys[0].seed, count)}
+        place = 0
+        for key in keys:  # one after the other, and as long as one another, but for one image
+            assert key.start == place or not len(key.positions)
+            place += len(key.positions)
+        lengths = [len(key.positions) for key in keys]
+        assert max(lengths) - min(lengths) <= 1
+        assert min(lengths) >= 2 or num_samples < 2 * parts
+        seen += np.concatenate([key.positions for key in keys]).tolist()
+    assert len(set(seen)) == len(seen)
+    if start == 0:
+        assert sorted(seen) == list(range(num_samples))
+
+
+def test_one_process_has_the_batches_of_several_where_their_number_is_the_same() -> None:
+    alone = list(EpochBatches(40, 8, 0, 0))
+    halves = [list(EpochBatches(40, 8, 0, 0, (which, 2))) for which in range(2)]
+    for whole, *parts in zip(alone, *halves, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part.positions for part in parts]), whole.positions)
+        assert {part.seed for part in parts} == {whole.seed}
+
+
+def images_by_part(name: str, part: tuple[int, int]) -> list[np.ndarray]:
+    pixels, rows, labels = make_parts()
+    dataset = AugmentedBatches(pixels, rows, labels, AUGMENTATIONS[name])
+    batches = EpochBatches(len(rows), 8, 0, 0, part)
+    return [images.numpy() for images, _ in build_loader(dataset, batches, 0, pin_memory=False)]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_the_images_of_the_parts_joined_are_those_of_the_whole_batch(name: str) -> None:
+    parts = [images_by_part(name, (which, 3)) for which in range(3)]
+    for whole, *pieces in zip(images_by_part(name, (0, 1)), *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+# --- batches that are augmented on the device
+
+
+@pytest.mark.parametrize("part", [(0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("name", ["none", "flip", "crop-flip", "pad-crop-flip"])
+def test_batches_of_the_device_are_those_of_the_workers(
+    name: str, part: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "CHUNK", 10)  # rows are copied in several goes
+    pixels, rows, labels = make_parts()
+    augmentation, batches = AUGMENTATIONS[name], EpochBatches(len(rows), 8, 0, 0, part)
+    there = DeviceBatches(pixels, rows, labels, augmentation, batches, torch.device("cpu"))
+    here = build_loader(AugmentedBatches(pixels, rows, labels, augmentation), batches, 0, pin_memory=False)
+    assert len(there) == len(batches)
+    for epoch, start in ((0, 0), (3, 0), (3, 2)):
+        batches.epoch, batches.start = epoch, start
+        count = 0
+        for (images, their_labels), (expected, expected_labels) in zip(there, here, strict=True):
+            assert images.dtype == torch.float32 and their_labels.dtype == torch.int64
+            assert images.shape == expected.shape
+            assert torch.equal(their_labels, expected_labels)
+            assert (images - expected.float()).abs().max() <= 1.01
+            count += 1
+        assert count == len(batches) - start
+
+
+# --- augment_on
+
+
+def recipe_of(**fields: object) -> Recipe:
+    return Recipe(name="test", image_size=16, **fields)
+
+
+def test_a_cpu_augments_on_the_host_unless_it_is_told_otherwise() -> None:
+    pixels = np.zeros((4, 16, 16, 3), np.uint8)
+    compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
+    for word, expected in (("auto", False), ("workers", False), ("device", True)):
+        recipe = recipe_of(augment_on=word)
+        assert augments_on_device(recipe, Augmentation(), pixels, 4, compute) is expected
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_only_stored_pixels_and_rows_of_the_table_are_augmented_on_the_device(streamed: bool) -> None:
+    compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
+    pixels, augmentation = np.zeros((4, 16, 16, 3), np.uint8), albumentations.Compose([])
+    if streamed:
+        pixels, augmentation = StreamedPixels([], np.ones(0, bool), np.zeros((0, 2)), 16), Augmentation()
+    for word in ("auto", "workers"):
+        assert not augments_on_device(recipe_of(augment_on=word), augmentation, pixels, 4, compute)
+    with pytest.raises(InputError, match="needs a row of AUGMENTATIONS and cache=on; use augment_on=workers"):
+        augments_on_device(recipe_of(augment_on="device"), augmentation, pixels, 4, compute)
+
+
+SMALL = ["--recipe", "quick", "--image-size", "16", "--batch-size", "8", "--folds", "2", "--device", "cpu"]
+SMALL += ["--precision", "fp32", "--workers", "0"]
+
+
+def test_a_run_that_augments_on_the_device_trains_on_a_cpu_too(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(per_class=9)
+    words = [str(folder), *SMALL, "--set", "augment_on=device", "--epochs", "8", "--output", str(tmp_path)]
+    for stage in (prepare, split, train, validate, infer):
+        assert stage.main(words) == 0
+    run = tmp_path / folder.name / "quick"
+    assert json.loads((run / "cv.json").read_text())["oof"] >= 0.8
+    weights = (run / "fold0" / "weights.safetensors").read_bytes()
+    train.main([*words, "--fold", "0", "--again"])
+    assert (run / "fold0" / "weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("other", ["cache=off", "augment=flip.json"])
+def test_augmenting_on_the_device_what_cannot_be_there_is_refused_before_anything_is_decoded(
+    other: str,
+    make_competition: MakeCompetition,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = make_competition()
+    monkeypatch.chdir(tmp_path)
+    albumentations.save(albumentations.HorizontalFlip(), "flip.json")
+    words = [str(folder), *SMALL, "--set", "augment_on=device", "--set", other, "--output", "output"]
+    with pytest.raises(SystemExit) as ended:
+        run_main(lambda: prepare.main(words))
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.count("\n") == 1
+    assert error.startswith("error: augment_on=device needs a row of AUGMENTATIONS and cache=on")
+    assert not (tmp_path / "output").exists()
+
+
+# --- what goes wrong in a worker
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_the_input_is_the_same_sentence_from_a_worker(workers: int) -> None:
+    pixels, rows, labels = make_parts()
+    pipeline = albumentations.Compose([albumentations.Normalize()])
+    dataset = AugmentedBatches(pixels, rows, labels, pipeline)
+    with pytest.raises(InputError) as caught:
+        list(build_loader(dataset, EpochBatches(42, 8, 0, 0), workers, pin_memory=False))
+    told = sentence_of(caught.value)
+    assert told.startswith("augment=FILE turns images of 12 x 12 into float32 (12, 12, 3);")
+    assert told.endswith("(foldsmith normalises afterwards).")
+    caught.value.__traceback__ = None  # it holds the loader in a circle

@@ -340,6 +340,8 @@ def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path)
     ("words", "told"),
     [
         (["--set", "augment=crop-flop"], "did you mean 'crop-flip'"),
+        (["--set", "pretrain_augment=flap"], "did you mean 'flip'"),
+        (["--set", "pretrain_augment=FILE.json"], "unknown augmentation 'FILE.json'"),
         (["--set", "optimizer=adamv"], "did you mean 'adam'"),
         (["--set", "views=hflop"], "did you mean 'hflip'"),
         (["--set", "model=quick-can"], "did you mean 'quick-cnn'"),

@@ -12,6 +12,11 @@ class InputError(Exception):
     """
 
 
+def sentence_of(error: InputError) -> str:
+    """Its message, without the traceback that torch puts before that of a worker process."""
+    return str(error).rpartition(f"{InputError.__module__}.InputError: ")[2].strip()
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a table: it lists the known ones and the nearest match."""
     names = [str(entry) for entry in known]

@@ -1,7 +1,7 @@
 """Augmentations by name, and what is drawn for a whole batch from one seed.
 
 Draws are numbers alone: `augment_host.py` and `augment_device.py` both carry them out, so that images are the
-same, to rounding, wherever that is done.
+same, to rounding, wherever that is done; only along the edges of what is turned do they fade differently.
 
 B images a batch · S the side of an image.
 """
@@ -167,9 +167,15 @@ def _load_pipeline(path: Path, size: int) -> "albumentations.Compose":
     except Exception as error:  # the parsers' and every transform's own
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(f"augment={path} is no pipeline of albumentations.save: {reason}") from error
-    if getattr(made, "dtype", None) != np.uint8 or made.shape != (size, size, 3):
-        raise InputError(
-            f"augment={path} turns images of {size} x {size} into {getattr(made, 'dtype', type(made))} "
-            f"{tuple(made.shape)}; it must keep size and uint8 (foldsmith normalises afterwards)."
-        )
+    check_made(made, size, str(path))
     return pipeline
+
+
+def check_made(made: object, size: int, name: str = "FILE") -> None:
+    """Raises InputError unless a pipeline gave uint8 (size, size, 3); `name` is its file's."""
+    kind, shape = getattr(made, "dtype", type(made)), tuple(getattr(made, "shape", ()))
+    if kind != np.uint8 or shape != (size, size, 3):
+        raise InputError(
+            f"augment={name} turns images of {size} x {size} into {kind} {shape}; "
+            "it must keep size and uint8 (foldsmith normalises afterwards)."
+        )

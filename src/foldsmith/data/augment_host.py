@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from foldsmith.data.augment import LUMA, Augmentation, Draws
+from foldsmith.data.augment import LUMA, Augmentation, Draws, check_made
 
 if TYPE_CHECKING:
     import albumentations
@@ -35,7 +35,9 @@ def augment_batch(
     augmentation.set_random_seed((seed + start) % 2**32)
     augmented = np.empty_like(images)
     for index, image in enumerate(images):
-        augmented[index] = augmentation(image=image)["image"]
+        made = augmentation(image=image)["image"]
+        check_made(made, len(image))  # what is drawn may change size or type of some images only
+        augmented[index] = made
     return augmented
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.command import Command
-from foldsmith.data.images import ImageFacts, decode_image, facts_of, resize_image
+from foldsmith.data.images import ImageFacts, decode_image, facts_of, file_state, resize_image
 from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.faults import MachineError
@@ -24,6 +24,7 @@ from foldsmith.files import digest_of, load_json, save_csv
 
 FACTS = ("width", "height", "grey", "digest", "problem")
 FILES = ("index.csv", "pixels.npy", "thumbnails.npy")
+STREAMED_FILES = ("index.csv", "states.npy", "thumbnails.npy")
 STREAMED = "streamed"  # the name of a cache without pixels begins so
 THUMBNAIL = 16  # pixels; of the thumbnails that near-duplicates are found by, the same for every image size
 
@@ -55,20 +56,24 @@ class PixelCache:
 
 def listing_of(folder: Path, images: Sequence[str]) -> str:
     """Digest of the names, lengths and times of image files. Raises InputError for a link to nowhere."""
-    facts = []
+    states = _states_of(folder, images)
+    return digest_of([(image, *state) for image, state in zip(images, states, strict=True)])
+
+
+def _states_of(folder: Path, images: Sequence[str]) -> list[tuple[int, int]]:
+    states = []
     for image in images:
         try:
-            status = (folder / image).stat()
+            states.append(file_state(folder / image))
         except OSError as error:
             raise InputError(f"{folder / image} cannot be read: {error.strerror}.") from error
-        facts.append((image, status.st_size, status.st_mtime_ns))
-    return digest_of(facts)
+    return states
 
 
 def cache_name(listing: str, size: int, stored: bool = True) -> str:
     """The cache folder's name: pixels depend on the files, the size and the decoder."""
     if not stored:
-        return f"{STREAMED}-{digest_of([listing, cv2.__version__, FILES])[:16]}"
+        return f"{STREAMED}-{digest_of([listing, cv2.__version__, STREAMED_FILES])[:16]}"
     return f"{size}px-{digest_of([listing, size, cv2.__version__, FILES])[:16]}"
 
 
@@ -82,8 +87,10 @@ def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
     text = {"path": str, "digest": str, "problem": str}
     try:
         index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
-        pixels = StoredPixels(path / "pixels.npy") if is_stored(path) else _streamed(index, folder, size)
-    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        pixels = (
+            StoredPixels(path / "pixels.npy") if is_stored(path) else _streamed(path, index, folder, size)
+        )
+    except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"the pixel cache {path} is damaged ({error}); remove it and run again.") from error
     if len(index) != len(pixels):
         raise InputError(
@@ -98,9 +105,12 @@ def open_cache_of(command: Command) -> PixelCache:
     return open_cache(path, command.folder, command.recipe.image_size)
 
 
-def _streamed(index: pd.DataFrame, folder: Path, size: int) -> StreamedPixels:
-    files = [folder / path for path in index["path"]]
-    return StreamedPixels(files, index["problem"].to_numpy() == "", size)
+def _streamed(path: Path, index: pd.DataFrame, folder: Path, size: int) -> StreamedPixels:
+    files = [folder / image for image in index["path"]]
+    states = np.load(path / "states.npy", allow_pickle=False)
+    if states.shape != (len(files), 2):
+        raise ValueError(f"{len(files)} rows, {len(states)} states of files")
+    return StreamedPixels(files, index["problem"].to_numpy() == "", states, size)
 
 
 def is_stored(path: Path) -> bool:
@@ -109,8 +119,7 @@ def is_stored(path: Path) -> bool:
 
 
 def is_cached(path: Path) -> bool:
-    wanted = [name for name in FILES if is_stored(path) or name != "pixels.npy"]
-    return all((path / name).is_file() for name in wanted)
+    return all((path / name).is_file() for name in (FILES if is_stored(path) else STREAMED_FILES))
 
 
 def build_cache(
@@ -162,7 +171,9 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
 def _fill_cache(
     part: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
 ) -> None:
-    """Writes index, thumbnails and, if `size` is not 0, pixels."""
+    """Writes index, thumbnails and pixels; or if `size` is 0 what tells whether a file has changed."""
+    if not size:
+        np.save(part / "states.npy", np.array(_states_of(folder, images), np.int64).reshape(-1, 2))
     sides = {"thumbnails.npy": THUMBNAIL} | ({"pixels.npy": size} if size else {})
     arrays = [
         np.lib.format.open_memmap(part / name, "w+", np.uint8, (len(images), side, side, 3))

@@ -63,14 +63,21 @@ def decode_image(path: Path, least: int | None = None) -> np.ndarray:
     return pixels
 
 
+def file_state(path: Path) -> tuple[int, int]:
+    """Length (bytes) and time of the last change (ns), by which a changed file is known. Raises OSError."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def _decoding(data: bytes, width: int, height: int, least: int | None) -> int:
     """OpenCV's flags: the decoder of JPEG leaves out what a smaller picture does not need."""
     if least is None or not data.startswith(b"\xff\xd8"):
         return cv2.IMREAD_COLOR_RGB
+    # the flags of grey hold nothing but the factor; those of colour mean BGR, which RGB cannot be joined with
     reduced = (
-        (8, cv2.IMREAD_REDUCED_COLOR_8),
-        (4, cv2.IMREAD_REDUCED_COLOR_4),
-        (2, cv2.IMREAD_REDUCED_COLOR_2),
+        (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+        (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+        (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
     )
     fitting = (flag for factor, flag in reduced if min(width, height) >= factor * least)
     return next(fitting, 0) | cv2.IMREAD_COLOR_RGB

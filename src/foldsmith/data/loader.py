@@ -118,7 +118,7 @@ class DeviceBatches:
         for start in range(0, len(rows), CHUNK):
             chunk = torch.from_numpy(pixels[rows[start : start + CHUNK]])
             self.pixels[start : start + CHUNK] = chunk.to(device)
-        self.labels = torch.from_numpy(labels).to(device)
+        self.labels = torch.tensor(labels, device=device)  # a copy: pandas' arrays are read-only
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from foldsmith.data.images import decode_image, resize_image
+from foldsmith.data.images import decode_image, file_state, resize_image
+from foldsmith.errors import InputError
 from foldsmith.machine import usable_cores
 
 
@@ -74,11 +75,13 @@ class StoredPixels:
 class StreamedPixels:
     """The images of files (N), each decoded when it is asked for, no larger than needed for `size`.
 
-    A file that is marked as not `readable` (N) is all zero. `threads` decode at once.
+    A file that is marked as not `readable` (N) is all zero. The others must be what they were when `states`
+    (N, 2), file_state of each, was noted. `threads` decode at once.
     """
 
     files: Sequence[Path]
     readable: np.ndarray
+    states: np.ndarray
     size: int
     threads: int = usable_cores()
 
@@ -94,8 +97,8 @@ class StreamedPixels:
         return replace(self, threads=1)
 
     def __getitem__(self, rows: np.ndarray | int) -> np.ndarray:
-        """These rows, uint8 (n, size, size, 3); of one row (size, size, 3). Raises ValueError for a file that
-        cannot be decoded any more."""
+        """These rows, uint8 (n, size, size, 3); of one row (size, size, 3). Raises InputError for a file that
+        has changed."""
         if np.ndim(rows) == 0:
             return self[np.array([rows])][0]
         images = np.zeros((len(rows), self.size, self.size, 3), np.uint8)
@@ -103,7 +106,7 @@ class StreamedPixels:
         def fill(place: int) -> None:
             row = int(rows[place])
             if self.readable[row]:
-                images[place] = resize_image(decode_image(self.files[row], self.size), self.size)
+                images[place] = resize_image(self._decode(row), self.size)
 
         if self.threads == 1:
             for place in range(len(rows)):
@@ -112,3 +115,13 @@ class StreamedPixels:
             with ThreadPoolExecutor(self.threads) as pool:  # decoding and resizing leave Python's lock
                 list(pool.map(fill, range(len(rows))))
         return images
+
+    def _decode(self, row: int) -> np.ndarray:
+        file = self.files[row]
+        try:
+            if file_state(file) == tuple(self.states[row].tolist()):
+                return decode_image(file, self.size)
+            reason = "it has changed"
+        except (ValueError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{file} is not what src/prepare.py saw ({reason}); run src/prepare.py again.")

@@ -2,22 +2,24 @@
 
 import torch
 
-from foldsmith.data.augment import build_augmentation
+from foldsmith.data.augment import AUGMENTATIONS, build_augmentation
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.models import build_model, check_model
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
-from foldsmith.training.compute import choose_device, choose_precision
+from foldsmith.training.compute import choose_device, choose_precision, refuse_on_device
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
 
 
 def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     """Raises InputError if nothing answers to a name in the recipe, or the machine lacks the device."""
-    for name in (recipe.augment, recipe.pretrain_augment):
-        build_augmentation(name, recipe.image_size)
+    augmentation = build_augmentation(recipe.augment, recipe.image_size)
+    if recipe.augment_on == "device":
+        refuse_on_device(augmentation, streamed=not recipe.cache)
     for kind, name, known in (
+        ("augmentation", recipe.pretrain_augment, AUGMENTATIONS),
         ("optimizer", recipe.optimizer, OPTIMIZERS),
         ("schedule", recipe.schedule, SCHEDULES),
     ):

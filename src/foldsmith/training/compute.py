@@ -88,17 +88,22 @@ def augments_on_device(
     """
     if recipe.augment_on == "workers":
         return False
-    possible = isinstance(augmentation, Augmentation) and not isinstance(pixels, StreamedPixels)
+    streamed = isinstance(pixels, StreamedPixels)
     if recipe.augment_on == "device":
-        if not possible:
-            raise InputError(
-                "augment_on=device needs a row of AUGMENTATIONS and cache=on; use augment_on=workers."
-            )
+        refuse_on_device(augmentation, streamed)
         return True
-    if not compute.on_gpu:
+    if not compute.on_gpu or streamed or not isinstance(augmentation, Augmentation):
         return False
     memory = torch.cuda.get_device_properties(compute.device).total_memory
-    return possible and count * int(np.prod(pixels.shape[1:])) <= RESIDENT * memory
+    return count * int(np.prod(pixels.shape[1:])) <= RESIDENT * memory
+
+
+def refuse_on_device(augmentation: object, streamed: bool) -> None:
+    """Raises InputError if images cannot be augmented on the device: pixels of files, or a pipeline's."""
+    if streamed or not isinstance(augmentation, Augmentation):
+        raise InputError(
+            "augment_on=device needs a row of AUGMENTATIONS and cache=on; use augment_on=workers."
+        )
 
 
 def set_determinism(wanted: bool) -> None:

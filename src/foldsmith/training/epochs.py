@@ -14,7 +14,7 @@ from torch import nn
 from foldsmith.data.augment import Augmentation, build_augmentation
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import Pixels, StreamedPixels
-from foldsmith.errors import InputError
+from foldsmith.errors import InputError, sentence_of
 from foldsmith.files import digest_of, save_csv
 from foldsmith.interruption import Asked, Interrupted, asked_to_stop
 from foldsmith.machine import default_workers
@@ -153,7 +153,9 @@ class Epochs:
             try:
                 trained = train_one_epoch(state, loader, rates, gradients, advance, tally, after)
             except InputError as error:
-                raise InputError(f"{self.name}, epoch {epoch + 1}: {error}") from error
+                # its traceback holds the loader in a circle, so that worker processes would end late
+                error = error.with_traceback(None)
+                raise InputError(f"{self.name}, epoch {epoch + 1}: {sentence_of(error)}") from error
         return *trained, time.monotonic() - begun
 
     def _measure_epoch(
