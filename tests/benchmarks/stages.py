@@ -3,9 +3,9 @@
 .venv/bin/python tests/benchmarks/stages.py input/demo80 --recipe quick
 .venv/bin/python tests/benchmarks/stages.py input/tiny80 --recipe resnet64 --limit 8000 --folds 2 --epochs 2
 
-Runs the stages in an output folder of its own, in the order of run.sh, with the words given. Neither model nor
-input is what a stage spends besides: of train.py the seconds that are not in its epochs, of the rest what they
-take when everything is up to date, which is starting, importing and looking.
+Runs the stages in an output folder of its own, in the order of run.sh, with the words given. Neither model
+nor input is what a stage spends besides: of train.py the seconds that are not in its epochs, of the rest what
+they take when everything is up to date, which is starting, importing and looking.
 """
 
 import re
@@ -15,11 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from foldsmith.command import read_command
-from foldsmith.stamps import load_json
+from foldsmith.files import load_json
+
+ROOT = Path(__file__).parents[2]
 
 
 def stages_of_run_sh() -> list[str]:
@@ -54,8 +55,10 @@ def main() -> None:
     total, besides = sum(first.values()), first["train"] - trained
     besides += sum(again[stage] for stage in stages if stage != "train")
     print(f"{'all':10s} {total:9.2f} {sum(again.values()):10.2f}")
-    print(f"epochs of training {trained:.2f} s; neither model nor input {besides:.2f} s, {besides / total:.1%}; "
-          f"the longest start of a stage that is up to date {max(again.values()):.2f} s")  # fmt: skip
+    print(
+        f"epochs of training {trained:.2f} s; neither model nor input {besides:.2f} s, {besides / total:.1%}"
+    )
+    print(f"the longest start of a stage that is up to date {max(again.values()):.2f} s")
 
 
 if __name__ == "__main__":

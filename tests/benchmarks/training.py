@@ -2,11 +2,11 @@
 
 .venv/bin/python tests/benchmarks/training.py quick resnet64 cnn-g crnn
 .venv/bin/python tests/benchmarks/training.py resnet64 --device cuda --set batch_size=512
-.venv/bin/python tests/benchmarks/training.py resnet64 --set model=timm:resnet18 --timm ../pytorch-image-models input/tiny80
+.venv/bin/python tests/benchmarks/training.py default input/tiny80 --timm ../pytorch-image-models
 
-Real training reads, augments, normalises and copies every batch, and counts its loss; the ceiling only computes.
-Both take turns, and the median of the rounds counts. With `--timm` a checkout's train.py trains timm's model of
-the recipe on a competition folder's images, and its own figure is printed.
+Real training reads, augments, normalises and copies every batch, and counts its loss; the ceiling only
+computes. Both take turns, and the median of the rounds counts. With `--timm` a checkout's train.py trains the
+recipe's network, one of timm's, on a competition folder's images, and its own figure is printed.
 """
 
 import argparse
@@ -48,13 +48,9 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
         build_model(recipe.model, CLASSES, recipe.image_size, recipe.channels), recipe, compute
     )
     step = Step(state, Classification(nn.CrossEntropyLoss()), compute, recipe.micro_batch, recipe.compile)
-    fixed = torch.randint(0, 256, (recipe.batch_size, recipe.image_size, recipe.image_size, 3)).to(
-        torch.uint8
-    )
-    images, labels = (
-        compute.normalise(fixed),
-        torch.arange(recipe.batch_size, device=compute.device) % CLASSES,
-    )
+    size, count = recipe.image_size, recipe.batch_size
+    images = compute.normalise(torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8))
+    labels = torch.arange(count, device=compute.device) % CLASSES
 
     def ceiling(steps: int) -> float:
         begun = now(compute.on_gpu)
@@ -70,24 +66,24 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
     ceiling(2)
     steps = max(4, round(seconds * ceiling(4) / recipe.batch_size))
     with tempfile.TemporaryDirectory() as folder:
-        count = steps * recipe.batch_size
-        shape = (count, recipe.image_size, recipe.image_size, 3)
+        total = steps * count
+        shape = (total, recipe.image_size, recipe.image_size, 3)
         draws = np.random.default_rng(0)
         np.save(Path(folder) / "pixels.npy", draws.integers(0, 256, shape, dtype=np.uint8))
-        rows = np.arange(count)
+        rows = np.arange(total)
         epochs = Epochs(
             name="benchmark", purpose=0, recipe=recipe, pixels=StoredPixels(Path(folder) / "pixels.npy"),
             rows=rows, labels=rows % CLASSES, objective=step.loss, measure=lambda model: (0.0, 0.0),
             log_path=Path(folder) / "log.csv", checkpoint_path=Path(folder) / "checkpoint", made_from="",
         )  # fmt: skip
-        batches, loader = epochs._build_batches(compute)
+        batches, loader = epochs.build_batches(compute)
         rates = np.full(len(batches), 1e-3)
 
         def real(epoch: int) -> float:
             batches.epoch = epoch
             begun = now(compute.on_gpu)
             train_one_epoch(state, loader, rates, step)
-            return count / (now(compute.on_gpu) - begun)
+            return total / (now(compute.on_gpu) - begun)
 
         real(0)
         pairs = [(real(1 + each), ceiling(steps)) for each in range(rounds)]
@@ -113,7 +109,8 @@ def measure_timm(checkout: Path, folder: Path, recipe: Recipe, device: str) -> f
             "data-dir": f"{made}/data", "model": recipe.model.removeprefix("timm:"), "epochs": 2,
             "num-classes": len(list((Path(made) / "data" / "train").iterdir())), "opt": recipe.optimizer,
             "img-size": recipe.image_size, "batch-size": recipe.batch_size, "device": device,
-            "amp-dtype": "bfloat16", "workers": usable_cores(), "log-interval": 20, "output": f"{made}/output",
+            "amp-dtype": "bfloat16", "workers": usable_cores(), "log-interval": 20,
+            "output": f"{made}/output",
         }  # fmt: skip
         typed = [part for word, value in words.items() for part in (f"--{word}", str(value))]
         command = [sys.executable, str(checkout / "train.py"), "--amp", *typed]
@@ -141,7 +138,7 @@ def main() -> None:
         recipe = override(find_recipe(name), typed.set)
         compute = build_compute(typed.device, typed.precision, (0.5,), (0.5,))
         real, ceiling = measure(recipe, typed.device, typed.precision, typed.seconds, typed.rounds)
-        print(f"{name:12s} {recipe.image_size:3d} px, batches of {recipe.batch_size:4d}, {compute.precision}: "
+        print(f"{name:12s} {recipe.image_size:3d} px, batches of {recipe.batch_size}, {compute.precision}: "
               f"real {real:9,.0f}, ceiling {ceiling:9,.0f} images/s, ratio {real / ceiling:.3f} "
               f"({compute.hardware}, torch {torch.__version__})", flush=True)  # fmt: skip
         if typed.timm:

@@ -69,7 +69,7 @@ class Epochs:
         loss is not finite.
         """
         recipe = self.recipe
-        batches, loader = self._build_batches(compute)
+        batches, loader = self.build_batches(compute)
         gradients = Step(state, self.objective, compute, recipe.micro_batch, recipe.compile, self.processes)
         steps = recipe.epochs * len(batches)
         rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
@@ -180,7 +180,7 @@ class Epochs:
         if self.processes.is_first:
             say(line)
 
-    def _build_batches(
+    def build_batches(
         self, compute: Compute
     ) -> tuple[EpochBatches, Iterable[tuple[torch.Tensor, torch.Tensor]]]:
         """The training batches, and what prepares them."""
