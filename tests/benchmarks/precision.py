@@ -3,8 +3,9 @@
 .venv/bin/python tests/benchmarks/precision.py quick cnn-g crnn resnet64 default
 .venv/bin/python tests/benchmarks/precision.py --reconstruct autoencoder-lenet autoencoder-padded-5
 
-The rules are those of build_state (channels-last memory) and choose_precision (bf16 where the processor multiplies
-it, fp32 for training a decoder). The four take turns, step by step, on one batch that is ready; medians count.
+The rules are those of build_state (channels-last memory) and choose_precision (bf16 where the processor
+multiplies it, fp32 for training a decoder). The four take turns, step by step, on one batch that is ready;
+medians count.
 """
 
 import argparse
