@@ -173,7 +173,7 @@ def main() -> None:
         if typed.timm:
             theirs = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
             print(
-                f"{'':12s} timm's train.py {theirs:,.0f} images/s; ours is {real / theirs:.2f} times as fast"
+                f"{'':12s} timm's train.py {theirs:,.0f} images/s; ours is {rates.real / theirs:.2f} times as fast"
             )
 
 
