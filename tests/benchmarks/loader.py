@@ -40,6 +40,7 @@ from foldsmith.machine import processor, usable_cores
 from foldsmith.training.compute import Compute, build_compute
 
 BATCH, SCALE = 128, (0.35, 1.0)
+SECONDS = 1.0  # the least that a round lasts
 MEAN = STD = (0.5, 0.5, 0.5)
 AUGMENTATION = Augmentation(crop=SCALE, hflip=True)
 Loader = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -141,11 +142,12 @@ class Normalised:
 
 
 def rate_of(loader: Loader, size: int) -> float:
-    """Images a second of one epoch, from the first batch that is asked for."""
+    """Images a second of whole epochs, as many as take SECONDS, from the first batch that is asked for."""
     count, begun = 0, time.perf_counter()
-    for images, _ in loader:
-        assert images.shape[1:] == (3, size, size) and images.dtype == torch.float32
-        count += len(images)
+    while time.perf_counter() - begun < SECONDS:
+        for images, _ in loader:
+            assert images.shape[1:] == (3, size, size) and images.dtype == torch.float32
+            count += len(images)
     return count / (time.perf_counter() - begun)
 
 

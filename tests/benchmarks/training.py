@@ -172,9 +172,7 @@ def main() -> None:
               f"{rates.prediction / rates.forward:.3f}", flush=True)  # fmt: skip
         if typed.timm:
             theirs = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
-            print(
-                f"{'':12s} timm's train.py {theirs:,.0f} images/s; ours is {rates.real / theirs:.2f} times as fast"
-            )
+            print(f"  timm's train.py {theirs:,.0f} images/s, ours / timm's {rates.real / theirs:.2f}")
 
 
 if __name__ == "__main__":
