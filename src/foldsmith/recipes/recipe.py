@@ -1,12 +1,12 @@
 """A recipe: everything that decides what is trained, checked, and its typed overrides."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from foldsmith.errors import InputError, unknown_name
+from foldsmith.recipes.bounds import check_values
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Recipe:
     momentum: float = 0.9  # sgd
     nesterov: bool = False  # sgd
     weight_decay: float = 5e-4  # on weights of two and more dimensions, never on biases and norms
-    schedule: str = "cosine"  # cosine, constant
+    schedule: str = "cosine"  # cosine, one-cycle, constant
     warmup: float = 0.1  # share of the steps in which the rate rises from zero
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none, auto: inversely to the class's frequency
@@ -75,56 +75,7 @@ class Recipe:
     views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.data.views.VIEWS, averaged
 
     def __post_init__(self) -> None:
-        for field, kind in get_type_hints(Recipe).items():
-            value = getattr(self, field)
-            plain = {float: (int, float), int: int, str: str, bool: bool}.get(kind, tuple)
-            if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
-                raise InputError(f"recipe '{self.name}': {field} is {value!r}, it must be of type {kind}.")
-        for field, valid, meaning in (
-            ("image_size", self.image_size >= 1, "at least 1"),
-            ("max_unreadable", 0 <= self.max_unreadable <= 1, "a share between 0 and 1"),
-            ("near_duplicates", -1 <= self.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("augment_on", self.augment_on in ("auto", "device", "workers"), "auto, device or workers"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("micro_batch", self.micro_batch >= 0, "zero or a number of images"),
-            ("channels", self.channels in (1, 3), "1 or 3"),
-            ("pretrain", self.pretrain in ("none", "autoencoder"), "none or autoencoder"),
-            ("pretrain_epochs", self.pretrain_epochs >= 1, "at least 1"),
-            ("pretrain_batch_size", self.pretrain_batch_size >= 1, "at least 1"),
-            ("pretrain_lr", 0 < self.pretrain_lr < float("inf"), "a positive number"),
-            ("pretrain_holdout", 0 < self.pretrain_holdout < 1, "a share between 0 and 1"),
-            ("pretrain_patience", self.pretrain_patience >= 0, "zero or a number of epochs"),
-            ("lr", 0 < self.lr < float("inf"), "a positive number"),
-            ("encoder_lr", 0 <= self.encoder_lr < float("inf"), "zero or a positive number"),
-            (
-                "reconstruction_weight",
-                0 <= self.reconstruction_weight < float("inf"),
-                "zero or a positive number",
-            ),
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum is 0"),
-            ("weight_decay", 0 <= self.weight_decay < float("inf"), "zero or a positive number"),
-            ("warmup", 0 <= self.warmup < 1, "a share of the steps, in [0, 1)"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
-            ("class_weights", self.class_weights in ("none", "auto"), "none or auto"),
-            ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
-            ("validate_every", self.validate_every >= 1, "at least 1"),
-            (
-                "mean",
-                len(self.mean) in (0, self.channels) and all(map(math.isfinite, self.mean)),
-                "a number for each channel, or none",
-            ),
-            (
-                "std",
-                len(self.std) in (0, self.channels) and all(0 < value < float("inf") for value in self.std),
-                "a positive number for each channel, or none",
-            ),
-            ("views", len(self.views) >= 1, "at least one view"),
-        ):
-            if not valid:
-                value = getattr(self, field)
-                raise InputError(f"recipe '{self.name}': {field} is {value!r}, it must be {meaning}.")
+        check_values(self)
 
     @property
     def pretraining(self) -> "Recipe":
