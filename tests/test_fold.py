@@ -225,6 +225,36 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
     assert_same_log(tmp_path, whole(recipe))
 
 
+# means of training, each on top of PLAIN
+MEANS: dict[str, dict[str, object]] = {
+    "one-cycle": {"schedule": "one-cycle"},
+    "mixup": {"mixup": 0.4},
+    "both, half of the batches, first two epochs": {
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "mix_share": 0.5,
+        "mix_until": 0.6,
+        "class_weights": "auto",
+        "label_smoothing": 0.1,
+    },
+    "bce": {"loss": "bce", "cutmix": 1.0, "mix_share": 0.5},
+}
+
+
+@pytest.mark.parametrize("fields", MEANS.values(), ids=MEANS)
+def test_every_means_of_training_goes_on_and_is_prepared_by_workers_to_the_same_bytes(
+    fields: dict[str, object], tmp_path: Path, whole: Callable[[Recipe], Path]
+) -> None:
+    recipe = replace(PLAIN, **fields)
+    assert results(whole(recipe))[0] != results(whole(PLAIN))[0], "it does nothing"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+        interrupt(patch, 1, 2)
+        make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+    make_training(tmp_path, recipe=recipe, workers=2).train()
+    assert results(tmp_path) == results(whole(recipe))
+    assert_same_log(tmp_path, whole(recipe))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, "last"), (2, "last")])
 def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(

@@ -62,6 +62,12 @@ class EpochBatches(Sampler[BatchKey]):
     def __len__(self) -> int:
         return self.num_batches
 
+    def place_of(self, batch: int) -> tuple[int, int]:
+        """Where this process's part of a batch begins, and how many images the whole batch has."""
+        which, parts = self.part
+        count = self.num_samples // self.num_batches + (batch < self.num_samples % self.num_batches)
+        return which * (count // parts) + min(which, count % parts), count
+
     def __iter__(self) -> Iterator[BatchKey]:
         order = np.random.default_rng(derive_seed(self.seed, "order", self.purpose, self.epoch))
         shuffled = order.permutation(self.num_samples)
@@ -70,8 +76,8 @@ class EpochBatches(Sampler[BatchKey]):
                 continue
             seed = derive_seed(self.seed, "augment", self.purpose, self.epoch, batch)
             which, parts = self.part
-            mine = np.array_split(np.arange(len(positions)), parts)[which]
-            yield BatchKey(seed, positions[mine], int(mine[0]) if len(mine) else 0, len(positions))
+            mine = np.array_split(positions, parts)[which]
+            yield BatchKey(seed, mine, *self.place_of(batch))
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):

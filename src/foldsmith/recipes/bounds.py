@@ -42,8 +42,13 @@ def check_values(recipe: "Recipe") -> None:
         ("nesterov", recipe.momentum > 0 or not recipe.nesterov, "false where momentum is 0"),
         ("weight_decay", 0 <= recipe.weight_decay < float("inf"), "zero or a positive number"),
         ("warmup", 0 <= recipe.warmup < 1, "a share of the steps, in [0, 1)"),
+        ("loss", recipe.loss in ("ce", "bce"), "ce or bce"),
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "in [0, 1)"),
         ("class_weights", recipe.class_weights in ("none", "auto"), "none or auto"),
+        ("mixup", 0 <= recipe.mixup < float("inf"), "zero or a positive number"),
+        ("cutmix", 0 <= recipe.cutmix < float("inf"), "zero or a positive number"),
+        ("mix_share", 0 <= recipe.mix_share <= 1, "a share between 0 and 1"),
+        ("mix_until", 0 <= recipe.mix_until <= 1, "a share between 0 and 1"),
         ("ema_decay", 0 <= recipe.ema_decay < 1, "in [0, 1)"),
         ("validate_every", recipe.validate_every >= 1, "at least 1"),
         (

@@ -65,8 +65,13 @@ class Recipe:
     weight_decay: float = 5e-4  # on weights of two and more dimensions, never on biases and norms
     schedule: str = "cosine"  # cosine, one-cycle, constant
     warmup: float = 0.1  # share of the steps in which the rate rises from zero
+    loss: str = "ce"  # ce: cross entropy; bce: binary cross entropy of each class
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none, auto: inversely to the class's frequency
+    mixup: float = 0.0  # alpha of mixup; 0 = none
+    cutmix: float = 0.0  # alpha of CutMix; 0 = none; with both, each batch draws which
+    mix_share: float = 1.0  # share of the batches that are mixed
+    mix_until: float = 1.0  # share of the epochs after which no batch is mixed any more
     ema_decay: float = 0.0  # of the averaged weights that validate and predict; 0 = the last weights do
     validate_every: int = 1  # epochs; the last one always is validated
     deterministic: bool = False  # on a GPU: same bytes every time, at some speed (a CPU always gives them)

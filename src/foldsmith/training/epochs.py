@@ -24,6 +24,7 @@ from foldsmith.terminal import progress, say
 from foldsmith.training.checkpoint import Log, Position, load_checkpoint, save_checkpoint
 from foldsmith.training.compute import Compute, augments_on_device
 from foldsmith.training.engine import Tally, train_one_epoch
+from foldsmith.training.mixing import Mixing
 from foldsmith.training.objective import Objective
 from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.schedule import learning_rates
@@ -60,6 +61,7 @@ class Epochs:
     workers: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     goes_on: Callable[[Log], bool] = lambda log: True
+    mixing: Mixing | None = None
     processes: Processes = ALONE
 
     def run(self, state: TrainingState, compute: Compute) -> Log:
@@ -109,8 +111,11 @@ class Epochs:
         with asked_to_stop() if self.processes.count == 1 else nullcontext(Asked()) as asked:
             for epoch in range(len(log), recipe.epochs):
                 batches.epoch, batches.start = epoch, position.tally.step if position.tally else 0
+                mixed = loader
+                if self.mixing:
+                    mixed = self.mixing.mixed(loader, batches, compute.device, self.processes)
                 trained = self._train_epoch(
-                    epoch, state, loader, rates[epoch], gradients, position, after_step
+                    epoch, state, mixed, rates[epoch], gradients, position, after_step
                 )
                 log.append(self._measure_epoch(epoch, state, float(rates[epoch, -1]), trained))
                 position.tally = None

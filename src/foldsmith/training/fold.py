@@ -21,7 +21,8 @@ from foldsmith.training.checkpoint import Log
 from foldsmith.training.compute import Compute, build_compute, set_determinism
 from foldsmith.training.engine import predict
 from foldsmith.training.epochs import CHECKPOINT_SECONDS, Epochs
-from foldsmith.training.loss import class_weights, loss_and_accuracy
+from foldsmith.training.loss import ClassificationLoss, class_weights, loss_and_accuracy
+from foldsmith.training.mixing import build_mixing
 from foldsmith.training.objective import build_objective
 from foldsmith.training.pretraining import load_pretrained
 from foldsmith.training.processes import ALONE, Processes
@@ -125,7 +126,7 @@ class FoldTraining:
     def _train_epochs(self, state: TrainingState, compute: Compute) -> Log:
         recipe, labels = self.recipe, self.training.labels
         weights = class_weights(recipe.class_weights, labels, self.num_classes)
-        loss_function = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
+        loss_function = ClassificationLoss(recipe.loss, weights, recipe.label_smoothing)
 
         def measure(model: nn.Module) -> tuple[float, float]:
             return loss_and_accuracy(self._predict(model, ("identity",), compute), self.held_out.labels)
@@ -144,6 +145,7 @@ class FoldTraining:
             made_from=self.made_from,
             workers=self.workers,
             checkpoint_seconds=self.checkpoint_seconds,
+            mixing=build_mixing(recipe, self.fold, self.num_classes),
             processes=self.processes,
         ).run(state, compute)
 
