@@ -237,6 +237,8 @@ MEANS: dict[str, dict[str, object]] = {
         "class_weights": "auto",
         "label_smoothing": 0.1,
     },
+    "erase": {"erase": 0.5},
+    "trivial": {"augment": "trivial", "augment_strength": 0.7, "erase": 0.2},
     "bce": {"loss": "bce", "cutmix": 1.0, "mix_share": 0.5},
 }
 

@@ -94,7 +94,9 @@ def test_an_override_that_cannot_be_read_tells_why(setting: str, told: str) -> N
         "ema_decay=1", "ema_decay=nan", "validate_every=0", "max_unreadable=2", "max_unreadable=nan",
         "mean=0.5", "mean=1,2", "mean=nan,nan,nan", "mean=inf,0,0", "std=0,1,1", "std=-1,1,1",
         "mixup=-1", "mixup=inf", "cutmix=-0.1", "cutmix=nan", "mix_share=1.1", "mix_until=-0.1", "loss=mse",
-        "std=nan,1,1", "std=inf,1,1", "views=", "views=,",
+        "std=nan,1,1", "erase=1.5", "erase=nan",
+        "augment_strength=2", "augment_strength=-1",
+        "std=inf,1,1", "views=", "views=,",
     ],
 )  # fmt: skip
 def test_a_value_no_training_can_have_is_refused_by_name(setting: str) -> None:

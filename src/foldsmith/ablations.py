@@ -9,6 +9,8 @@ from foldsmith.recipes import Recipe, override
 # field -> the value, as --set takes it, at which it does nothing. A new field of that kind is a row here
 NEUTRAL = {
     "augment": "none",
+    "augment_strength": "1",
+    "erase": "0",
     "views": "identity",
     "ema_decay": "0",
     "label_smoothing": "0",

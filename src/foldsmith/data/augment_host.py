@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from foldsmith.data.augment import LUMA, Augmentation, Draws, check_made
+from foldsmith.data.trivial_augment import SMOOTHING, UNCHANGED, UNMOVED, spreading_table
 
 if TYPE_CHECKING:
     import albumentations
@@ -61,6 +62,11 @@ def apply_draws(images: np.ndarray, draws: Draws) -> np.ndarray:
             cv2.flip(target, -1 if across and upside_down else 0 if upside_down else 1, dst=target)
     if draws.colour is not None:
         _recolour(made, draws)
+    if draws.affine is not None:
+        _transform(made, draws)
+    if draws.erased is not None:
+        for image, (x, y, width, height), fill in zip(made, draws.erased.tolist(), draws.fill, strict=True):
+            image[y : y + height, x : x + width] = fill
     return made
 
 
@@ -92,3 +98,24 @@ def _recolour(images: np.ndarray, draws: Draws) -> None:
         brightness = float(LUMA @ cv2.mean(image)[:3])
         matrix = np.concatenate([colour, np.full((3, 1), lift * brightness, np.float32)], axis=1)
         cv2.transform(image, matrix, dst=image)
+
+
+def _transform(images: np.ndarray, draws: Draws) -> None:
+    """TrivialAugment's operations that are no matrix of colours, in place; most images have none of them."""
+    size = images.shape[1]
+    for index, image in enumerate(images):
+        matrix, table = draws.affine[index], draws.table[index]
+        sharpness, kind = float(draws.sharpness[index]), int(draws.spread[index])
+        if not np.array_equal(matrix, UNMOVED):
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            image[:] = cv2.warpAffine(image, matrix, (size, size), flags=flags)
+        if sharpness != 1:
+            smooth = cv2.filter2D(image, -1, SMOOTHING)
+            inner = slice(1, -1), slice(1, -1)  # along its edges an image stays as it is
+            image[inner] = cv2.addWeighted(image, sharpness, smooth, 1 - sharpness, 0)[inner]
+        if not np.array_equal(table, UNCHANGED):
+            image[:] = cv2.LUT(image, table)
+        if kind:
+            counts = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
+            tables = np.stack([spreading_table(kind, each) for each in counts], axis=-1)
+            image[:] = cv2.LUT(image, tables[None])

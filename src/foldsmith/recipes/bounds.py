@@ -21,6 +21,8 @@ def check_values(recipe: "Recipe") -> None:
         ("max_unreadable", 0 <= recipe.max_unreadable <= 1, "a share between 0 and 1"),
         ("near_duplicates", -1 <= recipe.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
         ("epochs", recipe.epochs >= 1, "at least 1"),
+        ("augment_strength", 0 <= recipe.augment_strength <= 1, "a share between 0 and 1"),
+        ("erase", 0 <= recipe.erase <= 1, "a share between 0 and 1"),
         ("augment_on", recipe.augment_on in ("auto", "device", "workers"), "auto, device or workers"),
         ("batch_size", recipe.batch_size >= 1, "at least 1"),
         ("micro_batch", recipe.micro_batch >= 0, "zero or a number of images"),

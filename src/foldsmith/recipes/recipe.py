@@ -29,6 +29,8 @@ class Recipe:
     augment: str = (
         "crop-flip"  # a row of foldsmith.data.augment.AUGMENTATIONS, or an albumentations FILE.json
     )
+    augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
+    erase: float = 0.0  # share of the training images of which a box is erased
     augment_on: str = "auto"  # device, workers; auto: on a GPU that holds all training images in a quarter
 
     # model
@@ -91,6 +93,7 @@ class Recipe:
             batch_size=self.pretrain_batch_size,
             lr=self.pretrain_lr,
             augment=self.pretrain_augment,
+            erase=0.0,
             encoder_lr=0.0,
             weight_decay=0.0,
             ema_decay=0.0,

@@ -15,7 +15,9 @@ from foldsmith.training.schedule import SCHEDULES
 
 def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     """Raises InputError if nothing answers to a name in the recipe, or the machine lacks the device."""
-    augmentation = build_augmentation(recipe.augment, recipe.image_size)
+    augmentation = build_augmentation(
+        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+    )
     if recipe.augment_on == "device":
         refuse_on_device(augmentation, streamed=not recipe.cache)
     for kind, name, known in (

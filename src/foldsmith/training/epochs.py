@@ -190,7 +190,9 @@ class Epochs:
     ) -> tuple[EpochBatches, Iterable[tuple[torch.Tensor, torch.Tensor]]]:
         """The training batches, and what prepares them."""
         recipe, part = self.recipe, self.processes.part
-        augmentation = build_augmentation(recipe.augment, recipe.image_size)
+        augmentation = build_augmentation(
+            recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+        )
         batches = EpochBatches(len(self.rows), recipe.batch_size, recipe.seed, self.purpose, part)
         on_device = augments_on_device(recipe, augmentation, self.pixels, len(self.rows), compute)
         if on_device and isinstance(augmentation, Augmentation):
