@@ -238,6 +238,10 @@ MEANS: dict[str, dict[str, object]] = {
         "label_smoothing": 0.1,
     },
     "erase": {"erase": 0.5},
+    "clip_grad": {"clip_grad": 0.5},
+    "sam": {"sam": 0.1},
+    "muon": {"optimizer": "muon", "model": "quick-cnn", "lr": 0.01, "weight_decay": 0.05},
+    "drop_path": {"model": "timm:resnet10t", "drop_path": 0.5, "epochs": 2},
     "trivial": {"augment": "trivial", "augment_strength": 0.7, "erase": 0.2},
     "bce": {"loss": "bce", "cutmix": 1.0, "mix_share": 0.5},
 }

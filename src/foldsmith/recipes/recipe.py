@@ -37,6 +37,7 @@ class Recipe:
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
     channels: int = 3  # 3: colours; 1: their brightness alone
     pretrained: bool = False  # timm models: start from timm's weights (needs the network, or `weights`)
+    drop_path: float = 0.0  # timm models: share of the images whose residual branch is left out
     weights: str = ""  # timm models: start from this local weights file instead of the network
     # of normalisation, on a scale of 0 to 1; () = the pretrained weights', else .5
     mean: tuple[float, ...] = ()
@@ -58,13 +59,15 @@ class Recipe:
     batch_size: int = 64
     micro_batch: int = 0  # images computed at a time, whose gradients a batch adds up; 0 = the whole batch
     compile: bool = False  # torch.compile: costs a minute, and pays in long trainings on a GPU
-    optimizer: str = "sgd"  # sgd, adam, adamw
+    optimizer: str = "sgd"  # sgd, adam, adamw, muon
     lr: float = 0.05
     encoder_lr: float = 0.0  # of an autoencoder's encoder; 0 = lr
     reconstruction_weight: float = 0.0  # of an autoencoder's reconstruction loss beside the cross entropy
-    momentum: float = 0.9  # sgd
-    nesterov: bool = False  # sgd
+    momentum: float = 0.9  # sgd, muon
+    nesterov: bool = False  # sgd, muon
     weight_decay: float = 5e-4  # on weights of two and more dimensions, never on biases and norms
+    clip_grad: float = 0.0  # norm that a step's gradient is cut to; 0 = none
+    sam: float = 0.0  # radius of sharpness-aware minimisation, which computes a batch twice; 0 = none
     schedule: str = "cosine"  # cosine, one-cycle, constant
     warmup: float = 0.1  # share of the steps in which the rate rises from zero
     loss: str = "ce"  # ce: cross entropy; bce: binary cross entropy of each class
@@ -96,6 +99,7 @@ class Recipe:
             erase=0.0,
             encoder_lr=0.0,
             weight_decay=0.0,
+            sam=0.0,
             ema_decay=0.0,
             validate_every=1,
         )

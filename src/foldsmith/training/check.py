@@ -45,6 +45,8 @@ def _check_network(recipe: Recipe) -> None:
     except (InputError, RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"model {recipe.model} cannot take images of {size} x {size}: {reason}") from error
+    if recipe.drop_path:  # refused by networks that have nothing to drop
+        build_model(recipe.model, 2, size, recipe.channels, drop_path=recipe.drop_path)
     asked = {"pretrain": recipe.pretrain != "none", "encoder_lr": recipe.encoder_lr,
              "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
     if any(asked.values()) and not isinstance(model, Autoencoder):

@@ -72,7 +72,16 @@ class Epochs:
         """
         recipe = self.recipe
         batches, loader = self.build_batches(compute)
-        gradients = Step(state, self.objective, compute, recipe.micro_batch, recipe.compile, self.processes)
+        gradients = Step(
+            state,
+            self.objective,
+            compute,
+            recipe.micro_batch,
+            recipe.compile,
+            self.processes,
+            recipe.clip_grad,
+            recipe.sam,
+        )
         steps = recipe.epochs * len(batches)
         rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
         rates = rates.reshape(recipe.epochs, len(batches))

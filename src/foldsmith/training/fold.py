@@ -86,6 +86,7 @@ class FoldTraining:
             recipe.channels,
             recipe.pretrained,
             recipe.weights,
+            recipe.drop_path,
         )
         if recipe.pretrain != "none":
             load_pretrained(model, self.pretrained or self.run)
