@@ -424,6 +424,38 @@ def test_a_pipeline_erases_for_itself(tmp_path: Path) -> None:
         build_augmentation(saved(tmp_path, albumentations.HorizontalFlip()), SIZE, erase=0.5)
 
 
+# --- results of another size
+
+
+@pytest.mark.parametrize("side", [9, 16, 23])
+def test_a_crop_is_resized_straight_to_another_size_as_opencv_does_it(side: int) -> None:
+    images, draws = make_images(6), Draws(box=np.array(BOXES))
+    made = augment_host.apply_draws(images, draws, side)
+    whole = augment_host.apply_draws(images, Draws(), side)
+    for index, (x, y, width, height) in enumerate(BOXES):
+        part = np.ascontiguousarray(images[index, y : y + height, x : x + width])
+        np.testing.assert_array_equal(made[index], cv2.resize(part, (side, side)))
+        np.testing.assert_array_equal(whole[index], cv2.resize(images[index], (side, side)))
+
+
+@each_plain_row
+@pytest.mark.parametrize("side", [16, 31])
+def test_host_and_device_make_the_same_images_of_another_size(name: str, side: int) -> None:
+    images = make_images(24)
+    draws = AUGMENTATIONS[name].draw(5, len(images), SIZE, side)
+    here = augment_host.apply_draws(images, draws, side).astype(float)
+    there = augment_device.apply_draws(torch.from_numpy(images), draws, side).numpy()
+    place = np.arange(side) - (side - 1) / 2
+    inner = (np.hypot(place[:, None], place) < side / 2 - 3)[..., None]
+    assert here.shape == there.shape == (24, side, side, 3)
+    assert (np.abs(here - there) * inner).max() <= 3
+
+
+def test_what_is_erased_is_drawn_for_the_size_of_the_result() -> None:
+    x, y, width, height = ERASING.draw(7, COUNT, 64, 16).erased.T
+    assert max((x + width).max(), (y + height).max()) <= 16 and width.max() > 8
+
+
 # --- parts of a batch
 
 

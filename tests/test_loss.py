@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from timm.loss import BinaryCrossEntropy
 from torch import nn
 
-from foldsmith.training.loss import ClassificationLoss, class_weights, loss_and_accuracy
+from foldsmith.training.loss import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
 
 labels_of_any_set = st.lists(st.integers(0, 7), min_size=1, max_size=80).map(np.array)
 
@@ -138,3 +138,26 @@ def test_weights_of_classes_weigh_images_in_binary_cross_entropy() -> None:
     each = [float(ClassificationLoss("bce")(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
     expected = np.average(each, weights=WEIGHTS[labels].numpy())
     assert float(ClassificationLoss("bce", WEIGHTS)(logits, labels)) == pytest.approx(expected, rel=1e-5)
+
+
+# --- logit adjustment
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+def test_adjusted_cross_entropy_is_the_formula_of_menon_and_others(tau: float) -> None:
+    logits, labels, _ = make_logits()
+    shares = np.array([0.5, 0.3, 0.15, 0.05])
+    trained_on = np.repeat(np.arange(K), (100 * shares).astype(int))
+    loss = ClassificationLoss("ce", adjustment=tau * log_priors(trained_on, K))(logits, labels)
+    # log(1 + sum over the other classes of (share / own share)^tau exp(logit - own logit))
+    each = []
+    for row, own in zip(logits.double().numpy(), labels.tolist(), strict=True):
+        others = [k for k in range(K) if k != own]
+        each.append(
+            np.log1p(sum((shares[k] / shares[own]) ** tau * np.exp(row[k] - row[own]) for k in others))
+        )
+    assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_a_class_without_an_image_has_the_share_of_one_image() -> None:
+    np.testing.assert_allclose(log_priors(np.array([0, 0, 0, 2]), 3), np.log([0.75, 0.25, 0.25]), rtol=1e-6)

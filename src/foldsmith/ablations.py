@@ -9,9 +9,12 @@ from foldsmith.recipes import Recipe, override
 # field -> the value, as --set takes it, at which it does nothing. A new field of that kind is a row here
 NEUTRAL = {
     "augment": "none",
+    "views": "identity",
     "augment_strength": "1",
     "erase": "0",
-    "views": "identity",
+    "alternating_flip": "false",
+    "train_size": "0",
+    "train_size_from": "0",
     "ema_decay": "0",
     "label_smoothing": "0",
     "loss": "ce",
@@ -20,6 +23,9 @@ NEUTRAL = {
     "mix_share": "1",
     "mix_until": "1",
     "class_weights": "none",
+    "sampling": "natural",
+    "logit_adjustment": "0",
+    "recalibrate": "0",
     "warmup": "0",
     "schedule": "constant",
     "nesterov": "false",

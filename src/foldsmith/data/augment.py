@@ -81,9 +81,12 @@ class Augmentation:
     trivial: float = 0.0  # TrivialAugment's strength, in place of the four above; 1: as published
     erase: float = 0.0  # share of the images of which a box is erased (Zhong et al., Random Erasing, 2020)
 
-    def draw(self, seed: int, count: int, size: int) -> Draws:
-        """The draws of a batch of `count` images of `size` pixels, from the seed alone."""
-        stream = np.random.default_rng(seed)
+    def draw(self, seed: int, count: int, size: int, side: int = 0) -> Draws:
+        """The draws of a batch of `count` images of `size` pixels, from the seed alone.
+
+        They make images of `side` pixels; 0: as large as they were.
+        """
+        stream, side = np.random.default_rng(seed), side or size
         draws = {}
         if self.crop:
             boxes, fits = _draw_boxes(stream, count, size, self.crop, self.ratio, size)
@@ -98,13 +101,25 @@ class Augmentation:
         if self.brightness or self.contrast or self.saturation or self.hue:
             draws["colour"], draws["lift"] = self._draw_colours(stream, count)
         if self.trivial:
-            draws |= draw_trivial(stream, count, size, self.trivial, LUMA)
+            draws |= draw_trivial(stream, count, side, self.trivial, LUMA)
         if self.erase:
-            boxes, fits = _draw_boxes(stream, count, size, ERASED_SHARE, ERASED_RATIO, size - 1)
+            boxes, fits = _draw_boxes(stream, count, side, ERASED_SHARE, ERASED_RATIO, side - 1)
             fits &= stream.random(count) < self.erase
             draws["erased"] = np.where(fits[:, None], boxes, 0)
             draws["fill"] = stream.integers(256, size=(count, 3), dtype=np.uint8)
         return Draws(**draws)
+
+    def draw_part(
+        self, seed: int, part: slice, count: int, size: int, side: int, mirrored: np.ndarray | None
+    ) -> Draws:
+        """The draws of a part of a batch; `mirrored` says which images of it are, where the row mirrors any.
+
+        With None it is drawn.
+        """
+        draws = self.draw(seed, count, size, side)[part]
+        if mirrored is None or not self.hflip or draws.flip is None:
+            return draws
+        return replace(draws, flip=np.stack([mirrored, draws.flip[:, 1]], axis=1))
 
     def _draw_colours(self, stream: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The four changes as one matrix an image: they commute, but for what is clipped in between."""

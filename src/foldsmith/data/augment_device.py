@@ -11,11 +11,14 @@ from foldsmith.data.augment import LUMA, Draws
 from foldsmith.data.trivial_augment import EQUALIZE, SMOOTHING, UNCHANGED, UNMOVED
 
 
-def apply_draws(images: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """What was drawn, done to uint8 images (B, S, S, 3): float32 (B, S, S, 3), from 0 to 255."""
-    size = images.shape[1]
+def apply_draws(images: torch.Tensor, draws: Draws, side: int = 0) -> torch.Tensor:
+    """What was drawn, done to uint8 images (B, S, S, 3): float32 (B, S, S, 3), from 0 to 255.
+
+    They are made in `side` pixels; 0: as large as they were.
+    """
+    size = side or images.shape[1]
     made = images.permute(0, 3, 1, 2).float()  # (B, S, S, 3) -> (B, 3, S, S)
-    if draws.angle is not None or draws.box is not None:
+    if draws.angle is not None or draws.box is not None or size != images.shape[1]:
         made = _resample(made, draws, size)
     elif draws.flip is not None:
         across, upside_down = (_put(draws.flip[:, side], made).bool().view(-1, 1, 1, 1) for side in (0, 1))
@@ -39,8 +42,8 @@ def _put(values: np.ndarray, beside: torch.Tensor) -> torch.Tensor:
 
 
 def _resample(images: torch.Tensor, draws: Draws, size: int) -> torch.Tensor:
-    """Crops or shifts, flips and turns in one bilinear sampling."""
-    count = len(images)
+    """Crops or shifts, resizes, flips and turns in one bilinear sampling, to `size` pixels."""
+    count, source = len(images), images.shape[-1]
     place = torch.arange(size, device=images.device, dtype=torch.float32)
     y, x = torch.meshgrid(place, place, indexing="ij")
     x, y = x.expand(count, -1, -1), y.expand(count, -1, -1)  # (B, S, S), pixels of the result
@@ -56,9 +59,10 @@ def _resample(images: torch.Tensor, draws: Draws, size: int) -> torch.Tensor:
     if draws.flip is not None:
         across, upside_down = (_put(draws.flip[:, side], images).view(-1, 1, 1) for side in (0, 1))
         x, y = x + across * (size - 1 - 2 * x), y + upside_down * (size - 1 - 2 * y)
-    if draws.box is not None:
-        left, top, width, height = (_put(column, images).view(-1, 1, 1) for column in draws.box.T)
-        x, y = _within(x, left, width, size), _within(y, top, height, size)
+    if draws.box is not None or size != source:
+        boxes = np.array([[0, 0, source, source]]) if draws.box is None else draws.box
+        left, top, width, height = (_put(column, images).view(-1, 1, 1) for column in boxes.T)
+        x, y = _within(x, left, width, size, source), _within(y, top, height, size, source)
     made = _sample(images, x, y)
     return made if inside is None else made * inside.unsqueeze(1)
 
@@ -69,14 +73,18 @@ def _sample(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Ten
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def _within(place: torch.Tensor, start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Tensor:
-    """From pixels of the result to pixels of the image, in a box that it fills; mirrored at its sides.
+def _within(
+    place: torch.Tensor, start: torch.Tensor, length: torch.Tensor, size: int, source: int
+) -> torch.Tensor:
+    """From `size` pixels of the result to pixels of the image, in a box that it fills.
+
+    The box is mirrored at the sides of the image, of `source` pixels.
 
     No sample reaches beyond the box: a crop is cut out before it is made larger.
     """
     place = start + (place + 0.5) * length / size - 0.5
     place = torch.minimum(torch.maximum(place, start), start + length - 1)
-    last = size - 1
+    last = source - 1
     return last - (last - place.abs()).abs()
 
 

@@ -21,16 +21,20 @@ def augment_batch(
     seed: int,
     start: int = 0,
     count: int | None = None,
+    side: int = 0,
+    mirrored: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Augmented copies of uint8 images (B, S, S, 3), drawn from `seed` alone.
+    """Augmented copies of uint8 images (B, S, S, 3), drawn from `seed` alone, but for which are `mirrored`.
 
+    They are made in `side` pixels; 0: as large as they were.
     The images may be a part of a batch of `count`, from its image `start` on: they are what they would be in
     the whole. Only a pipeline of albumentations draws a part from a seed of its own.
     """
     if isinstance(augmentation, Augmentation):
         count = len(images) if count is None else count
-        draws = augmentation.draw(seed, count, images.shape[1])[start : start + len(images)]
-        return apply_draws(images, draws)
+        part = slice(start, start + len(images))
+        draws = augmentation.draw_part(seed, part, count, images.shape[1], side, mirrored)
+        return apply_draws(images, draws, side)
     # albumentations 2.0.8 keeps a stream of its own in every process, so it is seeded here: once a batch,
     # which gives the same images in any worker at half the cost of once an image
     augmentation.set_random_seed((seed + start) % 2**32)
@@ -42,10 +46,12 @@ def augment_batch(
     return augmented
 
 
-def apply_draws(images: np.ndarray, draws: Draws) -> np.ndarray:
-    """What was drawn, done to copies of uint8 images (B, S, S, 3)."""
-    size = images.shape[1]
-    made = images.copy() if draws.box is None and draws.angle is None else np.empty_like(images)
+def apply_draws(images: np.ndarray, draws: Draws, side: int = 0) -> np.ndarray:
+    """What was drawn, done to copies of uint8 images (B, S, S, 3), made in `side` pixels; 0: as they were."""
+    size = side or images.shape[1]
+    resized = size != images.shape[1] or draws.box is not None
+    whole = not resized and draws.angle is None
+    made = images.copy() if whole else np.empty((len(images), size, size, 3), np.uint8)
     boxes = [None] * len(images) if draws.box is None else draws.box.tolist()
     flips = [(False, False)] * len(images) if draws.flip is None else draws.flip.tolist()
     for index, (box, (across, upside_down)) in enumerate(zip(boxes, flips, strict=True)):
@@ -56,7 +62,7 @@ def apply_draws(images: np.ndarray, draws: Draws) -> np.ndarray:
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             cv2.warpAffine(part, matrix, (size, size), dst=target, flags=flags)
             continue
-        if box is not None:
+        if resized:
             cv2.resize(part, (size, size), dst=target, interpolation=cv2.INTER_LINEAR)
         if across or upside_down:
             cv2.flip(target, -1 if across and upside_down else 0 if upside_down else 1, dst=target)

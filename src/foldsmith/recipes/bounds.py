@@ -16,8 +16,11 @@ def check_values(recipe: "Recipe") -> None:
         plain = {float: (int, float), int: int, str: str, bool: bool}.get(kind, tuple)
         if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
             raise InputError(f"recipe '{recipe.name}': {field} is {value!r}, it must be of type {kind}.")
+    largest = recipe.train_size or recipe.image_size
     for field, valid, meaning in (
         ("image_size", recipe.image_size >= 1, "at least 1"),
+        ("train_size", 0 <= recipe.train_size <= recipe.image_size, "at most image_size, or zero"),
+        ("train_size_from", 0 <= recipe.train_size_from <= largest, "at most the size in training, or zero"),
         ("max_unreadable", 0 <= recipe.max_unreadable <= 1, "a share between 0 and 1"),
         ("near_duplicates", -1 <= recipe.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
         ("epochs", recipe.epochs >= 1, "at least 1"),
@@ -50,6 +53,14 @@ def check_values(recipe: "Recipe") -> None:
         ("loss", recipe.loss in ("ce", "bce"), "ce or bce"),
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "in [0, 1)"),
         ("class_weights", recipe.class_weights in ("none", "auto"), "none or auto"),
+        ("sampling", recipe.sampling in ("natural", "balanced"), "natural or balanced"),
+        ("logit_adjustment", 0 <= recipe.logit_adjustment < float("inf"), "zero or a positive number"),
+        (
+            "logit_adjustment",
+            not recipe.logit_adjustment or (recipe.loss, recipe.sampling) == ("ce", "natural"),
+            "zero unless loss is ce and sampling natural, for which it is made",
+        ),
+        ("recalibrate", recipe.recalibrate >= 0, "zero or a number of batches"),
         ("mixup", 0 <= recipe.mixup < float("inf"), "zero or a positive number"),
         ("cutmix", 0 <= recipe.cutmix < float("inf"), "zero or a positive number"),
         ("mix_share", 0 <= recipe.mix_share <= 1, "a share between 0 and 1"),

@@ -20,6 +20,10 @@ class Recipe:
 
     # data
     image_size: int = 64  # pixels; images are resized to a square of it, whole (their aspect is not kept)
+    train_size: int = 0  # pixels; training images are cropped straight to this smaller size; 0 = image_size
+    train_size_from: int = (
+        0  # pixels; they grow to train_size from here, in steps of 1/8 of the image; 0 = no
+    )
     max_unreadable: float = 0.01  # share of the training images; more unreadable ones stop the run
     near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
     report_leak: bool = False  # train once more with near-duplicates split: what would a leak gain?
@@ -31,6 +35,7 @@ class Recipe:
     )
     augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
     erase: float = 0.0  # share of the training images of which a box is erased
+    alternating_flip: bool = False  # what is mirrored in one epoch is not in the next, where augment mirrors
     augment_on: str = "auto"  # device, workers; auto: on a GPU that holds all training images in a quarter
 
     # model
@@ -73,11 +78,14 @@ class Recipe:
     loss: str = "ce"  # ce: cross entropy; bce: binary cross entropy of each class
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none, auto: inversely to the class's frequency
+    sampling: str = "natural"  # natural: every image once an epoch; balanced: every class equally often
+    logit_adjustment: float = 0.0  # times the logarithms of the classes' shares, added in the loss; 0 = none
     mixup: float = 0.0  # alpha of mixup; 0 = none
     cutmix: float = 0.0  # alpha of CutMix; 0 = none; with both, each batch draws which
     mix_share: float = 1.0  # share of the batches that are mixed
     mix_until: float = 1.0  # share of the epochs after which no batch is mixed any more
     ema_decay: float = 0.0  # of the averaged weights that validate and predict; 0 = the last weights do
+    recalibrate: int = 0  # training batches from which batch norm learns its statistics anew at the end
     validate_every: int = 1  # epochs; the last one always is validated
     deterministic: bool = False  # on a GPU: same bytes every time, at some speed (a CPU always gives them)
 
@@ -97,6 +105,10 @@ class Recipe:
             lr=self.pretrain_lr,
             augment=self.pretrain_augment,
             erase=0.0,
+            train_size=0,
+            train_size_from=0,
+            alternating_flip=False,
+            sampling="natural",
             encoder_lr=0.0,
             weight_decay=0.0,
             sam=0.0,

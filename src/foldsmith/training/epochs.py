@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from foldsmith.training.mixing import Mixing
 from foldsmith.training.objective import Objective
 from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.schedule import learning_rates
+from foldsmith.training.sizes import training_sizes
 from foldsmith.training.state import TrainingState
 from foldsmith.training.step import Step
 
@@ -85,6 +87,7 @@ class Epochs:
         steps = recipe.epochs * len(batches)
         rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
         rates = rates.reshape(recipe.epochs, len(batches))
+        sizes = training_sizes(recipe)
 
         # devices, precisions and numbers of threads round differently: a training is not continued on others
         belongs_to = [self.made_from, compute.device.type, compute.precision, torch.get_num_threads()]
@@ -119,6 +122,7 @@ class Epochs:
         # last epoch that was saved
         with asked_to_stop() if self.processes.count == 1 else nullcontext(Asked()) as asked:
             for epoch in range(len(log), recipe.epochs):
+                batches.side = sizes[epoch]
                 batches.epoch, batches.start = epoch, position.tally.step if position.tally else 0
                 mixed = loader
                 if self.mixing:
@@ -190,6 +194,12 @@ class Epochs:
             "images_per_second": len(self.rows) / trained[2],
         }
 
+    def plain_batches(self, compute: Compute, count: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+        """The first batches of one more epoch: augmented, but in full size and not mixed."""
+        batches, loader = self.build_batches(compute)
+        batches.epoch = self.recipe.epochs
+        return islice(loader, count)
+
     def _say(self, line: str) -> None:
         if self.processes.is_first:
             say(line)
@@ -202,7 +212,15 @@ class Epochs:
         augmentation = build_augmentation(
             recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
         )
-        batches = EpochBatches(len(self.rows), recipe.batch_size, recipe.seed, self.purpose, part)
+        batches = EpochBatches(
+            len(self.rows),
+            recipe.batch_size,
+            recipe.seed,
+            self.purpose,
+            part,
+            balanced=np.asarray(self.labels) if recipe.sampling == "balanced" else None,
+            alternating=recipe.alternating_flip,
+        )
         on_device = augments_on_device(recipe, augmentation, self.pixels, len(self.rows), compute)
         if on_device and isinstance(augmentation, Augmentation):
             loader = DeviceBatches(self.pixels, self.rows, self.labels, augmentation, batches, compute.device)
