@@ -261,7 +261,7 @@ def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
     tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     training, purpose = make_training(tmp_path, recipe=PLAIN), 0
-    rows, labels = training.training.rows, torch.from_numpy(training.training.labels)
+    rows, labels = training.training.rows, torch.tensor(training.training.labels)
     torch.manual_seed(derive_seed(PLAIN.seed, "initial weights", purpose))
     model = build_model(PLAIN.model, CLASSES, SIZE).to(memory_format=torch.channels_last).train()
     parts = [[each for each in model.parameters() if (each.ndim >= 2) == decays] for decays in (True, False)]
