@@ -6,7 +6,12 @@ import torch
 
 from foldsmith.errors import InputError
 from foldsmith.training import compute as compute_module
-from foldsmith.training.compute import build_compute, choose_device, choose_precision
+from foldsmith.training.compute import (
+    build_compute,
+    choose_device,
+    choose_devices,
+    choose_precision,
+)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,6 +74,59 @@ def test_the_hardware_alone_decides_the_precision(
     assert choose_precision("auto", torch.device(device)) == chosen
     assert choose_precision("fp32", torch.device(device)) == "fp32"
     assert choose_precision("bf16", torch.device(device)) == "bf16"
+
+
+def test_on_a_cpu_a_decoder_is_trained_in_fp32_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute_module, "has_fast_bf16", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    for device, chosen in (("cpu", "fp32"), ("cuda", "bf16")):
+        assert choose_precision("auto", torch.device(device), reconstructs=True) == chosen
+        assert choose_precision("bf16", torch.device(device), reconstructs=True) == "bf16"
+    assert build_compute("cpu", "auto", MEAN, STD, reconstructs=True).precision == "fp32"
+    assert build_compute("cpu", "auto", MEAN, STD).precision == "bf16"
+
+
+@pytest.mark.parametrize("words", ["auto", "cuda:0,cuda:1", "cuda:1, cuda:0", "cpu,cpu", "cpu"])
+def test_several_devices_are_read_in_order(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    expected = {
+        "auto": ["cuda:0", "cuda:1"],
+        "cuda:0,cuda:1": ["cuda:0", "cuda:1"],
+        "cuda:1, cuda:0": ["cuda:1", "cuda:0"],
+        "cpu,cpu": ["cpu", "cpu"],
+        "cpu": ["cpu"],
+    }[words]
+    assert [str(device) for device in choose_devices(words)] == expected
+    assert str(choose_device(words)) == expected[0]
+
+
+def test_of_several_devices_each_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="has 1 CUDA GPUs"):
+        choose_devices("cuda:0,cuda:1")
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 5), (1, 4), (3, 1)])
+def test_normalised_images_are_in_channels_last_memory_whatever_they_come_in(
+    channels: int, size: int
+) -> None:
+    mean, std = (0.2, 0.5, 0.7)[:channels], (0.3, 0.2, 0.9)[:channels]
+    images = torch.randint(0, 256, (6, size, size, 3), dtype=torch.uint8)
+    compute = build_compute("cpu", "fp32", mean, std)
+    exact = images.double().permute(0, 3, 1, 2)
+    if channels == 1:
+        exact = (exact * torch.tensor([0.299, 0.587, 0.114]).double().view(3, 1, 1)).sum(dim=1, keepdim=True)
+    place = (channels, 1, 1)
+    exact = (exact / 255 - torch.tensor(mean).double().view(place)) / torch.tensor(std).double().view(place)
+    turned = (
+        images.float().permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    )  # as a GPU's augmentation gives it
+    for given in (images, images.float(), turned):
+        normalised = compute.normalise(given)
+        assert normalised.dtype == torch.float32
+        assert normalised.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(normalised.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_half_precision_on_a_cpu_is_refused() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import albumentations
 import numpy as np
 import pytest
 import torch
@@ -261,7 +262,9 @@ def test_a_worker_that_the_system_kills_ends_in_a_sentence_and_the_run_goes_on_l
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words, ours = [str(make_competition()), *SMALL, "--output", str(tmp_path)], os.getpid()
+    pipeline, ours = tmp_path / "flip.json", os.getpid()  # what only processes prepare
+    albumentations.save(albumentations.Compose([albumentations.HorizontalFlip()]), pipeline)
+    words = [str(make_competition()), *SMALL, "--output", str(tmp_path), "--set", f"augment={pipeline}"]
     for stage in (prepare, split):
         assert stage.main(words) == 0
     before = files_of(tmp_path / "tiny/run")

@@ -185,7 +185,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "--workers",
         metavar="N",
         type=int,
-        help="processes that prepare batches; never changes a result (auto)",
+        help="threads that prepare batches, processes for albumentations; never changes a result (auto)",
     )
     add("--name", metavar="RUN", help="name of the run (the recipe's)")
     add(

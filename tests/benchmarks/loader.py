@@ -4,8 +4,9 @@
 .venv/bin/python tests/benchmarks/loader.py input/tiny80 --sizes 64 --workers 0 2 --rounds 7
 
 Every loader gives batches of 128 normalised float32 images (B, 3, S, S) with RandomResizedCrop and a flip,
-from the same JPEG files: the folder's own, and the same pictures enlarged to 256 and to 1,000 pixels. They take
-turns, a round each, and the median of the rounds counts. The first round, in which processes start, does not.
+from the same JPEG files: the folder's own, and the same pictures enlarged to 256 and to 1,000 pixels. They
+take turns, a round each, and the median of the rounds counts. The first round, in which processes start, does
+not.
 """
 
 import argparse

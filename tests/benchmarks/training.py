@@ -5,8 +5,9 @@
 .venv/bin/python tests/benchmarks/training.py default input/tiny80 --timm ../pytorch-image-models
 
 Real training reads, augments, normalises and copies every batch, and counts its loss; the ceiling only
-computes. Both take turns, and the median of the rounds counts. With `--timm` a checkout's train.py trains the
-recipe's network, one of timm's, on a competition folder's images, and its own figure is printed.
+computes. Prediction, from the cache to probabilities, stands beside the forward pass of a training step. All
+take turns, and the median of the rounds counts. With `--timm` a checkout's train.py trains the recipe's
+network, one of timm's, on a competition folder's images, and its own figure is printed.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
@@ -30,7 +32,7 @@ from foldsmith.machine import usable_cores
 from foldsmith.models import build_model
 from foldsmith.recipes import Recipe, find_recipe, override
 from foldsmith.training.compute import build_compute
-from foldsmith.training.engine import train_one_epoch
+from foldsmith.training.engine import predict, train_one_epoch
 from foldsmith.training.epochs import Epochs
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import build_state
@@ -39,14 +41,22 @@ from foldsmith.training.step import Step
 CLASSES = 80
 
 
-def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds: int) -> tuple[float, float]:
-    """Images a second of real training and of the ceiling, medians of rounds of that many seconds."""
+class Rates(NamedTuple):
+    """Images a second: of training and its ceiling, of prediction and of a training's forward pass."""
+
+    real: float
+    ceiling: float
+    prediction: float
+    forward: float
+
+
+def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds: int) -> Rates:
+    """Medians of rounds of that many seconds."""
     mean, std = recipe.mean or (0.5,) * recipe.channels, recipe.std or (0.5,) * recipe.channels
     compute = build_compute(device, precision, mean, std)
     torch.manual_seed(0)
-    state = build_state(
-        build_model(recipe.model, CLASSES, recipe.image_size, recipe.channels), recipe, compute
-    )
+    model = build_model(recipe.model, CLASSES, recipe.image_size, recipe.channels)
+    state = build_state(model, recipe, compute)
     step = Step(state, Classification(nn.CrossEntropyLoss()), compute, recipe.micro_batch, recipe.compile)
     size, count = recipe.image_size, recipe.batch_size
     images = compute.normalise(torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8))
@@ -85,9 +95,25 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
             train_one_epoch(state, loader, rates, step)
             return total / (now(compute.on_gpu) - begun)
 
+        def prediction(epoch: int) -> float:
+            begun = now(compute.on_gpu)
+            predict(model, epochs.pixels, rows, ("identity",), recipe.predict_batch_size, compute)
+            taken = now(compute.on_gpu) - begun
+            model.train()
+            return total / taken
+
+        def forward(steps: int) -> float:
+            begun = now(compute.on_gpu)
+            with torch.no_grad(), compute.autocast():
+                for _ in range(steps):
+                    model(images)
+            return steps * count / (now(compute.on_gpu) - begun)
+
         real(0)
-        pairs = [(real(1 + each), ceiling(steps)) for each in range(rounds)]
-    return tuple(statistics.median(side) for side in zip(*pairs, strict=True))
+        rates_of = [
+            (real(1 + each), ceiling(steps), prediction(each), forward(steps)) for each in range(rounds)
+        ]
+    return Rates(*(statistics.median(side) for side in zip(*rates_of, strict=True)))
 
 
 def now(on_gpu: bool) -> float:
@@ -137,14 +163,17 @@ def main() -> None:
     for name in [word for word in typed.recipes if not Path(word).is_dir()]:
         recipe = override(find_recipe(name), typed.set)
         compute = build_compute(typed.device, typed.precision, (0.5,), (0.5,))
-        real, ceiling = measure(recipe, typed.device, typed.precision, typed.seconds, typed.rounds)
-        print(f"{name:12s} {recipe.image_size:3d} px, batches of {recipe.batch_size}, {compute.precision}: "
-              f"real {real:9,.0f}, ceiling {ceiling:9,.0f} images/s, ratio {real / ceiling:.3f} "
-              f"({compute.hardware}, torch {torch.__version__})", flush=True)  # fmt: skip
+        rates = measure(recipe, typed.device, typed.precision, typed.seconds, typed.rounds)
+        print(f"{name}, {recipe.image_size} px, batches of {recipe.batch_size}, {compute.precision}, "
+              f"{compute.hardware}, torch {torch.__version__}\n"
+              f"  training {rates.real:,.0f} images/s, ceiling {rates.ceiling:,.0f}, ratio "
+              f"{rates.real / rates.ceiling:.3f}\n"
+              f"  prediction {rates.prediction:,.0f} images/s, forward pass {rates.forward:,.0f}, ratio "
+              f"{rates.prediction / rates.forward:.3f}", flush=True)  # fmt: skip
         if typed.timm:
             theirs = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
             print(
-                f"{'':12s} timm's train.py {theirs:,.0f} images/s; ours is {real / theirs:.2f} times as fast"
+                f"{'':12s} timm's train.py {theirs:,.0f} images/s; ours is {rates.real / theirs:.2f} times as fast"
             )
 
 

@@ -2,9 +2,12 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = "/dev/shm"
 CHUNK = 1024  # images that are copied to the device at a time
+AHEAD = 2  # batches that a worker prepares before they are asked for
+
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -166,32 +172,74 @@ class DeviceBatches:
             yield apply_draws(self.pixels[positions], draws, key.side), self.labels[positions]
 
 
+class ThreadedBatches:
+    """Whole batches in the order of `batches`, prepared by threads while those before are computed.
+
+    Reading, resizing and decoding leave Python's lock, so that threads do what processes do, and no batch has
+    to be sent. Without threads each is prepared when it is asked for.
+    """
+
+    def __init__(
+        self, dataset: AugmentedBatches, batches: EpochBatches, threads: int, pin_memory: bool
+    ) -> None:
+        self.dataset, self.batches, self.threads, self.pin_memory = dataset, batches, threads, pin_memory
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return prepare_ahead(self._prepare, self.batches, self.threads)
+
+    def _prepare(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = self.dataset[key]
+        return (images.pin_memory(), labels.pin_memory()) if self.pin_memory else (images, labels)
+
+
+def prepare_ahead(prepare: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[Made]:
+    """`prepare(item)` of all items, in their order, each thread up to AHEAD items in front of the reader."""
+    if threads == 0:
+        yield from map(prepare, items)
+        return
+    pool, left = ThreadPoolExecutor(threads), iter(items)
+    try:
+        coming = deque(pool.submit(prepare, item) for item in islice(left, AHEAD * threads))
+        while coming:
+            made = coming.popleft().result()
+            coming.extend(pool.submit(prepare, item) for item in islice(left, 1))
+            yield made
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def build_loader(
     dataset: AugmentedBatches, batches: EpochBatches, workers: int, pin_memory: bool
 ) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches in the order of `batches`, prepared by that many worker processes (0: in this one).
+    """Batches in the order of `batches`, prepared by that many workers (0: by none, when they are asked for).
 
-    Raises MachineError if worker processes have no shared memory to send them through.
+    Workers are threads; for a pipeline of albumentations, which is Python and keeps a random stream of its
+    own, they are processes. Raises MachineError if those have no shared memory to send batches through.
     """
-    if workers and not os.access(SHARED_MEMORY, os.W_OK):
+    # one image is too small to share between threads, and the cores belong to the network
+    cv2.setNumThreads(0)
+    if workers and isinstance(dataset.pixels, StreamedPixels):
+        dataset.pixels = dataset.pixels.alone()
+    if workers == 0 or isinstance(dataset.augmentation, Augmentation):
+        return ThreadedBatches(dataset, batches, workers, pin_memory)
+    if not os.access(SHARED_MEMORY, os.W_OK):
         raise MachineError(
             f"{SHARED_MEMORY} is not there or cannot be written, and worker processes send batches through "
             "it; mend that, or use --workers 0"
         )
-    if workers and isinstance(dataset.pixels, StreamedPixels):
-        dataset.pixels = dataset.pixels.alone()
-    # one image is too small to share between threads, and the cores belong to the network
-    cv2.setNumThreads(0)
     return DataLoader(
         dataset,
         batch_size=None,
         sampler=batches,
         num_workers=workers,
         pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-        prefetch_factor=2 if workers > 0 else None,
+        persistent_workers=True,
+        prefetch_factor=AHEAD,
         # forked workers share the open cache and start at once; they never touch the GPU
-        multiprocessing_context="fork" if workers > 0 else None,
+        multiprocessing_context="fork",
         # the loader draws a seed of its own every epoch, which must not come from the stream that dropout
         # uses
         generator=torch.Generator(),

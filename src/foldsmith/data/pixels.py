@@ -93,7 +93,7 @@ class StreamedPixels:
         return len(self.files)
 
     def alone(self) -> "StreamedPixels":
-        """For a worker process among others."""
+        """For a worker among others."""
         return replace(self, threads=1)
 
     def __getitem__(self, rows: np.ndarray | int) -> np.ndarray:

@@ -17,11 +17,13 @@ from foldsmith.models.bottleneck_resnet import BottleneckResNet
 from foldsmith.models.crnn import CRNN, CRNN_PLANS
 from foldsmith.models.plain_cnn import CNN_PLANS, PlainCNN
 from foldsmith.models.quick_cnn import QuickCNN
+from foldsmith.models.resnet9 import ResNet9
 
 # every row takes the number of classes, the image size (pixels) and the channels of the images
 MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "bottleneck-resnet": lambda num_classes, image_size, channels: BottleneckResNet(num_classes, channels),
     "quick-cnn": lambda num_classes, image_size, channels: QuickCNN(num_classes, channels),
+    "resnet9": lambda num_classes, image_size, channels: ResNet9(num_classes, channels),
     **{name: partial(Autoencoder, plan) for name, plan in AUTOENCODER_PLANS.items()},
     **{name: partial(CRNN, plan) for name, plan in CRNN_PLANS.items()},
     **{name: partial(PlainCNN, plan) for name, plan in CNN_PLANS.items()},

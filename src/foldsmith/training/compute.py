@@ -64,16 +64,22 @@ class Compute:
         return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def build_compute(device: str, precision: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Compute:
+def build_compute(
+    device: str,
+    precision: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    reconstructs: bool = False,
+) -> Compute:
     """Reads `--device` and `--precision`; mean and std, one for each channel, are on a scale of 0 to 1.
 
-    Raises InputError.
+    `reconstructs` says that an autoencoder's decoder is trained. Raises InputError.
     """
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
     offset, scale = (255 * torch.tensor(values, device=place).view(-1, 1, 1) for values in (mean, std))
-    return Compute(place, choose_precision(precision, place), offset, scale)
+    return Compute(place, choose_precision(precision, place, reconstructs), offset, scale)
 
 
 def augments_on_device(
@@ -145,12 +151,13 @@ def _choose_device(word: str) -> torch.device:
     return device
 
 
-def choose_precision(word: str, device: torch.device) -> str:
+def choose_precision(word: str, device: torch.device, reconstructs: bool = False) -> str:
     """The precision for `--precision`: auto is bf16 where the hardware has it, else fp16 on a GPU, fp32 on a
     CPU.
 
-    It follows from the hardware alone, never from a timing, so that two runs on one machine give the same
-    bytes.
+    On a CPU a decoder is trained in fp32, which is faster there (`tests/benchmarks/precision.py`). All of it
+    follows from the hardware and the network, never from a timing, so that two runs on one machine give the
+    same bytes.
     """
     if word != "auto":
         if word == "fp16" and device.type == "cpu":
@@ -158,4 +165,4 @@ def choose_precision(word: str, device: torch.device) -> str:
         return word
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
-    return "bf16" if has_fast_bf16() else "fp32"
+    return "bf16" if has_fast_bf16() and not reconstructs else "fp32"

@@ -1,22 +1,19 @@
 """One epoch of training, and prediction."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from foldsmith.data.loader import prepare_ahead
 from foldsmith.data.pixels import Pixels
 from foldsmith.data.views import VIEWS
 from foldsmith.errors import InputError
 from foldsmith.training.compute import Compute
 from foldsmith.training.state import TrainingState
 from foldsmith.training.step import Step
-
-AHEAD = 2  # batches that are read before they are asked for, for predictions on a GPU
 
 
 @dataclass
@@ -115,17 +112,8 @@ def load_batches(
         images = torch.from_numpy(pixels[rows[start : start + batch_size]])
         return images.pin_memory() if compute.on_gpu else images
 
-    starts = range(0, len(rows), batch_size)
-    if not compute.on_gpu:  # its cores are all at work on the network
-        yield from map(load, starts)
-        return
-    with ThreadPoolExecutor(1) as reader:
-        coming = deque(reader.submit(load, start) for start in starts[:AHEAD])
-        for following in [*starts[AHEAD:], *[None] * len(starts[:AHEAD])]:
-            images = coming.popleft().result()
-            if following is not None:
-                coming.append(reader.submit(load, following))
-            yield images
+    # a CPU's cores are all at work on the network
+    return prepare_ahead(load, range(0, len(rows), batch_size), threads=int(compute.on_gpu))
 
 
 def predict_views(

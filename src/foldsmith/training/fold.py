@@ -92,7 +92,8 @@ class FoldTraining:
             load_pretrained(model, self.pretrained or self.run)
         mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
-        compute = build_compute(self.device, self.precision, mean, std)
+        reconstructs = recipe.reconstruction_weight > 0
+        compute = build_compute(self.device, self.precision, mean, std, reconstructs)
         if compute.on_gpu and self.processes.count > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)

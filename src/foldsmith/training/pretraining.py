@@ -60,7 +60,8 @@ class Pretraining:
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", "pretrain"))
         model = build_model(recipe.model, self.num_classes, recipe.image_size, recipe.channels)
         mean, std = normalisation(model, from_pretrained=False, channels=recipe.channels)
-        compute = build_compute(self.device, self.precision, recipe.mean or mean, recipe.std or std)
+        mean, std = recipe.mean or mean, recipe.std or std
+        compute = build_compute(self.device, self.precision, mean, std, reconstructs=True)
         held_out, trained = self._split()
         state = build_state(model, recipe, compute)
 
