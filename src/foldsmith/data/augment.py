@@ -7,13 +7,12 @@ B images a batch · S the side of an image.
 """
 
 import math
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foldsmith.data.pipelines import load_pipeline, pipeline_file
 from foldsmith.data.trivial_augment import draw_trivial
 from foldsmith.errors import InputError, unknown_name
 
@@ -174,7 +173,6 @@ AUGMENTATIONS = {
     "trivial-crop": Augmentation(crop=(0.35, 1.0), hflip=True, trivial=1.0),
     "study-resnet": Augmentation(crop=(0.08, 1.0), hflip=True, vflip=True, rotation=90.0),  # study 1
 }
-PIPELINE_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def build_augmentation(
@@ -186,47 +184,12 @@ def build_augmentation(
     TrivialAugment, if it has any. Raises InputError for an unknown name, and for a pipeline that does not
     give uint8 (size, size, 3), or is to erase.
     """
-    if name.endswith(PIPELINE_SUFFIXES):
+    file = pipeline_file(name)
+    if file:
         if erase:
             raise InputError(f"erase={erase} is for rows of AUGMENTATIONS; erase in {name} itself.")
-        return _load_pipeline(Path(name), size)
+        return load_pipeline(file, size)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "FILE.json"])
     row = AUGMENTATIONS[name]
     return replace(row, erase=erase, trivial=strength * row.trivial)
-
-
-def augmentation_file(name: str) -> Path | None:
-    """The file an augmentation is read from; None for a row of AUGMENTATIONS. Raises InputError."""
-    if not name.endswith(PIPELINE_SUFFIXES):
-        return None
-    if not Path(name).is_file():
-        raise InputError(f"augmentation {name}: there is no such file.")
-    return Path(name)
-
-
-def _load_pipeline(path: Path, size: int) -> "albumentations.Compose":
-    augmentation_file(str(path))
-    # read while albumentations is imported: it must not ask the network for newer versions of itself
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations
-
-    try:
-        loaded = albumentations.load(path, data_format="json" if path.suffix == ".json" else "yaml")
-        pipeline = loaded if isinstance(loaded, albumentations.Compose) else albumentations.Compose([loaded])
-        made = pipeline(image=np.zeros((size, size, 3), np.uint8))["image"]
-    except Exception as error:  # the parsers' and every transform's own
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"augment={path} is no pipeline of albumentations.save: {reason}") from error
-    check_made(made, size, str(path))
-    return pipeline
-
-
-def check_made(made: object, size: int, name: str = "FILE") -> None:
-    """Raises InputError unless a pipeline gave uint8 (size, size, 3); `name` is its file's."""
-    kind, shape = getattr(made, "dtype", type(made)), tuple(getattr(made, "shape", ()))
-    if kind != np.uint8 or shape != (size, size, 3):
-        raise InputError(
-            f"augment={name} turns images of {size} x {size} into {kind} {shape}; "
-            "it must keep size and uint8 (foldsmith normalises afterwards)."
-        )

@@ -15,7 +15,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD, Adam, AdamW or Muon over the model's parameters; weight decay only on matrices and filters.
 
     Every group has an `lr_scale`, its rate as a multiple of the recipe's; an autoencoder's encoder may have
-    another than 1.
+    another than 1. And it says whether to `use_muon`.
     """
     # timm's transformers name tensors, such as position embeddings, that must not decay either
     spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
@@ -34,8 +34,6 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "muon":
         return _build_muon(parameters, recipe)
-    for group in parameters:
-        del group["use_muon"]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
