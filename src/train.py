@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldsmith.command import Command, read_command, run_main
-from foldsmith.data.augment import augmentation_file
+from foldsmith.data.pipelines import pipeline_file
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
 from foldsmith.machine import versions
@@ -110,7 +110,7 @@ def digest_of_weights(path: str) -> str:
 
 def digest_of_augmentation(name: str) -> str:
     """Digest of the file an augmentation is read from, or empty. Raises InputError if it is not there."""
-    path = augmentation_file(name)
+    path = pipeline_file(name)
     return digest_of_file(path) if path else ""
 
 

@@ -108,6 +108,7 @@ CROPS = {
     "shift-flip": ((0.6, 1.0), (0.8, 1.25)),
     "crop-flip": ((0.35, 1.0), (3 / 4, 4 / 3)),
     "photo": ((0.35, 1.0), (3 / 4, 4 / 3)),
+    "trivial-crop": ((0.35, 1.0), (3 / 4, 4 / 3)),
     "study-resnet": ((0.08, 1.0), (3 / 4, 4 / 3)),
 }
 each_cropping_row = pytest.mark.parametrize("name", CROPS)
@@ -346,7 +347,13 @@ def test_no_change_of_colours_is_the_identity() -> None:
         np.testing.assert_allclose(made, images, atol=1e-3, err_msg=hand)
 
 
-@each_row
+# TrivialAugment's tables make much of the last half of a grey level: see tests/test_trivial_augment.py
+each_plain_row = pytest.mark.parametrize(
+    "name", [name for name, row in AUGMENTATIONS.items() if not row.trivial]
+)
+
+
+@each_plain_row
 @pytest.mark.parametrize("size", [24, 25, 64])
 def test_host_and_device_make_the_same_images_of_the_same_draws(name: str, size: int) -> None:
     images = np.random.default_rng(4).integers(0, 256, (24, size, size, 3), dtype=np.uint8)
@@ -361,6 +368,92 @@ def test_host_and_device_make_the_same_images_of_the_same_draws(name: str, size:
         place = np.arange(size) - (size - 1) / 2
         difference *= (np.hypot(place[:, None], place) < size / 2 - 3)[..., None]
     assert (difference.reshape(len(images), -1).max(axis=1) <= limit).all()
+
+
+# --- random erasing
+
+ERASING = Augmentation(erase=0.3)
+
+
+def test_boxes_are_erased_as_often_and_as_large_as_they_should_be() -> None:
+    draws = ERASING.draw(7, COUNT, 64)
+    x, y, width, height = draws.erased.T
+    erased = width > 0
+    assert scipy.stats.binomtest(int(erased.sum()), COUNT, 0.3).pvalue > 0.01
+    x, y, width, height = (column[erased] for column in (x, y, width, height))
+    assert min(x.min(), y.min()) >= 0 and max(width.max(), height.max()) < 64
+    assert max((x + width).max(), (y + height).max()) <= 64
+    # as the paper draws them, one after the other, from a stream of its own
+    stream, areas, ratios = np.random.default_rng(1), [], []
+    while len(areas) < COUNT:
+        area, ratio = stream.uniform(0.02, 1 / 3) * 64**2, np.exp(stream.uniform(np.log(0.3), -np.log(0.3)))
+        sides = np.round([np.sqrt(area * ratio), np.sqrt(area / ratio)])
+        if sides.max() < 64:
+            areas.append(sides.prod())
+            ratios.append(sides[0] / sides[1])
+    assert alike(width * height, areas) > 0.01
+    assert alike(width / height, ratios) > 0.01
+    assert (
+        draws.fill.dtype == np.uint8 and scipy.stats.kstest(draws.fill.ravel() / 256, "uniform").pvalue > 1e-3
+    )
+
+
+def test_what_is_erased_takes_one_colour_and_the_rest_stays() -> None:
+    images = make_images(40)
+    draws = ERASING.draw(8, len(images), SIZE)
+    expected = images.copy()
+    for image, (x, y, width, height), fill in zip(expected, draws.erased, draws.fill, strict=True):
+        for row in range(y, y + height):
+            for column in range(x, x + width):
+                image[row, column] = fill
+    assert 5 <= sum((expected != images).any(axis=(1, 2, 3))) <= 20
+    for hand, made in both_hands(images, draws).items():
+        np.testing.assert_array_equal(made, expected, err_msg=hand)
+
+
+def test_erasing_changes_no_other_draw_and_a_share_of_none_is_none() -> None:
+    plain = AUGMENTATIONS["photo"].draw(9, 16, SIZE)
+    row = build_augmentation("photo", SIZE, erase=0.5)
+    for field in ("box", "flip", "colour", "lift"):
+        np.testing.assert_array_equal(getattr(row.draw(9, 16, SIZE), field), getattr(plain, field))
+    assert plain.erased is None and build_augmentation("photo", SIZE) == AUGMENTATIONS["photo"]
+
+
+def test_a_pipeline_erases_for_itself(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"erase=0.5 is for rows of AUGMENTATIONS; erase in .* itself"):
+        build_augmentation(saved(tmp_path, albumentations.HorizontalFlip()), SIZE, erase=0.5)
+
+
+# --- results of another size
+
+
+@pytest.mark.parametrize("side", [9, 16, 23])
+def test_a_crop_is_resized_straight_to_another_size_as_opencv_does_it(side: int) -> None:
+    images, draws = make_images(6), Draws(box=np.array(BOXES))
+    made = augment_host.apply_draws(images, draws, side)
+    whole = augment_host.apply_draws(images, Draws(), side)
+    for index, (x, y, width, height) in enumerate(BOXES):
+        part = np.ascontiguousarray(images[index, y : y + height, x : x + width])
+        np.testing.assert_array_equal(made[index], cv2.resize(part, (side, side)))
+        np.testing.assert_array_equal(whole[index], cv2.resize(images[index], (side, side)))
+
+
+@each_plain_row
+@pytest.mark.parametrize("side", [16, 31])
+def test_host_and_device_make_the_same_images_of_another_size(name: str, side: int) -> None:
+    images = make_images(24)
+    draws = AUGMENTATIONS[name].draw(5, len(images), SIZE, side)
+    here = augment_host.apply_draws(images, draws, side).astype(float)
+    there = augment_device.apply_draws(torch.from_numpy(images), draws, side).numpy()
+    place = np.arange(side) - (side - 1) / 2
+    inner = (np.hypot(place[:, None], place) < side / 2 - 3)[..., None]
+    assert here.shape == there.shape == (24, side, side, 3)
+    assert (np.abs(here - there) * inner).max() <= 3
+
+
+def test_what_is_erased_is_drawn_for_the_size_of_the_result() -> None:
+    x, y, width, height = ERASING.draw(7, COUNT, 64, 16).erased.T
+    assert max((x + width).max(), (y + height).max()) <= 16 and width.max() > 8
 
 
 # --- parts of a batch

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from foldsmith.data.augment import AUGMENTATIONS
+from foldsmith.data.augment_host import augment_batch
 from foldsmith.data.cache import PixelCache
 from foldsmith.data.loader import EpochBatches
 from foldsmith.errors import InputError
@@ -20,10 +22,13 @@ from foldsmith.interruption import Interrupted
 from foldsmith.models import MODELS, build_model
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.seeding import derive_seed
 from foldsmith.training import epochs as epochs_module
+from foldsmith.training.compute import build_compute
 from foldsmith.training.engine import Tally
 from foldsmith.training.fold import FoldTraining, Samples, select_samples
-from foldsmith.training.weights import load_weights
+from foldsmith.training.schedule import learning_rates
+from foldsmith.training.weights import load_weights, save_weights
 
 COUNT, CLASSES, SIZE = 60, 3, 16
 TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=3, batch_size=8)
@@ -225,6 +230,79 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
     assert_same_log(tmp_path, whole(recipe))
 
 
+# means of training, each on top of PLAIN
+MEANS: dict[str, dict[str, object]] = {
+    "one-cycle": {"schedule": "one-cycle"},
+    "mixup": {"mixup": 0.4},
+    "both, half of the batches, first two epochs": {
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "mix_share": 0.5,
+        "mix_until": 0.6,
+        "class_weights": "auto",
+        "label_smoothing": 0.1,
+    },
+    "erase": {"erase": 0.5},
+    "alternating_flip": {"alternating_flip": True},
+    "train_size": {"image_size": 16, "train_size": 14, "train_size_from": 8, "mixup": 1.0},
+    "sampling": {"sampling": "balanced"},
+    "logit_adjustment": {"logit_adjustment": 1.0},
+    "recalibrate": {"recalibrate": 2, "ema_decay": 0.9},
+    "clip_grad": {"clip_grad": 0.5},
+    "sam": {"sam": 0.1},
+    "muon": {"optimizer": "muon", "model": "quick-cnn", "lr": 0.01, "weight_decay": 0.05},
+    "drop_path": {"model": "timm:resnet10t", "drop_path": 0.5, "epochs": 2},
+    "trivial": {"augment": "trivial", "augment_strength": 0.7, "erase": 0.2},
+    "bce": {"loss": "bce", "cutmix": 1.0, "mix_share": 0.5},
+}
+
+
+def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
+    tmp_path: Path, whole: Callable[[Recipe], Path]
+) -> None:
+    training, purpose = make_training(tmp_path, recipe=PLAIN), 0
+    rows, labels = training.training.rows, torch.tensor(training.training.labels)
+    torch.manual_seed(derive_seed(PLAIN.seed, "initial weights", purpose))
+    model = build_model(PLAIN.model, CLASSES, SIZE).to(memory_format=torch.channels_last).train()
+    parts = [[each for each in model.parameters() if (each.ndim >= 2) == decays] for decays in (True, False)]
+    groups = [{"params": parts[0], "weight_decay": PLAIN.weight_decay}, {"params": parts[1]}]
+    optimizer = torch.optim.SGD(groups, PLAIN.lr, PLAIN.momentum, nesterov=True, fused=True)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=PLAIN.label_smoothing)
+    compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
+    num_batches = -(-len(rows) // PLAIN.batch_size)
+    steps = PLAIN.epochs * num_batches
+    rates = iter(learning_rates("cosine", PLAIN.lr, round(PLAIN.warmup * steps), steps).tolist())
+    for epoch in range(PLAIN.epochs):
+        torch.manual_seed(derive_seed(PLAIN.seed, "dropout", purpose, epoch))
+        stream = np.random.default_rng(derive_seed(PLAIN.seed, "order", purpose, epoch))
+        for batch, positions in enumerate(np.array_split(stream.permutation(len(rows)), num_batches)):
+            seed = derive_seed(PLAIN.seed, "augment", purpose, epoch, batch)
+            images = augment_batch(AUGMENTATIONS["photo"], training.cache.pixels[rows[positions]], seed)
+            rate = next(rates)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            logits = model(compute.normalise(torch.from_numpy(images)))
+            loss_function(logits, labels[positions]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    save_weights(tmp_path / "plain.safetensors", model)
+    assert (tmp_path / "plain.safetensors").read_bytes() == results(whole(PLAIN))[0]
+
+
+@pytest.mark.parametrize("fields", MEANS.values(), ids=MEANS)
+def test_every_means_of_training_goes_on_and_is_prepared_by_workers_to_the_same_bytes(
+    fields: dict[str, object], tmp_path: Path, whole: Callable[[Recipe], Path]
+) -> None:
+    recipe = replace(PLAIN, **fields)
+    assert results(whole(recipe))[0] != results(whole(PLAIN))[0], "it does nothing"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+        interrupt(patch, 1, 2)
+        make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+    make_training(tmp_path, recipe=recipe, workers=2).train()
+    assert results(tmp_path) == results(whole(recipe))
+    assert_same_log(tmp_path, whole(recipe))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, "last"), (2, "last")])
 def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
@@ -295,16 +373,18 @@ def test_how_often_the_held_out_images_are_looked_at_changes_nothing(trained: Pa
     assert log["val_loss"].notna().tolist() == [False, True, True]
 
 
-def test_class_weights_are_used_in_the_loss(tmp_path: Path) -> None:
+def test_class_weights_and_logit_adjustment_are_used_in_the_loss(tmp_path: Path) -> None:
     few = np.flatnonzero(make_training(tmp_path).training.labels != 2)[:20]
     rare = np.flatnonzero(make_training(tmp_path).training.labels == 2)[:3]
     training = make_training(tmp_path).training
     chosen = np.concatenate([few, rare])
     skewed = Samples([training.paths[at] for at in chosen], training.rows[chosen], training.labels[chosen])
-    for kind in ("none", "auto"):
-        recipe = replace(TOY, epochs=1, class_weights=kind)
-        make_training(tmp_path / kind, recipe=recipe, training=skewed).train()
-    assert results(tmp_path / "none")[0] != results(tmp_path / "auto")[0]
+    made = set()
+    for place, fields in enumerate(({}, {"class_weights": "auto"}, {"logit_adjustment": 1.0})):
+        root, recipe = tmp_path / str(place), replace(TOY, epochs=1, **fields)
+        make_training(root, recipe=recipe, training=skewed).train()
+        made.add(results(root)[0])
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -21,6 +21,7 @@ import validate
 from foldsmith.command import run_main
 from foldsmith.data import loader
 from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
+from foldsmith.data.augment_host import apply_draws
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import StreamedPixels
 from foldsmith.errors import InputError, sentence_of
@@ -188,6 +189,67 @@ def test_the_images_of_the_parts_joined_are_those_of_the_whole_batch(name: str) 
     parts = [images_by_part(name, (which, 3)) for which in range(3)]
     for whole, *pieces in zip(images_by_part(name, (0, 1)), *parts, strict=True):
         np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+# --- alternating flips
+
+
+def mirrored_of(seed: int = 0, fold: int = 0, part: tuple[int, int] = (0, 1), epoch: int = 0) -> np.ndarray:
+    """Of every position whether it is mirrored."""
+    batches = EpochBatches(200, 16, seed, fold, part, alternating=True)
+    batches.epoch = epoch
+    found = np.full(200, -1)
+    for key in batches:
+        found[key.positions] = key.mirrored
+    return found
+
+
+def test_every_image_is_mirrored_in_exactly_one_of_two_consecutive_epochs() -> None:
+    epochs = [mirrored_of(epoch=epoch) for epoch in range(5)]
+    for before, after in zip(epochs, epochs[1:], strict=False):
+        np.testing.assert_array_equal(before + after, 1)
+    assert 70 <= epochs[0].sum() <= 130
+    assert not np.array_equal(epochs[0], mirrored_of(seed=1))
+    assert not np.array_equal(epochs[0], mirrored_of(fold=1))
+
+
+def test_processes_mirror_the_images_that_one_does() -> None:
+    whole, parts = mirrored_of(epoch=3), [mirrored_of(part=(which, 3), epoch=3) for which in range(3)]
+    np.testing.assert_array_equal(np.max(parts, axis=0), whole)
+
+
+@pytest.mark.parametrize("name", ["flip", "crop-flip", "study-resnet", "none"])
+def test_alternating_flips_mirror_where_the_row_does_and_change_nothing_else(name: str) -> None:
+    pixels, rows, labels = make_parts()
+    row, count = AUGMENTATIONS[name], 0
+    batches = EpochBatches(len(rows), 8, 0, 0, alternating=True)
+    there = DeviceBatches(pixels, rows, labels, row, batches, torch.device("cpu"))
+    here = build_loader(AugmentedBatches(pixels, rows, labels, row), batches, 0, pin_memory=False)
+    for key, (images, _), (on_device, _) in zip(batches, here, there, strict=True):
+        draws = row.draw(key.seed, key.count, 12)
+        if row.hflip:
+            draws.flip[:, 0] = key.mirrored
+            count += key.mirrored.sum()
+        expected = apply_draws(pixels[rows[key.positions]], draws)
+        np.testing.assert_array_equal(images, expected)
+        if name != "study-resnet":  # which fades along its edges
+            assert (on_device - images.float()).abs().max() <= 1.01
+    assert (count > 0) == row.hflip
+
+
+# --- smaller images in training
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_images_are_made_in_the_size_of_the_epoch_by_workers_and_on_the_device(name: str) -> None:
+    pixels, rows, labels = make_parts(size=24)
+    row, batches = AUGMENTATIONS[name], EpochBatches(len(rows), 8, 0, 0)
+    there = DeviceBatches(pixels, rows, labels, row, batches, torch.device("cpu"))
+    here = build_loader(AugmentedBatches(pixels, rows, labels, row), batches, 2, pin_memory=False)
+    for epoch, side in enumerate((16, 20, 24)):
+        batches.epoch, batches.side = epoch, side
+        for (images, _), (on_device, _) in zip(here, there, strict=True):
+            assert images.shape[1:] == on_device.shape[1:] == (side, side, 3)
 
 
 # --- batches that are augmented on the device

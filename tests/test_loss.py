@@ -1,4 +1,4 @@
-"""Class weights and the held-out loss, against scikit-learn."""
+"""Class weights and the held-out loss, against scikit-learn; the loss of a step, against torch and timm."""
 
 import math
 
@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
+from timm.loss import BinaryCrossEntropy
+from torch import nn
 
-from foldsmith.training.loss import class_weights, loss_and_accuracy
+from foldsmith.training.loss import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
 
 labels_of_any_set = st.lists(st.integers(0, 7), min_size=1, max_size=80).map(np.array)
 
@@ -52,3 +54,110 @@ def test_an_impossible_class_that_is_true_costs_much_but_not_infinitely() -> Non
 
 def test_no_images_have_no_loss() -> None:
     assert all(math.isnan(value) for value in loss_and_accuracy(np.empty((0, 3)), np.empty(0, dtype=int)))
+
+
+# --- the loss of logits and targets, against torch's own and against formulas in numpy
+
+K = 4
+
+
+def make_logits(count: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits (B, K), labels (B,) and targets (B, K) of two classes each."""
+    draws = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(count, K, generator=draws)
+    labels = torch.randint(0, K, (count,), generator=draws)
+    hot = nn.functional.one_hot(labels, K).float()
+    return logits, labels, 0.7 * hot + 0.3 * hot.flip(0)
+
+
+WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 3.0])
+each_kind_of_weights = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
+each_smoothing = pytest.mark.parametrize("smoothing", [0.0, 0.1])
+
+
+@each_kind_of_weights
+@each_smoothing
+def test_cross_entropy_of_labels_is_torchs_to_the_bit(weights: torch.Tensor | None, smoothing: float) -> None:
+    logits, labels, _ = make_logits()
+    expected = nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(logits, labels)
+    assert torch.equal(ClassificationLoss("ce", weights, smoothing)(logits, labels), expected)
+
+
+@each_kind_of_weights
+@each_smoothing
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_targets_of_one_class_cost_what_labels_do(
+    kind: str, weights: torch.Tensor | None, smoothing: float
+) -> None:
+    logits, labels, _ = make_logits()
+    loss = ClassificationLoss(kind, weights, smoothing)
+    torch.testing.assert_close(loss(logits, nn.functional.one_hot(labels, K).float()), loss(logits, labels))
+
+
+@each_smoothing
+def test_cross_entropy_of_mixed_targets_is_torchs_own_where_classes_weigh_the_same(smoothing: float) -> None:
+    logits, _, targets = make_logits()
+    expected = nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, targets)
+    torch.testing.assert_close(ClassificationLoss("ce", None, smoothing)(logits, targets), expected)
+
+
+def test_weighted_cross_entropy_of_mixed_targets_is_the_mean_over_weighted_shares() -> None:
+    logits, _, targets = make_logits()
+    total, weight = 0.0, 0.0
+    for row, shares in zip(logits.double().numpy(), targets.numpy(), strict=True):
+        logarithms = row - np.log(np.exp(row).sum())
+        for k in range(K):
+            total -= float(WEIGHTS[k]) * shares[k] * logarithms[k]
+            weight += float(WEIGHTS[k]) * shares[k]
+    assert float(ClassificationLoss("ce", WEIGHTS)(logits, targets)) == pytest.approx(
+        total / weight, rel=1e-5
+    )
+
+
+@each_smoothing
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "targets"])
+def test_binary_cross_entropy_is_its_formula(soft: bool, smoothing: float) -> None:
+    logits, labels, targets = make_logits()
+    shares = targets if soft else nn.functional.one_hot(labels, K)
+    wanted = (1 - smoothing) * shares.double() + smoothing / K
+    probabilities = 1 / (1 + torch.exp(-logits.double()))
+    each = -(wanted * probabilities.log() + (1 - wanted) * (1 - probabilities).log())
+    loss = ClassificationLoss("bce", None, smoothing)(logits, targets if soft else labels)
+    assert float(loss) == pytest.approx(float(each.mean()), rel=1e-5)
+
+
+@each_smoothing
+def test_binary_cross_entropy_of_labels_is_timms(smoothing: float) -> None:
+    logits, labels, _ = make_logits()
+    expected = BinaryCrossEntropy(smoothing=smoothing)(logits, labels)
+    torch.testing.assert_close(ClassificationLoss("bce", None, smoothing)(logits, labels), expected)
+
+
+def test_weights_of_classes_weigh_images_in_binary_cross_entropy() -> None:
+    logits, labels, _ = make_logits()
+    each = [float(ClassificationLoss("bce")(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
+    expected = np.average(each, weights=WEIGHTS[labels].numpy())
+    assert float(ClassificationLoss("bce", WEIGHTS)(logits, labels)) == pytest.approx(expected, rel=1e-5)
+
+
+# --- logit adjustment
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+def test_adjusted_cross_entropy_is_the_formula_of_menon_and_others(tau: float) -> None:
+    logits, labels, _ = make_logits()
+    shares = np.array([0.5, 0.3, 0.15, 0.05])
+    trained_on = np.repeat(np.arange(K), (100 * shares).astype(int))
+    loss = ClassificationLoss("ce", adjustment=tau * log_priors(trained_on, K))(logits, labels)
+    # log(1 + sum over the other classes of (share / own share)^tau exp(logit - own logit))
+    each = []
+    for row, own in zip(logits.double().numpy(), labels.tolist(), strict=True):
+        others = [k for k in range(K) if k != own]
+        each.append(
+            np.log1p(sum((shares[k] / shares[own]) ** tau * np.exp(row[k] - row[own]) for k in others))
+        )
+    assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_a_class_without_an_image_has_the_share_of_one_image() -> None:
+    np.testing.assert_allclose(log_priors(np.array([0, 0, 0, 2]), 3), np.log([0.75, 0.25, 0.25]), rtol=1e-6)

@@ -16,6 +16,8 @@ from foldsmith.errors import InputError
 from foldsmith.models import MODELS, build_model, normalisation
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
+from foldsmith.recipes import Recipe
+from foldsmith.training.check import check_recipe
 
 SIZE = 32
 each_model = pytest.mark.parametrize("name", [*MODELS, "timm:resnet18"])
@@ -279,3 +281,28 @@ def test_normalisation_is_the_pretrained_weights_own_or_a_half() -> None:
     assert normalisation(model, from_pretrained=True) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert normalisation(model, from_pretrained=False) == ((0.5,) * 3, (0.5,) * 3)
     assert normalisation(build("quick-cnn"), from_pretrained=False) == ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_drop_path_leaves_branches_out_in_training_and_never_in_prediction() -> None:
+    torch.manual_seed(0)
+    model = build_model("timm:resnet18", 4, 32, drop_path=0.5)
+    torch.manual_seed(0)
+    plain = build_model("timm:resnet18", 4, 32)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    images = torch.randn(2, 3, 32, 32)
+    for parameter in [*model.parameters(), *plain.parameters()]:
+        if parameter.ndim == 1:  # the norm at the end of a branch starts at zero
+            nn.init.ones_(parameter)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(images), plain.eval()(images))
+        torch.manual_seed(1)
+        assert not torch.allclose(model.train()(images), plain.train()(images))
+
+
+@pytest.mark.parametrize("name", ["quick-cnn", "timm:vgg11", "timm:densenet121"])
+def test_drop_path_is_refused_where_there_is_nothing_to_leave_out(name: str) -> None:
+    with pytest.raises(InputError, match=r"drop_path=0.2: model .* has no residual branch"):
+        build_model(name, 4, 64, drop_path=0.2)
+    recipe = Recipe(name="test", model=name, image_size=64, drop_path=0.2)
+    with pytest.raises(InputError, match="^drop_path=0.2: model .* has no residual branch"):
+        check_recipe(recipe, "cpu", "fp32")

@@ -142,6 +142,16 @@ def test_the_images_classified_rightly_are_counted(objective: Objective) -> None
     assert rightly == 5 and not rightly.requires_grad
 
 
+def test_with_mixed_targets_the_class_that_has_most_of_them_is_the_right_one() -> None:
+    model, (images, _) = Toy(), make_batch(8)
+    with torch.no_grad():
+        labels = model(images).argmax(dim=1)
+    hot = functional.one_hot(labels, CLASSES).float()
+    kept = torch.tensor([0.9, 0.6, 0.51, 0.4, 0.1, 0.7, 0.2, 1.0])[:, None]
+    targets = kept * hot + (1 - kept) * hot.roll(1, dims=1)
+    assert Classification(CROSS_ENTROPY)(model, images, targets, make_compute())[1] == 5
+
+
 @each_objective
 def test_the_encoder_runs_once_a_step(objective: Objective) -> None:
     model = Toy()

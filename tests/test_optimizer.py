@@ -17,7 +17,7 @@ def make_recipe(**fields: object) -> Recipe:
     return replace(RECIPES["quick"], **fields)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("name", ["bottleneck-resnet", "quick-cnn", "timm:convnext_atto"])
 def test_weights_of_layers_decay_and_biases_and_norms_do_not(name: str, optimizer: str) -> None:
     with torch.device("meta"):
@@ -82,6 +82,64 @@ def test_adamw_follows_its_formula() -> None:
         weight -= 0.1 * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)) ** 0.5 + 1e-8)
         expected.append(weight)
     assert steps_of(recipe, GRADIENTS) == pytest.approx(expected, rel=1e-4)
+
+
+def make_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 12, 3, groups=12),
+        nn.Flatten(), nn.Linear(12, 24), nn.Linear(24, 5),
+    )  # fmt: skip
+
+
+def test_muon_takes_the_hidden_filters_and_matrices_and_adamw_the_rest() -> None:
+    model = make_network()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    by_muon = {
+        names[id(parameter)]
+        for group in build_optimizer(model, make_recipe(optimizer="muon")).param_groups
+        for parameter in group["params"]
+        if group["use_muon"]
+    }
+    assert by_muon == {"2.weight", "5.weight"}
+
+
+def test_a_step_of_muon_is_orthogonal_and_as_long_as_adamws_and_follows_the_rate() -> None:
+    model = make_network()
+    optimizer = build_optimizer(model, make_recipe(optimizer="muon", lr=0.3, momentum=0.0, weight_decay=0.05))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.02  # as the schedule sets it
+    optimizer.step()
+    for name in ("2.weight", "5.weight"):
+        parameter = model.get_parameter(name)
+        moved = (before[name] * (1 - 0.02 * 0.05) - parameter.detach()).flatten(1)
+        left, _, right = torch.linalg.svd(parameter.grad.flatten(1), full_matrices=False)
+        expected = 0.02 * 0.2 * max(moved.shape) ** 0.5 * left @ right
+        assert torch.cosine_similarity(moved.flatten(), expected.flatten(), dim=0) > 0.98
+        lengths = torch.linalg.svdvals(moved) / (0.02 * 0.2 * max(moved.shape) ** 0.5)
+        assert lengths.min() > 0.6 and lengths.max() < 1.4
+
+
+def test_what_muon_leaves_is_trained_as_adamw_trains_it() -> None:
+    ours, theirs = make_network(), make_network()
+    optimizers = [
+        build_optimizer(
+            model, make_recipe(optimizer=name, lr=0.01, weight_decay=0.05, nesterov=name == "muon")
+        )
+        for model, name in ((ours, "muon"), (theirs, "adamw"))
+    ]
+    for step in range(4):
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            draws = torch.Generator().manual_seed(step)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=draws)
+            optimizer.step()
+    for name, parameter in ours.named_parameters():
+        if name not in ("2.weight", "5.weight"):
+            torch.testing.assert_close(parameter, theirs.get_parameter(name), msg=name)
 
 
 def test_an_unknown_optimizer_names_the_nearest() -> None:

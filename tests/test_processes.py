@@ -127,6 +127,32 @@ def test_two_processes_train_what_one_does_to_rounding(folder: Path, alone: RunP
     assert done.stdout.count("epoch 3/3") == 3  # the first process alone speaks
 
 
+def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does(folder: Path, tmp_path: Path) -> None:
+    fields = (
+        "mixup=0.4",
+        "cutmix=1",
+        "sampling=balanced",
+        "alternating_flip=true",
+        "sam=0.05",
+        "clip_grad=1",
+    )
+    settings = [word for field in fields for word in ("--set", field)]
+    made = []
+    for count in (1, 2):
+        words = make_run(folder, tmp_path / str(count), "--epochs", "2", "--device", "cpu", *settings)
+        done = subprocess.run(
+            command_of([*words, "--fold", "0"], count), env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        made.append(RunPaths(tmp_path / str(count) / "tiny" / "cnn-d"))
+    ours, theirs = (load_file(run.weights(0)) for run in made)
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    logs = [pd.read_csv(run.log(0)) for run in made]
+    np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
+    np.testing.assert_allclose(logs[0]["train_accuracy"], logs[1]["train_accuracy"])
+
+
 def test_two_processes_that_were_killed_go_on_after_their_last_epoch(
     folder: Path, alone: RunPaths, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import albumentations
 import pytest
 
 from foldsmith.data.augment import AUGMENTATIONS
@@ -11,6 +12,7 @@ from foldsmith.data.views import VIEWS
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
+from foldsmith.training.check import check_recipe
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
 
@@ -93,12 +95,33 @@ def test_an_override_that_cannot_be_read_tells_why(setting: str, told: str) -> N
         "warmup=1", "warmup=nan", "label_smoothing=1", "label_smoothing=-0.1", "class_weights=some",
         "ema_decay=1", "ema_decay=nan", "validate_every=0", "max_unreadable=2", "max_unreadable=nan",
         "mean=0.5", "mean=1,2", "mean=nan,nan,nan", "mean=inf,0,0", "std=0,1,1", "std=-1,1,1",
-        "std=nan,1,1", "std=inf,1,1", "views=", "views=,",
+        "mixup=-1", "mixup=inf", "cutmix=-0.1", "cutmix=nan", "mix_share=1.1", "mix_until=-0.1", "loss=mse",
+        "std=nan,1,1", "erase=1.5", "erase=nan", "clip_grad=-1", "train_size=-1", "train_size=65",
+        "train_size_from=65", "sampling=some", "logit_adjustment=-1", "recalibrate=-1",
+        "sam=-0.1", "sam=nan", "drop_path=1",
+        "augment_strength=2", "augment_strength=-1",
+        "std=inf,1,1", "views=", "views=,",
     ],
 )  # fmt: skip
 def test_a_value_no_training_can_have_is_refused_by_name(setting: str) -> None:
     with pytest.raises(InputError, match=f"{setting.partition('=')[0]} is .*, it must be"):
         override(BASE, [setting])
+
+
+@pytest.mark.parametrize("other", ["loss=bce", "sampling=balanced"])
+def test_logits_are_adjusted_for_cross_entropy_of_natural_samples_alone(other: str) -> None:
+    with pytest.raises(
+        InputError, match="logit_adjustment is 1.0, it must be zero unless loss is ce and samp"
+    ):
+        override(BASE, ["logit_adjustment=1", other])
+
+
+@pytest.mark.parametrize("setting", ["train_size=32", "train_size_from=32", "alternating_flip=true"])
+def test_what_a_pipeline_cannot_do_is_refused(setting: str, tmp_path: Path) -> None:
+    albumentations.save(albumentations.HorizontalFlip(), tmp_path / "flip.json")
+    recipe = override(BASE, [f"augment={tmp_path / 'flip.json'}", setting])
+    with pytest.raises(InputError, match=f"{setting.partition('=')[0]}=.* needs a row of AUGMENTATIONS"):
+        check_recipe(recipe, "cpu", "fp32")
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -128,7 +151,7 @@ def test_resnet64_is_the_same_network_at_64_pixels() -> None:
 
 def test_an_unknown_recipe_lists_the_known_and_the_nearest() -> None:
     with pytest.raises(
-        InputError, match="'quik'; did you mean 'quick'.*known: default, quick, resnet, resnet64"
+        InputError, match="'quik'; did you mean 'quick'.*known: default, quick, speedrun, resnet, resnet64"
     ):
         find_recipe("quik")
 

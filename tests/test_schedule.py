@@ -16,12 +16,14 @@ def rate(schedule: str, lr: float, warmup: int, total: int, step: int) -> float:
         return lr * (step + 1) / (warmup + 1)
     if schedule == "constant":
         return lr
+    if schedule == "one-cycle":
+        return lr * (total - step) / (total - warmup)
     return lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(["cosine", "constant"]),
+    st.sampled_from(["cosine", "one-cycle", "constant"]),
     st.floats(1e-6, 10),
     st.integers(1, 200),
     st.floats(0, 0.99),
@@ -44,6 +46,10 @@ def test_the_cosine_falls_to_half_in_the_middle_and_to_nearly_zero() -> None:
     assert rates[50] == pytest.approx(0.1)
     assert 0 < rates[-1] < 1e-4
     assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_by_equal_steps() -> None:
+    assert learning_rates("one-cycle", 0.6, 2, 6) == pytest.approx([0.2, 0.4, 0.6, 0.45, 0.3, 0.15])
 
 
 def test_a_warm_up_of_every_step_only_rises() -> None:

@@ -159,3 +159,108 @@ def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+# --- clipped gradients
+
+
+@pytest.mark.parametrize("clip", [0.01, 0.5, 1e6])
+def test_gradients_are_cut_to_a_norm_and_never_made_longer(clip: float) -> None:
+    images, labels = make_batch()
+    whole, cut = make_state(plain=True), make_state(plain=True)
+    Step(whole, CROSS_ENTROPY, make_compute())(images, labels)
+    Step(cut, CROSS_ENTROPY, make_compute(), clip_grad=clip)(images, labels)
+    length = float(torch.cat([gradient.flatten() for gradient in gradients(whole)]).norm())
+    for ours, theirs in zip(gradients(cut), gradients(whole), strict=True):
+        torch.testing.assert_close(ours, theirs * min(1, clip / length), rtol=1e-4, atol=1e-7)
+
+
+def test_what_is_cut_are_the_gradients_without_the_scale_of_half_precision() -> None:
+    images, labels = make_batch()
+    plain = make_state(plain=True)
+    scaled = replace(plain, model=make_state(plain=True).model, scaler=torch.amp.GradScaler("cpu"))
+    scaled = replace(scaled, optimizer=torch.optim.SGD(scaled.model.parameters(), lr=0.1))
+    assert scaled.scaler.is_enabled() and scaled.scaler.get_scale() > 1
+    for state in (plain, scaled):
+        Step(state, CROSS_ENTROPY, make_compute(), clip_grad=0.1)(images, labels)
+    for ours, theirs in zip(gradients(scaled), gradients(plain), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    before = [parameter.detach().clone() for parameter in scaled.model.parameters()]
+    scaled.scaler.step(scaled.optimizer)  # which does not divide by the scale again
+    scaled.scaler.update()
+    for start, gradient, parameter in zip(before, gradients(plain), scaled.model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.detach(), start - 0.1 * gradient, rtol=1e-4, atol=1e-6)
+
+
+# --- sharpness-aware minimisation
+
+
+class Bowl(nn.Module):
+    """A network of which any loss is x' A x / 2 + b' x: its gradient is A x + b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+        self.register_buffer("a", torch.diag(torch.tensor([1.0, 4.0, 9.0])))
+        self.register_buffer("b", torch.tensor([0.1, 0.2, 0.3]))
+
+    def value(self) -> torch.Tensor:
+        return self.x @ self.a @ self.x / 2 + self.b @ self.x
+
+
+def bowls_value(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compute: Compute) -> tuple:
+    return model.value(), (labels == 0).sum()
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.7])
+@pytest.mark.parametrize("scale", [1.0, 2.0**12])
+def test_sharpness_aware_gradients_are_those_of_the_definition_on_a_quadratic(
+    radius: float, scale: float
+) -> None:
+    state = build_state(Bowl(), RECIPE, make_compute())
+    state = replace(state, scaler=torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1))
+    start, a, b = (each.detach().double() for each in (state.model.x.clone(), state.model.a, state.model.b))
+    loss, _ = Step(state, bowls_value, make_compute(), sam=radius)(*make_batch(4))
+    gradient = a @ start + b
+    expected = a @ (start + radius * gradient / gradient.norm()) + b
+    torch.testing.assert_close(state.model.x.grad.double() / scale, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(state.model.x.double(), start), "the weights are back where they were"
+    assert float(loss) == pytest.approx(float(start @ a @ start / 2 + b @ start), rel=1e-6)
+
+
+@pytest.mark.parametrize("micro_batch", [0, 5])
+def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro_batch: int) -> None:
+    images, labels = make_batch()
+    state, plain = make_state(), make_state()
+    step = Step(state, CROSS_ENTROPY, make_compute(), micro_batch, sam=0.1)
+    torch.manual_seed(5)
+    loss, rightly = step(images, labels)
+    after = torch.get_rng_state()
+    torch.manual_seed(5)
+    wanted, right = Step(plain, CROSS_ENTROPY, make_compute(), micro_batch)(images, labels)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(loss, wanted) and torch.equal(rightly, right)
+    for ours, theirs in zip(
+        state.model.state_dict().values(), plain.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+    # the second pass written out: another dropout would give other gradients
+    length = torch.cat([gradient.flatten() for gradient in gradients(plain)]).norm()
+    moved = make_state()
+    with torch.no_grad():
+        for parameter, gradient in zip(moved.model.parameters(), gradients(plain), strict=True):
+            parameter += 0.1 * gradient / length
+    torch.manual_seed(5)
+    Step(moved, CROSS_ENTROPY, make_compute(), micro_batch)(images, labels)
+    for ours, theirs in zip(gradients(state), gradients(moved), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_of_zero_moves_nothing() -> None:
+    state = build_state(Bowl(), RECIPE, make_compute())
+    with torch.no_grad():
+        state.model.x.zero_()
+        state.model.b.zero_()
+    Step(state, bowls_value, make_compute(), sam=0.1)(*make_batch(4))
+    assert torch.equal(state.model.x.grad, torch.zeros(3))

@@ -7,19 +7,21 @@ B images a batch · S the side of an image.
 """
 
 import math
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foldsmith.data.pipelines import load_pipeline, pipeline_file
+from foldsmith.data.trivial_augment import draw_trivial
 from foldsmith.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import albumentations
 
-ATTEMPTS = 10  # at a crop that fits; then the whole image is taken
+ATTEMPTS = 10  # at a box that fits; then the whole image is taken, or nothing erased
+# of random erasing, as timm's: of the image's area, and of the box's width to its height
+ERASED_SHARE, ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
 # I and Q of the NTSC's YIQ: the plane in which a turn changes the hue and nothing else
 CHROMA = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -33,6 +35,10 @@ class Draws:
     the image's sides, which only a shift reaches, it is mirrored. `flip` (B, 2) is across and upside down.
     `angle` (B,) turns about the centre, in radians, counter-clockwise; corners that opens are black. `colour`
     (B, 3, 3) multiplies RGB, and `lift` (B,) times the mean brightness of the image as it came is added.
+    `affine` (B, 2, 3) is from a pixel (x, y) of the result to one of the image; what lies outside is black.
+    `sharpness` (B,) blends with the smoothed image: 0 is that, 1 the image as it is. `table` (B, 256) gives
+    each grey level its new one; `spread` (B,) is trivial_augment's AUTOCONTRAST or EQUALIZE, or 0. The part
+    in the box `erased`, int64 (B, 4), takes the colour `fill`, uint8 (B, 3).
     """
 
     box: np.ndarray | None = None
@@ -40,6 +46,12 @@ class Draws:
     angle: np.ndarray | None = None
     colour: np.ndarray | None = None
     lift: np.ndarray | None = None
+    affine: np.ndarray | None = None
+    sharpness: np.ndarray | None = None
+    table: np.ndarray | None = None
+    spread: np.ndarray | None = None
+    erased: np.ndarray | None = None
+    fill: np.ndarray | None = None
 
     def __getitem__(self, part: slice) -> "Draws":
         """The draws of a part of the batch."""
@@ -65,13 +77,19 @@ class Augmentation:
     saturation: float = 0.0
     hue: float = 0.0  # of a full turn
     jittered: float = 0.8  # share of the images whose colours change, where they do at all
+    trivial: float = 0.0  # TrivialAugment's strength, in place of the four above; 1: as published
+    erase: float = 0.0  # share of the images of which a box is erased (Zhong et al., Random Erasing, 2020)
 
-    def draw(self, seed: int, count: int, size: int) -> Draws:
-        """The draws of a batch of `count` images of `size` pixels, from the seed alone."""
-        stream = np.random.default_rng(seed)
+    def draw(self, seed: int, count: int, size: int, side: int = 0) -> Draws:
+        """The draws of a batch of `count` images of `size` pixels, from the seed alone.
+
+        They make images of `side` pixels; 0: as large as they were.
+        """
+        stream, side = np.random.default_rng(seed), side or size
         draws = {}
         if self.crop:
-            draws["box"] = _draw_crops(stream, count, size, self.crop, self.ratio)
+            boxes, fits = _draw_boxes(stream, count, size, self.crop, self.ratio, size)
+            draws["box"] = np.where(fits[:, None], boxes, [0, 0, size, size])
         elif self.shift:
             corners = stream.integers(-(size // self.shift), size // self.shift, (count, 2), endpoint=True)
             draws["box"] = np.concatenate([corners, np.full((count, 2), size)], axis=1)
@@ -81,7 +99,26 @@ class Augmentation:
             draws["angle"] = np.radians(stream.uniform(-self.rotation, self.rotation, count))
         if self.brightness or self.contrast or self.saturation or self.hue:
             draws["colour"], draws["lift"] = self._draw_colours(stream, count)
+        if self.trivial:
+            draws |= draw_trivial(stream, count, side, self.trivial, LUMA)
+        if self.erase:
+            boxes, fits = _draw_boxes(stream, count, side, ERASED_SHARE, ERASED_RATIO, side - 1)
+            fits &= stream.random(count) < self.erase
+            draws["erased"] = np.where(fits[:, None], boxes, 0)
+            draws["fill"] = stream.integers(256, size=(count, 3), dtype=np.uint8)
         return Draws(**draws)
+
+    def draw_part(
+        self, seed: int, part: slice, count: int, size: int, side: int, mirrored: np.ndarray | None
+    ) -> Draws:
+        """The draws of a part of a batch; `mirrored` says which images of it are, where the row mirrors any.
+
+        With None it is drawn.
+        """
+        draws = self.draw(seed, count, size, side)[part]
+        if mirrored is None or not self.hflip or draws.flip is None:
+            return draws
+        return replace(draws, flip=np.stack([mirrored, draws.flip[:, 1]], axis=1))
 
     def _draw_colours(self, stream: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The four changes as one matrix an image: they commute, but for what is clipped in between."""
@@ -100,22 +137,25 @@ class Augmentation:
         return colour.astype(np.float32), (factors[0] * (1 - factors[1])).astype(np.float32)
 
 
-def _draw_crops(
+def _draw_boxes(
     stream: np.random.Generator,
     count: int,
     size: int,
     share: tuple[float, float],
     ratio: tuple[float, float],
-) -> np.ndarray:
-    """Boxes (x, y, width, height) int64 (B, 4): of ATTEMPTS at each, the first that fits into the image."""
+    longest: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (x, y, width, height) int64 (B, 4), of ATTEMPTS at each the first that fits; and if any did (B,).
+
+    It fits if its sides are no longer than `longest`.
+    """
     area = stream.uniform(*share, (count, ATTEMPTS)) * size**2
     aspect = np.exp(stream.uniform(math.log(ratio[0]), math.log(ratio[1]), (count, ATTEMPTS)))
     sides = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=-1).round().astype(np.int64)
-    fits = ((sides >= 1) & (sides <= size)).all(axis=-1)  # (B, ATTEMPTS)
+    fits = ((sides >= 1) & (sides <= longest)).all(axis=-1)  # (B, ATTEMPTS)
     chosen = sides[np.arange(count), fits.argmax(axis=1)]
-    chosen[~fits.any(axis=1)] = size
     corners = (stream.random((count, 2)) * (size - chosen + 1)).astype(np.int64)
-    return np.concatenate([corners, chosen], axis=1)
+    return np.concatenate([corners, chosen], axis=1), fits.any(axis=1)
 
 
 AUGMENTATIONS = {
@@ -128,54 +168,28 @@ AUGMENTATIONS = {
     "photo": Augmentation(
         crop=(0.35, 1.0), hflip=True, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05
     ),
+    # for small images and for photographs
+    "trivial": Augmentation(shift=8, hflip=True, trivial=1.0),
+    "trivial-crop": Augmentation(crop=(0.35, 1.0), hflip=True, trivial=1.0),
     "study-resnet": Augmentation(crop=(0.08, 1.0), hflip=True, vflip=True, rotation=90.0),  # study 1
 }
-PIPELINE_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def build_augmentation(name: str, size: int) -> "Augmentation | albumentations.Compose":
+def build_augmentation(
+    name: str, size: int, erase: float = 0.0, strength: float = 1.0
+) -> "Augmentation | albumentations.Compose":
     """A row of AUGMENTATIONS, or the pipeline that `albumentations.save` wrote into the file of that name.
 
-    Raises InputError for an unknown name, and for a pipeline that does not give uint8 (size, size, 3).
+    A row erases a box in the share `erase` of the images, and has the share `strength` of its
+    TrivialAugment, if it has any. Raises InputError for an unknown name, and for a pipeline that does not
+    give uint8 (size, size, 3), or is to erase.
     """
-    if name.endswith(PIPELINE_SUFFIXES):
-        return _load_pipeline(Path(name), size)
+    file = pipeline_file(name)
+    if file:
+        if erase:
+            raise InputError(f"erase={erase} is for rows of AUGMENTATIONS; erase in {name} itself.")
+        return load_pipeline(file, size)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "FILE.json"])
-    return AUGMENTATIONS[name]
-
-
-def augmentation_file(name: str) -> Path | None:
-    """The file an augmentation is read from; None for a row of AUGMENTATIONS. Raises InputError."""
-    if not name.endswith(PIPELINE_SUFFIXES):
-        return None
-    if not Path(name).is_file():
-        raise InputError(f"augmentation {name}: there is no such file.")
-    return Path(name)
-
-
-def _load_pipeline(path: Path, size: int) -> "albumentations.Compose":
-    augmentation_file(str(path))
-    # read while albumentations is imported: it must not ask the network for newer versions of itself
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations
-
-    try:
-        loaded = albumentations.load(path, data_format="json" if path.suffix == ".json" else "yaml")
-        pipeline = loaded if isinstance(loaded, albumentations.Compose) else albumentations.Compose([loaded])
-        made = pipeline(image=np.zeros((size, size, 3), np.uint8))["image"]
-    except Exception as error:  # the parsers' and every transform's own
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"augment={path} is no pipeline of albumentations.save: {reason}") from error
-    check_made(made, size, str(path))
-    return pipeline
-
-
-def check_made(made: object, size: int, name: str = "FILE") -> None:
-    """Raises InputError unless a pipeline gave uint8 (size, size, 3); `name` is its file's."""
-    kind, shape = getattr(made, "dtype", type(made)), tuple(getattr(made, "shape", ()))
-    if kind != np.uint8 or shape != (size, size, 3):
-        raise InputError(
-            f"augment={name} turns images of {size} x {size} into {kind} {shape}; "
-            "it must keep size and uint8 (foldsmith normalises afterwards)."
-        )
+    row = AUGMENTATIONS[name]
+    return replace(row, erase=erase, trivial=strength * row.trivial)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from foldsmith.data.augment import LUMA, Augmentation, Draws, check_made
+from foldsmith.data.augment import LUMA, Augmentation, Draws
+from foldsmith.data.pipelines import check_made
+from foldsmith.data.trivial_augment import SMOOTHING, UNCHANGED, UNMOVED, spreading_table
 
 if TYPE_CHECKING:
     import albumentations
@@ -20,16 +22,20 @@ def augment_batch(
     seed: int,
     start: int = 0,
     count: int | None = None,
+    side: int = 0,
+    mirrored: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Augmented copies of uint8 images (B, S, S, 3), drawn from `seed` alone.
+    """Augmented copies of uint8 images (B, S, S, 3), drawn from `seed` alone, but for which are `mirrored`.
 
+    They are made in `side` pixels; 0: as large as they were.
     The images may be a part of a batch of `count`, from its image `start` on: they are what they would be in
     the whole. Only a pipeline of albumentations draws a part from a seed of its own.
     """
     if isinstance(augmentation, Augmentation):
         count = len(images) if count is None else count
-        draws = augmentation.draw(seed, count, images.shape[1])[start : start + len(images)]
-        return apply_draws(images, draws)
+        part = slice(start, start + len(images))
+        draws = augmentation.draw_part(seed, part, count, images.shape[1], side, mirrored)
+        return apply_draws(images, draws, side)
     # albumentations 2.0.8 keeps a stream of its own in every process, so it is seeded here: once a batch,
     # which gives the same images in any worker at half the cost of once an image
     augmentation.set_random_seed((seed + start) % 2**32)
@@ -41,10 +47,12 @@ def augment_batch(
     return augmented
 
 
-def apply_draws(images: np.ndarray, draws: Draws) -> np.ndarray:
-    """What was drawn, done to copies of uint8 images (B, S, S, 3)."""
-    size = images.shape[1]
-    made = images.copy() if draws.box is None and draws.angle is None else np.empty_like(images)
+def apply_draws(images: np.ndarray, draws: Draws, side: int = 0) -> np.ndarray:
+    """What was drawn, done to copies of uint8 images (B, S, S, 3), made in `side` pixels; 0: as they were."""
+    size = side or images.shape[1]
+    resized = size != images.shape[1] or draws.box is not None
+    whole = not resized and draws.angle is None
+    made = images.copy() if whole else np.empty((len(images), size, size, 3), np.uint8)
     boxes = [None] * len(images) if draws.box is None else draws.box.tolist()
     flips = [(False, False)] * len(images) if draws.flip is None else draws.flip.tolist()
     for index, (box, (across, upside_down)) in enumerate(zip(boxes, flips, strict=True)):
@@ -55,12 +63,17 @@ def apply_draws(images: np.ndarray, draws: Draws) -> np.ndarray:
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             cv2.warpAffine(part, matrix, (size, size), dst=target, flags=flags)
             continue
-        if box is not None:
+        if resized:
             cv2.resize(part, (size, size), dst=target, interpolation=cv2.INTER_LINEAR)
         if across or upside_down:
             cv2.flip(target, -1 if across and upside_down else 0 if upside_down else 1, dst=target)
     if draws.colour is not None:
         _recolour(made, draws)
+    if draws.affine is not None:
+        _transform(made, draws)
+    if draws.erased is not None:
+        for image, (x, y, width, height), fill in zip(made, draws.erased.tolist(), draws.fill, strict=True):
+            image[y : y + height, x : x + width] = fill
     return made
 
 
@@ -92,3 +105,24 @@ def _recolour(images: np.ndarray, draws: Draws) -> None:
         brightness = float(LUMA @ cv2.mean(image)[:3])
         matrix = np.concatenate([colour, np.full((3, 1), lift * brightness, np.float32)], axis=1)
         cv2.transform(image, matrix, dst=image)
+
+
+def _transform(images: np.ndarray, draws: Draws) -> None:
+    """TrivialAugment's operations that are no matrix of colours, in place; most images have none of them."""
+    size = images.shape[1]
+    for index, image in enumerate(images):
+        matrix, table = draws.affine[index], draws.table[index]
+        sharpness, kind = float(draws.sharpness[index]), int(draws.spread[index])
+        if not np.array_equal(matrix, UNMOVED):
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            image[:] = cv2.warpAffine(image, matrix, (size, size), flags=flags)
+        if sharpness != 1:
+            smooth = cv2.filter2D(image, -1, SMOOTHING)
+            inner = slice(1, -1), slice(1, -1)  # along its edges an image stays as it is
+            image[inner] = cv2.addWeighted(image, sharpness, smooth, 1 - sharpness, 0)[inner]
+        if not np.array_equal(table, UNCHANGED):
+            image[:] = cv2.LUT(image, table)
+        if kind:
+            counts = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
+            tables = np.stack([spreading_table(kind, each) for each in counts], axis=-1)
+            image[:] = cv2.LUT(image, tables[None])

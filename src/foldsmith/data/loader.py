@@ -18,6 +18,7 @@ from foldsmith.data.augment import Augmentation
 from foldsmith.data.augment_device import apply_draws
 from foldsmith.data.augment_host import augment_batch
 from foldsmith.data.pixels import Pixels, StreamedPixels
+from foldsmith.data.sampling import balanced_order
 from foldsmith.faults import MachineError
 from foldsmith.seeding import derive_seed
 
@@ -34,21 +35,31 @@ Item, Made = TypeVar("Item"), TypeVar("Made")
 @dataclass(frozen=True)
 class BatchKey:
     """A batch, or this process's part of it: the seed of its augmentation, and positions in the training
-    samples (n,), which are those of the batch of `count` from its image `start` on."""
+    samples (n,), which are those of the batch of `count` from its image `start` on.
+
+    Images are made in `side` pixels (0: as large as they are). Where it is not drawn which are `mirrored`,
+    that is said (n,).
+    """
 
     seed: int
     positions: np.ndarray
     start: int
     count: int
+    side: int = 0
+    mirrored: np.ndarray | None = None
 
 
 class EpochBatches(Sampler[BatchKey]):
     """The batches of one epoch of one training, a fold's or another's; set `epoch` before iterating.
 
-    Every sample comes once. Batches differ in length by at most one, so that none is left with a single
-    image, which batch norm could not train on. Those before `start` are left out: an epoch goes on there.
-    Where several processes train one network, each has its part of every batch: `part` is (which, of how
-    many).
+    Every sample comes once, or with `balanced`, the labels (n,), every class equally often. With
+    `alternating` an image that is mirrored in one epoch is not in the next (Jordan, 94 % on CIFAR-10 in 3.29
+    seconds, 2024). Images are made in `side` pixels, which may change between epochs; 0: as large as they
+    are.
+
+    Batches differ in length by at most one, so that none is left with a single image, which batch norm could
+    not train on. Those before `start` are left out: an epoch goes on there. Where several processes train
+    one network, each has its part of every batch: `part` is (which, of how many).
     """
 
     def __init__(
@@ -58,26 +69,44 @@ class EpochBatches(Sampler[BatchKey]):
         seed: int,
         purpose: int | str,
         part: tuple[int, int] = (0, 1),
+        balanced: np.ndarray | None = None,
+        alternating: bool = False,
     ) -> None:
         self.num_samples, self.seed, self.purpose, self.part = num_samples, seed, purpose, part
         least = 2 * part[1]
         self.num_batches = max(1, min(math.ceil(num_samples / batch_size), num_samples // least))
         self.epoch = 0
         self.start = 0
+        self.side = 0
+        self.balanced = balanced
+        draws = np.random.default_rng(derive_seed(seed, "mirrored", purpose))
+        self.mirrored_first = draws.random(num_samples) < 0.5 if alternating else None
 
     def __len__(self) -> int:
         return self.num_batches
 
+    def place_of(self, batch: int) -> tuple[int, int]:
+        """Where this process's part of a batch begins, and how many images the whole batch has."""
+        which, parts = self.part
+        count = self.num_samples // self.num_batches + (batch < self.num_samples % self.num_batches)
+        return which * (count // parts) + min(which, count % parts), count
+
     def __iter__(self) -> Iterator[BatchKey]:
         order = np.random.default_rng(derive_seed(self.seed, "order", self.purpose, self.epoch))
-        shuffled = order.permutation(self.num_samples)
+        if self.balanced is None:
+            shuffled = order.permutation(self.num_samples)
+        else:
+            shuffled = balanced_order(self.balanced, order)
         for batch, positions in enumerate(np.array_split(shuffled, self.num_batches)):
             if batch < self.start:
                 continue
             seed = derive_seed(self.seed, "augment", self.purpose, self.epoch, batch)
             which, parts = self.part
-            mine = np.array_split(np.arange(len(positions)), parts)[which]
-            yield BatchKey(seed, positions[mine], int(mine[0]) if len(mine) else 0, len(positions))
+            mine = np.array_split(positions, parts)[which]
+            mirrored = None
+            if self.mirrored_first is not None:
+                mirrored = self.mirrored_first[mine] ^ (self.epoch % 2 == 1)
+            yield BatchKey(seed, mine, *self.place_of(batch), self.side, mirrored)
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -97,7 +126,9 @@ class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.pixels[self.rows[key.positions]]
-        images = augment_batch(self.augmentation, images, key.seed, key.start, key.count)
+        images = augment_batch(
+            self.augmentation, images, key.seed, key.start, key.count, key.side, key.mirrored
+        )
         batch = torch.from_numpy(images), torch.from_numpy(self.labels[key.positions])
         if get_worker_info() is not None:
             # shared here, because a worker that fails to share what it sends loses it, and the loader waits
@@ -135,9 +166,10 @@ class DeviceBatches:
             if self.device.type == "cuda":
                 positions = positions.pin_memory()
             positions = positions.to(self.device, non_blocking=True)
-            draws = self.augmentation.draw(key.seed, key.count, self.pixels.shape[1])
-            draws = draws[key.start : key.start + len(key.positions)]
-            yield apply_draws(self.pixels[positions], draws), self.labels[positions]
+            part = slice(key.start, key.start + len(key.positions))
+            size = self.pixels.shape[1]
+            draws = self.augmentation.draw_part(key.seed, part, key.count, size, key.side, key.mirrored)
+            yield apply_draws(self.pixels[positions], draws, key.side), self.labels[positions]
 
 
 class ThreadedBatches:

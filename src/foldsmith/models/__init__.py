@@ -7,7 +7,12 @@ from torch import nn
 
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
-from foldsmith.models.backbone import build_backbone, check_backbone, pretrained_normalisation
+from foldsmith.models.backbone import (
+    build_backbone,
+    check_backbone,
+    no_drop_path,
+    pretrained_normalisation,
+)
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
 from foldsmith.models.crnn import CRNN, CRNN_PLANS
 from foldsmith.models.plain_cnn import CNN_PLANS, PlainCNN
@@ -43,11 +48,18 @@ def build_model(
     channels: int = 3,
     pretrained: bool = False,
     weights: str = "",
+    drop_path: float = 0.0,
 ) -> nn.Module:
-    """The network `name`: a key of MODELS, or `timm:<name>`. Raises InputError if there is none."""
+    """The network `name`: a key of MODELS, or `timm:<name>`.
+
+    Raises InputError if there is none, or none with residual branches where these are to be dropped.
+    """
     check_model(name, pretrained or bool(weights))
     if name.startswith(TIMM):
-        return build_backbone(name.removeprefix(TIMM), num_classes, image_size, channels, pretrained, weights)
+        timm_name = name.removeprefix(TIMM)
+        return build_backbone(timm_name, num_classes, image_size, channels, pretrained, weights, drop_path)
+    if drop_path:
+        raise no_drop_path(name, drop_path)
     return MODELS[name](num_classes, image_size, channels)
 
 

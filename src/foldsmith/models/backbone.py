@@ -24,12 +24,20 @@ def check_backbone(name: str) -> None:
 
 
 def build_backbone(
-    name: str, num_classes: int, image_size: int, channels: int, pretrained: bool, weights: str
+    name: str,
+    num_classes: int,
+    image_size: int,
+    channels: int,
+    pretrained: bool,
+    weights: str,
+    drop_path: float,
 ) -> nn.Module:
     """timm's network `name`, giving logits (B, num_classes).
 
     Starts from the local file `weights` where one is named, else from timm's own weights if `pretrained`,
-    else from scratch. Raises InputError for weights that cannot be fetched, or are another network's.
+    else from scratch. In training a residual branch is left out of up to the share `drop_path` of the images
+    (stochastic depth, Huang et al. 2016). Raises InputError for weights that cannot be fetched, or are
+    another network's.
     """
     if pretrained and not weights and not _hub_answers():
         # asked now, the hub's client would try again for a minute; offline it looks into its cache at once.
@@ -41,18 +49,21 @@ def build_backbone(
 
     check_weights_file(weights)
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     try:
         configuration = timm.get_pretrained_cfg(name)
         if configuration is not None and configuration.fixed_input_size:
             options["img_size"] = image_size
-        if not weights:
-            return timm.create_model(name, pretrained=pretrained, **options)
-        with torch.random.fork_rng(devices=[]):
-            fresh = timm.create_model(name, **options)
-        options["pretrained_cfg_overlay"] = {"file": weights}
-        model = timm.create_model(name, pretrained=True, **options)
+        if weights:
+            with torch.random.fork_rng(devices=[]):
+                fresh = timm.create_model(name, **options)
+            pretrained, options["pretrained_cfg_overlay"] = True, {"file": weights}
+        model = timm.create_model(name, pretrained=pretrained, **options)
     # the hub, its transport, torch.load and safetensors each have errors of their own
     except Exception as error:
+        if isinstance(error, TypeError) and "drop_path_rate" in str(error):
+            raise no_drop_path(name, drop_path) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if weights:
             raise InputError(f"weights={weights} cannot be loaded into {name}: {reason}") from error
@@ -62,7 +73,11 @@ def build_backbone(
             f"the pretrained weights of {name} could not be fetched ({reason}). "
             "Without a network, name a local file (--set weights=FILE) or use --set pretrained=false."
         ) from error
-    _check_arrived(model, fresh, name, weights)
+    dropped = [module for module in model.modules() if isinstance(module, timm.layers.DropPath)]
+    if drop_path and not any(module.drop_prob for module in dropped):  # some take the word and do not care
+        raise no_drop_path(name, drop_path)
+    if weights:
+        _check_arrived(model, fresh, name, weights)
     return model
 
 
@@ -80,6 +95,10 @@ def _check_arrived(model: nn.Module, fresh: nn.Module, name: str, weights: str) 
             f"weights={weights} cannot be loaded into {name}: it has none of {len(absent)} tensors "
             f"(first: {absent[0]}), so it belongs to another network."
         )
+
+
+def no_drop_path(name: str, drop_path: float) -> InputError:
+    return InputError(f"drop_path={drop_path}: model {name} has no residual branch that could be left out.")
 
 
 def _hub_answers(seconds: float = 5.0) -> bool:

@@ -1,12 +1,12 @@
 """A recipe: everything that decides what is trained, checked, and its typed overrides."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from foldsmith.errors import InputError, unknown_name
+from foldsmith.recipes.bounds import check_values
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class Recipe:
 
     # data
     image_size: int = 64  # pixels; images are resized to a square of it, whole (their aspect is not kept)
+    train_size: int = 0  # pixels; training images are cropped straight to this smaller size; 0 = image_size
+    train_size_from: int = (
+        0  # pixels; they grow to train_size from here, in steps of 1/8 of the image; 0 = no
+    )
     max_unreadable: float = 0.01  # share of the training images; more unreadable ones stop the run
     near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
     report_leak: bool = False  # train once more with near-duplicates split: what would a leak gain?
@@ -29,12 +33,16 @@ class Recipe:
     augment: str = (
         "crop-flip"  # a row of foldsmith.data.augment.AUGMENTATIONS, or an albumentations FILE.json
     )
+    augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
+    erase: float = 0.0  # share of the training images of which a box is erased
+    alternating_flip: bool = False  # what is mirrored in one epoch is not in the next, where augment mirrors
     augment_on: str = "auto"  # device, workers; auto: on a GPU that holds all training images in a quarter
 
     # model
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
     channels: int = 3  # 3: colours; 1: their brightness alone
     pretrained: bool = False  # timm models: start from timm's weights (needs the network, or `weights`)
+    drop_path: float = 0.0  # timm models: share of the images whose residual branch is left out
     weights: str = ""  # timm models: start from this local weights file instead of the network
     # of normalisation, on a scale of 0 to 1; () = the pretrained weights', else .5
     mean: tuple[float, ...] = ()
@@ -56,18 +64,28 @@ class Recipe:
     batch_size: int = 64
     micro_batch: int = 0  # images computed at a time, whose gradients a batch adds up; 0 = the whole batch
     compile: bool = False  # torch.compile: costs a minute, and pays in long trainings on a GPU
-    optimizer: str = "sgd"  # sgd, adam, adamw
+    optimizer: str = "sgd"  # sgd, adam, adamw, muon
     lr: float = 0.05
     encoder_lr: float = 0.0  # of an autoencoder's encoder; 0 = lr
     reconstruction_weight: float = 0.0  # of an autoencoder's reconstruction loss beside the cross entropy
-    momentum: float = 0.9  # sgd
-    nesterov: bool = False  # sgd
+    momentum: float = 0.9  # sgd, muon
+    nesterov: bool = False  # sgd, muon
     weight_decay: float = 5e-4  # on weights of two and more dimensions, never on biases and norms
-    schedule: str = "cosine"  # cosine, constant
+    clip_grad: float = 0.0  # norm that a step's gradient is cut to; 0 = none
+    sam: float = 0.0  # radius of sharpness-aware minimisation, which computes a batch twice; 0 = none
+    schedule: str = "cosine"  # cosine, one-cycle, constant
     warmup: float = 0.1  # share of the steps in which the rate rises from zero
+    loss: str = "ce"  # ce: cross entropy; bce: binary cross entropy of each class
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none, auto: inversely to the class's frequency
+    sampling: str = "natural"  # natural: every image once an epoch; balanced: every class equally often
+    logit_adjustment: float = 0.0  # times the logarithms of the classes' shares, added in the loss; 0 = none
+    mixup: float = 0.0  # alpha of mixup; 0 = none
+    cutmix: float = 0.0  # alpha of CutMix; 0 = none; with both, each batch draws which
+    mix_share: float = 1.0  # share of the batches that are mixed
+    mix_until: float = 1.0  # share of the epochs after which no batch is mixed any more
     ema_decay: float = 0.0  # of the averaged weights that validate and predict; 0 = the last weights do
+    recalibrate: int = 0  # training batches from which batch norm learns its statistics anew at the end
     validate_every: int = 1  # epochs; the last one always is validated
     deterministic: bool = False  # on a GPU: same bytes every time, at some speed (a CPU always gives them)
 
@@ -75,56 +93,7 @@ class Recipe:
     views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.data.views.VIEWS, averaged
 
     def __post_init__(self) -> None:
-        for field, kind in get_type_hints(Recipe).items():
-            value = getattr(self, field)
-            plain = {float: (int, float), int: int, str: str, bool: bool}.get(kind, tuple)
-            if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
-                raise InputError(f"recipe '{self.name}': {field} is {value!r}, it must be of type {kind}.")
-        for field, valid, meaning in (
-            ("image_size", self.image_size >= 1, "at least 1"),
-            ("max_unreadable", 0 <= self.max_unreadable <= 1, "a share between 0 and 1"),
-            ("near_duplicates", -1 <= self.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("augment_on", self.augment_on in ("auto", "device", "workers"), "auto, device or workers"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("micro_batch", self.micro_batch >= 0, "zero or a number of images"),
-            ("channels", self.channels in (1, 3), "1 or 3"),
-            ("pretrain", self.pretrain in ("none", "autoencoder"), "none or autoencoder"),
-            ("pretrain_epochs", self.pretrain_epochs >= 1, "at least 1"),
-            ("pretrain_batch_size", self.pretrain_batch_size >= 1, "at least 1"),
-            ("pretrain_lr", 0 < self.pretrain_lr < float("inf"), "a positive number"),
-            ("pretrain_holdout", 0 < self.pretrain_holdout < 1, "a share between 0 and 1"),
-            ("pretrain_patience", self.pretrain_patience >= 0, "zero or a number of epochs"),
-            ("lr", 0 < self.lr < float("inf"), "a positive number"),
-            ("encoder_lr", 0 <= self.encoder_lr < float("inf"), "zero or a positive number"),
-            (
-                "reconstruction_weight",
-                0 <= self.reconstruction_weight < float("inf"),
-                "zero or a positive number",
-            ),
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("nesterov", self.momentum > 0 or not self.nesterov, "false where momentum is 0"),
-            ("weight_decay", 0 <= self.weight_decay < float("inf"), "zero or a positive number"),
-            ("warmup", 0 <= self.warmup < 1, "a share of the steps, in [0, 1)"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
-            ("class_weights", self.class_weights in ("none", "auto"), "none or auto"),
-            ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
-            ("validate_every", self.validate_every >= 1, "at least 1"),
-            (
-                "mean",
-                len(self.mean) in (0, self.channels) and all(map(math.isfinite, self.mean)),
-                "a number for each channel, or none",
-            ),
-            (
-                "std",
-                len(self.std) in (0, self.channels) and all(0 < value < float("inf") for value in self.std),
-                "a positive number for each channel, or none",
-            ),
-            ("views", len(self.views) >= 1, "at least one view"),
-        ):
-            if not valid:
-                value = getattr(self, field)
-                raise InputError(f"recipe '{self.name}': {field} is {value!r}, it must be {meaning}.")
+        check_values(self)
 
     @property
     def pretraining(self) -> "Recipe":
@@ -135,8 +104,14 @@ class Recipe:
             batch_size=self.pretrain_batch_size,
             lr=self.pretrain_lr,
             augment=self.pretrain_augment,
+            erase=0.0,
+            train_size=0,
+            train_size_from=0,
+            alternating_flip=False,
+            sampling="natural",
             encoder_lr=0.0,
             weight_decay=0.0,
+            sam=0.0,
             ema_decay=0.0,
             validate_every=1,
         )

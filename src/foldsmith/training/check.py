@@ -2,20 +2,29 @@
 
 import torch
 
-from foldsmith.data.augment import AUGMENTATIONS, build_augmentation
+from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError, unknown_name
-from foldsmith.models import build_model, check_model
+from foldsmith.models import build_model, check_model, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.training.compute import choose_device, choose_precision, refuse_on_device
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
+from foldsmith.training.sizes import training_sizes
 
 
 def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     """Raises InputError if nothing answers to a name in the recipe, or the machine lacks the device."""
-    augmentation = build_augmentation(recipe.augment, recipe.image_size)
+    augmentation = build_augmentation(
+        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+    )
+    if not isinstance(augmentation, Augmentation):
+        for field in ("train_size", "train_size_from", "alternating_flip"):
+            if getattr(recipe, field):
+                raise InputError(
+                    f"{field}={getattr(recipe, field)} needs a row of AUGMENTATIONS for augment."
+                )
     if recipe.augment_on == "device":
         refuse_on_device(augmentation, streamed=not recipe.cache)
     for kind, name, known in (
@@ -35,14 +44,22 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
 def _check_network(recipe: Recipe) -> None:
     """Raises InputError if the network cannot take the recipe's images, or has no encoder to treat apart."""
     size = recipe.image_size
+    smaller = sorted({*training_sizes(recipe)} - {size})
     try:
         model = build_model(recipe.model, 2, size, recipe.channels).eval()
-        with torch.inference_mode():
-            model(torch.zeros(1, recipe.channels, size, size))
+        for size in (recipe.image_size, *(smaller if takes_any_size(model) else ())):
+            with torch.inference_mode():
+                model(torch.zeros(1, recipe.channels, size, size))
     # every network has its own way to say so
     except (InputError, RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"model {recipe.model} cannot take images of {size} x {size}: {reason}") from error
+    if smaller and not takes_any_size(model):
+        raise InputError(
+            f"model {recipe.model} takes images of one size only; leave train_size and train_size_from at 0."
+        )
+    if recipe.drop_path:  # refused by networks that have nothing to drop
+        build_model(recipe.model, 2, recipe.image_size, recipe.channels, drop_path=recipe.drop_path)
     asked = {"pretrain": recipe.pretrain != "none", "encoder_lr": recipe.encoder_lr,
              "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
     if any(asked.values()) and not isinstance(model, Autoencoder):

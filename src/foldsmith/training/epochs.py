@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ from foldsmith.terminal import progress, say
 from foldsmith.training.checkpoint import Log, Position, load_checkpoint, save_checkpoint
 from foldsmith.training.compute import Compute, augments_on_device
 from foldsmith.training.engine import Tally, train_one_epoch
+from foldsmith.training.mixing import Mixing
 from foldsmith.training.objective import Objective
 from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.schedule import learning_rates
+from foldsmith.training.sizes import training_sizes
 from foldsmith.training.state import TrainingState
 from foldsmith.training.step import Step
 
@@ -60,6 +63,7 @@ class Epochs:
     workers: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     goes_on: Callable[[Log], bool] = lambda log: True
+    mixing: Mixing | None = None
     processes: Processes = ALONE
 
     def run(self, state: TrainingState, compute: Compute) -> Log:
@@ -70,10 +74,20 @@ class Epochs:
         """
         recipe = self.recipe
         batches, loader = self.build_batches(compute)
-        gradients = Step(state, self.objective, compute, recipe.micro_batch, recipe.compile, self.processes)
+        gradients = Step(
+            state,
+            self.objective,
+            compute,
+            recipe.micro_batch,
+            recipe.compile,
+            self.processes,
+            recipe.clip_grad,
+            recipe.sam,
+        )
         steps = recipe.epochs * len(batches)
         rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
         rates = rates.reshape(recipe.epochs, len(batches))
+        sizes = training_sizes(recipe)
 
         # devices, precisions and numbers of threads round differently: a training is not continued on others
         belongs_to = [self.made_from, compute.device.type, compute.precision, torch.get_num_threads()]
@@ -108,9 +122,13 @@ class Epochs:
         # last epoch that was saved
         with asked_to_stop() if self.processes.count == 1 else nullcontext(Asked()) as asked:
             for epoch in range(len(log), recipe.epochs):
+                batches.side = sizes[epoch]
                 batches.epoch, batches.start = epoch, position.tally.step if position.tally else 0
+                mixed = loader
+                if self.mixing:
+                    mixed = self.mixing.mixed(loader, batches, compute.device, self.processes)
                 trained = self._train_epoch(
-                    epoch, state, loader, rates[epoch], gradients, position, after_step
+                    epoch, state, mixed, rates[epoch], gradients, position, after_step
                 )
                 log.append(self._measure_epoch(epoch, state, float(rates[epoch, -1]), trained))
                 position.tally = None
@@ -176,6 +194,12 @@ class Epochs:
             "images_per_second": len(self.rows) / trained[2],
         }
 
+    def plain_batches(self, compute: Compute, count: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+        """The first batches of one more epoch: augmented, but in full size and not mixed."""
+        batches, loader = self.build_batches(compute)
+        batches.epoch = self.recipe.epochs
+        return islice(loader, count)
+
     def _say(self, line: str) -> None:
         if self.processes.is_first:
             say(line)
@@ -185,8 +209,18 @@ class Epochs:
     ) -> tuple[EpochBatches, Iterable[tuple[torch.Tensor, torch.Tensor]]]:
         """The training batches, and what prepares them."""
         recipe, part = self.recipe, self.processes.part
-        augmentation = build_augmentation(recipe.augment, recipe.image_size)
-        batches = EpochBatches(len(self.rows), recipe.batch_size, recipe.seed, self.purpose, part)
+        augmentation = build_augmentation(
+            recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+        )
+        batches = EpochBatches(
+            len(self.rows),
+            recipe.batch_size,
+            recipe.seed,
+            self.purpose,
+            part,
+            balanced=np.asarray(self.labels) if recipe.sampling == "balanced" else None,
+            alternating=recipe.alternating_flip,
+        )
         on_device = augments_on_device(recipe, augmentation, self.pixels, len(self.rows), compute)
         if on_device and isinstance(augmentation, Augmentation):
             loader = DeviceBatches(self.pixels, self.rows, self.labels, augmentation, batches, compute.device)

@@ -17,15 +17,16 @@ from foldsmith.models import build_model, normalisation
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
-from foldsmith.training.checkpoint import Log
 from foldsmith.training.compute import Compute, build_compute, set_determinism
 from foldsmith.training.engine import predict
 from foldsmith.training.epochs import CHECKPOINT_SECONDS, Epochs
-from foldsmith.training.loss import class_weights, loss_and_accuracy
+from foldsmith.training.loss import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
+from foldsmith.training.mixing import build_mixing
 from foldsmith.training.objective import build_objective
 from foldsmith.training.pretraining import load_pretrained
 from foldsmith.training.processes import ALONE, Processes
-from foldsmith.training.state import TrainingState, build_state
+from foldsmith.training.recalibration import recalibrate
+from foldsmith.training.state import build_state
 from foldsmith.training.weights import save_weights
 
 
@@ -85,6 +86,7 @@ class FoldTraining:
             recipe.channels,
             recipe.pretrained,
             recipe.weights,
+            recipe.drop_path,
         )
         if recipe.pretrain != "none":
             load_pretrained(model, self.pretrained or self.run)
@@ -96,7 +98,11 @@ class FoldTraining:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)
 
-        log = self._train_epochs(state, compute)
+        epochs = self._epochs(compute)
+        log = epochs.run(state, compute)
+        if recipe.recalibrate:
+            batches = epochs.plain_batches(compute, recipe.recalibrate)
+            recalibrate(state.ema.model, batches, compute, self.processes)
 
         probabilities = self._predict(state.ema.model, recipe.views, compute)
         if not np.isfinite(probabilities).all():
@@ -123,10 +129,13 @@ class FoldTraining:
             "seconds": time.monotonic() - started,
         }
 
-    def _train_epochs(self, state: TrainingState, compute: Compute) -> Log:
+    def _epochs(self, compute: Compute) -> Epochs:
         recipe, labels = self.recipe, self.training.labels
         weights = class_weights(recipe.class_weights, labels, self.num_classes)
-        loss_function = nn.CrossEntropyLoss(weights, label_smoothing=recipe.label_smoothing)
+        adjustment = log_priors(labels, self.num_classes) * recipe.logit_adjustment
+        loss_function = ClassificationLoss(
+            recipe.loss, weights, recipe.label_smoothing, adjustment if recipe.logit_adjustment else None
+        )
 
         def measure(model: nn.Module) -> tuple[float, float]:
             return loss_and_accuracy(self._predict(model, ("identity",), compute), self.held_out.labels)
@@ -145,8 +154,9 @@ class FoldTraining:
             made_from=self.made_from,
             workers=self.workers,
             checkpoint_seconds=self.checkpoint_seconds,
+            mixing=build_mixing(recipe, self.fold, self.num_classes),
             processes=self.processes,
-        ).run(state, compute)
+        )
 
     def _predict(self, model: nn.Module, views: tuple[str, ...], compute: Compute) -> np.ndarray:
         batch_size = self.recipe.predict_batch_size

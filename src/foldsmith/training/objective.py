@@ -9,7 +9,8 @@ from torch.nn.functional import mse_loss
 
 from foldsmith.training.compute import Compute
 
-# model, images (B, C, H, W) float32, labels (B,) -> the loss, and how many images were classified rightly
+# model, images (B, C, H, W) float32, labels (B,) or targets (B, K) -> the loss, and how many images were
+# classified rightly
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor, Compute], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -63,4 +64,6 @@ def build_objective(loss_function: nn.Module, reconstruction_weight: float) -> O
 
 
 def count_correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Of labels (B,); of targets (B, K) the class that has most of them counts."""
+    labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
     return (logits.detach().argmax(dim=1) == labels).sum()

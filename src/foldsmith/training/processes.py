@@ -40,6 +40,14 @@ class Processes:
         distributed.broadcast_object_list(held, src=0)
         return held[0]
 
+    def join_batch(self, part: torch.Tensor, start: int, count: int) -> torch.Tensor:
+        """A batch of `count`, whose rows from `start` on are this process's part, on every one."""
+        if self.count == 1:
+            return part
+        whole = part.new_zeros((count, *part.shape[1:]))
+        whole[start : start + len(part)] = part
+        return self.sum(whole)
+
     def my_part(self, rows: np.ndarray) -> np.ndarray:
         return np.array_split(rows, self.count)[self.rank]
 

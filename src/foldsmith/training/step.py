@@ -11,6 +11,7 @@ from foldsmith.terminal import say
 from foldsmith.training.compute import Compute
 from foldsmith.training.objective import Objective
 from foldsmith.training.processes import ALONE, Processes
+from foldsmith.training.sharpness import at_the_worst_nearby
 from foldsmith.training.state import TrainingState
 
 
@@ -31,6 +32,10 @@ class Step:
     A batch may be computed in micro-batches of at most `micro_batch` images (0: whole). They give its mean
     loss and gradients, but batch norm sees one at a time. When a GPU's memory runs out, their size is halved
     and the batch done again, from the random numbers and batch statistics that it began with.
+
+    `sam` is the radius of sharpness-aware minimisation (0: none): the gradients are then those of a second
+    pass with the same dropout, whose batch statistics do not count. Gradients are cut to a norm of
+    `clip_grad` (0: as long as they are; Pascanu et al. 2013).
     """
 
     def __init__(
@@ -41,8 +46,11 @@ class Step:
         micro_batch: int = 0,
         compiled: bool = False,
         processes: Processes = ALONE,
+        clip_grad: float = 0.0,
+        sam: float = 0.0,
     ) -> None:
         self.state, self.compute, self.processes, self.micro_batch = state, compute, processes, micro_batch
+        self.clip_grad, self.sam = clip_grad, sam
         self.loss: nn.Module = Loss(state.model, objective, compute)
         if processes.count > 1:
             self.loss = DistributedDataParallel(
@@ -59,11 +67,26 @@ class Step:
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean loss of normalised images (B, C, H, W), and how many were classified rightly."""
+        random = self._random_states() if self.sam else None
+        figures = self._pass(images, labels)
+        parameters = list(self.state.model.parameters())
+        if random:
+            with at_the_worst_nearby(parameters, self.sam):
+                self._set_random(*random)
+                self._keep_buffers()
+                self._pass(images, labels)
+                self._restore_buffers()
+        if self.clip_grad:
+            self.state.scaler.unscale_(self.state.optimizer)
+            nn.utils.clip_grad_norm_(parameters, self.clip_grad)
+        return figures
+
+    def _pass(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and gradients, once they fit into memory."""
         if self.processes.count > 1:
             return self._backward(images, labels)
-        random = torch.get_rng_state(), self._cuda_state()
-        if self._buffers:
-            torch._foreach_copy_(self._kept, self._buffers)
+        random = self._random_states()
+        self._keep_buffers()
         while True:
             try:
                 return self._backward(images, labels)
@@ -104,12 +127,25 @@ class Step:
 
     def _undo(self, random: torch.Tensor, cuda_random: torch.Tensor | None) -> None:
         self.state.optimizer.zero_grad(set_to_none=True)
+        self._restore_buffers()
+        self._set_random(random, cuda_random)
+        if cuda_random is not None:
+            torch.cuda.empty_cache()
+
+    def _keep_buffers(self) -> None:
+        if self._buffers:
+            torch._foreach_copy_(self._kept, self._buffers)
+
+    def _restore_buffers(self) -> None:
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._kept)
+
+    def _random_states(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Of the host, and of the GPU where there is one."""
+        on_gpu = torch.cuda.get_rng_state(self.compute.device) if self.compute.on_gpu else None
+        return torch.get_rng_state(), on_gpu
+
+    def _set_random(self, random: torch.Tensor, cuda_random: torch.Tensor | None) -> None:
         torch.set_rng_state(random)
         if cuda_random is not None:
             torch.cuda.set_rng_state(cuda_random, self.compute.device)
-            torch.cuda.empty_cache()
-
-    def _cuda_state(self) -> torch.Tensor | None:
-        return torch.cuda.get_rng_state(self.compute.device) if self.compute.on_gpu else None

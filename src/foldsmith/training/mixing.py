@@ -1,0 +1,118 @@
+"""Mixup and CutMix: the images and labels of a batch, mixed with one another.
+
+B images a batch · S the side of an image · K classes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import one_hot
+
+from foldsmith.data.loader import EpochBatches
+from foldsmith.recipes import Recipe
+from foldsmith.seeding import derive_seed
+from foldsmith.training.processes import ALONE, Processes
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a batch is mixed: image i keeps the share `kept`, and image `partners[i]` (B,) gives the rest.
+
+    Without a `box` all over, as a sum of both; with one (x, y, width, height) that part is the partner's.
+    """
+
+    partners: np.ndarray
+    kept: float
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What is drawn for each batch of the first `num_epochs` epochs, of which the share `share` is mixed.
+
+    `mixup` (Zhang et al. 2018) and `cutmix` (Yun et al. 2019) are the alphas of the Beta(alpha, alpha) that
+    what is kept comes from, 0: never; with both, each batch draws which. `purpose` names the training.
+    """
+
+    mixup: float
+    cutmix: float
+    share: float
+    num_epochs: float
+    seed: int
+    purpose: int | str
+    num_classes: int
+
+    def draw(self, epoch: int, batch: int, count: int, size: int) -> Mix | None:
+        """What happens to a batch of `count` images of `size` pixels; None: nothing."""
+        stream = np.random.default_rng(derive_seed(self.seed, "mix", self.purpose, epoch, batch))
+        if epoch >= self.num_epochs or stream.random() >= self.share:
+            return None
+        cuts = self.cutmix > 0 and (not self.mixup or stream.random() < 0.5)
+        alpha = self.cutmix if cuts else self.mixup
+        kept, partners = stream.beta(alpha, alpha), stream.permutation(count)
+        if not cuts:
+            return Mix(partners, kept)
+        half = size * (1 - kept) ** 0.5 / 2
+        centre = stream.random(2) * size
+        x, y = np.clip(np.round(centre - half), 0, size).astype(int).tolist()
+        right, bottom = np.clip(np.round(centre + half), 0, size).astype(int).tolist()
+        # what the image's sides cut off of the box is not taken from the partner
+        kept = 1 - (right - x) * (bottom - y) / size**2
+        return Mix(partners, kept, (x, y, right - x, bottom - y))
+
+    def mixed(
+        self,
+        loader: Iterable[tuple[torch.Tensor, torch.Tensor]],
+        batches: EpochBatches,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The epoch's batches, mixed on the device: float32 (B, S, S, 3) from 0 to 255, targets (B, K).
+
+        A batch that is left alone is as it came. A process that has a part of the batch mixes the whole, so
+        that its images have the partners that they have in one process.
+        """
+        for batch, (images, labels) in enumerate(loader, start=batches.start):
+            start, count = batches.place_of(batch)
+            mix = self.draw(batches.epoch, batch, count, images.shape[1])
+            if mix is None:
+                yield images, labels
+                continue
+            images = images.to(device, non_blocking=True).float()
+            labels = labels.to(device, non_blocking=True)
+            mine = slice(start, start + len(labels))
+            images = processes.join_batch(images, start, count)
+            labels = processes.join_batch(labels, start, count)
+            images, targets = apply_mix(images, one_hot(labels, self.num_classes).float(), mix)
+            yield images[mine], targets[mine]
+
+
+def apply_mix(images: torch.Tensor, targets: torch.Tensor, mix: Mix) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixed copies of images (B, S, S, C) and of targets (B, K)."""
+    partners = torch.from_numpy(mix.partners)
+    if images.is_cuda:
+        partners = partners.pin_memory().to(images.device, non_blocking=True)
+    if mix.box is None:
+        made = mix.kept * images + (1 - mix.kept) * images[partners]
+    else:
+        x, y, width, height = mix.box
+        made = images.clone()
+        made[:, y : y + height, x : x + width] = images[partners, y : y + height, x : x + width]
+    return made, mix.kept * targets + (1 - mix.kept) * targets[partners]
+
+
+def build_mixing(recipe: Recipe, purpose: int | str, num_classes: int) -> Mixing | None:
+    """The mixing of a training; None where the recipe has none."""
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    return Mixing(
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+        share=recipe.mix_share,
+        num_epochs=recipe.mix_until * recipe.epochs,
+        seed=recipe.seed,
+        purpose=purpose,
+        num_classes=num_classes,
+    )
