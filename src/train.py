@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
+import os
 import time
 from dataclasses import replace
 from functools import partial
@@ -45,11 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     wanted, inputs = plan(command)
     held_out = load_folds(command.run.folds)["fold"]
     total = command.recipe.epochs * sum(int((held_out != fold).sum()) for fold in wanted)
+    devices = choose_devices(command) if wanted else []
+    if len(devices) > 1:  # for one fold too: it is to be the same, whatever was done before
+        say(f"train: folds {', '.join(map(str, wanted))} on {', '.join(devices)}")
+        return spread(partial(train_on, command, inputs), wanted, devices)
     with progress(f"{len(wanted)} folds", total, "images"):  # the bar of every epoch moves it along
-        devices = choose_devices(command) if len(wanted) > 1 else []
-        if len(devices) > 1:
-            say(f"train: folds {', '.join(map(str, wanted))} on {', '.join(devices)}")
-            return spread(partial(train_on, command, inputs), wanted, devices)
         for fold in wanted:
             train(command, fold, inputs)
     return 0
@@ -93,12 +94,17 @@ def train_on(command: Command, inputs: dict[str, object], device: str, fold: int
 
 def train_together(command: Command) -> int:
     """Trains every fold as one of several processes; the first one decides which, and writes."""
-    from foldsmith.training.processes import join_processes
+    from foldsmith.training.processes import meeting
 
-    processes, device = join_processes(command.device)
-    wanted, inputs = processes.share(plan(command) if processes.is_first else None)
-    for fold in wanted:
-        train(replace(command, device=device), fold, inputs, processes)
+    try:
+        with meeting(command.device) as (processes, device):
+            wanted, inputs = processes.share(plan(command) if processes.is_first else None)
+            for fold in wanted:
+                train(replace(command, device=device), fold, inputs, processes)
+    except InputError:
+        if os.environ["RANK"] == "0":
+            raise
+        return 2  # the first one says it
     return 0
 
 

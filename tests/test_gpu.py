@@ -36,7 +36,7 @@ def test_separable_classes_are_learned_in_every_precision(
 def test_deterministic_training_gives_the_same_bytes(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
-    folder, words = make_competition(), ("--set", "deterministic=true")
+    folder, words = make_competition(), ("--set", "deterministic=true", "--set", "augment_on=workers")
     runs = [train_on_gpu(folder, tmp_path / name, *words, "--workers", name) for name in ("0", "2")]
     for name in ("fold0/weights.safetensors", "oof.npz"):
         assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes()

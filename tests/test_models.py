@@ -17,6 +17,7 @@ from foldsmith.models import MODELS, build_model, normalisation
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
 from foldsmith.recipes import Recipe
+from foldsmith.training import fold
 from foldsmith.training.check import check_recipe
 
 SIZE = 32
@@ -306,3 +307,17 @@ def test_drop_path_is_refused_where_there_is_nothing_to_leave_out(name: str) -> 
     recipe = Recipe(name="test", model=name, image_size=64, drop_path=0.2)
     with pytest.raises(InputError, match="^drop_path=0.2: model .* has no residual branch"):
         check_recipe(recipe, "cpu", "fp32")
+
+
+@pytest.mark.parametrize(
+    "name", ["timm:resnet18", "timm:efficientnet_b0", "timm:mobilenetv3_small_050", "quick-cnn"]
+)
+def test_synchronised_batch_norm_is_the_same_network(name: str) -> None:
+    model, images = build(name).eval(), make_images()
+    with torch.inference_mode():
+        expected = model(images)
+        names = list(model.state_dict())
+        synchronised = fold.convert_sync_batchnorm(model)
+        torch.testing.assert_close(synchronised(images), expected)
+    assert list(synchronised.state_dict()) == names
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules())

@@ -88,6 +88,34 @@ def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(folder: Path, 
     assert not (tmp_path / "tiny/cnn-d/fold0/run.json").exists()
 
 
+def test_a_process_that_the_system_kills_ends_the_command_in_a_sentence(folder: Path, tmp_path: Path) -> None:
+    words = make_run(folder, tmp_path, "--epochs", "400", "--device", "cpu,cpu")
+    with subprocess.Popen(
+        command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
+        while "epoch" not in training.stdout.readline():
+            assert training.poll() is None
+        children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
+        trains = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(int(trains[0]), signal.SIGKILL)
+        _, error = training.communicate()
+    assert training.returncode == 1
+    assert error.startswith("error: a process that trains was killed (signal 9)") and error.count("\n") == 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in trains)
+
+
+def test_processes_end_with_the_one_that_holds_the_lock(folder: Path, tmp_path: Path) -> None:
+    words = make_run(folder, tmp_path, "--epochs", "4000", "--device", "cpu,cpu")
+    with subprocess.Popen(
+        command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as training:
+        while "epoch" not in training.stdout.readline():
+            assert training.poll() is None
+        training.kill()
+        training.stdout.read()  # ends when the last process that could write has ended
+        assert training.wait() == -signal.SIGKILL
+
+
 def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
     words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu,cpu")
     with subprocess.Popen(

@@ -12,6 +12,7 @@ from torch.nn import functional
 from foldsmith.recipes import RECIPES
 from foldsmith.training.compute import Compute, build_compute
 from foldsmith.training.engine import train_one_epoch
+from foldsmith.training.loss import ClassificationLoss
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.step import Step
@@ -75,6 +76,22 @@ def test_micro_batches_give_the_loss_and_the_gradients_of_the_whole_batch(size: 
     for ours, theirs in zip(gradients(state), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.grad, rtol=1e-4, atol=1e-6)
     assert max(state.model.seen) <= size and sum(state.model.seen) == 12
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_with_class_weights_too_micro_batches_give_the_mean_of_the_whole_batch(soft: bool) -> None:
+    images, labels = make_batch()
+    if soft:
+        labels = 0.7 * functional.one_hot(labels, CLASSES) + 0.3 * functional.one_hot(labels.flip(0), CLASSES)
+    objective = Classification(ClassificationLoss("ce", torch.tensor([0.5, 1.0, 1.5, 3.0])))
+    losses, grads = [], []
+    for size in (0, 5):
+        state = make_state(plain=True)
+        losses.append(float(Step(state, objective, make_compute(), size)(images, labels)[0]))
+        grads.append(gradients(state))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_out_of_memory_halves_the_micro_batch_says_so_once_and_forgets_the_attempt(
@@ -210,6 +227,9 @@ class Bowl(nn.Module):
 
 def bowls_value(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compute: Compute) -> tuple:
     return model.value(), (labels == 0).sum()
+
+
+bowls_value.weight_of = len
 
 
 @pytest.mark.parametrize("radius", [0.05, 0.7])

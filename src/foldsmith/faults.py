@@ -6,7 +6,7 @@ import re
 MEANINGS = (
     (
         r"out of memory|can't allocate memory|cannot allocate memory|Insufficient memory",
-        "memory ran out; use a smaller --batch-size or --image-size, or a machine with more",
+        "memory ran out; use a smaller --batch-size, --image-size or micro_batch, or a machine with more",
     ),
     (
         r"shared memory|Bus error",

@@ -1,22 +1,27 @@
 """Work spread over devices, a process each; and whether torchrun started this process. Imports no torch."""
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from foldsmith.command import run_main
+from foldsmith.faults import MachineError
+from foldsmith.interruption import SIGNALS
 from foldsmith.machine import usable_cores
 from foldsmith.terminal import hide_bars
 
 POLL_SECONDS = 0.2
+PR_SET_PDEATHSIG = 1  # of prctl(2): Linux ends a process with the one that started it
 
 
 def started_by_torchrun() -> bool:
     """Whether this process is one of several that train one network together."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Sequence[str]) -> int:
@@ -35,8 +40,13 @@ def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Seque
         for place, device in enumerate(devices[: len(items)])
     ]
     try:
-        for process in processes:
-            process.start()
+        # a signal that comes while they import would end them in a traceback; they hear it when they work
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            for process in processes:
+                process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return _wait(processes)
     finally:
         if given is None:
@@ -48,21 +58,31 @@ def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Seque
 
 
 def _wait(processes: Sequence[BaseProcess]) -> int:
-    """Waits for all, or for the first that fails; its status."""
+    """Waits for all, or for the first that fails; its status. Raises MachineError if one was killed."""
     while True:
         for process in processes:
             process.join(POLL_SECONDS)
         codes = [process.exitcode for process in processes]
         failed = next((code for code in codes if code), 0)
+        if failed < 0:
+            raise MachineError(
+                f"a process that trains was killed (signal {-failed}), most likely because memory ran out; "
+                "use fewer devices, or a smaller --batch-size"
+            )
         if failed or None not in codes:
-            return failed if failed >= 0 else 128 - failed
+            return failed
 
 
 def _do(work: Callable[[str, int], Any], device: str, items: Sequence[int]) -> None:
     """The whole of a process: its exit status is a stage's."""
     hide_bars()  # a terminal shows one set
+    # the lock of the run is the parent's: were it killed, another command could train the same folds
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent_process().pid:
+        sys.exit(1)
 
     def main() -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for item in items:
             work(device, item)
         return 0

@@ -1,7 +1,6 @@
 """What every finished stage was made from, so that it is done once and never mixed with something else."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -95,14 +94,15 @@ def require_whole(stamp: Path, stage: str) -> None:
 def refuse_other_machine(stamp: Path, what: str, precision: str, device: str) -> None:
     """Raises InputError if the words ask for another precision or device than it was trained with."""
     made = load_json(stamp)
+    devices = [each.strip().partition(":")[0] for each in device.split(",")]
     for word, typed, used in (
-        ("precision", precision, made["precision"]),
-        ("device", re.split("[:,]", device)[0], made["device"].partition(":")[0]),
+        ("precision", [precision], made["precision"]),
+        ("device", devices, made["device"].partition(":")[0]),
     ):
-        if typed not in ("auto", used):
+        if not {"auto", used} & set(typed):
             raise InputError(
-                f"{what} was trained with --{word} {used}, not {typed}; --again trains it anew, or leave the "
-                "word out."
+                f"{what} was trained with --{word} {used}, not {typed[0]}; --again trains it anew, or leave "
+                "the word out."
             )
 
 

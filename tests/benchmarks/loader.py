@@ -34,6 +34,7 @@ from torchvision import transforms
 
 from foldsmith.data.augment import Augmentation
 from foldsmith.data.cache import build_cache
+from foldsmith.data.images import file_state
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.machine import processor, usable_cores
@@ -177,7 +178,8 @@ def measure(paths: list[Path], size: int, workers: int, rounds: int, streamed: b
         "albumentations": with_albumentations(paths, size, workers),
     }
     if streamed:
-        pixels = StreamedPixels(paths, np.ones(len(paths), bool), size)
+        states = np.array([file_state(path) for path in paths])
+        pixels = StreamedPixels(paths, np.ones(len(paths), bool), states, size)
         loaders["ours, cache=off"] = ours(pixels, workers, compute)
     if workers == 0:
         loaders["ours, as tensor operations"] = ours_as_tensors(cache.pixels, compute)

@@ -90,7 +90,7 @@ def _within(
 
 def _recolour(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     """As on the host: a matrix an image, and what keeps the mean brightness where contrast changes."""
-    means = images.mean(dim=(2, 3)) @ torch.tensor(LUMA, dtype=torch.float32, device=images.device)  # (B,)
+    means = images.mean(dim=(2, 3)) @ _put(LUMA, images)  # (B,)
     lift = (_put(draws.lift, images) * means).view(-1, 1, 1, 1)
     made = torch.einsum("bij,bjhw->bihw", _put(draws.colour, images), images) + lift
     return made.clamp(0, 255)

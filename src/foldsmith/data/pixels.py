@@ -83,7 +83,7 @@ class StreamedPixels:
     readable: np.ndarray
     states: np.ndarray
     size: int
-    threads: int = usable_cores()
+    threads: int = 0  # 0: one a core
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -108,11 +108,12 @@ class StreamedPixels:
             if self.readable[row]:
                 images[place] = resize_image(self._decode(row), self.size)
 
-        if self.threads == 1:
+        threads = self.threads or usable_cores()
+        if threads == 1:
             for place in range(len(rows)):
                 fill(place)
         else:
-            with ThreadPoolExecutor(self.threads) as pool:  # decoding and resizing leave Python's lock
+            with ThreadPoolExecutor(threads) as pool:  # decoding and resizing leave Python's lock
                 list(pool.map(fill, range(len(rows))))
         return images
 

@@ -21,11 +21,12 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 class Position:
     """How far a training is: a row of the log for every finished epoch, and what the epoch begun has so far.
 
-    `tally` is None between epochs.
+    `tally` is None between epochs. `micro_batch` is what memory had room for, 0 for whole batches.
     """
 
     log: Log = field(default_factory=list)
     tally: Tally | None = None
+    micro_batch: int = 0
 
 
 def save_checkpoint(path: Path, state: TrainingState, position: Position, made_from: str) -> None:
@@ -39,7 +40,8 @@ def save_checkpoint(path: Path, state: TrainingState, position: Position, made_f
         "made_from": made_from,
         "log": position.log,
         "tally": tally,
-        "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
+        "micro_batch": position.micro_batch,
+        "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_state()},
         "state": state.state_dict(),
     }
     torch.save(saved, content)
@@ -68,9 +70,10 @@ def load_checkpoint(path: Path, state: TrainingState, made_from: str) -> Positio
             continue
         state.load_state_dict(saved["state"])
         torch.set_rng_state(saved["random"]["cpu"])
-        if saved["random"]["cuda"]:
-            torch.cuda.set_rng_state_all(saved["random"]["cuda"])
-        return Position(saved["log"], Tally(**saved["tally"]) if saved["tally"] else None)
+        if saved["random"]["cuda"] is not None:
+            torch.cuda.set_rng_state(saved["random"]["cuda"])
+        tally = Tally(**saved["tally"]) if saved["tally"] else None
+        return Position(saved["log"], tally, saved["micro_batch"])
     return Position()
 
 
@@ -90,5 +93,6 @@ def _read(path: Path, made_from: str) -> tuple[dict[str, Any], str]:
     return saved, ""
 
 
-def _cuda_states() -> list[torch.Tensor]:
-    return torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+def _cuda_state() -> torch.Tensor | None:
+    """Of the GPU this process computes on: a training that goes on may do so on another one."""
+    return torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None

@@ -78,6 +78,8 @@ def build_compute(
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
+    else:
+        torch.cuda.set_device(place)  # what asks for no device, such as pinned memory, means this one
     offset, scale = (255 * torch.tensor(values, device=place).view(-1, 1, 1) for values in (mean, std))
     return Compute(place, choose_precision(precision, place, reconstructs), offset, scale)
 

@@ -70,8 +70,9 @@ def train_one_epoch(
         tally.step += 1
         advance(len(labels))
         after_step(tally)
+    seen = gradients.processes.sum(tally.losses.clone())  # where one process's is broken, all end
     losses = tally.losses.cpu().double()
-    broken = torch.nonzero(~torch.isfinite(losses)).flatten().tolist()
+    broken = torch.nonzero(~torch.isfinite(seen.cpu())).flatten().tolist()
     if broken:
         raise InputError(
             f"the loss is not finite at step {broken[0] + 1} of {len(rates)} "

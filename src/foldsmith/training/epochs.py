@@ -90,9 +90,14 @@ class Epochs:
         sizes = training_sizes(recipe)
 
         # devices, precisions and numbers of threads round differently: a training is not continued on others
-        belongs_to = [self.made_from, compute.device.type, compute.precision, torch.get_num_threads()]
-        made_from = digest_of(belongs_to)
+        belongs_to = [self.made_from, compute.device.type, compute.hardware, compute.precision]
+        made_from = digest_of([*belongs_to, self.processes.count])
+        if not self.processes.is_first:
+            self.processes.share(None)  # the first one may have to set a checkpoint aside
         position = load_checkpoint(self.checkpoint_path, state, made_from)
+        if self.processes.is_first:
+            self.processes.share(None)
+        gradients.micro_batch = position.micro_batch or recipe.micro_batch
         log = position.log
         if log or position.tally:
             within = f", step {position.tally.step} of {len(batches)}" if position.tally else ""
@@ -106,6 +111,7 @@ class Epochs:
             if not self.processes.is_first:
                 return
             if asked.signal or time.monotonic() - saved >= seconds:
+                position.micro_batch = gradients.micro_batch
                 save_checkpoint(self.checkpoint_path, state, position, made_from)
                 saved = time.monotonic()
             if asked.signal:

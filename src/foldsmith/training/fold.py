@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from timm.layers import convert_sync_batchnorm  # torch's own loses the activations of timm's norms
 from torch import nn
 
 from foldsmith.data.cache import PixelCache
@@ -95,7 +96,7 @@ class FoldTraining:
         reconstructs = recipe.reconstruction_weight > 0
         compute = build_compute(self.device, self.precision, mean, std, reconstructs)
         if compute.on_gpu and self.processes.count > 1:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)
 
         epochs = self._epochs(compute)
@@ -160,6 +161,7 @@ class FoldTraining:
 
     def _predict(self, model: nn.Module, views: tuple[str, ...], compute: Compute) -> np.ndarray:
         batch_size = self.recipe.predict_batch_size
+        self.processes.align(model)
         rows = self.processes.my_part(self.held_out.rows)
         mine = predict(model, self.cache.pixels, rows, views, batch_size, compute)
         return self.processes.join_parts(mine)

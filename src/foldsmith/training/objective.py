@@ -1,7 +1,7 @@
 """What a step lowers: cross entropy, reconstruction, or both."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -9,9 +9,18 @@ from torch.nn.functional import mse_loss
 
 from foldsmith.training.compute import Compute
 
-# model, images (B, C, H, W) float32, labels (B,) or targets (B, K) -> the loss, and how many images were
-# classified rightly
-Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor, Compute], tuple[torch.Tensor, torch.Tensor]]
+
+class Objective(Protocol):
+    """Model, images (B, C, H, W) float32, labels (B,) or targets (B, K) -> the loss, a mean over the images,
+    and how many were classified rightly."""
+
+    def __call__(
+        self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compute: Compute
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+    def weight_of(self, labels: torch.Tensor) -> torch.Tensor | float:
+        """By what the means of the parts of a batch are weighted, to be the mean of the batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,9 @@ class Classification:
     """A loss of logits and labels, such as cross entropy."""
 
     loss_function: nn.Module
+
+    def weight_of(self, labels: torch.Tensor) -> torch.Tensor | float:
+        return weight_of(self.loss_function, labels)
 
     def __call__(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compute: Compute
@@ -31,6 +43,9 @@ class Classification:
 @dataclass(frozen=True)
 class Reconstruction:
     """The mean squared error of an autoencoder's reconstruction; no label is looked at, so none is right."""
+
+    def weight_of(self, labels: torch.Tensor) -> float:
+        return float(len(labels))
 
     def __call__(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compute: Compute
@@ -47,6 +62,10 @@ class ClassificationAndReconstruction:
     loss_function: nn.Module
     weight: float
 
+    def weight_of(self, labels: torch.Tensor) -> torch.Tensor | float:
+        """That of the classification; the reconstruction of a part of a batch is weighted alike."""
+        return weight_of(self.loss_function, labels)
+
     def __call__(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compute: Compute
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,6 +73,14 @@ class ClassificationAndReconstruction:
             logits, reconstructed = model.classify_and_reconstruct(images)
         loss = self.loss_function(logits.float(), labels)
         return loss + self.weight * mse_loss(reconstructed.float(), images), count_correct(logits, labels)
+
+
+def weight_of(loss_function: nn.Module, labels: torch.Tensor) -> torch.Tensor | float:
+    """The sum of the class weights of labels (B,) or targets (B, K), or how many images they are."""
+    weights = getattr(loss_function, "weights", None)
+    if weights is None:
+        return float(len(labels))
+    return weights[labels].sum() if labels.ndim == 1 else (labels @ weights).sum()
 
 
 def build_objective(loss_function: nn.Module, reconstruction_weight: float) -> Objective:

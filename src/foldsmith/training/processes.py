@@ -1,13 +1,16 @@
 """Several processes that train one network, as torchrun starts them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
+from torch import distributed, nn
 
+from foldsmith.errors import InputError
 from foldsmith.terminal import hide_bars
 
 
@@ -31,6 +34,12 @@ class Processes:
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor
+
+    def align(self, model: nn.Module) -> None:
+        """Gives every process the first one's batch statistics: on CPUs each has its own."""
+        if self.count > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, src=0)
 
     def share(self, what: Any) -> Any:
         """What the first process has, on every one."""
@@ -66,6 +75,10 @@ ALONE = Processes(0, 1)
 def join_processes(device: str) -> tuple[Processes, str]:
     """Meets the other processes that torchrun started; returns them, and this process's own `--device`."""
     on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
+        raise InputError(
+            f"--nproc-per-node: more processes than GPUs; this machine has {torch.cuda.device_count()}."
+        )
     if on_gpu:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
@@ -74,3 +87,14 @@ def join_processes(device: str) -> tuple[Processes, str]:
     if distributed.get_rank():
         hide_bars()
     return Processes(distributed.get_rank(), distributed.get_world_size()), device
+
+
+@contextmanager
+def meeting(device: str) -> Iterator[tuple[Processes, str]]:
+    """Within the block the processes are joined; at its end they part, all at the same time."""
+    processes, device = join_processes(device)
+    try:
+        yield processes, device
+        distributed.barrier()
+    finally:
+        distributed.destroy_process_group()

@@ -50,7 +50,7 @@ class Step:
         sam: float = 0.0,
     ) -> None:
         self.state, self.compute, self.processes, self.micro_batch = state, compute, processes, micro_batch
-        self.clip_grad, self.sam = clip_grad, sam
+        self.clip_grad, self.sam, self.loss_weight = clip_grad, sam, objective.weight_of
         self.loss: nn.Module = Loss(state.model, objective, compute)
         if processes.count > 1:
             self.loss = DistributedDataParallel(
@@ -102,24 +102,26 @@ class Step:
 
     def _backward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         size = self.micro_batch or len(labels)
-        share = self._share(len(labels))
+        whole = self.loss_weight(labels)
+        share = self._share(whole)
         parts = list(zip(images.split(size), labels.split(size), strict=True))
         losses, rightly = [], []
         for index, (some, their_labels) in enumerate(parts):
             with self._gathered_later(index + 1 < len(parts)):
                 loss, right = self.loss(some, their_labels)
-                weight = len(their_labels) / len(labels)
+                weight = self.loss_weight(their_labels) / whole
                 self.state.scaler.scale(loss * (weight * share)).backward()
             losses.append(loss.detach() * weight)
             rightly.append(right)
         return torch.stack(losses).sum(), torch.stack(rightly).sum()
 
-    def _share(self, count: int) -> torch.Tensor | float:
+    def _share(self, weight: torch.Tensor | float) -> torch.Tensor | float:
         """By what a process's mean is multiplied, so that the mean over processes is that over all images."""
         if self.processes.count == 1:
             return 1.0
-        total = torch.tensor(float(count), device=self.compute.device)
-        return self.processes.count * count / self.processes.sum(total)
+        # filled on the device: a number that is copied there would be waited for
+        total = torch.zeros((), device=self.compute.device) + weight
+        return self.processes.count * weight / self.processes.sum(total)
 
     def _gathered_later(self, later: bool) -> AbstractContextManager:
         """Gradients of processes are averaged once a batch, after its last micro-batch."""

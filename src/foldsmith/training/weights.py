@@ -11,7 +11,7 @@ from torch import nn
 from foldsmith.files import written_whole
 from foldsmith.models import build_model
 from foldsmith.recipes import Recipe
-from foldsmith.training.compute import Compute, build_compute, set_determinism
+from foldsmith.training.compute import Compute, build_compute, choose_device, set_determinism
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -38,6 +38,9 @@ def load_trained(
     """The trained network, ready to predict, with its recipe and where it computes. Raises InputError."""
     recipe, normalisation = recipe_of(facts), facts["normalisation"]
     set_determinism(recipe.deterministic)
+    trained_on = facts["device"].partition(":")[0]
+    if precision == "auto" and choose_device(device).type == trained_on:
+        precision = facts["precision"]
     compute = build_compute(device, precision, normalisation["mean"], normalisation["std"])
     model = load_weights(path, facts).to(compute.device, memory_format=torch.channels_last)
     return model, recipe, compute
