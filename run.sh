@@ -33,7 +33,7 @@ install() {
     rm -rf "$venv"
     if command -v uv >/dev/null; then
         uv venv --quiet --python "$(command -v "$python")" "$venv"
-        uv pip install --quiet --python "$venv/bin/python" -r "$here/requirements.txt"
+        uv pip install --quiet --compile-bytecode --python "$venv/bin/python" -r "$here/requirements.txt"
     else
         if ! "$python" -m venv "$venv"; then
             echo "error: $python cannot make a virtual environment; install its venv package (python3-venv)." >&2
