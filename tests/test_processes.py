@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,17 @@ def command_of(words: list[str], processes: int = 1) -> list[str]:
     return [sys.executable, *torchrun, str(SRC / "train.py"), *words]
 
 
+@contextmanager
+def trained_until(told: str, words: list[str]) -> Iterator[subprocess.Popen]:
+    """A training that goes on, and has just printed a line with these words."""
+    with subprocess.Popen(
+        command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
+        while told not in training.stdout.readline():
+            assert training.poll() is None
+        yield training
+
+
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     """What one process makes of all folds, one after the other."""
@@ -90,11 +103,7 @@ def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(folder: Path, 
 
 def test_a_process_that_the_system_kills_ends_the_command_in_a_sentence(folder: Path, tmp_path: Path) -> None:
     words = make_run(folder, tmp_path, "--epochs", "400", "--device", "cpu,cpu")
-    with subprocess.Popen(
-        command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as training:
-        while "epoch" not in training.stdout.readline():
-            assert training.poll() is None
+    with trained_until("epoch", words) as training:
         children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
         trains = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(int(trains[0]), signal.SIGKILL)
@@ -106,11 +115,7 @@ def test_a_process_that_the_system_kills_ends_the_command_in_a_sentence(folder: 
 
 def test_processes_end_with_the_one_that_holds_the_lock(folder: Path, tmp_path: Path) -> None:
     words = make_run(folder, tmp_path, "--epochs", "4000", "--device", "cpu,cpu")
-    with subprocess.Popen(
-        command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as training:
-        while "epoch" not in training.stdout.readline():
-            assert training.poll() is None
+    with trained_until("epoch", words) as training:
         training.kill()
         training.stdout.read()  # ends when the last process that could write has ended
         assert training.wait() == -signal.SIGKILL
@@ -118,11 +123,7 @@ def test_processes_end_with_the_one_that_holds_the_lock(folder: Path, tmp_path: 
 
 def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
     words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu,cpu")
-    with subprocess.Popen(
-        command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as training:
-        while "epoch 1/3" not in training.stdout.readline():
-            assert training.poll() is None
+    with trained_until("epoch 1/3", words) as training:
         training.send_signal(signal.SIGTERM)
         _, error = training.communicate()
     assert training.returncode in (143, 0)  # it may just have come to its end

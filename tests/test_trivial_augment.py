@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from foldsmith.data import augment_device, augment_host
-from foldsmith.data.augment import LUMA, Draws, build_augmentation
+from foldsmith.data.augment import Draws, build_augmentation
 from foldsmith.data.trivial_augment import OPERATIONS, draw_trivial
 
 SIZE, COUNT = 40, 6000
@@ -40,7 +40,7 @@ LEVELS, SIGNS = np.tile([0, 1, 7, 15, 22, 30], 2), np.repeat([1.0, -1.0], 6)
 
 
 def draws_of(operation: str, strength: float = 1.0) -> Draws:
-    return Draws(**draw_trivial(Chosen(operation, LEVELS, SIGNS), len(LEVELS), SIZE, strength, LUMA))
+    return Draws(**draw_trivial(Chosen(operation, LEVELS, SIGNS), len(LEVELS), SIZE, strength))
 
 
 def both_hands(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
@@ -126,7 +126,7 @@ def test_an_image_of_one_grey_level_is_left_alone_by_what_spreads_levels() -> No
 
 
 def drawn(strength: float = 1.0) -> dict[str, np.ndarray]:
-    return draw_trivial(np.random.default_rng(3), COUNT, SIZE, strength, LUMA)
+    return draw_trivial(np.random.default_rng(3), COUNT, SIZE, strength)
 
 
 def test_operations_come_equally_often_and_one_an_image() -> None:

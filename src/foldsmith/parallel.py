@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -15,7 +16,6 @@ from foldsmith.interruption import SIGNALS
 from foldsmith.machine import usable_cores
 from foldsmith.terminal import hide_bars
 
-POLL_SECONDS = 0.2
 PR_SET_PDEATHSIG = 1  # of prctl(2): Linux ends a process with the one that started it
 
 
@@ -60,8 +60,6 @@ def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Seque
 def _wait(processes: Sequence[BaseProcess]) -> int:
     """Waits for all, or for the first that fails; its status. Raises MachineError if one was killed."""
     while True:
-        for process in processes:
-            process.join(POLL_SECONDS)
         codes = [process.exitcode for process in processes]
         failed = next((code for code in codes if code), 0)
         if failed < 0:
@@ -71,6 +69,7 @@ def _wait(processes: Sequence[BaseProcess]) -> int:
             )
         if failed or None not in codes:
             return failed
+        wait([process.sentinel for process in processes if process.exitcode is None])
 
 
 def _do(work: Callable[[str, int], Any], device: str, items: Sequence[int]) -> None:
@@ -87,7 +86,4 @@ def _do(work: Callable[[str, int], Any], device: str, items: Sequence[int]) -> N
             work(device, item)
         return 0
 
-    try:
-        run_main(main, stopped="")  # the process that started this one tells how to go on
-    finally:
-        sys.stdout.flush()
+    run_main(main, stopped="")  # the process that started this one tells how to go on

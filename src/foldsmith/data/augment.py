@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foldsmith.data.images import LUMA
 from foldsmith.data.pipelines import load_pipeline, pipeline_file
 from foldsmith.data.trivial_augment import draw_trivial
 from foldsmith.errors import InputError, unknown_name
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 10  # at a box that fits; then the whole image is taken, or nothing erased
 # of random erasing, as timm's: of the image's area, and of the box's width to its height
 ERASED_SHARE, ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
-LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
 # I and Q of the NTSC's YIQ: the plane in which a turn changes the hue and nothing else
 CHROMA = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
@@ -100,7 +100,7 @@ class Augmentation:
         if self.brightness or self.contrast or self.saturation or self.hue:
             draws["colour"], draws["lift"] = self._draw_colours(stream, count)
         if self.trivial:
-            draws |= draw_trivial(stream, count, side, self.trivial, LUMA)
+            draws |= draw_trivial(stream, count, side, self.trivial)
         if self.erase:
             boxes, fits = _draw_boxes(stream, count, side, ERASED_SHARE, ERASED_RATIO, side - 1)
             fits &= stream.random(count) < self.erase

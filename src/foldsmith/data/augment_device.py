@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.nn.functional import conv2d, grid_sample
 
-from foldsmith.data.augment import LUMA, Draws
+from foldsmith.data.augment import Draws
+from foldsmith.data.images import LUMA
 from foldsmith.data.trivial_augment import EQUALIZE, SMOOTHING, UNCHANGED, UNMOVED
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from foldsmith.data.augment import LUMA, Augmentation, Draws
+from foldsmith.data.augment import Augmentation, Draws
+from foldsmith.data.images import LUMA
 from foldsmith.data.pipelines import check_made
 from foldsmith.data.trivial_augment import SMOOTHING, UNCHANGED, UNMOVED, spreading_table
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from foldsmith.data.images import LUMA
+
 MAX_BITS = 7  # by which hashes may differ and still surely be found; see _pairs_within
 SAME_PICTURE = 0.95  # correlation of the thumbnails: other files of one picture have more, look-alikes less
 LEAST_CONTRAST = 4.0  # standard deviation of a thumbnail's brightness; the signs of a flatter one are noise
@@ -27,7 +29,7 @@ BATCH = 4096  # queries, or pairs, that are looked at together
 
 def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
     """Two hashes an image, upright and transposed, uint64 (N, 2), from thumbnails uint8 (N, S, S, 3)."""
-    grey = thumbnails.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)  # (N, S, S)
+    grey = thumbnails.astype(np.float32) @ LUMA.astype(np.float32)  # (N, S, S)
     basis = _cosines(thumbnails.shape[1])  # (SIDE, S)
     coefficients = basis @ grey @ basis.T  # (N, SIDE, SIDE), rows are vertical frequencies
     return np.stack([_pack_signs(coefficients), _pack_signs(coefficients.transpose(0, 2, 1))], axis=1)

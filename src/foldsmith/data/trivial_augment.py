@@ -5,6 +5,8 @@ Draws alone, for a whole batch; B images · S the side of an image.
 
 import numpy as np
 
+from foldsmith.data.images import LUMA
+
 OPERATIONS = (
     "identity", "shear-x", "shear-y", "translate-x", "translate-y", "rotate", "brightness", "colour",
     "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
@@ -20,12 +22,9 @@ AUTOCONTRAST, EQUALIZE = 1, 2  # what Draws.spread says
 
 
 def draw_trivial(
-    stream: np.random.Generator, count: int, size: int, strength: float, luma: np.ndarray
+    stream: np.random.Generator, count: int, size: int, strength: float
 ) -> dict[str, np.ndarray]:
-    """Fields of Draws for `count` images of `size` pixels; `strength` is a share of the published one.
-
-    `luma` (3,) weighs red, green and blue in the brightness.
-    """
+    """Fields of Draws for `count` images of `size` pixels; `strength` is a share of the published one."""
     chosen = stream.integers(len(OPERATIONS), size=count)
     level = strength * stream.integers(LEVELS, size=count) / (LEVELS - 1)
     signed = level * stream.choice([-1.0, 1.0], count)
@@ -46,7 +45,7 @@ def draw_trivial(
     brightness, saturation, contrast = (
         1 + amount(operation, CHANGE) for operation in ("brightness", "colour", "contrast")
     )
-    grey = np.tile(luma, (3, 1))
+    grey = np.tile(LUMA, (3, 1))
     colour = grey + saturation[:, None, None] * (np.eye(3) - grey)
     colour = (brightness * contrast)[:, None, None] * colour
 

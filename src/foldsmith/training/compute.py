@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from foldsmith.data.augment import Augmentation
+from foldsmith.data.images import LUMA
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.machine import has_fast_bf16, keep_freed_memory, processor
@@ -15,7 +16,6 @@ from foldsmith.recipes import Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 RESIDENT = 0.25  # of a GPU's memory, that training images may take
-BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as OpenCV and PIL turn RGB grey
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Compute:
         images = images.to(self.device, non_blocking=True).float()
         if len(self.offset) == 1:
             red, green, blue = images.split(1, dim=3)
-            images = BRIGHTNESS[0] * red + BRIGHTNESS[1] * green + BRIGHTNESS[2] * blue  # (B, H, W, 1)
+            of_red, of_green, of_blue = LUMA.tolist()
+            images = of_red * red + of_green * green + of_blue * blue  # (B, H, W, 1)
         # whole lines of pixels, channels and all: three numbers at a time are seven times as slow on a CPU
         width = images.shape[2]
         factor, bias = (each.flatten().repeat(width) for each in (1 / self.scale, -self.offset / self.scale))
