@@ -16,6 +16,7 @@ import pytest
 from conftest import MakeCompetition
 from safetensors.numpy import load_file
 
+from foldsmith.parallel import wait_for
 from foldsmith.paths import RunPaths
 from foldsmith.training.processes import ALONE, Processes
 
@@ -35,6 +36,8 @@ PLAIN = [
 ]
 PLAIN += ["--set", "optimizer=sgd", "--set", "lr=0.05", "--set", "augment=photo", "--workers", "0"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# more than any machine trains before it is stopped: what is tested must not depend on which fold is faster
+ENDLESS = "1000000"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def test_folds_on_several_devices_are_those_of_one(folder: Path, alone: RunPaths
 
 
 def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(folder: Path, tmp_path: Path) -> None:
-    words = make_run(folder, tmp_path, "--epochs", "400", "--device", "cpu,cpu")
+    words = make_run(folder, tmp_path, "--epochs", ENDLESS, "--device", "cpu,cpu")
     (tmp_path / "tiny/cnn-d/fold1").mkdir()
     (tmp_path / "tiny/cnn-d/fold1/log.csv").mkdir()  # no file can take this name
     done = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
@@ -102,7 +105,7 @@ def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(folder: Path, 
 
 
 def test_a_process_that_the_system_kills_ends_the_command_in_a_sentence(folder: Path, tmp_path: Path) -> None:
-    words = make_run(folder, tmp_path, "--epochs", "400", "--device", "cpu,cpu")
+    words = make_run(folder, tmp_path, "--epochs", ENDLESS, "--device", "cpu,cpu")
     with trained_until("epoch", words) as training:
         children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
         trains = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -222,6 +225,22 @@ def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, 
     done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode != 0
     assert done.stderr.count("error: ") == 1 and "run src/split.py first" in done.stderr
+
+
+def test_a_process_that_ends_while_it_is_asked_about_is_not_waited_for_forever() -> None:
+    class Ending:
+        """A process that runs when it is asked about first, and has ended when it is asked again."""
+
+        def __init__(self) -> None:
+            self.sentinel, writer = os.pipe()
+            os.close(writer)  # ended: its sentinel can be read
+            self.codes = iter([None])
+
+        @property
+        def exitcode(self) -> int | None:
+            return next(self.codes, 0)
+
+    assert wait_for([Ending(), Ending()]) == 0
 
 
 def test_alone_everything_is_the_first_ones() -> None:

@@ -47,7 +47,7 @@ def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Seque
                 process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return _wait(processes)
+        return wait_for(processes)
     finally:
         if given is None:
             del os.environ["OMP_NUM_THREADS"]
@@ -57,7 +57,7 @@ def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Seque
                 process.join()
 
 
-def _wait(processes: Sequence[BaseProcess]) -> int:
+def wait_for(processes: Sequence[BaseProcess]) -> int:
     """Waits for all, or for the first that fails; its status. Raises MachineError if one was killed."""
     while True:
         codes = [process.exitcode for process in processes]
@@ -69,7 +69,8 @@ def _wait(processes: Sequence[BaseProcess]) -> int:
             )
         if failed or None not in codes:
             return failed
-        wait([process.sentinel for process in processes if process.exitcode is None])
+        # those that ran when asked above, not now: of none that is left, a wait would never end
+        wait([process.sentinel for process, code in zip(processes, codes, strict=True) if code is None])
 
 
 def _do(work: Callable[[str, int], Any], device: str, items: Sequence[int]) -> None:
