@@ -44,8 +44,8 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes the held-out predictions of every view, and features of images the first network never saw."""
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache_of
-    from foldsmith.evaluation.features import captured_features
     from foldsmith.training.engine import predict
+    from foldsmith.training.features import captured_features
     from foldsmith.training.weights import load_trained
 
     run = command.run

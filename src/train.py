@@ -23,7 +23,7 @@ from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
 from foldsmith.machine import versions
 from foldsmith.parallel import spread, started_by_torchrun
-from foldsmith.recipes import check_weights_file
+from foldsmith.recipes import PRETRAINED, check_weights_file
 from foldsmith.stamps import (
     check_claim,
     is_current,
@@ -126,7 +126,7 @@ def digest_of_pretraining(command: Command) -> str:
         return ""
     require_whole(command.run.pretrain_run, "pretrain")
     outputs = load_json(command.run.pretrain_run)["outputs"]
-    return digest_of([outputs[f"{part}.safetensors"] for part in ("encoder", "decoder")])
+    return digest_of([outputs[f"{part}.safetensors"] for part in PRETRAINED[command.recipe.pretrain]])
 
 
 def refuse_stale(command: Command, fold: int) -> None:

@@ -432,7 +432,7 @@ def test_pretraining_is_told_and_leaves_its_facts(
     folder: Path, copy: Path, run: RunPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = run_stages(folder, copy, (pretrain,), "--again")
-    assert "held-out error" in capsys.readouterr().out
+    assert "held-out loss" in capsys.readouterr().out
     assert files_of(again) == files_of(run)
     facts = json.loads(again.pretrain_run.read_text())
     assert facts["recipe"]["pretrain_epochs"] == facts["epochs"] == 1

@@ -151,7 +151,7 @@ def test_resnet64_is_the_same_network_at_64_pixels() -> None:
 
 def test_an_unknown_recipe_lists_the_known_and_the_nearest() -> None:
     with pytest.raises(
-        InputError, match="'quik'; did you mean 'quick'.*known: default, quick, speedrun, resnet, resnet64"
+        InputError, match="'quik'; did you mean 'quick'.*known: default, quick, small-images-fast, "
     ):
         find_recipe("quik")
 

@@ -45,7 +45,7 @@ class RunPaths:
         return self.root / "folds.csv"
 
     def pretrained(self, part: str) -> Path:
-        """Weights of a part of the network, `encoder` or `decoder`, after pretraining."""
+        """Weights of a part of the network, `encoder` or an autoencoder's `decoder`, after pretraining."""
         return self.root / "pretrain" / f"{part}.safetensors"
 
     @property
@@ -63,6 +63,10 @@ class RunPaths:
     @property
     def reconstructions(self) -> Path:
         return self.root / "pretrain" / "reconstructions.png"
+
+    @property
+    def neighbours(self) -> Path:
+        return self.root / "pretrain" / "neighbours.png"
 
     def fold(self, fold: int) -> Path:
         return self.root / f"fold{fold}"

@@ -18,6 +18,7 @@ from foldsmith.models.crnn import CRNN, CRNN_PLANS
 from foldsmith.models.plain_cnn import CNN_PLANS, PlainCNN
 from foldsmith.models.quick_cnn import QuickCNN
 from foldsmith.models.resnet9 import ResNet9
+from foldsmith.models.whitened_cnn import WHITENED_PLANS, WhitenedCNN
 
 # every row takes the number of classes, the image size (pixels) and the channels of the images
 MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -27,6 +28,7 @@ MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
     **{name: partial(Autoencoder, plan) for name, plan in AUTOENCODER_PLANS.items()},
     **{name: partial(CRNN, plan) for name, plan in CRNN_PLANS.items()},
     **{name: partial(PlainCNN, plan) for name, plan in CNN_PLANS.items()},
+    **{name: partial(WhitenedCNN, plan) for name, plan in WHITENED_PLANS.items()},
 }
 TIMM = "timm:"
 
@@ -78,6 +80,16 @@ def takes_any_size(model: nn.Module) -> bool:
     if hasattr(model, "any_size"):
         return model.any_size
     return not model.pretrained_cfg.get("fixed_input_size", False)
+
+
+def last_layer(model: nn.Module, num_classes: int) -> tuple[str, nn.Linear] | None:
+    """The linear layer that gives the logits, with its name; None for a network that has none."""
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == num_classes
+    ]
+    return layers[-1] if layers else None
 
 
 def blocks_of(model: nn.Module) -> dict[str, nn.Module]:

@@ -30,7 +30,11 @@ def check_values(recipe: "Recipe") -> None:
         ("batch_size", recipe.batch_size >= 1, "at least 1"),
         ("micro_batch", recipe.micro_batch >= 0, "zero or a number of images"),
         ("channels", recipe.channels in (1, 3), "1 or 3"),
-        ("pretrain", recipe.pretrain in ("none", "autoencoder"), "none or autoencoder"),
+        (
+            "pretrain",
+            recipe.pretrain in ("none", "autoencoder", "instances"),
+            "none, autoencoder or instances",
+        ),
         ("pretrain_epochs", recipe.pretrain_epochs >= 1, "at least 1"),
         ("pretrain_batch_size", recipe.pretrain_batch_size >= 1, "at least 1"),
         ("pretrain_lr", 0 < recipe.pretrain_lr < float("inf"), "a positive number"),

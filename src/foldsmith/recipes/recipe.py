@@ -8,6 +8,13 @@ from typing import Any, get_type_hints
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes.bounds import check_values
 
+# what is learned without labels, by the kinds of `pretrain`: the parts of a network that folds start from
+PRETRAINED: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "autoencoder": ("encoder", "decoder"),
+    "instances": ("encoder",),
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -49,7 +56,9 @@ class Recipe:
     std: tuple[float, ...] = ()
 
     # pretraining without labels
-    pretrain: str = "none"  # none, autoencoder: encoder and decoder learn to reconstruct the images
+    # none; autoencoder: encoder and decoder learn to reconstruct the images; instances: any network learns to
+    # tell every image from all others
+    pretrain: str = "none"
     pretrain_epochs: int = 30
     pretrain_batch_size: int = 128
     pretrain_lr: float = 1e-3
@@ -97,7 +106,10 @@ class Recipe:
 
     @property
     def pretraining(self) -> "Recipe":
-        """The recipe of the pretraining: its own epochs, batches, rate and augmentation, nothing averaged."""
+        """The recipe of the pretraining: its own epochs, batches, rate and augmentation, nothing averaged.
+
+        What mixes images and smooths labels is for classifiers, of which one of instances is one.
+        """
         return replace(
             self,
             epochs=self.pretrain_epochs,
@@ -110,7 +122,7 @@ class Recipe:
             alternating_flip=False,
             sampling="natural",
             encoder_lr=0.0,
-            weight_decay=0.0,
+            weight_decay=self.weight_decay if self.pretrain == "instances" else 0.0,
             sam=0.0,
             ema_decay=0.0,
             validate_every=1,

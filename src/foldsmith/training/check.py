@@ -5,7 +5,7 @@ import torch
 from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError, unknown_name
-from foldsmith.models import build_model, check_model, takes_any_size
+from foldsmith.models import build_model, check_model, last_layer, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.training.compute import choose_device, choose_precision, refuse_on_device
@@ -60,7 +60,9 @@ def _check_network(recipe: Recipe) -> None:
         )
     if recipe.drop_path:  # refused by networks that have nothing to drop
         build_model(recipe.model, 2, recipe.image_size, recipe.channels, drop_path=recipe.drop_path)
-    asked = {"pretrain": recipe.pretrain != "none", "encoder_lr": recipe.encoder_lr,
+    if recipe.pretrain == "instances" and last_layer(model, 2) is None:
+        raise InputError(f"model {recipe.model} has no linear last layer, without which pretrain is none.")
+    asked = {"pretrain": recipe.pretrain == "autoencoder", "encoder_lr": recipe.encoder_lr,
              "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
     if any(asked.values()) and not isinstance(model, Autoencoder):
         field = next(field for field, value in asked.items() if value)

@@ -29,6 +29,7 @@ from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.recalibration import recalibrate
 from foldsmith.training.state import build_state
 from foldsmith.training.weights import save_weights
+from foldsmith.training.whitening import fit_first_layer
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,13 @@ class FoldTraining:
             recipe.drop_path,
         )
         if recipe.pretrain != "none":
-            load_pretrained(model, self.pretrained or self.run)
+            load_pretrained(model, self.pretrained or self.run, recipe.pretrain, self.num_classes)
         mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         reconstructs = recipe.reconstruction_weight > 0
         compute = build_compute(self.device, self.precision, mean, std, reconstructs)
+        if recipe.pretrain == "none":
+            fit_first_layer(model, self.cache.pixels, self.training.rows, compute)
         if compute.on_gpu and self.processes.count > 1:
             model = convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)

@@ -1,4 +1,4 @@
-"""Pretraining without labels: an autoencoder learns to reconstruct the images."""
+"""Pretraining without labels: a network learns to reconstruct images, or to tell them apart."""
 
 import time
 from collections.abc import Sequence
@@ -13,28 +13,25 @@ from torch import nn
 
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
-from foldsmith.files import save_png
-from foldsmith.models import build_model, normalisation
+from foldsmith.models import build_model, last_layer, normalisation
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.paths import RunPaths
-from foldsmith.recipes import Recipe
+from foldsmith.recipes import PRETRAINED, Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.checkpoint import Log
-from foldsmith.training.compute import Compute, build_compute, set_determinism
-from foldsmith.training.engine import reconstruct
+from foldsmith.training.compute import build_compute, set_determinism
 from foldsmith.training.epochs import Epochs
-from foldsmith.training.objective import Reconstruction
+from foldsmith.training.lessons import PICTURED, Lesson, Reconstructing, TellingApart
 from foldsmith.training.state import build_state
 from foldsmith.training.weights import save_weights
-
-PICTURED = 10  # images shown beside their reconstructions
+from foldsmith.training.whitening import fit_first_layer
 
 
 @dataclass(frozen=True)
 class Pretraining:
     """The pretraining of one run: `rows` (n,) of the cache, of which a share is held out and only measures.
 
-    `pictured` are the rows of the images that are shown beside their reconstructions. `made_from` is as in
+    `pictured` are the rows of the images that are shown beside what was learned of them. `made_from` is as in
     Epochs.
     """
 
@@ -50,33 +47,42 @@ class Pretraining:
     workers: int | None = None
 
     def train(self) -> dict[str, Any]:
-        """Trains, from its checkpoint if there is one; writes encoder, decoder, log and picture.
+        """Trains, from its checkpoint if there is one; writes what folds start from, log and picture.
 
         The weights of the epoch with the lowest held-out loss are kept where the recipe stops early, else
         the last ones. Returns facts for run.json. Raises InputError if a loss is not finite.
         """
         started, recipe = time.monotonic(), self.recipe.pretraining
         set_determinism(recipe.deterministic)
+        held_out, trained = self._split()
+        lesson = self._lesson(len(trained))
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", "pretrain"))
-        model = build_model(recipe.model, self.num_classes, recipe.image_size, recipe.channels)
+        model = build_model(
+            recipe.model,
+            lesson.num_classes,
+            recipe.image_size,
+            recipe.channels,
+            drop_path=recipe.drop_path,
+        )
         mean, std = normalisation(model, from_pretrained=False, channels=recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
-        compute = build_compute(self.device, self.precision, mean, std, reconstructs=True)
-        held_out, trained = self._split()
+        compute = build_compute(self.device, self.precision, mean, std, lesson.reconstructs)
+        fit_first_layer(model, self.cache.pixels, trained, compute)
         state = build_state(model, recipe, compute)
 
         def measure(model: nn.Module) -> tuple[float, float]:
-            loss = self._loss(model, held_out, compute)
+            loss, accuracy = lesson.measure(model, held_out, compute)
             if not np.isfinite(loss):
                 raise InputError("pretrain: the held-out loss is not finite; lower pretrain_lr.")
-            return loss, float("nan")
+            return loss, accuracy
 
         def keep_best(log: Log) -> bool:
             """Keeps the weights so far, if they are to be kept; whether there is hope of better ones."""
             losses = [entry["val_loss"] for entry in log]
             best = int(np.argmin(losses)) + 1
             if not recipe.pretrain_patience or best == len(log):
-                self._save(model)
+                for part, trained_part in lesson.parts_of(model).items():
+                    save_weights(self.run.pretrained(part), trained_part)
             return not recipe.pretrain_patience or len(log) - best < recipe.pretrain_patience
 
         log = Epochs(
@@ -85,31 +91,36 @@ class Pretraining:
             recipe=recipe,
             pixels=self.cache.pixels,
             rows=trained,
-            labels=np.zeros(len(trained), np.int64),  # the loader gives labels; the objective looks at none
-            objective=Reconstruction(),
+            labels=lesson.labels(len(trained)),
+            objective=lesson.objective(compute),
             measure=measure,
             log_path=self.run.pretrain_log,
             checkpoint_path=self.run.pretrain_checkpoint,
             made_from=self.made_from,
             workers=self.workers,
             goes_on=keep_best,
+            mixing=lesson.mixing(),
         ).run(state, compute)
-        load_pretrained(model, self.run)
-        self._write_picture(model, compute)
+        load_pretrained(model, self.run, recipe.pretrain, lesson.num_classes)
+        lesson.write_picture(model, self.pictured, compute)
+        parts = lesson.parts_of(model).values()
         return {
-            "parameters": sum(
-                tensor.numel() for part in parts_of(model).values() for tensor in part.parameters()
-            ),
+            "parameters": sum(tensor.numel() for part in parts for tensor in part.parameters()),
             "training_images": len(trained),
             "held_out_images": len(held_out),
             "epochs": len(log),
-            "held_out_loss": self._loss(model, held_out, compute),
+            "held_out_loss": lesson.measure(model, held_out, compute)[0],
             "device": str(compute.device),
             "precision": compute.precision,
             "hardware": compute.hardware,
             "training_seconds": sum(entry["seconds"] for entry in log),
             "seconds": time.monotonic() - started,
         }
+
+    def _lesson(self, count: int) -> Lesson:
+        if self.recipe.pretrain == "instances":
+            return TellingApart(self.run, self.recipe.pretraining, self.cache, count)
+        return Reconstructing(self.run, self.recipe.pretraining, self.cache, self.num_classes)
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         """Held-out and training rows, drawn from the seed alone; at least one is held out."""
@@ -120,46 +131,27 @@ class Pretraining:
         shuffled = draws.permutation(len(self.rows))
         return np.sort(self.rows[shuffled[:count]]), np.sort(self.rows[shuffled[count:]])
 
-    def _loss(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> float:
-        """Mean squared error over the images in these rows."""
-        total = 0.0
-        for images, made in reconstruct(
-            model, self.cache.pixels, rows, self.recipe.pretraining.predict_batch_size, compute
-        ):
-            total += float((made - images).square().mean(dim=(1, 2, 3)).double().sum())
-        return total / len(rows)
 
-    def _save(self, model: nn.Module) -> None:
-        for path, part in zip(pretrained_paths(self.run), parts_of(model).values(), strict=True):
-            save_weights(path, part)
-
-    def _write_picture(self, model: nn.Module, compute: Compute) -> None:
-        """A row of images above a row of their reconstructions."""
-        pairs = list(reconstruct(model, self.cache.pixels, self.pictured, PICTURED, compute))
-        rows = [torch.cat([pair[side] for pair in pairs]) for side in (0, 1)]
-        save_png(self.run.reconstructions, np.concatenate([join_images(compute.to_pixels(r)) for r in rows]))
+def pretrained_paths(run: RunPaths, kind: str) -> list[Path]:
+    return [run.pretrained(part) for part in PRETRAINED[kind]]
 
 
-def join_images(images: np.ndarray, gap: int = 4) -> np.ndarray:
-    """Images uint8 (n, H, W, 3) beside each other on white, uint8 (H + gap, n * (W + gap), 3)."""
-    framed = np.pad(images, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
-    return np.concatenate(list(framed), axis=1)
+def picture_path(run: RunPaths, kind: str) -> Path:
+    return run.neighbours if kind == "instances" else run.reconstructions
 
 
-def parts_of(model: nn.Module) -> dict[str, nn.Module]:
-    """What pretraining trains; check_recipe has seen that it is there."""
-    assert isinstance(model, Autoencoder)
-    return {"encoder": model.encoder, "decoder": model.decoder}
-
-
-def pretrained_paths(run: RunPaths) -> tuple[Path, Path]:
-    return run.pretrained("encoder"), run.pretrained("decoder")
-
-
-def load_pretrained(model: nn.Module, run: RunPaths) -> None:
-    """Loads encoder and decoder of the run's pretraining into a network of the same kind."""
-    for path, part in zip(pretrained_paths(run), parts_of(model).values(), strict=True):
-        part.load_state_dict(load_file(path))
+def load_pretrained(model: nn.Module, run: RunPaths, kind: str, num_classes: int) -> None:
+    """Loads what the run's pretraining learned into a network of the same kind, whose head stays as it is."""
+    if kind == "autoencoder":
+        assert isinstance(model, Autoencoder)  # check_recipe has seen that it is
+        for part in PRETRAINED[kind]:
+            model.get_submodule(part).load_state_dict(load_file(run.pretrained(part)))
+        return
+    head = last_layer(model, num_classes)
+    assert head is not None  # check_recipe has seen that there is one
+    weights = {**load_file(run.pretrained("encoder"))}
+    weights |= {f"{head[0]}.{name}": tensor for name, tensor in head[1].state_dict().items()}
+    model.load_state_dict(weights)
 
 
 def choose_pictured(paths: Sequence[str]) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from foldsmith.models import last_layer
+
 
 @contextmanager
 def captured_features(model: nn.Module, num_classes: int) -> Iterator[list[np.ndarray]]:
@@ -23,9 +25,9 @@ def captured_features(model: nn.Module, num_classes: int) -> Iterator[list[np.nd
         flat = features.detach().float().flatten(2).mean(dim=2) if features.ndim > 2 else features.detach()
         captured.append(flat.float().cpu().numpy())
 
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == num_classes]
-    if heads:
-        handle = heads[-1].register_forward_pre_hook(lambda module, inputs: keep(inputs[0]))
+    head = last_layer(model, num_classes)
+    if head:
+        handle = head[1].register_forward_pre_hook(lambda module, inputs: keep(inputs[0]))
     else:
         handle = model.register_forward_hook(lambda module, inputs, logits: keep(logits))
     try:

@@ -1,0 +1,218 @@
+"""Pretraining by telling images apart: without a label, to the same bytes, and it arrives in every fold."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import MakeCompetition
+from PIL import Image
+from safetensors.torch import load_file
+
+import examine
+import infer
+import prepare
+import pretrain
+import report
+import split
+import submit
+import train
+import validate
+from foldsmith.data.cache import PixelCache
+from foldsmith.errors import InputError
+from foldsmith.models import build_model, last_layer
+from foldsmith.paths import RunPaths
+from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.training import fold as fold_module
+from foldsmith.training.check import check_recipe
+from foldsmith.training.epochs import Epochs
+from foldsmith.training.pretraining import Pretraining, load_pretrained
+
+SIZE = 24
+SET = {
+    "pretrain": "instances",
+    "pretrain_epochs": 2,
+    "pretrain_batch_size": 8,
+    "pretrain_augment": "instances",
+    "pretrain_holdout": 0.2,
+    "image_size": SIZE,
+    "epochs": 1,
+    "batch_size": 8,
+}
+TOY = replace(RECIPES["small-images-fast"], name="toy", **SET)
+WORDS = ["--recipe", "small-images-fast", "--folds", "2", "--name", "run", "--device", "cpu"]
+WORDS += ["--precision", "fp32", "--workers", "0"]
+WORDS += [word for field, value in SET.items() for word in ("--set", f"{field}={value}")]
+UNTIL_PRETRAIN = (prepare, split, pretrain)
+
+
+def run_stages(folder: Path, output: Path, stages: tuple, *words: str) -> RunPaths:
+    for stage in stages:
+        assert stage.main([str(folder), *WORDS, "--output", str(output), *words]) == 0
+    return RunPaths(output / folder.name / "run")
+
+
+@pytest.fixture(scope="module")
+def folder(make_competition: MakeCompetition) -> Path:
+    return make_competition(num_classes=3, per_class=6, test_per_class=4, size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    """A run after pretraining."""
+    return run_stages(folder, tmp_path_factory.mktemp("output"), UNTIL_PRETRAIN)
+
+
+def make_cache(count: int) -> PixelCache:
+    """Images of two colours each, in stripes of a width of their own: there is something to tell apart."""
+    draws = np.random.default_rng(0)
+    colours = draws.integers(0, 256, (count, 2, 3))
+    stripes = np.arange(SIZE) // draws.integers(1, 7, (count, 1)) % 2  # (count, SIZE)
+    pixels = np.take_along_axis(colours, stripes[:, :, None], axis=1)[:, None].repeat(SIZE, axis=1)
+    pixels = pixels.astype(np.uint8)
+    return PixelCache(Path("cache"), pixels, pd.DataFrame({"path": [f"{row}.png" for row in range(count)]}))
+
+
+def make_pretraining(root: Path, recipe: Recipe = TOY, count: int = 40) -> Pretraining:
+    return Pretraining(
+        run=RunPaths(root), recipe=recipe, num_classes=3, cache=make_cache(count), rows=np.arange(count),
+        pictured=np.arange(10), made_from="this", device="cpu", precision="fp32", workers=0,
+    )  # fmt: skip
+
+
+def test_held_out_images_are_found_again_better_and_better(tmp_path: Path) -> None:
+    recipe = replace(TOY, pretrain_epochs=10, pretrain_holdout=0.5, pretrain_lr=0.01)
+    facts = make_pretraining(tmp_path, recipe, 120).train()
+    log = pd.read_csv(RunPaths(tmp_path).pretrain_log)
+    assert log["val_loss"].iloc[-1] < log["val_loss"].iloc[0]
+    assert log["val_accuracy"].iloc[-1] > log["val_accuracy"].iloc[0] + 0.05
+    assert log["train_loss"].iloc[-1] < log["train_loss"].iloc[0]
+    assert facts["held_out_loss"] == pytest.approx(log["val_loss"].iloc[-1], rel=1e-6)
+    assert (facts["training_images"], facts["held_out_images"]) == (60, 60)
+
+
+def test_labels_and_folds_are_never_looked_at(folder: Path, run: RunPaths, tmp_path: Path) -> None:
+    other = tmp_path / folder.name
+    shutil.copytree(folder, other)
+    answer = json.loads((other / "answer.json").read_text())
+    labels = np.random.default_rng(0).permutation([each["category"] for each in answer["annotations"]])
+    for each, label in zip(answer["annotations"], labels.tolist(), strict=True):
+        each["category"] = label
+    (other / "answer.json").write_text(json.dumps(answer))
+    permuted = run_stages(other, tmp_path / "output", UNTIL_PRETRAIN, "--fold-seed", "5")
+    tables = [pd.read_csv(paths.folds) for paths in (run, permuted)]
+    assert (tables[0]["label"] != tables[1]["label"]).any() and (tables[0]["fold"] != tables[1]["fold"]).any()
+    assert permuted.pretrained("encoder").read_bytes() == run.pretrained("encoder").read_bytes()
+
+
+def test_every_image_is_a_class_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, seen = Epochs.run, []
+    monkeypatch.setattr(Epochs, "run", lambda self, *words: (seen.append(self), whole(self, *words))[1])
+    make_pretraining(tmp_path).train()
+    assert seen[0].labels.tolist() == list(range(32)) and len(set(seen[0].rows.tolist())) == 32
+
+
+@pytest.mark.parametrize("model", ["whitened-cnn", "quick-cnn", "timm:resnet18"])
+def test_all_but_the_last_layer_arrives_in_a_fold(model: str, tmp_path: Path) -> None:
+    make_pretraining(tmp_path, replace(TOY, model=model, pretrain_epochs=1)).train()
+    network = build_model(model, 3, SIZE)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load_pretrained(network, RunPaths(tmp_path), "instances", 3)
+    kept, (head, _) = load_file(RunPaths(tmp_path).pretrained("encoder")), last_layer(network, 3)
+    for name, tensor in network.state_dict().items():
+        if name.startswith(f"{head}."):
+            assert name not in kept and torch.equal(tensor, before[name])
+        else:
+            assert torch.equal(tensor, kept[name])
+    assert any(not torch.equal(kept[name], before[name]) for name in kept)
+
+
+def test_folds_start_from_it(folder: Path, run: RunPaths, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(run.root.parent.parent, output)
+    started = []
+    whole = fold_module.build_state
+
+    def watch(model: torch.nn.Module, *words: object) -> object:
+        started.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return whole(model, *words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_module, "build_state", watch)
+        trained = run_stages(folder, output, (train,))
+    kept = load_file(run.pretrained("encoder"))
+    assert len(started) == 2
+    for start in started:
+        assert all(torch.equal(start[name], kept[name]) for name in kept)
+    stages = (validate, infer, submit, examine, report)
+    run_stages(folder, output, stages)
+    assert trained.submission.is_file() and "instances" in trained.report.read_text(encoding="utf-8")
+    assert "pretrain/encoder.safetensors" not in str(list(trained.root.iterdir()))
+
+
+class Stop(Exception):
+    """What cuts a pretraining off."""
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_cut_off_in_any_epoch_it_goes_on_to_the_same_bytes(
+    epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TOY, mixup=0.2, cutmix=1.0)
+    make_pretraining(tmp_path / "whole", recipe).train()
+    whole = Epochs._measure_epoch
+
+    def stop(self: Epochs, at: int, *words: object) -> object:
+        if at == epoch:
+            raise Stop
+        return whole(self, at, *words)
+
+    patched = partial(replace, checkpoint_seconds=0.0)
+    run_epochs = Epochs.run
+    monkeypatch.setattr(Epochs, "run", lambda self, *words: run_epochs(patched(self), *words))
+    with monkeypatch.context() as patch:
+        patch.setattr(Epochs, "_measure_epoch", stop)
+        with pytest.raises(Stop):
+            make_pretraining(tmp_path / "cut", recipe).train()
+    make_pretraining(tmp_path / "cut", recipe).train()
+    encoders = [RunPaths(tmp_path / name).pretrained("encoder").read_bytes() for name in ("whole", "cut")]
+    assert encoders[0] == encoders[1]
+
+
+def test_the_picture_shows_ten_images_above_others_that_are_like_them(folder: Path, run: RunPaths) -> None:
+    with Image.open(run.neighbours) as picture:
+        shown = np.asarray(picture.convert("RGB"))
+    files = {path: np.asarray(Image.open(path).convert("RGB")) for path in folder.glob("t*/*.png")}
+    columns = [column[:, :SIZE] for column in np.split(shown, 10, axis=1)]
+    named = [
+        [next(path for path, pixels in files.items() if np.array_equal(pixels, tile[:SIZE]))
+         for tile in np.split(column, 5)]
+        for column in columns
+    ]  # fmt: skip
+    assert all(path.parent.name == "test" for column in named for path in column[:1])
+    assert len({column[0] for column in named}) == 10
+    assert all(len(set(column)) == 5 for column in named)
+
+
+def test_a_network_without_a_linear_last_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foldsmith.training.check.last_layer", lambda model, num_classes: None)
+    with pytest.raises(InputError, match="no linear last layer"):
+        check_recipe(TOY, "cpu", "fp32")
+
+
+@pytest.mark.parametrize("name", ["cnn-a", "crnn", "bottleneck-resnet", "timm:resnet18", "autoencoder-lenet"])
+def test_the_last_layer_is_the_one_that_gives_the_logits(name: str) -> None:
+    size = 100 if name.startswith("auto") else 32
+    model = build_model(name, 7, size).eval()
+    found, layer = last_layer(model, 7)
+    assert model.get_submodule(found) is layer
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.arange(7.0))
+        torch.testing.assert_close(model(images), torch.arange(7.0).expand(2, 7))
