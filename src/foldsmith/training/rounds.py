@@ -173,7 +173,11 @@ class Rounds:
         return first.processes.join_parts(mine).astype(np.float64)
 
     def _with(self, labelled: pd.DataFrame) -> Samples:
-        """The fold's training samples, and then the pseudo-labelled ones."""
+        """The fold's training samples, and then the pseudo-labelled ones.
+
+        These in the order of their paths: that of confidences depends on the last digit of a number.
+        """
+        labelled = labelled.sort_values("path")
         training, paths = self.first.training, list(labelled["path"])
         return Samples(
             [*training.paths, *paths],
