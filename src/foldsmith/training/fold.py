@@ -1,4 +1,4 @@
-"""One fold: a network trained on all other folds, and its predictions of the held-out images."""
+"""One network of a fold: trained on all other folds, and its predictions of the held-out images."""
 
 import time
 from dataclasses import dataclass
