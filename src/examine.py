@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def examine(command: Command, made: list[dict[str, Any]]) -> None:
-    """Writes the held-out predictions of every view, and features of images the first network never saw."""
+    """Writes the held-out predictions of every view, means over a fold's networks, and features of images the
+    first network of all never saw."""
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache_of
     from foldsmith.training.engine import predict
@@ -54,16 +55,19 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
     seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
     for place, facts in enumerate(made):
-        fold = facts["fold"]
-        model, recipe, compute = load_trained(run.weights(fold), facts, command.device, command.precision)
+        fold, all_weights = facts["fold"], run.of_fold(facts["fold"]).all_weights(facts["seeds"])
+        loaded = [load_trained(each, facts, command.device, command.precision) for each in all_weights]
+        model, recipe, compute = loaded[0]
         held_out = folds[folds["fold"] == fold]
         paths, labels = held_out["path"].to_numpy(dtype=np.str_), held_out["label"].to_numpy(np.int64)
-        total = len(recipe.views) * len(paths)
+        total = len(loaded) * len(recipe.views) * len(paths)
         with progress(f"examine: fold {fold}", total, "images") as advance:
             rows, size = cache.rows(list(paths)), recipe.predict_batch_size
-            by_view = [
-                predict(model, cache.pixels, rows, (view,), size, compute, advance) for view in recipe.views
+            by_network = [
+                [predict(each, cache.pixels, rows, (view,), size, compute, advance) for view in recipe.views]
+                for each, *_ in loaded
             ]
+        by_view = np.mean(by_network, axis=0)  # (V, n, K)
         given = np.stack([each[np.arange(len(labels)), labels] for each in by_view])
         seen.append((paths, np.stack([each.argmax(axis=1) for each in by_view]).astype(np.int32), given))
         if place == 0:

@@ -1,4 +1,4 @@
-"""Predicts the test images with every fold's weights and every view: test.npz.
+"""Predicts the test images with every fold's networks and every view: test.npz.
 
 .venv/bin/python src/infer.py input/tiny80 --recipe resnet64
 """
@@ -51,12 +51,14 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     rows = cache.rows(paths)
     predictions = []
     for facts in made:
-        fold = facts["fold"]
-        model, recipe, compute = load_trained(run.weights(fold), facts, command.device, command.precision)
-        with progress(f"infer: fold {fold}", len(rows), "images") as advance:
-            batch_size = recipe.predict_batch_size
-            predictions.append(predict(model, cache.pixels, rows, recipe.views, batch_size, compute, advance))
-        say(f"infer: fold {fold}, {len(rows):,} images, views {', '.join(recipe.views)}")
+        fold, seeds = facts["fold"], facts["seeds"]
+        with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
+            for weights in run.of_fold(fold).all_weights(seeds):
+                model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+                views, batch_size = recipe.views, recipe.predict_batch_size
+                predictions.append(predict(model, cache.pixels, rows, views, batch_size, compute, advance))
+        networks = f"{seeds} networks, " if seeds > 1 else ""
+        say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
     probabilities = average(predictions)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""
     # the pixels of an unreadable image are blank; what is known of it is how often each class occurs

@@ -48,15 +48,18 @@ def leak(command: Command, made_from: str) -> None:
     from foldsmith.evaluation.leakage import compare_leak
     from foldsmith.evaluation.predictions import scatter_oof
     from foldsmith.training.fold import FoldTraining, select_samples
+    from foldsmith.training.pseudo_labels import images_to_label
+    from foldsmith.training.rounds import Rounds
 
     run, leaky, num_classes = command.run, command.run.leaky, len(load_classes(command.run.classes))
     samples, folds = load_samples(run.samples).set_index("path"), load_folds(run.folds)
     samples = samples.loc[folds["path"]].reset_index()
     split_up = split_equal_pictures(command, samples)
     cache = open_cache_of(command)
+    test_paths = images_to_label(command)
     for fold in command.plan.folds:
         say(f"leak: fold {fold}, with equal pictures split")
-        FoldTraining(
+        first = FoldTraining(
             run=leaky,
             fold=fold,
             recipe=command.recipe,
@@ -69,7 +72,11 @@ def leak(command: Command, made_from: str) -> None:
             precision=command.precision,
             workers=command.workers,
             pretrained=run,
-        ).train()
+        )
+        rounds = Rounds(first, test_paths)
+        if command.again:
+            rounds.forget()
+        rounds.train()
     held_out = split_up[split_up["fold"] >= 0].reset_index(drop=True)
     predicted = [load_npz(leaky.heldout(fold)) for fold in command.plan.folds]
     right = scatter_oof(held_out, predicted, num_classes).argmax(axis=1) == held_out["label"].to_numpy()

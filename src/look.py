@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         drawn = run.look(f"{path.name}-{twice + 1}" if twice else path.name)
         probabilities, picture = look(run, made, path, typed.device, typed.precision)
         save_png(drawn, picture)
-        say(f"{path}  ({len(folds)} fold{'s' if len(folds) > 1 else ''})")
+        several = ", the first network of each" if made[0].get("seeds", 1) > 1 else ""
+        say(f"{path}  ({len(folds)} fold{'s' if len(folds) > 1 else ''}{several})")
         for label, probability in top(probabilities, names).items():
             say(f"  {probability:7.2%}  {label}")
         say(f"  {drawn}")
@@ -58,7 +59,10 @@ def main(argv: list[str] | None = None) -> int:
 def look(
     run: RunPaths, made: list[dict], path: Path, device: str, precision: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (K,), the mean over folds and views, and the picture of the first fold's blocks."""
+    """Probabilities (K,), the mean over folds and views, and the picture of the first fold's blocks.
+
+    Of a fold's networks the first one looks.
+    """
     import torch
 
     from foldsmith.data.images import decode_image, resize_image

@@ -57,8 +57,9 @@ def optional_files(command: Command) -> list[Path]:
     shown = [run.test] if is_from(run.stamp("infer"), trained) else []
     if is_from(run.stamp("examine"), trained):
         recipe = command.recipe
-        # an encoder that was pretrained on training images alone tells them from test images by that
-        biased = recipe.pretrain != "none" and not recipe.pretrain_test
+        # an encoder that was pretrained on training images alone tells them from test images by that, and a
+        # network that was trained on test images tells these
+        biased = (recipe.pretrain != "none" and not recipe.pretrain_test) or recipe.rounds > 1
         shown += [run.views] if biased else [run.views, run.features]
     leak = run.stamp("leak")
     if run.leak.is_file() and leak.is_file() and load_json(leak).get("oof") == digest_of_file(run.oof):

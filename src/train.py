@@ -1,4 +1,4 @@
-"""Trains every fold: one set of weights and the held-out predictions of each.
+"""Trains every fold: its networks, and the held-out predictions of each fold.
 
 Several GPUs train folds at once; started by torchrun, they train each fold together.
 
@@ -32,8 +32,9 @@ from foldsmith.stamps import (
     require_whole,
     write_stamp,
 )
-from foldsmith.tables import load_classes, load_folds
+from foldsmith.tables import load_classes, load_folds, load_samples
 from foldsmith.terminal import progress, say
+from foldsmith.training.pseudo_labels import images_to_label
 
 if TYPE_CHECKING:
     from foldsmith.training.processes import Processes
@@ -44,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     if started_by_torchrun():
         return train_together(command)
     wanted, inputs = plan(command)
-    held_out = load_folds(command.run.folds)["fold"]
-    total = command.recipe.epochs * sum(int((held_out != fold).sum()) for fold in wanted)
+    total = count_images(command, wanted)
     devices = choose_devices(command) if wanted else []
     if len(devices) > 1:  # for one fold too: it is to be the same, whatever was done before
         say(f"train: folds {', '.join(map(str, wanted))} on {', '.join(devices)}")
@@ -57,7 +57,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def plan(command: Command) -> tuple[list[int], dict[str, object]]:
-    """The folds that are to be trained, and what all depend on. Raises InputError for stale ones."""
+    """The folds that are to be trained, and what all depend on.
+
+    Raises InputError for stale ones, and where there is nothing to train them on.
+    """
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
@@ -68,6 +71,7 @@ def plan(command: Command) -> tuple[list[int], dict[str, object]]:
         "weights": digest_of_weights(command.recipe.weights),
         "augmentation": digest_of_augmentation(command.recipe.augment),
         "pretrained": digest_of_pretraining(command),
+        "test": digest_of_file(run.test_samples) if command.recipe.rounds > 1 else "",
     }
     wanted = []
     for fold in command.folds_to_train:
@@ -78,7 +82,17 @@ def plan(command: Command) -> tuple[list[int], dict[str, object]]:
             continue
         refuse_stale(command, fold)
         wanted.append(fold)
+    if wanted:
+        images_to_label(command)  # sooner than after a round
     return wanted, inputs
+
+
+def count_images(command: Command, folds: list[int]) -> int:
+    """How many images, one by one, the training of these folds goes through."""
+    recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
+    labelled = sum(int((held_out != fold).sum()) for fold in folds)
+    pseudo_labelled = len(folds) * round(recipe.pseudo_share * len(load_samples(command.run.test_samples)))
+    return recipe.epochs * recipe.seeds * (recipe.rounds * labelled + (recipe.rounds - 1) * pseudo_labelled)
 
 
 def choose_devices(command: Command) -> list[str]:
@@ -154,16 +168,12 @@ def train(
     from foldsmith.data.cache import open_cache_of
     from foldsmith.training.fold import FoldTraining, select_samples
     from foldsmith.training.processes import ALONE
+    from foldsmith.training.rounds import Rounds
 
     run, processes, inputs = command.run, processes or ALONE, {**inputs, "fold": fold}
     folds, classes = load_folds(run.folds), load_classes(run.classes)
     cache = open_cache_of(command)
-    if processes.is_first:
-        if command.again:
-            remove_checkpoints(run.checkpoint(fold))
-        run.fold_run(fold).unlink(missing_ok=True)
-    processes.share(None)  # none looks for a checkpoint before the first one is ready
-    facts = FoldTraining(
+    first = FoldTraining(
         run=run,
         fold=fold,
         recipe=command.recipe,
@@ -176,14 +186,20 @@ def train(
         precision=command.precision,
         workers=command.workers,
         processes=processes,
-    ).train()
+    )
+    rounds = Rounds(first, images_to_label(command))
+    if processes.is_first:
+        if command.again:
+            rounds.forget()
+        run.fold_run(fold).unlink(missing_ok=True)
+    processes.share(None)  # none looks for a checkpoint before the first one is ready
+    facts = rounds.train()
     if not processes.is_first:
         return
-    outputs = [run.weights(fold), run.heldout(fold), run.log(fold)]
     write_stamp(
         run.fold_run(fold),
         inputs,
-        outputs,
+        rounds.outputs,
         recipe=command.identity["recipe"],
         fold=fold,
         seed=command.recipe.seed,

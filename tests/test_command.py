@@ -10,9 +10,9 @@ from foldsmith.errors import InputError
 from foldsmith.recipes import RECIPES
 
 EVERY_WORD = (
-    "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--folds", "--holdout",
-    "--fold", "--fold-seed", "--limit", "--device", "--precision", "--workers", "--name", "--output",
-    "--again",
+    "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--rounds", "--folds",
+    "--holdout", "--fold", "--fold-seed", "--limit", "--device", "--precision", "--workers", "--name",
+    "--output", "--again",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def test_elsewhere_the_recipe_is_the_default_one() -> None:
         (["--batch-size", "16"], "recipe", replace(RECIPES["quick"], batch_size=16)),
         (["--image-size", "48"], "recipe", replace(RECIPES["quick"], image_size=48)),
         (["--seed", "7"], "recipe", replace(RECIPES["quick"], seed=7)),
+        (["--rounds", "2"], "recipe", replace(RECIPES["quick"], rounds=2)),
         (["--set", "lr=1", "--set", "seed=4"], "recipe", replace(RECIPES["quick"], lr=1.0, seed=4)),
         (["--folds", "3"], "plan", FoldPlan(3, None, 0, None)),
         (["--holdout", "0.3"], "plan", FoldPlan(5, 0.3, 0, None)),

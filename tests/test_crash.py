@@ -115,6 +115,35 @@ def test_a_run_killed_between_any_file_and_its_name_ends_with_the_same_bytes(
     refuse_other(tmp_path, expected, "after these kills")
 
 
+# between the files of networks and rounds, the stamps that tell they are done, and what is made from both
+ROUND_MOMENTS = [
+    Kill("train", r"rename \S+ \S+/fold0/round1/seed0/heldout\.npz", 1),
+    Kill("train", r"rename \S+ \S+/fold0/round1/seed0/run\.json", 1),
+    Kill("train", r"remove \S+/fold0/round1/checkpoint\.pt$", 1),
+    Kill("train", r"rename \S+ \S+/round1/seed1/checkpoint\.pt$", 2),
+    Kill("train", r"rename \S+ \S+/fold0/round1/seed1/run\.json", 1),
+    Kill("train", r"rename \S+ \S+/fold0/round1/heldout\.npz", 1),
+    Kill("train", r"rename \S+ \S+/fold0/pseudo_labels\.csv", 1),
+    Kill("train", r"rename \S+ \S+/fold0/pseudo_labels\.json", 1),
+    Kill("train", r"rename \S+ \S+/fold0/weights\.safetensors", 1),
+    Kill("train", r"rename \S+ \S+/fold0/seed0/run\.json", 1),
+    Kill("train", r"rename \S+ \S+/fold0/seed1/weights\.safetensors", 1),
+    Kill("train", r"remove \S+/fold0/seed1/checkpoint\.pt\S*$", 2),
+    Kill("train", r"rename \S+ \S+/fold0/heldout\.npz", 1),
+    Kill("train", r"rename \S+ \S+/fold0/run\.json", 1),
+]
+
+
+def test_networks_and_rounds_killed_between_any_file_and_its_name_end_with_the_same_bytes(
+    reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    case, expected, _ = reference("rounds")
+    outcome = Outcome()
+    case.run(tmp_path, ROUND_MOMENTS, outcome)
+    assert outcome.hits == ROUND_MOMENTS
+    refuse_other(tmp_path, expected, "after these kills")
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [("run/oof.npz", "differ"), ("run/.oof.npz.1.part", "left"), ("run/fold0/checkpoint.pt", "left")],

@@ -185,6 +185,59 @@ def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does(folder: Path, t
     np.testing.assert_allclose(logs[0]["train_accuracy"], logs[1]["train_accuracy"])
 
 
+# all networks of two rounds, and labels that no rounding changes: every test image is taken
+TWO_ROUNDS = ["--epochs", "2", "--set", "seeds=2", "--rounds", "2", "--set", "pseudo_share=1"]
+
+
+@pytest.fixture(scope="module")
+def rounds_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    """Networks and rounds as one process trains them."""
+    output = tmp_path_factory.mktemp("rounds")
+    words = make_run(folder, output, *TWO_ROUNDS, "--device", "cpu")
+    subprocess.run(command_of(words), check=True, env=ENVIRONMENT, capture_output=True)
+    return RunPaths(output / "tiny" / "cnn-d")
+
+
+def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
+    folder: Path, rounds_alone: RunPaths, tmp_path: Path
+) -> None:
+    words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu,cpu")
+    done = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    run = RunPaths(tmp_path / "tiny" / "cnn-d")
+    ours, theirs = (
+        {
+            path.relative_to(each.root): path.read_bytes()
+            for kind in ("*.safetensors", "*.npz", "pseudo_labels.csv")
+            for path in each.root.glob(f"fold*/**/{kind}")
+        }
+        for each in (run, rounds_alone)
+    )
+    assert ours == theirs and len(ours) == 3 * (2 * (2 + 3) + 1)
+
+
+def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
+    folder: Path, rounds_alone: RunPaths, tmp_path: Path
+) -> None:
+    words = [*make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu"), "--fold", "0"]
+    done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("fold 0 round 2: 6 of 6 test images pseudo-labelled") == 1
+    ours, theirs = (run.of_fold(0) for run in (RunPaths(tmp_path / "tiny" / "cnn-d"), rounds_alone))
+    labels = [dict(pd.read_csv(each.pseudo_labels)[["path", "label"]].to_numpy()) for each in (ours, theirs)]
+    assert labels[0] == labels[1]
+    for mine, other in ((ours, theirs), (ours.round(1), theirs.round(1))):
+        for path, other_path in zip(mine.all_weights(2), other.all_weights(2), strict=True):
+            weights, other_weights = load_file(path), load_file(other_path)
+            for name in other_weights:
+                np.testing.assert_allclose(
+                    weights[name], other_weights[name], rtol=1e-3, atol=1e-4, err_msg=name
+                )
+        with np.load(mine.heldout) as held_out, np.load(other.heldout) as other_held_out:
+            np.testing.assert_allclose(held_out["probabilities"], other_held_out["probabilities"], atol=1e-4)
+    assert not list(ours.root.rglob("checkpoint*"))
+
+
 def test_two_processes_that_were_killed_go_on_after_their_last_epoch(
     folder: Path, alone: RunPaths, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_an_override_that_cannot_be_read_tells_why(setting: str, told: str) -> N
         "std=nan,1,1", "erase=1.5", "erase=nan", "clip_grad=-1", "train_size=-1", "train_size=65",
         "train_size_from=65", "sampling=some", "logit_adjustment=-1", "recalibrate=-1",
         "sam=-0.1", "sam=nan", "drop_path=1",
+        "seeds=0", "rounds=0", "pseudo_share=0", "pseudo_share=1.1", "pseudo_share=nan",
         "augment_strength=2", "augment_strength=-1",
         "std=inf,1,1", "views=", "views=,",
     ],

@@ -16,6 +16,8 @@ NEUTRAL = {
     "train_size": "0",
     "train_size_from": "0",
     "ema_decay": "0",
+    "seeds": "1",
+    "rounds": "1",
     "label_smoothing": "0",
     "loss": "ce",
     "mixup": "0",

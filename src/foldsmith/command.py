@@ -157,7 +157,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         default=[],
         help="overrides a field of the recipe; repeatable",
     )
-    for short in ("epochs", "batch-size", "image-size", "seed"):
+    for short in ("epochs", "batch-size", "image-size", "seed", "rounds"):
         add(f"--{short}", metavar="N", help=f"short for --set {short.replace('-', '_')}=N")
     add("--folds", metavar="K", type=int, help=f"number of stratified folds ({FOLDS})")
     add("--holdout", metavar="F", type=float, help="one held-out share F instead of folds, for example 0.3")
@@ -214,6 +214,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         "batch_size": typed.batch_size,
         "image_size": typed.image_size,
         "seed": typed.seed,
+        "rounds": typed.rounds,
     }
     settings = [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
     recipe = override(

@@ -5,6 +5,57 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class FoldPaths:
+    """The files of a trained fold: `fold<k>/`.
+
+    Those of its first network and of its last round lie in the folder itself; of further networks in `seed1`,
+    `seed2` …, of earlier rounds in `round1`, `round2` …, which are such folders too.
+    """
+
+    root: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "weights.safetensors"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.csv"
+
+    @property
+    def heldout(self) -> Path:
+        return self.root / "heldout.npz"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint.pt"
+
+    @property
+    def pseudo_labels(self) -> Path:
+        """The test images that were trained on, with the labels that the round before gave them."""
+        return self.root / "pseudo_labels.csv"
+
+    @property
+    def pseudo_stamp(self) -> Path:
+        """Which networks gave those labels."""
+        return self.root / "pseudo_labels.json"
+
+    def seed(self, number: int) -> "FoldPaths":
+        return FoldPaths(self.root / f"seed{number}")
+
+    def round(self, number: int) -> "FoldPaths":
+        return FoldPaths(self.root / f"round{number}")
+
+    def all_weights(self, seeds: int) -> list[Path]:
+        """Those of all networks that predict together."""
+        return [self.weights, *(self.seed(number).weights for number in range(1, seeds))]
+
+
+@dataclass(frozen=True)
 class RunPaths:
     """The files of one run: `output/<competition>/<run>/`."""
 
@@ -71,20 +122,23 @@ class RunPaths:
     def fold(self, fold: int) -> Path:
         return self.root / f"fold{fold}"
 
+    def of_fold(self, fold: int) -> FoldPaths:
+        return FoldPaths(self.fold(fold))
+
     def weights(self, fold: int) -> Path:
-        return self.fold(fold) / "weights.safetensors"
+        return self.of_fold(fold).weights
 
     def fold_run(self, fold: int) -> Path:
-        return self.fold(fold) / "run.json"
+        return self.of_fold(fold).run
 
     def log(self, fold: int) -> Path:
-        return self.fold(fold) / "log.csv"
+        return self.of_fold(fold).log
 
     def heldout(self, fold: int) -> Path:
-        return self.fold(fold) / "heldout.npz"
+        return self.of_fold(fold).heldout
 
     def checkpoint(self, fold: int) -> Path:
-        return self.fold(fold) / "checkpoint.pt"
+        return self.of_fold(fold).checkpoint
 
     @property
     def oof_table(self) -> Path:

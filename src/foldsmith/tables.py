@@ -69,6 +69,11 @@ def load_folds(path: Path) -> pd.DataFrame:
     return _load(path)
 
 
+def load_pseudo_labels(path: Path) -> pd.DataFrame:
+    """pseudo_labels.csv: path, label, confidence."""
+    return _load(path)
+
+
 def load_log(path: Path) -> pd.DataFrame:
     """log.csv: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds, images_per_second."""
     return pd.read_csv(path)

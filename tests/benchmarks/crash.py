@@ -45,7 +45,7 @@ import train
 import validate
 from foldsmith.evaluation import features, label_issues, metrics, shift  # noqa: F401
 from foldsmith.evaluation.report import page, provenance  # noqa: F401
-from foldsmith.training import check, fold, pretraining  # noqa: F401
+from foldsmith.training import check, fold, pretraining, rounds  # noqa: F401
 
 STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report)
 STAGES = {stage.__name__: stage.main for stage in STAGES}
@@ -53,6 +53,8 @@ WORDS = ["--name", "run", "--folds", "2", "--precision", "fp32", "--device", "cp
 RECIPES = {
     "quick": ["--recipe", "quick", "--image-size", "16", "--batch-size", "4", "--epochs", "3"]
     + ["--set", "report_leak=true"],
+    "rounds": ["--recipe", "quick", "--image-size", "16", "--batch-size", "6", "--epochs", "2"]
+    + ["--rounds", "2", "--set", "seeds=2"],
     "autoencoder": ["--recipe", "autoencoder-lenet-upsampled", "--image-size", "52", "--batch-size", "6"]
     + ["--epochs", "2", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"],
 }

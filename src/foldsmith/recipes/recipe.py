@@ -69,6 +69,11 @@ class Recipe:
 
     # training
     seed: int = 0
+    seeds: int = 1  # networks a fold, alike but for their random draws, whose predictions are averaged
+    rounds: int = (
+        1  # times a fold is trained; from the second on with test images, as the one before saw them
+    )
+    pseudo_share: float = 0.5  # of the test images: the surest ones, which get a label for the next round
     epochs: int = 30
     batch_size: int = 64
     micro_batch: int = 0  # images computed at a time, whose gradients a batch adds up; 0 = the whole batch

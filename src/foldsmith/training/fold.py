@@ -1,7 +1,8 @@
-"""One fold: a network trained on all other folds, and its predictions of the held-out images."""
+"""One network of a fold: trained on all other folds, and its predictions of the held-out images."""
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from foldsmith.data.views import check_views
 from foldsmith.errors import InputError
 from foldsmith.files import save_npz
 from foldsmith.models import build_model, normalisation
-from foldsmith.paths import RunPaths
+from foldsmith.paths import FoldPaths, RunPaths
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.compute import Compute, build_compute, set_determinism
@@ -49,11 +50,12 @@ def select_samples(folds: pd.DataFrame, chosen: pd.Series, cache: PixelCache) ->
 
 @dataclass(frozen=True)
 class FoldTraining:
-    """One fold of one run, ready to train.
+    """One network of one fold of one run, ready to train.
 
     `made_from` is the digest of all that the result depends on: recipe, fold, data and versions, and never
     `workers`, other folds, or interruptions. `pretrained` is the run whose pretraining it starts from, where
-    that is another one.
+    that is another one. Where a fold has more networks, each has a `name` for its lines, `paths` of its own,
+    and `heldout_path` for its own predictions.
     """
 
     run: RunPaths
@@ -70,9 +72,20 @@ class FoldTraining:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     pretrained: RunPaths | None = None
     processes: Processes = ALONE
+    name: str = ""
+    paths: FoldPaths | None = None
+    heldout_path: Path | None = None
+
+    @property
+    def files(self) -> FoldPaths:
+        return self.paths or self.run.of_fold(self.fold)
+
+    @property
+    def title(self) -> str:
+        return self.name or f"fold {self.fold}"
 
     def train(self) -> dict[str, Any]:
-        """Trains, from the fold's checkpoint if there is one; writes weights, log and held-out predictions.
+        """Trains, from its checkpoint if there is one; writes weights, log and held-out predictions.
 
         Of several processes only the first writes. Returns facts for run.json. Raises InputError if a loss is
         not finite.
@@ -110,15 +123,15 @@ class FoldTraining:
 
         probabilities = self._predict(state.ema.model, recipe.views, compute)
         if not np.isfinite(probabilities).all():
-            raise InputError(f"fold {self.fold}: predictions are not finite after the last epoch; lower lr.")
+            raise InputError(f"{self.title}: predictions are not finite after the last epoch; lower lr.")
         if self.processes.is_first:
             save_npz(
-                self.run.heldout(self.fold),
+                self.heldout_path or self.files.heldout,
                 path=np.array(self.held_out.paths, dtype=np.str_),
                 label=self.held_out.labels,
                 probabilities=probabilities,
             )
-            save_weights(self.run.weights(self.fold), state.ema.model)
+            save_weights(self.files.weights, state.ema.model)
         return {
             "num_classes": self.num_classes,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -145,7 +158,7 @@ class FoldTraining:
             return loss_and_accuracy(self._predict(model, ("identity",), compute), self.held_out.labels)
 
         return Epochs(
-            name=f"fold {self.fold}",
+            name=self.title,
             purpose=self.fold,
             recipe=recipe,
             pixels=self.cache.pixels,
@@ -153,8 +166,8 @@ class FoldTraining:
             labels=labels,
             objective=build_objective(loss_function.to(compute.device), recipe.reconstruction_weight),
             measure=measure,
-            log_path=self.run.log(self.fold),
-            checkpoint_path=self.run.checkpoint(self.fold),
+            log_path=self.files.log,
+            checkpoint_path=self.files.checkpoint,
             made_from=self.made_from,
             workers=self.workers,
             checkpoint_seconds=self.checkpoint_seconds,

@@ -46,6 +46,8 @@ def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float) -> 
         "parameters": f"{first['parameters']:,}",
         "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
         "training": f"{seconds:,.0f} s over {len(made)} folds"
+        + (f" of {first['seeds']} networks, whose predictions are averaged" if first["seeds"] > 1 else "")
+        + (f", in {len(first['rounds'])} rounds" if len(first["rounds"]) > 1 else "")
         + (", pretraining included" if first["recipe"].get("pretrain", "none") != "none" else ""),
         "finished": max(fold["finished"] for fold in made),
         "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),

@@ -1,0 +1,388 @@
+"""A fold's networks and rounds: alike but for their draws, clean of held-out labels, and gone on with."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldsmith.data.cache import PixelCache
+from foldsmith.files import load_json, load_npz
+from foldsmith.interruption import Interrupted
+from foldsmith.paths import FoldPaths, RunPaths
+from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.seeding import derive_seed
+from foldsmith.training import epochs as epochs_module
+from foldsmith.training import fold as fold_module
+from foldsmith.training import rounds as rounds_module
+from foldsmith.training.fold import FoldTraining, Samples, select_samples
+from foldsmith.training.pseudo_labels import choose_surest
+from foldsmith.training.rounds import Rounds
+from foldsmith.training.weights import load_weights
+
+COUNT, TEST, CLASSES, SIZE = 36, 14, 3, 16
+TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=2, batch_size=8, ema_decay=0.5)
+TWO = replace(TOY, seeds=2, rounds=2)
+PATHS = [f"test/{row}.png" for row in range(TEST)]
+
+
+def make_cache() -> PixelCache:
+    """Images whose class is the colour that is strongest, among noise; then the test images."""
+    pixels = np.random.default_rng(0).normal(110, 40, (COUNT + TEST, SIZE, SIZE, 3))
+    for row in range(len(pixels)):
+        pixels[row, :, :, row % CLASSES] += 30
+    paths = [*(f"train/{row}.png" for row in range(COUNT)), *PATHS]
+    return PixelCache(Path("cache"), np.clip(pixels, 0, 255).astype(np.uint8), pd.DataFrame({"path": paths}))
+
+
+def make_rounds(root: Path, recipe: Recipe = TWO, **fields: object) -> Rounds:
+    """Fold 0 of three."""
+    cache, rows = make_cache(), np.arange(COUNT)
+    folds = pd.DataFrame({"path": [f"train/{row}.png" for row in rows], "label": rows % CLASSES})
+    is_held_out = pd.Series(rows // CLASSES % 3 == 0)
+    values = {
+        "training": select_samples(folds, ~is_held_out, cache),
+        "held_out": select_samples(folds, is_held_out, cache),
+        "made_from": "this recipe, these folds",
+        "workers": 0,
+        **fields,
+    }
+    first = FoldTraining(RunPaths(root), 0, recipe, CLASSES, cache, device="cpu", precision="fp32", **values)
+    return Rounds(first, PATHS)
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """What training left, by name: of the logs without the columns that tell the time, and no stamps."""
+    files = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+    content = {name: path.read_bytes() for name, path in files.items() if not name.endswith(".json")}
+    for name in [name for name in content if name.endswith("log.csv")]:
+        content[name] = b"\n".join(line.rsplit(b",", 2)[0] for line in content[name].splitlines())
+    return content
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], FoldPaths]:
+    """The fold of a recipe, trained without interruption."""
+    made: dict[Recipe, FoldPaths] = {}
+    told: dict[FoldPaths, dict] = {}
+
+    def train(recipe: Recipe) -> FoldPaths:
+        if recipe not in made:
+            root = tmp_path_factory.mktemp("trained")
+            made[recipe] = RunPaths(root).of_fold(0)
+            told[made[recipe]] = make_rounds(root, recipe).train()
+        return made[recipe]
+
+    train.facts = lambda recipe: told[train(recipe)]
+    return train
+
+
+def probabilities_by_hand(weights: Path, rows: np.ndarray) -> np.ndarray:
+    """The mean over both views of the recipe, in plain torch."""
+    facts = {"recipe": {"model": TOY.model, "image_size": SIZE, "channels": 3}, "num_classes": CLASSES}
+    model = load_weights(weights, facts)
+    images = torch.from_numpy(make_cache().pixels[rows]).permute(0, 3, 1, 2)
+    images = (images.float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        return torch.stack([model(images).softmax(1), model(images.flip(3)).softmax(1)]).mean(0).numpy()
+
+
+# --- several networks
+
+
+def test_the_first_of_several_networks_is_that_of_a_fold_of_one(
+    trained: Callable[[Recipe], FoldPaths],
+) -> None:
+    one, several = trained(TOY), trained(replace(TOY, seeds=3))
+    alone, among = files_of(one.root), files_of(several.root)
+    assert set(alone) == {"weights.safetensors", "log.csv", "heldout.npz"}
+    assert among["weights.safetensors"] == alone["weights.safetensors"]
+    assert among["log.csv"] == alone["log.csv"]
+    assert among["seed0/heldout.npz"] == alone["heldout.npz"] != among["heldout.npz"]
+
+
+def test_a_further_network_is_that_of_a_run_with_its_seed(trained: Callable[[Recipe], FoldPaths]) -> None:
+    several = trained(replace(TOY, seeds=3))
+    for number in (1, 2):
+        alone = files_of(trained(replace(TOY, seed=derive_seed(TOY.seed, "network", number))).root)
+        assert files_of(several.seed(number).root) == alone
+    assert len({path.read_bytes() for path in several.all_weights(3)}) == 3
+
+
+def test_the_held_out_predictions_are_the_mean_of_all_networks(
+    trained: Callable[[Recipe], FoldPaths],
+) -> None:
+    several = trained(replace(TOY, seeds=3))
+    mean, own = load_npz(several.heldout), [load_npz(several.seed(number).heldout) for number in range(3)]
+    for each, weights in zip(own, several.all_weights(3), strict=True):
+        assert each["path"].tolist() == mean["path"].tolist()
+        assert each["label"].tolist() == mean["label"].tolist()
+        rows = [int(path.removeprefix("train/").removesuffix(".png")) for path in mean["path"].tolist()]
+        by_hand = probabilities_by_hand(weights, np.array(rows))
+        np.testing.assert_allclose(each["probabilities"], by_hand, rtol=1e-3, atol=1e-5)
+    expected = sum(each["probabilities"].astype(float) for each in own) / 3
+    np.testing.assert_allclose(mean["probabilities"], expected, rtol=1e-6)
+    assert mean["probabilities"].dtype == np.float32
+
+
+def test_the_facts_tell_what_every_network_and_round_gained_and_cost(
+    trained: Callable[[Recipe], FoldPaths],
+) -> None:
+    paths, facts = trained(TWO), trained.facts(TWO)
+    assert facts["seeds"] == 2 and facts["training_images"] == 24
+    assert [(each["round"], each["pseudo_labelled"]) for each in facts["rounds"]] == [(1, 0), (2, 7)]
+    for told, folder in zip(facts["rounds"], (paths.round(1), paths), strict=True):
+        for scored, path in (
+            (told, folder.heldout),
+            (told["networks"][0], folder.seed(0).heldout),
+            (told["networks"][1], folder.seed(1).heldout),
+        ):
+            held_out = load_npz(path)
+            right = held_out["probabilities"].argmax(axis=1) == held_out["label"]
+            assert scored["accuracy"] == right.mean()
+        assert [each["seed"] for each in told["networks"]] == [0, derive_seed(0, "network", 1)]
+    logs = [pd.read_csv(path) for path in paths.root.rglob("log.csv")]
+    assert len(logs) == 4
+    assert facts["training_seconds"] == pytest.approx(sum(log["seconds"].sum() for log in logs))
+
+
+# --- rounds
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_round_is_the_last_one_of_a_run_with_as_many(
+    seeds: int, trained: Callable[[Recipe], FoldPaths]
+) -> None:
+    whole = trained(replace(TOY, seeds=seeds, rounds=3))
+    for number in (1, 2):
+        shorter = files_of(trained(replace(TOY, seeds=seeds, rounds=number)).root)
+        last = {name: content for name, content in shorter.items() if not name.startswith("round")}
+        assert files_of(whole.round(number).root) == last
+    # a third round with the labels of the second is the second, as draws are alike
+    assert whole.round(1).weights.read_bytes() != whole.round(2).weights.read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 1.0])
+def test_the_surest_test_images_get_the_label_that_the_networks_of_the_round_before_gave(
+    share: float, trained: Callable[[Recipe], FoldPaths]
+) -> None:
+    paths = trained(replace(TWO, pseudo_share=share))
+    table = pd.read_csv(paths.pseudo_labels)
+    rows = np.arange(COUNT, COUNT + TEST)
+    members = [probabilities_by_hand(weights, rows) for weights in paths.round(1).all_weights(2)]
+    expected = (members[0].astype(float) + members[1]) / 2
+    order = sorted(range(TEST), key=lambda row: (-expected[row].max(), PATHS[row]))[: round(share * TEST)]
+    assert table["path"].tolist() == [PATHS[row] for row in order]
+    assert table["label"].tolist() == [int(np.argmax(expected[row])) for row in order]
+    np.testing.assert_allclose(table["confidence"], expected[order].max(axis=1), rtol=1e-4)
+
+
+def test_held_out_labels_never_come_into_the_training_of_any_round(
+    trained: Callable[[Recipe], FoldPaths], tmp_path: Path
+) -> None:
+    def trained_with(part: str) -> dict[str, bytes]:
+        samples = getattr(make_rounds(tmp_path).first, part)
+        wrong = Samples(samples.paths, samples.rows, (samples.labels + 1) % CLASSES)
+        make_rounds(tmp_path / part, **{part: wrong}).train()
+        files = files_of(RunPaths(tmp_path / part).fold(0))
+        return {name: files[name] for name in files if not name.endswith(("heldout.npz", "log.csv"))}
+
+    expected = files_of(trained(TWO).root)
+    clean = trained_with("held_out")
+    assert {"weights.safetensors", "seed1/weights.safetensors", "pseudo_labels.csv"} <= set(clean)
+    assert clean == {name: expected[name] for name in clean}
+    # the labels that are trained on do
+    learned = trained_with("training")
+    assert [name for name in learned if learned[name] == expected[name]] == []
+
+
+def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = []
+    for name in ("class_weights", "log_priors"):
+        whole = getattr(fold_module, name)
+
+        def spy(*words: object, whole: Callable = whole, place: int = name == "class_weights") -> object:
+            seen.append(words[place].tolist())
+            return whole(*words)
+
+        monkeypatch.setattr(fold_module, name, spy)
+    rounds = make_rounds(tmp_path, replace(TOY, rounds=2, class_weights="auto", sampling="balanced"))
+    rounds.train()
+    own = rounds.first.training.labels.tolist()
+    labelled = pd.read_csv(rounds.first.files.pseudo_labels).sort_values("path")["label"].tolist()
+    assert seen == [own, own, [*own, *labelled], [*own, *labelled]]
+
+
+def test_a_line_tells_how_many_images_were_labelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_rounds(tmp_path, replace(TOY, epochs=1, rounds=2)).train()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("fold 0 round 1  epoch 1/1 ")
+    assert lines[1] == "fold 0 round 2: 7 of 14 test images pseudo-labelled"
+    assert lines[2].startswith("fold 0 round 2  epoch 1/1 ")
+
+
+TABLES = st.lists(st.sampled_from([0.2, 0.4, 0.5, 0.7, 1.0]), min_size=1, max_size=12)
+
+
+@given(TABLES, st.floats(0.01, 1), st.randoms(use_true_random=False))
+def test_the_surest_are_chosen_whatever_their_order_and_equals_by_path(
+    confidences: list[float], share: float, random: object
+) -> None:
+    paths = [f"test/{index}.png" for index in range(len(confidences))]
+    expected = sorted(zip(paths, confidences, strict=True), key=lambda each: (-each[1], each[0]))
+    expected = expected[: max(1, round(share * len(paths)))]
+    order = list(range(len(paths)))
+    random.shuffle(order)
+    # of every image class 1 is the more probable one
+    probabilities = np.array([[0.1, confidences[row]] for row in order])
+    table = choose_surest([paths[row] for row in order], probabilities, share)
+    assert list(zip(table["path"], table["confidence"], strict=True)) == expected
+    assert (table["label"] == 1).all()
+
+
+@pytest.mark.parametrize(("count", "share", "expected"), [(6149, 0.5, 3074), (10, 1.0, 10), (3, 0.01, 1)])
+def test_a_share_is_rounded_and_at_least_one(count: int, share: float, expected: int) -> None:
+    paths = [f"test/{index}.png" for index in range(count)]
+    assert len(choose_surest(paths, np.full((count, 2), 0.5), share)) == expected
+
+
+# --- interrupted, and gone on with
+
+
+class PowerCut(Exception):
+    """What stops a run in the middle."""
+
+
+@contextmanager
+def stopped_at(epoch: int, step: int, act: Callable[[], None]) -> Iterator[list[int]]:
+    """Acts when that many steps of an epoch are done, which is counted from 0 over all networks; the epochs
+    that began."""
+    whole, begun = epochs_module.train_one_epoch, []
+
+    def watched(
+        state: object, batches: object, rates: object, gradients: object, advance: Callable[[int], None],
+        tally: object, after_step: object,
+    ) -> tuple[float, float]:  # fmt: skip
+        begun.append(len(begun))
+        last = len(begun) == epoch + 1
+        if last and step == 0:
+            act()
+
+        def advance_and_act(images: int) -> None:
+            advance(images)
+            if last and tally.step == step:
+                act()
+
+        return whole(state, batches, rates, gradients, advance_and_act, tally, after_step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(epochs_module, "train_one_epoch", watched)
+        yield begun
+
+
+def cut_power() -> None:
+    raise PowerCut
+
+
+EPOCHS = 2 * 2 * 2  # of two networks in two rounds
+
+
+@pytest.mark.parametrize("step", [0, 2])
+@pytest.mark.parametrize("epoch", range(EPOCHS))
+def test_a_fold_cut_off_in_any_network_and_round_goes_on_to_the_same_bytes(
+    epoch: int, step: int, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
+) -> None:
+    with pytest.raises(PowerCut), stopped_at(epoch, step, cut_power):
+        make_rounds(tmp_path, checkpoint_seconds=0).train()
+    with stopped_at(-1, 0, cut_power) as begun:
+        facts = make_rounds(tmp_path, checkpoint_seconds=0).train()
+    # what is done is not done again, but for the network that was cut off
+    assert len(begun) == EPOCHS - epoch
+    assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
+    expected = trained.facts(TWO)
+    assert [each["accuracy"] for each in facts["rounds"]] == [each["accuracy"] for each in expected["rounds"]]
+    assert not list(tmp_path.rglob("seed*/checkpoint*")) and not list(tmp_path.rglob("round*/checkpoint*"))
+
+
+@pytest.mark.parametrize("name", ["choose_surest", "write_stamp", "save_npz", "load_trained"])
+def test_a_fold_cut_off_between_networks_and_rounds_goes_on_to_the_same_bytes(
+    name: str, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
+) -> None:
+    whole, attempts = getattr(rounds_module, name), 0
+    calls = {"choose_surest": 1, "write_stamp": 5, "save_npz": 2, "load_trained": 2}[name]
+
+    def cut_at(call: int) -> Callable:
+        def cut(*words: object, **named: object) -> object:
+            nonlocal attempts
+            attempts += 1
+            if attempts == call:
+                raise PowerCut
+            return whole(*words, **named)
+
+        return cut
+
+    for call in range(1, calls + 1):
+        attempts, root = 0, tmp_path / str(call)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+            patch.setattr(rounds_module, name, cut_at(call))
+            make_rounds(root).train()
+        make_rounds(root).train()
+        assert files_of(RunPaths(root).fold(0)) == files_of(trained(TWO).root)
+
+
+def test_asked_to_stop_in_a_further_network_it_saves_the_step_and_goes_on(
+    tmp_path: Path, trained: Callable[[Recipe], FoldPaths], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted), stopped_at(6, 1, ask):  # saves after 20 seconds, or where it is stopped
+        make_rounds(tmp_path).train()
+    capsys.readouterr()
+    make_rounds(tmp_path).train()
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "fold 0 round 2: 7 of 14 test images pseudo-labelled"
+    assert told[1].startswith("fold 0 round 2 seed 1  goes on after epoch 0 of 2, step 1 of ")
+    assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "seed0/heldout.npz", "pseudo_labels.csv"])
+def test_what_was_tampered_with_is_made_anew(
+    name: str, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
+) -> None:
+    make_rounds(tmp_path).train()
+    path = RunPaths(tmp_path).fold(0) / name
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    make_rounds(tmp_path).train()
+    assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
+
+
+def test_networks_of_other_inputs_are_not_gone_on_with_and_what_is_forgotten_is_gone(
+    tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
+) -> None:
+    with pytest.raises(PowerCut), stopped_at(6, 0, cut_power):
+        make_rounds(tmp_path, made_from="other folds", checkpoint_seconds=0).train()
+    with stopped_at(-1, 0, cut_power) as begun:
+        make_rounds(tmp_path).train()
+    assert len(begun) == EPOCHS
+    with stopped_at(-1, 0, cut_power) as begun:
+        make_rounds(tmp_path).train()
+    assert begun == []
+    make_rounds(tmp_path).forget()
+    assert not list(tmp_path.rglob("run.json")) and not list(tmp_path.rglob("checkpoint*"))
+    with stopped_at(-1, 0, cut_power) as begun:
+        make_rounds(tmp_path).train()
+    assert len(begun) == EPOCHS
+    assert load_json(RunPaths(tmp_path).of_fold(0).seed(1).run)["facts"]["training_images"] == 31
