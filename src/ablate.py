@@ -15,14 +15,17 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from foldsmith.ablations import NEUTRAL, Drop, read_drops
 from foldsmith.command import Command, read_command, run_main
+from foldsmith.competition import read_competition
 from foldsmith.errors import InputError
 from foldsmith.stages import run_stages
 from foldsmith.stamps import check_identity
 from foldsmith.terminal import say, show_table
+from foldsmith.training.choice import settle
 
 RUN = Path(__file__).resolve().parents[1] / "run.sh"
 
@@ -77,12 +80,23 @@ def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
         raise InputError(f"{word}: an ablation names its runs after the recipe, which is the first word.")
     words = [*([] if folder is None else [folder]), *words, "--recipe", recipe]
     full = read_command(words, __doc__)
+    if full.chooser:
+        full = settle(full, read_competition(full.folder).train_images)
+        # every run is to start from the same weights, also if the network is there for some of them only
+        words = [*words, "--set", f"pretrained={str(full.recipe.pretrained).lower()}"]
+        full = read_command(words, __doc__).chosen(full.grounds)
     without = {}
     for drop in read_drops(known.drop, full.recipe):
         name = f"{full.name}-{drop.suffix}"
-        without[drop] = read_command([*words, "--set", drop.setting, "--name", name], __doc__)
+        command = read_command([*words, "--set", drop.setting, "--name", name], __doc__)
+        without[drop] = command.chosen(full.grounds) if full.chooser else command
         if without[drop].recipe == full.recipe:  # a short form such as --epochs stands above --set
             raise InputError(f"--drop {drop.setting}: another word sets {drop.field}; leave that word out.")
+        if replace(without[drop].recipe, **{drop.field: getattr(full.recipe, drop.field)}) != full.recipe:
+            raise InputError(
+                f"--drop {drop.setting}: recipe '{recipe}' chooses other fields by {drop.field}; drop "
+                "another, or write the recipe down in a file."
+            )
     return full, without
 
 

@@ -28,12 +28,14 @@ from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
 from foldsmith.submission import read_submission_form
 from foldsmith.tables import save_table
 from foldsmith.terminal import progress, say
+from foldsmith.training.choice import settle
 
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
-    run, recipe = command.run, command.recipe
     competition = read_competition(command.folder)
+    command = settle(command, competition.train_images)
+    run, recipe = command.run, command.recipe
     inputs = inputs_of(competition, recipe)
     cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size, recipe.cache)
     current = not command.again and is_cached(cache_path) and is_current(run.stamp("prepare"), inputs)

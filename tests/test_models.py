@@ -1,5 +1,6 @@
 """Every network: its contract, study 1's figures counted independently, and timm's weights from files."""
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from foldsmith.errors import InputError
 from foldsmith.models import MODELS, build_model, normalisation
 from foldsmith.models.autoencoder import Autoencoder
+from foldsmith.models.backbone import fetch_weights
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
 from foldsmith.recipes import Recipe
 from foldsmith.training import fold
@@ -276,6 +278,24 @@ def test_pretrained_weights_without_a_network_are_an_error_at_once(
         build_model("timm:resnet18", 7, SIZE, pretrained=True)
     assert waited == [], "it tried again instead of telling"
     assert len(no_network) <= 2
+
+
+def test_weights_that_cannot_be_had_are_told_of_at_once(
+    no_network: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it tried again instead of telling"))
+    assert re.fullmatch(
+        r"as those of resnet18 could not be fetched \(\w+: .{20,120}\)", fetch_weights("resnet18")
+    )
+    assert len(no_network) <= 2
+
+
+def test_weights_that_can_be_had_are_told_of_by_nothing(
+    no_network: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[tuple[str, bool]] = []
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: built.append((name, pretrained)))
+    assert fetch_weights("resnet18") == "" and built == [("resnet18", True)]
 
 
 def test_normalisation_is_the_pretrained_weights_own_or_a_half() -> None:

@@ -7,15 +7,16 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.faults import machine_fault
+from foldsmith.files import load_json
 from foldsmith.interruption import advice, interruptible
 from foldsmith.paths import RunPaths, cache_root
-from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
+from foldsmith.recipes import CHOOSERS, RECIPES, DataFacts, Grounds, Recipe, find_recipe, override
 from foldsmith.terminal import printable
 
 DEMO = Path("input/demo80")
@@ -44,10 +45,17 @@ class FoldPlan:
 
 @dataclass(frozen=True)
 class Command:
-    """What a person typed, checked."""
+    """What a person typed, checked.
+
+    A recipe that the images decide has the name of its chooser, and the grounds that its run was chosen on;
+    None: nobody has looked at them yet, and `recipe` is its row as it stands.
+    """
 
     folder: Path
     recipe: Recipe
+    settings: tuple[str, ...]
+    chooser: str
+    grounds: Grounds | None
     plan: FoldPlan
     fold: int | None
     device: str
@@ -93,7 +101,18 @@ class Command:
     @property
     def identity(self) -> dict[str, object]:
         """What the run's name stands for, besides the data."""
-        return {"recipe": asdict(self.recipe), "folds": asdict(self.plan)}
+        parts = {"recipe": asdict(self.recipe), "folds": asdict(self.plan)}
+        return parts if self.grounds is None else {**parts, "grounds": asdict(self.grounds)}
+
+    def limited(self, facts: DataFacts) -> DataFacts:
+        """The facts of the images that are used."""
+        return replace(facts, num_images=min(facts.num_images, self.plan.limit or facts.num_images))
+
+    def chosen(self, grounds: Grounds) -> "Command":
+        """The same words with the recipe that they give on these grounds; of the weights, if it uses them."""
+        used = replace(grounds, facts=self.limited(grounds.facts))
+        recipe = CHOOSERS[self.chooser](used, self.settings)
+        return replace(self, recipe=recipe, grounds=replace(grounds, pretrained=recipe.pretrained))
 
 
 class WordParser(argparse.ArgumentParser):
@@ -216,10 +235,9 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         "seed": typed.seed,
         "rounds": typed.rounds,
     }
+    recipe_word = typed.recipe or ("quick" if folder.name == DEMO.name else "default")
     settings = [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
-    recipe = override(
-        find_recipe(typed.recipe or ("quick" if folder.name == DEMO.name else "default")), settings
-    )
+    recipe = override(find_recipe(recipe_word), settings)
     if typed.folds is not None and typed.holdout is not None:
         raise InputError("--folds and --holdout are two ways to split; give one of them.")
     num_folds = FOLDS if typed.folds is None else typed.folds
@@ -228,9 +246,12 @@ def read_command(argv: list[str] | None, description: str) -> Command:
     if not folder.name:
         raise InputError(f"{typed.folder} has no name; FOLDER is a competition folder such as {DEMO}.")
     _check(plan, typed.fold, name, typed.workers)
-    return Command(
+    command = Command(
         folder=folder,
         recipe=recipe,
+        settings=tuple(settings),
+        chooser=recipe_word if recipe_word in CHOOSERS else "",
+        grounds=None,
         plan=plan,
         fold=typed.fold,
         device=typed.device,
@@ -241,6 +262,16 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         again=typed.again,
         words=tuple(words),
     )
+    grounds = _held_grounds(command.run) if command.chooser else None
+    return command if grounds is None else command.chosen(grounds)
+
+
+def _held_grounds(run: RunPaths) -> Grounds | None:
+    """What the run's recipe was chosen by: chosen anew, with the network gone, it could be another one."""
+    held = load_json(run.identity).get("grounds", {}) if run.identity.is_file() else {}
+    if set(held.get("facts", {})) != {field.name for field in fields(DataFacts)}:
+        return None  # of a recipe that was not chosen, or by a version that asked for other facts
+    return Grounds(DataFacts(**held["facts"]), held["pretrained"])
 
 
 def _check(plan: FoldPlan, fold: int | None, name: str, workers: int | None) -> None:

@@ -39,12 +39,8 @@ def build_backbone(
     (stochastic depth, Huang et al. 2016). Raises InputError for weights that cannot be fetched, or are
     another network's.
     """
-    if pretrained and not weights and not _hub_answers():
-        # asked now, the hub's client would try again for a minute; offline it looks into its cache at once.
-        # It reads HF_HUB_OFFLINE when it is imported, which albumentations has done long before.
-        import huggingface_hub
-
-        huggingface_hub.constants.HF_HUB_OFFLINE = True
+    if pretrained and not weights:
+        _give_up_at_once()
     import timm
 
     check_weights_file(weights)
@@ -79,6 +75,34 @@ def build_backbone(
     if weights:
         _check_arrived(model, fresh, name, weights)
     return model
+
+
+def fetch_weights(name: str) -> str:
+    """Fetches timm's weights of a network into the hub's cache, where they may be already.
+
+    Returns why they cannot be had, or nothing.
+    """
+    _give_up_at_once()
+    import timm
+
+    try:
+        timm.create_model(name, pretrained=True)
+    # the hub, its transport, torch.load and safetensors each have errors of their own
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120].rstrip(" .")
+        return f"as those of {name} could not be fetched ({type(error).__name__}: {reason})"
+    return ""
+
+
+def _give_up_at_once() -> None:
+    """Where the hub does not answer its client would try again for a minute; offline it looks into its cache.
+
+    It reads HF_HUB_OFFLINE when it is imported, which albumentations has done long before.
+    """
+    if not _hub_answers():
+        from huggingface_hub import constants
+
+        constants.HF_HUB_OFFLINE = True
 
 
 def _check_arrived(model: nn.Module, fresh: nn.Module, name: str, weights: str) -> None:

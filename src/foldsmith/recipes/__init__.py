@@ -13,9 +13,20 @@ from pathlib import Path
 
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes import autoencoder, crnn, general, plain_cnn, resnet
+from foldsmith.recipes.chosen import CHOOSERS, DataFacts, Grounds
 from foldsmith.recipes.recipe import PRETRAINED, Recipe, check_weights_file, override
 
-__all__ = ["PRETRAINED", "RECIPES", "Recipe", "check_weights_file", "find_recipe", "override"]
+__all__ = [
+    "CHOOSERS",
+    "PRETRAINED",
+    "RECIPES",
+    "DataFacts",
+    "Grounds",
+    "Recipe",
+    "check_weights_file",
+    "find_recipe",
+    "override",
+]
 
 RECIPES = {
     recipe.name: recipe

@@ -1,0 +1,32 @@
+"""A recipe that the images decide, chosen once for a run."""
+
+from collections.abc import Sequence
+
+from foldsmith.command import Command
+from foldsmith.data.survey import look_at
+from foldsmith.recipes import Grounds
+from foldsmith.recipes.chosen import TUNED_MODEL, explain_choice, wants_weights
+from foldsmith.terminal import say
+
+
+def settle(command: Command, images: Sequence[str]) -> Command:
+    """The command with a recipe that these training images decided, which is told.
+
+    It is the same command where none is to be chosen, or the run holds what it was chosen by; `--again`
+    chooses anew. Raises InputError if the images cannot be read.
+    """
+    if not command.chooser or (command.grounds is not None and not command.again):
+        return command
+    facts, missing = look_at(command.folder, images), ""
+    wanted = wants_weights(facts, command.settings)
+    if wanted:
+        # importing torch takes seconds, which small images should not pay
+        from foldsmith.models.backbone import fetch_weights
+
+        missing = fetch_weights(TUNED_MODEL.removeprefix("timm:"))
+    chosen = command.chosen(Grounds(facts, pretrained=wanted and not missing))
+    if missing:
+        say(f"{command.chooser}: no pretrained weights, {missing}")
+    for line in explain_choice(chosen.recipe, chosen.limited(facts), command.settings):
+        say(f"{command.chooser}: {line}")
+    return chosen
