@@ -81,7 +81,7 @@ def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
     words = [*([] if folder is None else [folder]), *words, "--recipe", recipe]
     full = read_command(words, __doc__)
     if full.chooser:
-        full = settle(full, read_competition(full.folder).train_images)
+        full = settle(full, read_competition(full.folder))
         # every run is to start from the same weights, also if the network is there for some of them only
         words = [*words, "--set", f"pretrained={str(full.recipe.pretrained).lower()}"]
         full = read_command(words, __doc__).chosen(full.grounds)

@@ -34,7 +34,7 @@ from foldsmith.training.choice import settle
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     competition = read_competition(command.folder)
-    command = settle(command, competition.train_images)
+    command = settle(command, competition)
     run, recipe = command.run, command.recipe
     inputs = inputs_of(competition, recipe)
     cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size, recipe.cache)

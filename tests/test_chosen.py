@@ -20,26 +20,28 @@ from foldsmith.recipes.chosen import (
 from foldsmith.training.check import check_recipe
 
 
-def grounds_of(num_images: int, side: int, grey: bool = False, pretrained: bool = False) -> Grounds:
-    return Grounds(DataFacts(num_images, side, grey), pretrained)
+def grounds_of(
+    num_images: int, side: int, grey: bool = False, pretrained: bool = False, num_test: int = 0
+) -> Grounds:
+    return Grounds(DataFacts(num_images, num_test, side, grey), pretrained)
 
 
 @pytest.mark.parametrize(
     ("num_images", "side", "size", "epochs", "batch_size", "lr", "ema_decay"),
     [
-        # 1e6 / 1,020 = 980 epochs, at most 150; batches of 10, at least 16: 64 steps, 9,600 in all
-        (1_020, 64, 64, 150, 16, 0.0125, 0.9979),
-        # 16.7 epochs; 600 images a step, at most 256: 235 steps, 3,995 in all
-        (60_000, 28, 28, 17, 256, 0.2, 0.9950),
-        (50_000, 32, 32, 20, 256, 0.2, 0.9949),  # 196 steps, 3,920 in all
-        (40_000, 64, 64, 25, 256, 0.2, 0.9949),  # 157 steps, 3,925 in all
-        (8_000, 30, 32, 125, 64, 0.05, 0.9987),  # 80 images a step; 125 steps, 15,625 in all
-        (3_199, 40, 40, 150, 16, 0.0125, 0.9993),  # 31 images a step; 200 steps, 30,000 in all
-        (3_200, 41, 44, 150, 32, 0.025, 0.9987),  # 32 images a step; 100 steps, 15,000 in all
-        (6_711, 60, 60, 149, 64, 0.05, 0.9987),  # 149.01 epochs; 105 steps, 15,645 in all
-        (70_000, 127, 128, 15, 256, 0.2, 0.9951),  # 14.3 epochs, at least 15; 274 steps, 4,110 in all
-        (10_000_000, 5_000, 128, 15, 256, 0.2, 0.9998),  # 585,945 steps in all, .99997, at most .9998
-        (1, 1, 28, 150, 16, 0.0125, 0.8667),  # 150 steps in all
+        # 6e5 / 1,020 = 588 epochs, at most 80; batches of 10, at least 32: 32 steps, 2,560 in all
+        (1_020, 64, 64, 80, 32, 0.0088294, 0.9922),
+        # 10 epochs; 600 images a step, at most 256: 235 steps, 2,350 in all
+        (60_000, 28, 28, 10, 256, 0.0148492, 0.9915),
+        (50_000, 32, 32, 12, 256, 0.0148492, 0.9915),  # 196 steps, 2,352 in all
+        (40_000, 64, 64, 15, 256, 0.0148492, 0.9915),  # 157 steps, 2,355 in all
+        (8_000, 30, 32, 75, 64, 0.0105, 0.9979),  # 80 images a step; 125 steps, 9,375 in all
+        (6_399, 40, 40, 80, 32, 0.0088294, 0.9988),  # 63 images a step; 200 steps, 16,000 in all
+        (6_400, 41, 44, 80, 64, 0.0105, 0.9975),  # 64 images a step; 100 steps, 8,000 in all
+        (9_200, 60, 60, 65, 64, 0.0105, 0.9979),  # 65.2 epochs; 144 steps, 9,360 in all
+        (70_000, 127, 128, 10, 256, 0.0148492, 0.9927),  # 8.6 epochs, at least 10; 274 steps, 2,740 in all
+        (10_000_000, 5_000, 128, 10, 256, 0.0148492, 0.9998),  # 390,630 steps in all, .99995, at most .9998
+        (1, 1, 28, 80, 32, 0.0088294, 0.75),  # 80 steps in all
     ],
 )  # fmt: skip
 def test_from_scratch_the_numbers_follow_from_the_images(
@@ -48,14 +50,39 @@ def test_from_scratch_the_numbers_follow_from_the_images(
     recipe = choose_recipe(grounds_of(num_images, side))
     assert (recipe.name, recipe.pretrained, recipe.channels) == ("default", False, 3)
     assert (recipe.image_size, recipe.epochs, recipe.batch_size) == (size, epochs, batch_size)
-    assert (recipe.lr, recipe.ema_decay) == (pytest.approx(lr), ema_decay)
-    assert (recipe.optimizer, recipe.nesterov, recipe.weight_decay) == ("sgd", True, 5e-4)
+    assert (recipe.lr, recipe.ema_decay) == (pytest.approx(lr, rel=1e-4), ema_decay)
+    assert (recipe.optimizer, recipe.nesterov, recipe.weight_decay) == ("muon", True, 0.05)
+    assert (recipe.schedule, recipe.alternating_flip) == ("one-cycle", True)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_test", "epochs", "with_test"),
+    [
+        (1_020, 6_149, 42, True),  # 3e5 / 7,169 = 41.8
+        (5_000, 0, 60, True),
+        (5_000, 15_000, 15, True),
+        (5_000, 15_001, 60, False),  # too many to be told apart with the test's
+        (1_000, 10, 60, True),  # 297, at most 60
+        (5_001, 0, None, False),
+    ],
+)
+def test_few_images_are_told_apart_first(
+    num_images: int, num_test: int, epochs: int | None, with_test: bool
+) -> None:
+    recipe = choose_recipe(grounds_of(num_images, 64, num_test=num_test))
+    if epochs is None:
+        assert recipe.pretrain == "none"
+        return
+    assert (recipe.pretrain, recipe.pretrain_augment) == ("instances", "instances")
+    assert (recipe.pretrain_epochs, recipe.pretrain_test) == (epochs, with_test)
+    tuned = choose_recipe(grounds_of(num_images, 200, pretrained=True, num_test=num_test))
+    assert tuned.pretrain == "none", "borrowed weights know images apart already"
 
 
 @pytest.mark.parametrize(
     ("num_images", "side", "epochs", "batch_size", "lr", "ema_decay"),
     [
-        (1_020, 500, 30, 16, 1e-4, 0.9896),  # 196 epochs, at most 30; 64 steps, 1,920 in all
+        (1_020, 500, 30, 32, 1.41421356e-4, 0.9792),  # 196 epochs, at most 30; 32 steps, 960 in all
         (4_000, 300, 30, 32, 1.41421356e-4, 0.9947),  # 50 epochs; 40 images a step; 125 steps, 3,750 in all
         (12_000, 224, 17, 64, 2e-4, 0.9937),  # 16.7 epochs; 188 steps, 3,196 in all
         (40_000, 96, 10, 64, 2e-4, 0.9968),  # 5 epochs, at least 10; 625 steps, 6,250 in all
@@ -73,10 +100,12 @@ def test_fine_tuned_the_numbers_follow_from_the_images(
 @pytest.mark.parametrize(
     ("side", "model", "augment"),
     [
-        (1, "resnet9", "pad-crop-flip"),
-        (40, "resnet9", "pad-crop-flip"),
-        (41, "timm:resnet18", "crop-flip"),
-        (95, "timm:resnet18", "crop-flip"),
+        (1, "whitened-cnn", "pad-crop-flip"),
+        (40, "whitened-cnn", "pad-crop-flip"),
+        (41, "whitened-cnn", "photo"),
+        (64, "whitened-cnn", "photo"),
+        (65, "timm:resnet18", "photo"),
+        (95, "timm:resnet18", "photo"),
         (96, TUNED_MODEL, "photo"),
     ],
 )
@@ -141,8 +170,8 @@ def test_weights_make_no_difference_where_none_are_wanted_or_it_is_said_what_to_
 
 def test_what_is_set_is_known_before_the_rest_is_chosen() -> None:
     photos = grounds_of(5_000, 500)
-    assert choose_recipe(photos, ["image_size=32"]).model == "resnet9"
-    assert choose_recipe(photos, ["batch_size=128"]).lr == pytest.approx(0.1)
+    assert choose_recipe(photos, ["image_size=32"]).model == "whitened-cnn"
+    assert choose_recipe(photos, ["batch_size=128"]).lr == pytest.approx(0.0105 * 2**0.25)
     # 5 epochs of 157 steps
     assert choose_recipe(photos, ["epochs=5"]).ema_decay == pytest.approx(1 - 20 / 785, abs=1e-4)
     enlarged = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["image_size=128"])
@@ -152,7 +181,7 @@ def test_what_is_set_is_known_before_the_rest_is_chosen() -> None:
 def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
     recipe = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["weights=mine.pth"])
     assert (recipe.model, recipe.image_size, recipe.pretrained) == (TUNED_MODEL, 224, False)
-    assert not wants_weights(DataFacts(5_000, 500, False), ["weights=mine.pth"])
+    assert not wants_weights(DataFacts(5_000, 0, 500, False), ["weights=mine.pth"])
 
 
 @pytest.mark.parametrize("setting", ["epoch=3", "epochs=many", "epochs=0"])
@@ -189,11 +218,12 @@ def test_the_grounds_say_whether_weights_are_used_whoever_decided_it() -> None:
 
 
 def test_it_is_told_what_was_seen_and_what_follows() -> None:
-    grounds = grounds_of(1_020, 64)
+    grounds = grounds_of(1_020, 64, num_test=6_149)
     assert explain_choice(choose_recipe(grounds), grounds.facts) == [
-        "1,020 images of about 64 x 64 pixels, in colour: timm:resnet18 from scratch at 64 pixels, crop-flip",
-        "150 epochs, 153,000 images seen (wanted 1,000,000, in 15 to 150 epochs); batches of 16, "
-        "steps an epoch: 64 (wanted 100, of 16 to 256 images); sgd at 0.0125 (0.05 for 64 images)",
+        "1,020 images of about 64 x 64 pixels, in colour: whitened-cnn from scratch at 64 pixels, photo",
+        "80 epochs, 81,600 images seen (wanted 600,000, in 10 to 80 epochs); batches of 32, "
+        "steps an epoch: 32 (wanted 100, of 32 to 256 images); muon at 0.00883 (0.0105 for 64 images)",
+        "first 42 epochs without labels, in which training and test images are told apart",
     ]
     grounds, settings = grounds_of(1_020, 300, grey=True, pretrained=True), ["epochs=5", "seed=2"]
     seen, follows = explain_choice(choose_recipe(grounds, settings), grounds.facts, settings)

@@ -1,23 +1,22 @@
 """A recipe that the images decide, chosen once for a run."""
 
-from collections.abc import Sequence
-
 from foldsmith.command import Command
+from foldsmith.competition import Competition
 from foldsmith.data.survey import look_at
 from foldsmith.recipes import Grounds
 from foldsmith.recipes.chosen import TUNED_MODEL, explain_choice, wants_weights
 from foldsmith.terminal import say
 
 
-def settle(command: Command, images: Sequence[str]) -> Command:
-    """The command with a recipe that these training images decided, which is told.
+def settle(command: Command, competition: Competition) -> Command:
+    """The command with a recipe that the competition's images decided, which is told.
 
     It is the same command where none is to be chosen, or the run holds what it was chosen by; `--again`
     chooses anew. Raises InputError if the images cannot be read.
     """
     if not command.chooser or (command.grounds is not None and not command.again):
         return command
-    facts, missing = look_at(command.folder, images), ""
+    facts, missing = look_at(competition.folder, competition.train_images, len(competition.test_images)), ""
     wanted = wants_weights(facts, command.settings)
     if wanted:
         # importing torch takes seconds, which small images should not pay
