@@ -59,7 +59,7 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
     chosen = {"model": "whitened-cnn", "image_size": 28, "channels": 1, "epochs": 1, "batch_size": 32}
     assert chosen.items() <= identity["recipe"].items()
     assert identity["grounds"] == {
-        "facts": {"num_images": 24, "num_test": 12, "side": 20, "grey": True},
+        "facts": {"num_images": 24, "num_test": 6, "side": 20, "grey": True},
         "pretrained": False,
     }
     assert load_json(run.fold_run(0))["recipe"] == identity["recipe"]

@@ -163,7 +163,7 @@ class Stop(Exception):
 def test_cut_off_in_any_epoch_it_goes_on_to_the_same_bytes(
     epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(TOY, mixup=0.2, cutmix=1.0)
+    recipe = replace(TOY, mixup=0.2, cutmix=1.0)  # which a pretraining has no part in
     make_pretraining(tmp_path / "whole", recipe).train()
     whole = Epochs._measure_epoch
 

@@ -111,10 +111,8 @@ class Recipe:
 
     @property
     def pretraining(self) -> "Recipe":
-        """The recipe of the pretraining: its own epochs, batches, rate and augmentation, nothing averaged.
-
-        What mixes images and smooths labels is for classifiers, of which one of instances is one.
-        """
+        """The recipe of the pretraining: its own epochs, batches, rate and augmentation; nothing is averaged,
+        erased or mixed."""
         return replace(
             self,
             epochs=self.pretrain_epochs,
@@ -122,6 +120,8 @@ class Recipe:
             lr=self.pretrain_lr,
             augment=self.pretrain_augment,
             erase=0.0,
+            mixup=0.0,
+            cutmix=0.0,
             train_size=0,
             train_size_from=0,
             alternating_flip=False,

@@ -22,7 +22,6 @@ from foldsmith.training.compute import Compute
 from foldsmith.training.engine import predict, reconstruct
 from foldsmith.training.features import captured_features
 from foldsmith.training.loss import ClassificationLoss
-from foldsmith.training.mixing import Mixing, build_mixing
 from foldsmith.training.objective import Classification, Objective, Reconstruction
 
 PICTURED = 10  # images shown beside what was learned of them
@@ -43,8 +42,6 @@ class Lesson(Protocol):
         ...
 
     def objective(self, compute: Compute) -> Objective: ...
-
-    def mixing(self) -> Mixing | None: ...
 
     def measure(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> tuple[float, float]:
         """Loss and accuracy on images that are not trained on; NaN for what there is none of."""
@@ -73,9 +70,6 @@ class Reconstructing:
     def objective(self, compute: Compute) -> Objective:
         return Reconstruction()
 
-    def mixing(self) -> None:
-        return None
-
     def measure(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> tuple[float, float]:
         """Mean squared error over the images in these rows."""
         total, batch_size = 0.0, self.recipe.predict_batch_size
@@ -100,8 +94,8 @@ class TellingApart:
     """Any network learns to tell every image from all others, as if each were a class of its own.
 
     Exemplar-CNN (Dosovitskiy et al. 2014), with one row of weights an image as Cao and Wu (Training vision
-    transformers with only 2040 images, 2022) found it to suit small sets; batches are mixed and labels
-    smoothed as the recipe says.
+    transformers with only 2040 images, 2022) found it to suit small sets; labels are smoothed as the recipe
+    says.
     """
 
     run: RunPaths
@@ -116,9 +110,6 @@ class TellingApart:
     def objective(self, compute: Compute) -> Objective:
         loss = ClassificationLoss("ce", label_smoothing=self.recipe.label_smoothing)
         return Classification(loss.to(compute.device))
-
-    def mixing(self) -> Mixing | None:
-        return build_mixing(self.recipe, "pretrain", self.num_classes)
 
     def measure(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> tuple[float, float]:
         """How well images that are augmented in one way are found among those augmented in another: the cross

@@ -99,7 +99,6 @@ class Pretraining:
             made_from=self.made_from,
             workers=self.workers,
             goes_on=keep_best,
-            mixing=lesson.mixing(),
         ).run(state, compute)
         load_pretrained(model, self.run, recipe.pretrain, lesson.num_classes)
         lesson.write_picture(model, self.pictured, compute)
