@@ -132,9 +132,9 @@ def test_all_but_the_last_layer_arrives_in_a_fold(model: str, tmp_path: Path) ->
     assert any(not torch.equal(kept[name], before[name]) for name in kept)
 
 
-def test_folds_start_from_it(folder: Path, run: RunPaths, tmp_path: Path) -> None:
-    output = tmp_path / "output"
-    shutil.copytree(run.root.parent.parent, output)
+def test_every_network_of_every_round_starts_from_it(folder: Path, tmp_path: Path) -> None:
+    output, words = tmp_path / "output", ("--rounds", "2", "--set", "seeds=2")
+    run = run_stages(folder, output, UNTIL_PRETRAIN, *words)
     started = []
     whole = fold_module.build_state
 
@@ -144,15 +144,13 @@ def test_folds_start_from_it(folder: Path, run: RunPaths, tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fold_module, "build_state", watch)
-        trained = run_stages(folder, output, (train,))
+        run_stages(folder, output, (train,), *words)
     kept = load_file(run.pretrained("encoder"))
-    assert len(started) == 2
+    assert len(started) == 2 * 2 * 2  # folds, rounds, seeds
     for start in started:
         assert all(torch.equal(start[name], kept[name]) for name in kept)
-    stages = (validate, infer, submit, examine, report)
-    run_stages(folder, output, stages)
-    assert trained.submission.is_file() and "instances" in trained.report.read_text(encoding="utf-8")
-    assert "pretrain/encoder.safetensors" not in str(list(trained.root.iterdir()))
+    run_stages(folder, output, (validate, infer, submit, examine, report), *words)
+    assert run.submission.is_file() and "pretraining included" in run.report.read_text(encoding="utf-8")
 
 
 class Stop(Exception):

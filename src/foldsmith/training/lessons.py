@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 from foldsmith.data.augment import build_augmentation
 from foldsmith.data.augment_host import augment_batch
 from foldsmith.data.cache import PixelCache
+from foldsmith.data.pixels import Pixels
 from foldsmith.files import save_png
 from foldsmith.models import last_layer
 from foldsmith.models.autoencoder import Autoencoder
@@ -101,8 +102,12 @@ class TellingApart:
     run: RunPaths
     recipe: Recipe
     cache: PixelCache
-    num_classes: int  # a class for each image that is trained on
+    rows: np.ndarray  # (n,) in the cache; what is trained on, each image a class of its own
     reconstructs = False
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.rows)
 
     def labels(self, count: int) -> np.ndarray:
         return np.arange(count)
@@ -117,9 +122,8 @@ class TellingApart:
         images = self.cache.pixels[rows[:MOST_MEASURED]]
         augmentation = build_augmentation(self.recipe.augment, self.recipe.image_size, self.recipe.erase)
         seeds = [derive_seed(self.recipe.seed, "pretrain", "measured", view) for view in range(2)]
-        one, other = (
-            self._features(model, augment_batch(augmentation, images, seed), compute) for seed in seeds
-        )
+        views = [augment_batch(augmentation, images, seed) for seed in seeds]
+        one, other = (self._features(model, view, np.arange(len(view)), compute) for view in views)
         logits = one @ other.T / TEMPERATURE
         right = torch.arange(len(logits))
         loss = cross_entropy(logits, right)
@@ -134,20 +138,19 @@ class TellingApart:
         return {"encoder": encoder}
 
     def write_picture(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> None:
-        """A row of images above the images that are most like them, the nearest first."""
-        others = np.setdiff1d(np.arange(len(self.cache.pixels)), rows)[:MOST_COMPARED]
-        features = [self._features(model, self.cache.pixels[part], compute) for part in (rows, others)]
+        """A row of images above those of the trained ones that are most like them, the nearest first."""
+        others = np.setdiff1d(self.rows, rows)[:MOST_COMPARED]
+        features = [self._features(model, self.cache.pixels, part, compute) for part in (rows, others)]
         count = min(NEIGHBOURS, len(others))
         nearest = (features[0] @ features[1].T).topk(count, dim=1).indices.numpy()  # (len(rows), count)
         shown = [rows, *(others[nearest[:, place]] for place in range(count))]
         pictures = [join_images(self.cache.pixels[part]) for part in shown]
         save_png(self.run.neighbours, np.concatenate(pictures))
 
-    def _features(self, model: nn.Module, images: np.ndarray, compute: Compute) -> torch.Tensor:
-        """What enters the last layer for uint8 images (n, S, S, 3), each of length 1, float32 (n, D)."""
+    def _features(self, model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute) -> torch.Tensor:
+        """What enters the last layer for these rows (n,) of pixels, each of length 1, float32 (n, D)."""
         with captured_features(model, self.num_classes) as captured:
-            every = np.arange(len(images))
-            predict(model, images, every, ("identity",), self.recipe.predict_batch_size, compute)
+            predict(model, pixels, rows, ("identity",), self.recipe.predict_batch_size, compute)
         return normalize(torch.from_numpy(np.concatenate(captured)), dim=1)
 
 

@@ -55,7 +55,7 @@ class Pretraining:
         started, recipe = time.monotonic(), self.recipe.pretraining
         set_determinism(recipe.deterministic)
         held_out, trained = self._split()
-        lesson = self._lesson(len(trained))
+        lesson = self._lesson(trained)
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", "pretrain"))
         model = build_model(
             recipe.model,
@@ -116,9 +116,9 @@ class Pretraining:
             "seconds": time.monotonic() - started,
         }
 
-    def _lesson(self, count: int) -> Lesson:
+    def _lesson(self, trained: np.ndarray) -> Lesson:
         if self.recipe.pretrain == "instances":
-            return TellingApart(self.run, self.recipe.pretraining, self.cache, count)
+            return TellingApart(self.run, self.recipe.pretraining, self.cache, trained)
         return Reconstructing(self.run, self.recipe.pretraining, self.cache, self.num_classes)
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
