@@ -36,7 +36,8 @@ from foldsmith.training import epochs as epochs_module
 from foldsmith.training import pretraining as pretraining_module
 from foldsmith.training.compute import build_compute
 from foldsmith.training.epochs import Epochs
-from foldsmith.training.pretraining import PICTURED, Pretraining, choose_pictured
+from foldsmith.training.lessons import PICTURED, Reconstructing
+from foldsmith.training.pretraining import Pretraining, choose_pictured
 
 SIZE, COUNT, CLASSES = 52, 20, 3  # the smallest images that the network takes
 TOY = replace(
@@ -216,7 +217,7 @@ def test_patience_stops_it_and_the_epoch_with_the_lowest_held_out_loss_is_kept(
 ) -> None:
     told = iter([*losses[:epochs], -1.0])  # the last is of the weights that are kept
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pretraining, "_loss", lambda *words: float(next(told)))
+        patch.setattr(Reconstructing, "measure", lambda *words: (float(next(told)), float("nan")))
         recipe = replace(TOY, pretrain_epochs=5, pretrain_patience=patience)
         facts = make_pretraining(tmp_path, recipe).train()
     assert facts["epochs"] == epochs and facts["held_out_loss"] == -1
@@ -291,7 +292,7 @@ def test_patience_goes_on_where_it_was_cut_off(
     told = iter([5, 3, 4, 4, -1])
     recipe = replace(TOY, pretrain_epochs=9, pretrain_patience=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pretraining, "_loss", lambda *words: float(next(told)))
+        patch.setattr(Reconstructing, "measure", lambda *words: (float(next(told)), float("nan")))
         with pytest.MonkeyPatch.context() as cut, pytest.raises(PowerCut):
             interrupt(cut, epoch)
             make_pretraining(tmp_path, recipe).train()
