@@ -13,6 +13,7 @@ from foldsmith.models import MODELS, build_model, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder, PaddedPlan
 from foldsmith.models.crnn import CRNN_PLANS
 from foldsmith.models.plain_cnn import CNN_PLANS
+from foldsmith.models.whitened_cnn import WHITENED_PLANS
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training.check import check_recipe
 
@@ -146,7 +147,7 @@ COUNTS: dict[str, tuple[Callable[[int], int], int]] = {
 
 
 def test_no_study_network_is_left_uncounted() -> None:
-    others = {"bottleneck-resnet", "quick-cnn", "resnet9"}
+    others = {"bottleneck-resnet", "quick-cnn", "resnet9", *WHITENED_PLANS}
     assert set(COUNTS) == set(STUDY_IMAGES) == set(MODELS) - others
 
 
