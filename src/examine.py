@@ -46,6 +46,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.data.cache import open_cache_of
     from foldsmith.evaluation.features import captured_features
     from foldsmith.training.engine import predict
+    from foldsmith.training.portions import Portion
     from foldsmith.training.weights import load_trained
 
     run = command.run
@@ -53,6 +54,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     cache = open_cache_of(command)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
     seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
+    portion = None  # what there is room for, found out once
     for place, facts in enumerate(made):
         fold = facts["fold"]
         model, recipe, compute = load_trained(run.weights(fold), facts, command.device, command.precision)
@@ -61,8 +63,10 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
         total = len(recipe.views) * len(paths)
         with progress(f"examine: fold {fold}", total, "images") as advance:
             rows, size = cache.rows(list(paths)), recipe.predict_batch_size
+            portion = portion or Portion(size)
             by_view = [
-                predict(model, cache.pixels, rows, (view,), size, compute, advance) for view in recipe.views
+                predict(model, cache.pixels, rows, (view,), size, compute, advance, portion)
+                for view in recipe.views
             ]
         given = np.stack([each[np.arange(len(labels)), labels] for each in by_view])
         seen.append((paths, np.stack([each.argmax(axis=1) for each in by_view]).astype(np.int32), given))
@@ -74,7 +78,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
                 progress("examine: features", sum(map(len, chosen)), "images") as advance,
             ):
                 rows = cache.rows([path for part in chosen for path in part.tolist()])
-                predict(model, cache.pixels, rows, ("identity",), size, compute, advance)
+                predict(model, cache.pixels, rows, ("identity",), size, compute, advance, portion)
             is_test = np.repeat([False, True], [len(part) for part in chosen])
             save_npz(
                 run.features,

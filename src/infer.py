@@ -43,19 +43,23 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.data.cache import open_cache_of
     from foldsmith.evaluation.predictions import average, class_prior
     from foldsmith.training.engine import predict
+    from foldsmith.training.portions import Portion
     from foldsmith.training.weights import load_trained
 
     run = command.run
     paths = list(load_samples(run.test_samples)["path"])
     cache = open_cache_of(command)
     rows = cache.rows(paths)
-    predictions = []
+    predictions, portion = [], None
     for facts in made:
         fold = facts["fold"]
         model, recipe, compute = load_trained(run.weights(fold), facts, command.device, command.precision)
         with progress(f"infer: fold {fold}", len(rows), "images") as advance:
-            batch_size = recipe.predict_batch_size
-            predictions.append(predict(model, cache.pixels, rows, recipe.views, batch_size, compute, advance))
+            size = recipe.predict_batch_size
+            portion = portion or Portion(size)
+            predictions.append(
+                predict(model, cache.pixels, rows, recipe.views, size, compute, advance, portion)
+            )
         say(f"infer: fold {fold}, {len(rows):,} images, views {', '.join(recipe.views)}")
     probabilities = average(predictions)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""

@@ -24,6 +24,7 @@ from foldsmith.training.compute import Compute, build_compute, set_determinism
 from foldsmith.training.engine import reconstruct
 from foldsmith.training.epochs import Epochs
 from foldsmith.training.objective import Reconstruction
+from foldsmith.training.portions import Portion
 from foldsmith.training.state import build_state
 from foldsmith.training.weights import save_weights
 
@@ -64,9 +65,10 @@ class Pretraining:
         compute = build_compute(self.device, self.precision, mean, std, reconstructs=True)
         held_out, trained = self._split()
         state = build_state(model, recipe, compute)
+        portion = Portion(recipe.predict_batch_size)
 
         def measure(model: nn.Module) -> tuple[float, float]:
-            loss = self._loss(model, held_out, compute)
+            loss = self._loss(model, held_out, compute, portion)
             if not np.isfinite(loss):
                 raise InputError("pretrain: the held-out loss is not finite; lower pretrain_lr.")
             return loss, float("nan")
@@ -103,7 +105,7 @@ class Pretraining:
             "training_images": len(trained),
             "held_out_images": len(held_out),
             "epochs": len(log),
-            "held_out_loss": self._loss(model, held_out, compute),
+            "held_out_loss": self._loss(model, held_out, compute, portion),
             "device": str(compute.device),
             "precision": compute.precision,
             "hardware": compute.hardware,
@@ -120,12 +122,10 @@ class Pretraining:
         shuffled = draws.permutation(len(self.rows))
         return np.sort(self.rows[shuffled[:count]]), np.sort(self.rows[shuffled[count:]])
 
-    def _loss(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> float:
+    def _loss(self, model: nn.Module, rows: np.ndarray, compute: Compute, portion: Portion) -> float:
         """Mean squared error over the images in these rows."""
-        total = 0.0
-        for images, made in reconstruct(
-            model, self.cache.pixels, rows, self.recipe.pretraining.predict_batch_size, compute
-        ):
+        total, batch_size = 0.0, self.recipe.pretraining.predict_batch_size
+        for images, made in reconstruct(model, self.cache.pixels, rows, batch_size, compute, portion):
             total += float((made - images).square().mean(dim=(1, 2, 3)).double().sum())
         return total / len(rows)
 
