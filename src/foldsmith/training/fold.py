@@ -102,7 +102,7 @@ class FoldTraining:
 
         portion = Portion(recipe.predict_batch_size)
         epochs = self._epochs(compute, portion)
-        log = epochs.run(state, compute)
+        position = epochs.run(state, compute)
         if recipe.recalibrate:
             batches = epochs.plain_batches(compute, recipe.recalibrate)
             recalibrate(state.ema.model, batches, compute, self.processes)
@@ -128,7 +128,9 @@ class FoldTraining:
             "precision": compute.precision,
             "hardware": compute.hardware,
             "processes": self.processes.count,
-            "training_seconds": sum(entry["seconds"] for entry in log),
+            # of each process; 0: whole batches. Batch norm saw as many images at a time
+            "micro_batch": position.micro_batch,
+            "training_seconds": sum(entry["seconds"] for entry in position.log),
             "seconds": time.monotonic() - started,
         }
 

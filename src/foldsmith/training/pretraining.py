@@ -81,7 +81,7 @@ class Pretraining:
                 self._save(model)
             return not recipe.pretrain_patience or len(log) - best < recipe.pretrain_patience
 
-        log = Epochs(
+        position = Epochs(
             name="pretrain",
             purpose="pretrain",
             recipe=recipe,
@@ -104,12 +104,13 @@ class Pretraining:
             ),
             "training_images": len(trained),
             "held_out_images": len(held_out),
-            "epochs": len(log),
+            "epochs": len(position.log),
             "held_out_loss": self._loss(model, held_out, compute, portion),
             "device": str(compute.device),
             "precision": compute.precision,
             "hardware": compute.hardware,
-            "training_seconds": sum(entry["seconds"] for entry in log),
+            "micro_batch": position.micro_batch,
+            "training_seconds": sum(entry["seconds"] for entry in position.log),
             "seconds": time.monotonic() - started,
         }
 
