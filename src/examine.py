@@ -47,6 +47,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.data.cache import open_cache_of
     from foldsmith.training.engine import predict
     from foldsmith.training.features import captured_features
+    from foldsmith.training.portions import Portion
     from foldsmith.training.weights import load_trained
 
     run = command.run
@@ -54,6 +55,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     cache = open_cache_of(command)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
     seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
+    portion = None  # what there is room for, found out once
     for place, facts in enumerate(made):
         fold, all_weights = facts["fold"], run.of_fold(facts["fold"]).all_weights(facts["seeds"])
         loaded = [load_trained(each, facts, command.device, command.precision) for each in all_weights]
@@ -63,8 +65,12 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
         total = len(loaded) * len(recipe.views) * len(paths)
         with progress(f"examine: fold {fold}", total, "images") as advance:
             rows, size = cache.rows(list(paths)), recipe.predict_batch_size
+            portion = portion or Portion(size)
             by_network = [
-                [predict(each, cache.pixels, rows, (view,), size, compute, advance) for view in recipe.views]
+                [
+                    predict(each, cache.pixels, rows, (view,), size, compute, advance, portion)
+                    for view in recipe.views
+                ]
                 for each, *_ in loaded
             ]
         by_view = np.mean(by_network, axis=0)  # (V, n, K)
@@ -78,7 +84,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
                 progress("examine: features", sum(map(len, chosen)), "images") as advance,
             ):
                 rows = cache.rows([path for part in chosen for path in part.tolist()])
-                predict(model, cache.pixels, rows, ("identity",), size, compute, advance)
+                predict(model, cache.pixels, rows, ("identity",), size, compute, advance, portion)
             is_test = np.repeat([False, True], [len(part) for part in chosen])
             save_npz(
                 run.features,

@@ -43,20 +43,24 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.data.cache import open_cache_of
     from foldsmith.evaluation.predictions import average, class_prior
     from foldsmith.training.engine import predict
+    from foldsmith.training.portions import Portion
     from foldsmith.training.weights import load_trained
 
     run = command.run
     paths = list(load_samples(run.test_samples)["path"])
     cache = open_cache_of(command)
     rows = cache.rows(paths)
-    predictions = []
+    predictions, portion = [], None
     for facts in made:
         fold, seeds = facts["fold"], facts["seeds"]
         with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
             for weights in run.of_fold(fold).all_weights(seeds):
                 model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
                 views, batch_size = recipe.views, recipe.predict_batch_size
-                predictions.append(predict(model, cache.pixels, rows, views, batch_size, compute, advance))
+                portion = portion or Portion(batch_size)
+                predictions.append(
+                    predict(model, cache.pixels, rows, views, batch_size, compute, advance, portion)
+                )
         networks = f"{seeds} networks, " if seeds > 1 else ""
         say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
     probabilities = average(predictions)

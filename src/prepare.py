@@ -14,7 +14,15 @@ import cv2
 
 from foldsmith.command import Command, read_command, run_main
 from foldsmith.competition import Competition, find_tables, read_competition
-from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
+from foldsmith.data.cache import (
+    PixelCache,
+    build_cache,
+    cache_name,
+    changed_files,
+    is_cached,
+    listing_of,
+    open_cache,
+)
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import collected_warnings
 from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_duplicates
@@ -38,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     run, recipe = command.run, command.recipe
     inputs = inputs_of(competition, recipe)
     cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size, recipe.cache)
-    current = not command.again and is_cached(cache_path) and is_current(run.stamp("prepare"), inputs)
+    whole = is_cached(cache_path) and not changed_files(cache_path)
+    current = not command.again and whole and is_current(run.stamp("prepare"), inputs)
     if not current:
         # importing torch takes seconds, which a stage that is up to date should not pay
         from foldsmith.training.check import check_recipe
@@ -97,7 +106,7 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
 def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
     """The cache of these images; only one process at a time decodes them."""
     with waiting_turn(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
-        if is_cached(cache_path) and not command.again:
+        if is_cached(cache_path) and not command.again and not changed_files(cache_path):
             cache = open_cache(cache_path, command.folder, command.recipe.image_size)
             if list(cache.index["path"]) == images:
                 say(f"prepare: {cache_path} is there already")

@@ -108,17 +108,17 @@ def train_on(command: Command, inputs: dict[str, object], device: str, fold: int
 
 def train_together(command: Command) -> int:
     """Trains every fold as one of several processes; the first one decides which, and writes."""
-    from foldsmith.training.processes import meeting
+    from foldsmith.training.processes import AgreedFault, meeting
 
     try:
         with meeting(command.device) as (processes, device):
             wanted, inputs = processes.share(plan(command) if processes.is_first else None)
             for fold in wanted:
                 train(replace(command, device=device), fold, inputs, processes)
-    except InputError:
+    except (InputError, AgreedFault) as error:
         if os.environ["RANK"] == "0":
             raise
-        return 2  # the first one says it
+        return 2 if isinstance(error, InputError) else 1  # the first one says it
     return 0
 
 

@@ -1,5 +1,7 @@
 """The pixel cache: every image under its own path, nothing under another's, and whole or not there."""
 
+import hashlib
+import json
 import os
 import random
 import re
@@ -14,8 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import prepare
+import split
+import train
 from foldsmith.data import cache as cache_module
-from foldsmith.data.cache import PixelCache, build_cache, cache_name, is_cached, listing_of, open_cache
+from foldsmith.data.cache import (
+    PixelCache,
+    build_cache,
+    cache_name,
+    changed_files,
+    is_cached,
+    listing_of,
+    open_cache,
+)
 from foldsmith.errors import InputError
 
 SIZE = 16
@@ -175,7 +188,7 @@ def test_a_failure_leaves_an_older_cache_as_it_was(folder: Path, tmp_path: Path)
     assert list(open_cache(older.path, folder, SIZE).index["path"]) == ["train/0.png"]
 
 
-@pytest.mark.parametrize("lost", ["index.csv", "pixels.npy", "thumbnails.npy", ""])
+@pytest.mark.parametrize("lost", ["index.csv", "pixels.npy", "thumbnails.npy", "record.json", ""])
 def test_a_cache_that_is_not_there_or_not_whole_is_refused(folder: Path, tmp_path: Path, lost: str) -> None:
     path = tmp_path / "cache"
     if lost:
@@ -192,6 +205,86 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(folder: Path, tm
         (tmp_path / name).mkdir()
     build_cache(tmp_path / "cache", folder, ["train/0.png"], SIZE)
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "cache"}
+
+
+# --- what was built is what is opened
+
+
+@pytest.fixture
+def kept(folder: Path, tmp_path: Path) -> PixelCache:
+    return build_cache(tmp_path / "cache", folder, images_of(folder), SIZE)
+
+
+def change_one_byte(file: Path, place: int = -1) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    with file.open("rb+") as same:  # the file itself, not another of its name
+        same.write(content)
+
+
+@pytest.mark.parametrize("changed", ["pixels.npy", "thumbnails.npy", "index.csv"])
+def test_a_cache_of_which_one_byte_changed_is_refused_with_the_remedy(
+    folder: Path, kept: PixelCache, changed: str
+) -> None:
+    written = (kept.path / changed).stat()
+    change_one_byte(kept.path / changed)
+    # as an editor would leave it, however fast this test is
+    os.utime(kept.path / changed, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
+    with pytest.raises(InputError, match=f"is damaged: {changed} changed.*run src/prepare.py"):
+        open_cache(kept.path, folder, SIZE)
+    assert changed_files(kept.path) == [changed]
+
+
+def test_a_file_of_the_same_length_time_and_inode_is_trusted_and_not_read(
+    folder: Path, kept: PixelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"{path} is read")
+
+    monkeypatch.setattr(cache_module, "digest_of_file", refuse)
+    assert open_cache(kept.path, folder, SIZE).index.equals(kept.index)
+
+
+@pytest.mark.parametrize("differs", ["time", "inode"])
+def test_a_file_that_only_looks_changed_is_read_once_and_trusted_from_then_on(
+    folder: Path, kept: PixelCache, differs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = kept.path / "pixels.npy"
+    if differs == "time":
+        os.utime(file, ns=(1, 1))
+    else:
+        shutil.copy2(file, file.with_name("copy"))
+        file.with_name("copy").replace(file)
+    read, digest = [], cache_module.digest_of_file
+    monkeypatch.setattr(cache_module, "digest_of_file", lambda path: read.append(path) or digest(path))
+    for _ in range(2):
+        np.testing.assert_array_equal(open_cache(kept.path, folder, SIZE).pixels[:], kept.pixels[:])
+    assert read == [file]
+
+
+def test_the_record_holds_the_sha256_of_every_other_file(kept: PixelCache) -> None:
+    record = json.loads((kept.path / "record.json").read_text())
+    others = [file for file in kept.path.iterdir() if file.name != "record.json"]
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in others} == {
+        name: entry["digest"] for name, entry in record.items()
+    }
+
+
+def test_prepare_decodes_a_damaged_cache_anew_and_the_other_stages_refuse_it(
+    make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(make_competition()), "--recipe", "quick", "--output", str(tmp_path), "--folds", "2"]
+    assert prepare.main(words) == 0 and split.main(words) == 0
+    (file,) = tmp_path.rglob("pixels.npy")
+    before = file.read_bytes()
+    change_one_byte(file, len(before) // 2)
+    os.utime(file, ns=(1, 1))
+    capsys.readouterr()
+    with pytest.raises(InputError, match="is damaged: pixels.npy changed"):
+        train.main([*words, "--device", "cpu"])
+    assert prepare.main(words) == 0 and "decoded" in capsys.readouterr().out
+    assert file.read_bytes() == before
+    assert prepare.main(words) == 0 and "is up to date" in capsys.readouterr().out
 
 
 # --- what a cache depends on

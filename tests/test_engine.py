@@ -13,8 +13,10 @@ from foldsmith.data.views import VIEWS, check_views
 from foldsmith.errors import InputError
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training.compute import Compute, build_compute
-from foldsmith.training.engine import predict, train_one_epoch
+from foldsmith.training.engine import predict, reconstruct, train_one_epoch
+from foldsmith.training.features import captured_features
 from foldsmith.training.objective import Classification
+from foldsmith.training.portions import Portion
 from foldsmith.training.state import build_state
 from foldsmith.training.step import Step
 
@@ -210,3 +212,81 @@ def test_the_eight_views_of_a_square_are_all_different() -> None:
 def test_an_unknown_view_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'hflip'"):
         check_views(("identity", "hflipp"))
+
+
+# --- memory that runs out
+
+
+class Short(nn.Module):
+    """A network whose memory has room for `most` images; it runs out in its last layer but one."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.layers, self.most, self.seen = make_model(), most, []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(images))
+        features = self.layers[:-1](images)
+        logits = self.layers[-1](features)
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return logits
+
+
+@pytest.mark.parametrize("views", [("identity",), ("identity", "hflip")])
+def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in_its_place(
+    views: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, model, counted = np.random.default_rng(3).permutation(23), Short(most=3), []
+    expected = [by_hand(make_pixels()[row], views) for row in rows]
+    portion = Portion(8)
+    made = predict(model, make_pixels(), rows, views, 8, make_compute(), counted.append, portion)
+    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
+    # batches are read in the size they had: 8, 8 and 7
+    assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and portion.size == 2
+    assert model.seen[:3] == [8, 4, 2] and set(model.seen[3:]) == {2, 1}
+    assert capsys.readouterr().out.splitlines() == [
+        f"CUDA out of memory: from here on at most {size} images are predicted at a time" for size in (4, 2)
+    ]
+    model.seen.clear()
+    again = predict(model, make_pixels(), rows, views, 8, make_compute(), portion=portion)
+    assert max(model.seen) == 2 and capsys.readouterr().out == "", "what did not fit is not tried again"
+    assert again.tobytes() == made.tobytes()
+
+
+def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(Short(most=0), make_pixels(), np.arange(5), ("identity",), 4, make_compute())
+
+
+def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
+    captured = []
+    for most in (100, 3):
+        model = Short(most)
+        with captured_features(model, CLASSES) as features:
+            predict(model, make_pixels(), np.arange(23), ("identity",), 8, make_compute())
+        captured.append(np.concatenate(features))
+    assert captured[0].shape == (23, 24)
+    np.testing.assert_allclose(captured[1], captured[0], rtol=1e-4, atol=1e-5)
+
+
+class Mirror(nn.Module):
+    """An autoencoder that gives back what it is given, up to `most` images."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return -images
+
+
+def test_reconstructions_too_are_made_in_parts_that_fit() -> None:
+    rows = np.array([5, 2, 9, 0, 21, 7, 7])
+    pairs = list(reconstruct(Mirror(most=2), make_pixels(), rows, 5, make_compute()))
+    assert [len(images) for images, _ in pairs] == [2, 2, 1, 2]
+    images, made = (torch.cat(side) for side in zip(*pairs, strict=True))
+    torch.testing.assert_close(images, normalised(torch.from_numpy(make_pixels()[rows])), rtol=0, atol=1e-6)
+    assert torch.equal(made, -images)

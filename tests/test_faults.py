@@ -76,6 +76,8 @@ def largest_file(size: int) -> Iterator[None]:
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "was killed"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "/dev/shm, is full"),
         (RuntimeError("Caught\nunable to allocate shared memory(shm) for file </t>"), "/dev/shm, is full"),
+        (RuntimeError("[/b/gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:7"), "says why"),
+        (OSError(errno.ECONNRESET, "Connection reset by peer"), "Connection reset by peer"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
         (ValueError("out of memory"), None),
         (OSError("no number"), None),

@@ -410,3 +410,32 @@ def test_the_samples_of_a_fold_are_matched_by_path() -> None:
     assert samples.labels.tolist() == [row % CLASSES for row in samples.rows]
     with pytest.raises(InputError, match="does not hold train/elsewhere.png"):
         select_samples(folds.assign(path="train/elsewhere.png"), folds["fold"] == 2, cache)
+
+
+# --- memory that runs out
+
+
+@pytest.mark.parametrize(("micro_batch", "most", "noted"), [(0, 99, 0), (4, 99, 4), (0, 3, 2)])
+def test_the_micro_batch_that_fitted_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: int, most: int, noted: int
+) -> None:
+    trained_on: list[int] = []
+
+    class Short(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if self.training and len(images) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            if self.training:
+                trained_on.append(len(images))
+            return super().forward(images)
+
+    def build_short(num_classes: int, image_size: int, channels: int) -> nn.Module:
+        return Short(
+            nn.Conv2d(channels, 4, 3), nn.Flatten(), nn.Linear(4 * (image_size - 2) ** 2, num_classes)
+        )
+
+    monkeypatch.setitem(MODELS, "short", build_short)
+    recipe = replace(PLAIN, model="short", epochs=1, micro_batch=micro_batch)
+    training = make_training(tmp_path, recipe=recipe)
+    assert training.train()["micro_batch"] == noted
+    assert max(trained_on) == (noted or TOY.batch_size) and sum(trained_on) == len(training.training.labels)

@@ -13,6 +13,10 @@ MEANINGS = (
         "the shared memory of worker processes, /dev/shm, is full or not there; free it, or use --workers 0",
     ),
     (
+        r"gloo.*connection (closed|reset) by peer",
+        "another process that trains this network has ended, and says why",
+    ),
+    (
         r"DataLoader worker .*(killed by signal|exited unexpectedly)",
         "a process that prepares batches was killed, most likely because memory ran out; use fewer --workers",
     ),

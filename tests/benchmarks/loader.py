@@ -7,6 +7,10 @@ Every loader gives batches of 128 normalised float32 images (B, 3, S, S) with Ra
 from the same JPEG files: the folder's own, and the same pictures enlarged to 256 and to 1,000 pixels. They
 take turns, a round each, and the median of the rounds counts. The first round, in which processes start, does
 not.
+
+With `--operations` the whole-batch augmentations alone are measured, on a batch that is decoded: what we do
+on the host, our tensor operations, those of torchvision.transforms.v2 and those of kornia, which is no
+requirement and is left out where it is not installed.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
@@ -31,13 +36,16 @@ from PIL import Image
 from timm.data import ImageDataset, create_loader
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.transforms.v2 import functional
 
 from foldsmith.data.augment import Augmentation
+from foldsmith.data.augment_device import apply_draws
+from foldsmith.data.augment_host import augment_batch
 from foldsmith.data.cache import build_cache
 from foldsmith.data.images import file_state
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import Pixels, StreamedPixels
-from foldsmith.machine import processor, usable_cores
+from foldsmith.machine import keep_freed_memory, processor, usable_cores
 from foldsmith.training.compute import Compute, build_compute
 
 BATCH, SCALE = 128, (0.35, 1.0)
@@ -142,6 +150,74 @@ class Normalised:
             yield self.compute.normalise(images), labels
 
 
+def whole_batch_operations(images: np.ndarray) -> dict[str, Callable[[], object] | None]:
+    """By name, what gives images uint8 (B, S, S, 3) a crop that is resized and a flip, each its own; None: it
+    is not installed. Everyone draws the same numbers for every call, which is part of the work."""
+    count, size = images.shape[:2]
+    uint8 = torch.from_numpy(images)
+    floats = uint8.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, S, S), as theirs take it
+    part = slice(0, count)
+
+    def boxes_and_flips() -> tuple[list[list[int]], list[bool]]:
+        draws = AUGMENTATION.draw_part(0, part, count, size, 0, None)
+        return draws.box.tolist(), draws.flip[:, 0].tolist()
+
+    def with_tensors() -> torch.Tensor:
+        return apply_draws(uint8, AUGMENTATION.draw_part(0, part, count, size, 0, None))
+
+    def with_torchvision() -> torch.Tensor:
+        # its functions give a whole batch one box, so that each image is a batch
+        made = []
+        for image, (left, top, width, height), flip in zip(floats, *boxes_and_flips(), strict=True):
+            cut = functional.resized_crop(image, top, left, height, width, [size, size], antialias=False)
+            made.append(functional.horizontal_flip(cut) if flip else cut)
+        return torch.stack(made)
+
+    return {
+        "ours, on the host": lambda: augment_batch(AUGMENTATION, images, 0, 0, count, 0, None),
+        "ours, as tensor operations": with_tensors,
+        "torchvision.transforms.v2": with_torchvision,
+        "kornia": kornia_operation(floats, size),
+    }
+
+
+def kornia_operation(images: torch.Tensor, size: int) -> Callable[[], torch.Tensor] | None:
+    """kornia's own crops and flips of a whole batch, drawn by itself."""
+    try:
+        from kornia import augmentation
+    except ImportError:
+        return None
+    transform = augmentation.AugmentationSequential(
+        augmentation.RandomResizedCrop((size, size), scale=SCALE, p=1.0),
+        augmentation.RandomHorizontalFlip(p=0.5),
+    )
+    return partial(transform, images)
+
+
+def measure_operations(sizes: list[int], rounds: int) -> None:
+    keep_freed_memory()  # as a training on the CPU does
+    for size in sizes:
+        images = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8)
+        operations = whole_batch_operations(images)
+        rates: dict[str, list[float]] = {name: [] for name in operations}
+        for each in range(rounds + 1):
+            for name, operation in operations.items():
+                count, begun = 0, time.perf_counter()
+                while operation and time.perf_counter() - begun < SECONDS:
+                    operation()
+                    count += BATCH
+                if operation and each:
+                    rates[name].append(count / (time.perf_counter() - begun))
+        ours = statistics.median(rates["ours, as tensor operations"])
+        print(f"whole batches of {BATCH}, {size} x {size}, crop, resize and flip")
+        for name, its in rates.items():
+            told = "not installed"
+            if its:
+                rate = statistics.median(its)
+                told = f"{rate:9,.0f}   our tensor operations are {ours / rate:6.2f} times as fast"
+            print(f"  {name:28s} {told}", flush=True)
+
+
 def rate_of(loader: Loader, size: int) -> float:
     """Images a second of whole epochs, as many as take SECONDS, from the first batch that is asked for."""
     count, begun = 0, time.perf_counter()
@@ -197,6 +273,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--operations", action="store_true", help="whole-batch augmentations alone")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224, 1000], help="64, 224 or 1000")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=5)
@@ -207,6 +284,9 @@ def main() -> None:
     plans = {64: (None, 64, 32 * BATCH), 224: (256, 224, 6 * BATCH), 1000: (1000, 224, 2 * BATCH)}
     machine = f"{processor()}, {usable_cores()} cores, torch {torch.__version__}"
     print(f"{machine}, {torch.get_num_threads()} threads; medians of {typed.rounds} rounds, images a second")
+    if typed.operations:
+        measure_operations([size for size in typed.sizes if size in (64, 224)], typed.rounds)
+        return
     for wanted in typed.sizes:
         side, size, count = plans[wanted]
         with tempfile.TemporaryDirectory() as folder:

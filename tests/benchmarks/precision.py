@@ -5,7 +5,7 @@
 
 The rules are those of build_state (channels-last memory) and choose_precision (bf16 where the processor
 multiplies it, fp32 for training a decoder). The four take turns, step by step, on one batch that is ready;
-medians count.
+medians count. The table is Markdown, the fastest of each row in bold.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from foldsmith.training.step import Step
 
 CLASSES = 80
 FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
+KINDS = [f"{precision} {memory}" for precision in ("fp32", "bf16") for memory in FORMATS]
 
 
 def build_step(recipe: Recipe, precision: str, memory: torch.memory_format, reconstruct: bool) -> Callable:
@@ -65,14 +66,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each recipe")
     typed = parser.parse_args()
     compute = build_compute("cpu", "auto", (0.5,), (0.5,), typed.reconstruct)
-    print(f"{compute.hardware}, torch {torch.__version__}; the rule: {compute.precision}, channels-last")
+    print(f"{compute.hardware}, torch {torch.__version__}; the rule: {compute.precision}, channels-last\n")
+    print(f"| images a second | {' | '.join(KINDS)} |\n| --- |{' ---: |' * len(KINDS)}")
     for name in typed.recipes:
         recipe = find_recipe(name)
-        steps = {
-            f"{precision} {memory}": build_step(recipe, precision, kind, typed.reconstruct)
-            for precision in ("fp32", "bf16")
-            for memory, kind in FORMATS.items()
-        }
+        steps = {}
+        for kind in KINDS:
+            precision, memory = kind.split()
+            steps[kind] = build_step(recipe, precision, FORMATS[memory], typed.reconstruct)
         seconds: dict[str, list[float]] = {kind: [] for kind in steps}
         for step in steps.values():
             step()
@@ -82,8 +83,9 @@ def main() -> None:
                 begun = time.perf_counter()
                 step()
                 seconds[kind].append(time.perf_counter() - begun)
-        rates = {kind: recipe.batch_size / statistics.median(each) for kind, each in seconds.items()}
-        print(f"{name:28s} " + "  ".join(f"{kind} {rate:,.0f}" for kind, rate in rates.items()), flush=True)
+        rates = [recipe.batch_size / statistics.median(seconds[kind]) for kind in KINDS]
+        cells = [f"**{rate:,.0f}**" if rate == max(rates) else f"{rate:,.0f}" for rate in rates]
+        print(f"| `{name}`, {recipe.image_size} px | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

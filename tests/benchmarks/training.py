@@ -2,21 +2,27 @@
 
 .venv/bin/python tests/benchmarks/training.py quick resnet64 cnn-g crnn
 .venv/bin/python tests/benchmarks/training.py resnet64 --device cuda --set batch_size=512
+.venv/bin/python tests/benchmarks/training.py resnet64 --compile
 .venv/bin/python tests/benchmarks/training.py default input/tiny80 --timm ../pytorch-image-models
 
 Real training reads, augments, normalises and copies every batch, and counts its loss; the ceiling only
 computes. Prediction, from the cache to probabilities, stands beside the forward pass of a training step. All
-take turns, and the median of the rounds counts. With `--timm` a checkout's train.py trains the recipe's
-network, one of timm's, on a competition folder's images, and its own figure is printed.
+take turns, and the median of the rounds counts; a ratio is the median of the rounds' ratios, whose two sides
+were measured one after the other, so that a machine that wavers matters less. `--compile` measures the same
+once more with torch.compile, where there is a C++ compiler. With `--timm` a checkout's train.py trains the
+recipe's network, one of timm's, on a competition folder's images, and its own figure is printed.
 """
 
 import argparse
+import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,12 +48,16 @@ CLASSES = 80
 
 
 class Rates(NamedTuple):
-    """Images a second: of training and its ceiling, of prediction and of a training's forward pass."""
+    """Images a second: of training and its ceiling, of prediction and of a training's forward pass; the
+    ratios of either pair; and the seconds of the first two steps, compiling included."""
 
     real: float
     ceiling: float
     prediction: float
     forward: float
+    of_ceiling: float
+    of_forward: float
+    start: float
 
 
 def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds: int) -> Rates:
@@ -73,7 +83,7 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
         return steps * recipe.batch_size / (now(compute.on_gpu) - begun)
 
     state.model.train()
-    ceiling(2)
+    start = 2 * recipe.batch_size / ceiling(2)
     steps = max(4, round(seconds * ceiling(4) / recipe.batch_size))
     with tempfile.TemporaryDirectory() as folder:
         total = steps * count
@@ -113,13 +123,20 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
         rates_of = [
             (real(1 + each), ceiling(steps), prediction(each), forward(steps)) for each in range(rounds)
         ]
-    return Rates(*(statistics.median(side) for side in zip(*rates_of, strict=True)))
+    ratios = [(real / ceiling, prediction / forward) for real, ceiling, prediction, forward in rates_of]
+    medians = [statistics.median(side) for pairs in (rates_of, ratios) for side in zip(*pairs, strict=True)]
+    return Rates(*medians, start)
 
 
 def now(on_gpu: bool) -> float:
     if on_gpu:
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler that torch.compile would find."""
+    return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++", "c++"])), None)
 
 
 def measure_timm(checkout: Path, folder: Path, recipe: Recipe, device: str) -> float:
@@ -157,6 +174,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="once more with torch.compile")
     parser.add_argument("--timm", type=Path, metavar="CHECKOUT")
     typed = parser.parse_args()
     folders = [Path(word) for word in typed.recipes if Path(word).is_dir()]
@@ -167,9 +185,17 @@ def main() -> None:
         print(f"{name}, {recipe.image_size} px, batches of {recipe.batch_size}, {compute.precision}, "
               f"{compute.hardware}, torch {torch.__version__}\n"
               f"  training {rates.real:,.0f} images/s, ceiling {rates.ceiling:,.0f}, ratio "
-              f"{rates.real / rates.ceiling:.3f}\n"
+              f"{rates.of_ceiling:.3f}\n"
               f"  prediction {rates.prediction:,.0f} images/s, forward pass {rates.forward:,.0f}, ratio "
-              f"{rates.prediction / rates.forward:.3f}", flush=True)  # fmt: skip
+              f"{rates.of_forward:.3f}", flush=True)  # fmt: skip
+        if typed.compile and cxx_compiler() is None:
+            print("  torch.compile is not measured: it needs a C++ compiler, g++ or $CXX, and there is none")
+        elif typed.compile:
+            compiled = replace(recipe, compile=True)
+            theirs = measure(compiled, typed.device, typed.precision, typed.seconds, typed.rounds)
+            print(f"  compiled in {theirs.start:.0f} s: training {theirs.real:,.0f} images/s, ceiling "
+                  f"{theirs.ceiling:,.0f}, compiled / eager {theirs.real / rates.real:.2f}",
+                  flush=True)  # fmt: skip
         if typed.timm:
             theirs = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
             print(f"  timm's train.py {theirs:,.0f} images/s, ours / timm's {rates.real / theirs:.2f}")

@@ -20,11 +20,12 @@ from foldsmith.data.images import ImageFacts, decode_image, facts_of, file_state
 from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.faults import MachineError
-from foldsmith.files import digest_of, load_json, save_csv
+from foldsmith.files import digest_of, digest_of_file, load_json, save_csv, save_json
 
 FACTS = ("width", "height", "grey", "digest", "problem")
-FILES = ("index.csv", "pixels.npy", "thumbnails.npy")
-STREAMED_FILES = ("index.csv", "states.npy", "thumbnails.npy")
+RECORD = "record.json"  # digest and state of the other files, as they were built
+FILES = ("index.csv", "pixels.npy", "thumbnails.npy", RECORD)
+STREAMED_FILES = ("index.csv", "states.npy", "thumbnails.npy", RECORD)
 STREAMED = "streamed"  # the name of a cache without pixels begins so
 THUMBNAIL = 16  # pixels; of the thumbnails that near-duplicates are found by, the same for every image size
 
@@ -80,10 +81,16 @@ def cache_name(listing: str, size: int, stored: bool = True) -> str:
 def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
     """Opens a finished cache of the images in `folder`, which are read only where pixels are not stored.
 
-    Raises InputError if it is not there, or damaged.
+    Raises InputError if it is not there, or no longer what was built.
     """
     if not is_cached(path):
         raise InputError(f"the pixel cache {path} is not there; run src/prepare.py (or ./run.sh) again.")
+    changed = changed_files(path)
+    if changed:
+        raise InputError(
+            f"the pixel cache {path} is damaged: {', '.join(changed)} changed since the images were decoded; "
+            "run src/prepare.py (or ./run.sh) again, which decodes them anew."
+        )
     text = {"path": str, "digest": str, "problem": str}
     try:
         index = pd.read_csv(path / "index.csv", dtype=text, keep_default_na=False)
@@ -118,8 +125,38 @@ def is_stored(path: Path) -> bool:
     return not path.name.startswith(STREAMED)
 
 
+def files_of(path: Path) -> tuple[str, ...]:
+    return FILES if is_stored(path) else STREAMED_FILES
+
+
 def is_cached(path: Path) -> bool:
-    return all((path / name).is_file() for name in (FILES if is_stored(path) else STREAMED_FILES))
+    return all((path / name).is_file() for name in files_of(path))
+
+
+def changed_files(path: Path) -> list[str]:
+    """The files of a finished cache that are not what was built.
+
+    A file of the same length, time and inode is trusted, which costs nothing. Of another, such as a copy, the
+    digest is compared, and where that is right its state is noted for the next time.
+    """
+    record = load_json(path / RECORD)
+    states = {name: _state_of(path / name) for name in files_of(path) if name != RECORD}
+    doubtful = [name for name, state in states.items() if record[name]["state"] != state]
+    changed = [name for name in doubtful if digest_of_file(path / name) != record[name]["digest"]]
+    if doubtful and not changed and os.access(path, os.W_OK):
+        save_json(path / RECORD, {name: {**record[name], "state": states[name]} for name in states})
+    return changed
+
+
+def _state_of(path: Path) -> list[int]:
+    return [*file_state(path), path.stat().st_ino]
+
+
+def _write_record(path: Path, names: Sequence[str]) -> None:
+    record = {
+        name: {"digest": digest_of_file(path / name), "state": _state_of(path / name)} for name in names
+    }
+    save_json(path / RECORD, record)
 
 
 def build_cache(
@@ -209,3 +246,4 @@ def _fill_cache(
     index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
     index.insert(0, "path", list(images))
     save_csv(part / "index.csv", index)
+    _write_record(part, ["index.csv", *sides, *([] if size else ["states.npy"])])

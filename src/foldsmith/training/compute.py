@@ -3,6 +3,7 @@
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,9 +56,14 @@ class Compute:
             images = of_red * red + of_green * green + of_blue * blue  # (B, H, W, 1)
         # whole lines of pixels, channels and all: three numbers at a time are seven times as slow on a CPU
         width = images.shape[2]
-        factor, bias = (each.flatten().repeat(width) for each in (1 / self.scale, -self.offset / self.scale))
+        factor, bias = (each.repeat(width) for each in self._line)
         lines = torch.addcmul(bias, images.flatten(2), factor)  # (B, H, W * C)
         return lines.view(images.shape).permute(0, 3, 1, 2)
+
+    @cached_property
+    def _line(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Factor and bias of a pixel, both (C,): the same for every batch."""
+        return (1 / self.scale).flatten(), (-self.offset / self.scale).flatten()
 
     def to_pixels(self, images: torch.Tensor) -> np.ndarray:
         """The way back, for looking at: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host."""

@@ -12,6 +12,7 @@ from foldsmith.data.pixels import Pixels
 from foldsmith.data.views import VIEWS
 from foldsmith.errors import InputError
 from foldsmith.training.compute import Compute
+from foldsmith.training.portions import Portion
 from foldsmith.training.state import TrainingState
 from foldsmith.training.step import Step
 
@@ -93,14 +94,24 @@ def predict(
     batch_size: int,
     compute: Compute,
     advance: Callable[[int], None] = lambda count: None,
+    portion: Portion | None = None,
 ) -> np.ndarray:
-    """Probabilities of the images in these rows of the cache, float32 (len(rows), K): the mean over views."""
+    """Probabilities of the images in these rows of the cache, float32 (len(rows), K): the mean over views.
+
+    When a GPU's memory runs out, fewer images are predicted at a time: the same ones, in the same order. On a
+    GPU another size of batch may round differently. A `portion` remembers what there was room for.
+    """
     model.eval()
-    predicted = []
+    portion, predicted = portion or Portion(batch_size), []
+
+    def logits_of(images: torch.Tensor) -> list[torch.Tensor]:
+        return logits_of_views(model, compute.normalise(images), views, compute)
+
     for images in load_batches(pixels, rows, batch_size, compute):
-        # left on the device until the end: there is no step that waits for it
-        predicted.append(predict_views(model, compute.normalise(images), views, compute))
-        advance(len(images))
+        for logits in portion.made_of(images, logits_of):
+            # left on the device until the end: there is no step that waits for it
+            predicted.append(mean_of_views(logits))
+            advance(len(predicted[-1]))
     return torch.cat(predicted).cpu().numpy()
 
 
@@ -121,19 +132,38 @@ def predict_views(
     model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute
 ) -> torch.Tensor:
     """Probabilities of normalised images (B, C, H, W), float32 (B, K): the mean over views."""
+    return mean_of_views(logits_of_views(model, images, views, compute))
+
+
+def logits_of_views(
+    model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute
+) -> list[torch.Tensor]:
     with compute.autocast():
-        logits = [model(VIEWS[view](images)) for view in views]
+        return [model(VIEWS[view](images)) for view in views]
+
+
+def mean_of_views(logits: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
 
 
 @torch.inference_mode()
 def reconstruct(
-    model: nn.Module, pixels: Pixels, rows: np.ndarray, batch_size: int, compute: Compute
+    model: nn.Module,
+    pixels: Pixels,
+    rows: np.ndarray,
+    batch_size: int,
+    compute: Compute,
+    portion: Portion | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of normalised images and their reconstructions, both float32 (B, C, H, W) on the device."""
+    """Batches of normalised images and their reconstructions, both float32 (B, C, H, W) on the device;
+    smaller ones where a GPU's memory runs out, as in `predict`."""
     model.eval()
-    for batch in load_batches(pixels, rows, batch_size, compute):
+    portion = portion or Portion(batch_size)
+
+    def pair_of(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images = compute.normalise(batch)
         with compute.autocast():
-            reconstructed = model.reconstruct(images)
-        yield images, reconstructed.float()
+            return images, model.reconstruct(images).float()
+
+    for batch in load_batches(pixels, rows, batch_size, compute):
+        yield from portion.made_of(batch, pair_of)

@@ -66,8 +66,9 @@ class Epochs:
     mixing: Mixing | None = None
     processes: Processes = ALONE
 
-    def run(self, state: TrainingState, compute: Compute) -> Log:
-        """Trains what is left of the epochs; returns the log, a row an epoch.
+    def run(self, state: TrainingState, compute: Compute) -> Position:
+        """Trains what is left of the epochs; returns the log, a row an epoch, and the micro-batch they fitted
+        in.
 
         Asked to stop by a signal, it finishes the step, saves, and raises Interrupted. Raises InputError if a
         loss is not finite.
@@ -97,13 +98,13 @@ class Epochs:
         position = load_checkpoint(self.checkpoint_path, state, made_from)
         if self.processes.is_first:
             self.processes.share(None)
-        gradients.micro_batch = position.micro_batch or recipe.micro_batch
+        gradients.micro_batch = position.micro_batch = position.micro_batch or recipe.micro_batch
         log = position.log
         if log or position.tally:
             within = f", step {position.tally.step} of {len(batches)}" if position.tally else ""
             self._say(f"{self.name}  goes on after epoch {len(log)} of {recipe.epochs}{within}")
         if log and not position.tally and not self.goes_on(log):
-            return log
+            return position
         saved = time.monotonic()
 
         def save_if_due(seconds: float) -> None:
@@ -146,7 +147,8 @@ class Epochs:
                 save_if_due(float("inf") if last else self.checkpoint_seconds)
                 if not self.goes_on(log):
                     break
-        return log
+        position.micro_batch = gradients.micro_batch
+        return position
 
     def _train_epoch(
         self,

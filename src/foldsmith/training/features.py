@@ -17,20 +17,26 @@ from foldsmith.models import last_layer
 def captured_features(model: nn.Module, num_classes: int) -> Iterator[list[np.ndarray]]:
     """Within the block, features float32 (B, D) of every batch that goes through the model are appended.
 
-    They enter the last linear layer with K outputs; of a network without one the logits (B, K) are taken.
+    They enter the last linear layer with K outputs; of a network without one the logits (B, K) are taken. A
+    batch that does not come through, for memory that ran out, leaves none.
     """
     captured: list[np.ndarray] = []
+    entered: list[torch.Tensor] = []  # the head, of the batch that is on its way
 
-    def keep(features: torch.Tensor) -> None:
-        flat = features.detach().float().flatten(2).mean(dim=2) if features.ndim > 2 else features.detach()
+    def enter(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        entered[:] = [inputs[0].detach()]
+
+    def keep(module: nn.Module, inputs: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
+        features = entered.pop() if head else logits.detach()
+        flat = features.float().flatten(2).mean(dim=2) if features.ndim > 2 else features
         captured.append(flat.float().cpu().numpy())
 
     head = last_layer(model, num_classes)
+    handles = [model.register_forward_hook(keep)]
     if head:
-        handle = head[1].register_forward_pre_hook(lambda module, inputs: keep(inputs[0]))
-    else:
-        handle = model.register_forward_hook(lambda module, inputs, logits: keep(logits))
+        handles.append(head[1].register_forward_pre_hook(enter))
     try:
         yield captured
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -25,6 +25,7 @@ from foldsmith.training.epochs import CHECKPOINT_SECONDS, Epochs
 from foldsmith.training.loss import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
 from foldsmith.training.mixing import build_mixing
 from foldsmith.training.objective import build_objective
+from foldsmith.training.portions import Portion
 from foldsmith.training.pretraining import load_pretrained
 from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.recalibration import recalibrate
@@ -115,13 +116,14 @@ class FoldTraining:
             model = convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)
 
-        epochs = self._epochs(compute)
-        log = epochs.run(state, compute)
+        portion = Portion(recipe.predict_batch_size)
+        epochs = self._epochs(compute, portion)
+        position = epochs.run(state, compute)
         if recipe.recalibrate:
             batches = epochs.plain_batches(compute, recipe.recalibrate)
             recalibrate(state.ema.model, batches, compute, self.processes)
 
-        probabilities = self._predict(state.ema.model, recipe.views, compute)
+        probabilities = self._predict(state.ema.model, recipe.views, compute, portion)
         if not np.isfinite(probabilities).all():
             raise InputError(f"{self.title}: predictions are not finite after the last epoch; lower lr.")
         if self.processes.is_first:
@@ -142,11 +144,13 @@ class FoldTraining:
             "precision": compute.precision,
             "hardware": compute.hardware,
             "processes": self.processes.count,
-            "training_seconds": sum(entry["seconds"] for entry in log),
+            # of each process; 0: whole batches. Batch norm saw as many images at a time
+            "micro_batch": position.micro_batch,
+            "training_seconds": sum(entry["seconds"] for entry in position.log),
             "seconds": time.monotonic() - started,
         }
 
-    def _epochs(self, compute: Compute) -> Epochs:
+    def _epochs(self, compute: Compute, portion: Portion) -> Epochs:
         recipe, labels = self.recipe, self.training.labels
         weights = class_weights(recipe.class_weights, labels, self.num_classes)
         adjustment = log_priors(labels, self.num_classes) * recipe.logit_adjustment
@@ -155,7 +159,8 @@ class FoldTraining:
         )
 
         def measure(model: nn.Module) -> tuple[float, float]:
-            return loss_and_accuracy(self._predict(model, ("identity",), compute), self.held_out.labels)
+            probabilities = self._predict(model, ("identity",), compute, portion)
+            return loss_and_accuracy(probabilities, self.held_out.labels)
 
         return Epochs(
             name=self.title,
@@ -175,9 +180,11 @@ class FoldTraining:
             processes=self.processes,
         )
 
-    def _predict(self, model: nn.Module, views: tuple[str, ...], compute: Compute) -> np.ndarray:
+    def _predict(
+        self, model: nn.Module, views: tuple[str, ...], compute: Compute, portion: Portion
+    ) -> np.ndarray:
         batch_size = self.recipe.predict_batch_size
         self.processes.align(model)
         rows = self.processes.my_part(self.held_out.rows)
-        mine = predict(model, self.cache.pixels, rows, views, batch_size, compute)
+        mine = predict(model, self.cache.pixels, rows, views, batch_size, compute, portion=portion)
         return self.processes.join_parts(mine)

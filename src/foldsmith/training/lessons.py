@@ -24,6 +24,7 @@ from foldsmith.training.engine import predict, reconstruct
 from foldsmith.training.features import captured_features
 from foldsmith.training.loss import ClassificationLoss
 from foldsmith.training.objective import Classification, Objective, Reconstruction
+from foldsmith.training.portions import Portion
 
 PICTURED = 10  # images shown beside what was learned of them
 NEIGHBOURS = 4  # shown of each
@@ -62,6 +63,7 @@ class Reconstructing:
     run: RunPaths
     recipe: Recipe
     cache: PixelCache
+    portion: Portion
     num_classes: int
     reconstructs = True
 
@@ -74,7 +76,7 @@ class Reconstructing:
     def measure(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> tuple[float, float]:
         """Mean squared error over the images in these rows."""
         total, batch_size = 0.0, self.recipe.predict_batch_size
-        for images, made in reconstruct(model, self.cache.pixels, rows, batch_size, compute):
+        for images, made in reconstruct(model, self.cache.pixels, rows, batch_size, compute, self.portion):
             total += float((made - images).square().mean(dim=(1, 2, 3)).double().sum())
         return total / len(rows), float("nan")
 
@@ -84,7 +86,7 @@ class Reconstructing:
 
     def write_picture(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> None:
         """A row of images above a row of their reconstructions."""
-        pairs = list(reconstruct(model, self.cache.pixels, rows, PICTURED, compute))
+        pairs = list(reconstruct(model, self.cache.pixels, rows, PICTURED, compute, self.portion))
         pictured = [torch.cat([pair[side] for pair in pairs]) for side in (0, 1)]
         pictures = [join_images(compute.to_pixels(images)) for images in pictured]
         save_png(self.run.reconstructions, np.concatenate(pictures))
@@ -102,6 +104,7 @@ class TellingApart:
     run: RunPaths
     recipe: Recipe
     cache: PixelCache
+    portion: Portion
     rows: np.ndarray  # (n,) in the cache; what is trained on, each image a class of its own
     reconstructs = False
 
@@ -150,7 +153,8 @@ class TellingApart:
     def _features(self, model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute) -> torch.Tensor:
         """What enters the last layer for these rows (n,) of pixels, each of length 1, float32 (n, D)."""
         with captured_features(model, self.num_classes) as captured:
-            predict(model, pixels, rows, ("identity",), self.recipe.predict_batch_size, compute)
+            size = self.recipe.predict_batch_size
+            predict(model, pixels, rows, ("identity",), size, compute, portion=self.portion)
         return normalize(torch.from_numpy(np.concatenate(captured)), dim=1)
 
 

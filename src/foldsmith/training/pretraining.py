@@ -22,6 +22,7 @@ from foldsmith.training.checkpoint import Log
 from foldsmith.training.compute import build_compute, set_determinism
 from foldsmith.training.epochs import Epochs
 from foldsmith.training.lessons import PICTURED, Lesson, Reconstructing, TellingApart
+from foldsmith.training.portions import Portion
 from foldsmith.training.state import build_state
 from foldsmith.training.weights import save_weights
 from foldsmith.training.whitening import fit_first_layer
@@ -85,7 +86,7 @@ class Pretraining:
                     save_weights(self.run.pretrained(part), trained_part)
             return not recipe.pretrain_patience or len(log) - best < recipe.pretrain_patience
 
-        log = Epochs(
+        position = Epochs(
             name="pretrain",
             purpose="pretrain",
             recipe=recipe,
@@ -107,19 +108,22 @@ class Pretraining:
             "parameters": sum(tensor.numel() for part in parts for tensor in part.parameters()),
             "training_images": len(trained),
             "held_out_images": len(held_out),
-            "epochs": len(log),
+            "epochs": len(position.log),
             "held_out_loss": lesson.measure(model, held_out, compute)[0],
             "device": str(compute.device),
             "precision": compute.precision,
             "hardware": compute.hardware,
-            "training_seconds": sum(entry["seconds"] for entry in log),
+            "micro_batch": position.micro_batch,
+            "training_seconds": sum(entry["seconds"] for entry in position.log),
             "seconds": time.monotonic() - started,
         }
 
     def _lesson(self, trained: np.ndarray) -> Lesson:
-        if self.recipe.pretrain == "instances":
-            return TellingApart(self.run, self.recipe.pretraining, self.cache, trained)
-        return Reconstructing(self.run, self.recipe.pretraining, self.cache, self.num_classes)
+        recipe = self.recipe.pretraining
+        portion = Portion(recipe.predict_batch_size)
+        if recipe.pretrain == "instances":
+            return TellingApart(self.run, recipe, self.cache, portion, trained)
+        return Reconstructing(self.run, recipe, self.cache, portion, self.num_classes)
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         """Held-out and training rows, drawn from the seed alone; at least one is held out."""

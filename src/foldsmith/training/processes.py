@@ -11,6 +11,7 @@ import torch
 from torch import distributed, nn
 
 from foldsmith.errors import InputError
+from foldsmith.faults import MachineError
 from foldsmith.terminal import hide_bars
 
 
@@ -33,6 +34,12 @@ class Processes:
         """The sum over all processes, in place; a GPU adds without the host waiting."""
         if self.count > 1:
             distributed.all_reduce(tensor)
+        return tensor
+
+    def least(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The smallest of each number over all processes, in place."""
+        if self.count > 1:
+            distributed.all_reduce(tensor, distributed.ReduceOp.MIN)
         return tensor
 
     def align(self, model: nn.Module) -> None:
@@ -72,6 +79,24 @@ class Processes:
 ALONE = Processes(0, 1)
 
 
+class AgreedFault(MachineError):
+    """A fault of the machine that every process has learned of: all end, and the first one says why."""
+
+
+@contextmanager
+def unsynchronised(model: nn.Module) -> Iterator[None]:
+    """Within the block batch norm waits for no other process: each has the statistics of its own images."""
+    norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
+    groups = [norm.process_group for norm in norms]
+    for norm in norms:
+        norm.process_group = distributed.GroupMember.NON_GROUP_MEMBER
+    try:
+        yield
+    finally:
+        for norm, group in zip(norms, groups, strict=True):
+            norm.process_group = group
+
+
 def join_processes(device: str) -> tuple[Processes, str]:
     """Meets the other processes that torchrun started; returns them, and this process's own `--device`."""
     on_gpu = device != "cpu" and torch.cuda.is_available()
@@ -91,10 +116,10 @@ def join_processes(device: str) -> tuple[Processes, str]:
 
 @contextmanager
 def meeting(device: str) -> Iterator[tuple[Processes, str]]:
-    """Within the block the processes are joined; at its end they part, all at the same time."""
-    processes, device = join_processes(device)
-    try:
-        yield processes, device
-        distributed.barrier()
-    finally:
-        distributed.destroy_process_group()
+    """Within the block the processes are joined; at its end they part, all at the same time.
+
+    One that fails leaves without a farewell, which would wait for what the others still expect of it.
+    """
+    yield join_processes(device)
+    distributed.barrier()
+    distributed.destroy_process_group()

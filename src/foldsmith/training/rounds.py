@@ -34,6 +34,7 @@ from foldsmith.training.compute import build_compute
 from foldsmith.training.engine import predict
 from foldsmith.training.fold import FoldTraining, Samples
 from foldsmith.training.loss import loss_and_accuracy
+from foldsmith.training.portions import Portion
 from foldsmith.training.pseudo_labels import choose_surest
 from foldsmith.training.weights import load_trained
 
@@ -169,7 +170,8 @@ class Rounds:
         facts = {**facts, "recipe": asdict(first.recipe)}
         model, recipe, compute = load_trained(weights, facts, first.device, first.precision)
         rows = first.processes.my_part(first.cache.rows(self.test_paths))
-        mine = predict(model, first.cache.pixels, rows, recipe.views, recipe.predict_batch_size, compute)
+        size = recipe.predict_batch_size
+        mine = predict(model, first.cache.pixels, rows, recipe.views, size, compute, portion=self._portion)
         return first.processes.join_parts(mine).astype(np.float64)
 
     def _with(self, labelled: pd.DataFrame) -> Samples:
@@ -207,6 +209,11 @@ class Rounds:
         of_round = f" round {number}" if self.first.recipe.rounds > 1 else ""
         of_seed = f" seed {seed}" if self.first.recipe.seeds > 1 else ""
         return f"fold {self.first.fold}{of_round}{of_seed}"
+
+    @cached_property
+    def _portion(self) -> Portion:
+        """What there is room for when test images are predicted, found out once."""
+        return Portion(self.first.recipe.predict_batch_size)
 
     @cached_property
     def _belongs_to(self) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """Forward and backward of one batch: in parts where memory is short, on several processes where there are."""
 
+import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from foldsmith.faults import MachineError
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.terminal import say
 from foldsmith.training.compute import Compute
 from foldsmith.training.objective import Objective
-from foldsmith.training.processes import ALONE, Processes
+from foldsmith.training.portions import reason_of
+from foldsmith.training.processes import ALONE, AgreedFault, Processes, unsynchronised
 from foldsmith.training.sharpness import at_the_worst_nearby
 from foldsmith.training.state import TrainingState
 
@@ -33,6 +37,10 @@ class Step:
     loss and gradients, but batch norm sees one at a time. When a GPU's memory runs out, their size is halved
     and the batch done again, from the random numbers and batch statistics that it began with.
 
+    Of several processes one that ran out in the midst of a batch would leave the others waiting for its
+    gradients. So each finds out alone, without any of the others, what it has room for, and all take the
+    smallest: before the first batch, and before whatever needs more memory than those until then.
+
     `sam` is the radius of sharpness-aware minimisation (0: none): the gradients are then those of a second
     pass with the same dropout, whose batch statistics do not count. Gradients are cut to a norm of
     `clip_grad` (0: as long as they are; Pascanu et al. 2013).
@@ -52,9 +60,12 @@ class Step:
         self.state, self.compute, self.processes, self.micro_batch = state, compute, processes, micro_batch
         self.clip_grad, self.sam, self.loss_weight = clip_grad, sam, objective.weight_of
         self.loss: nn.Module = Loss(state.model, objective, compute)
+        self._alone = self.loss
+        self._agreed: set[tuple[torch.Size, bool, bool]] = set()
+        self._num_parts = 1
         if processes.count > 1:
             self.loss = DistributedDataParallel(
-                self.loss,
+                self._alone,
                 device_ids=[compute.device] if compute.on_gpu else None,
                 # an autoencoder's decoder has no part in classification
                 find_unused_parameters=isinstance(state.model, Autoencoder),
@@ -74,41 +85,96 @@ class Step:
             with at_the_worst_nearby(parameters, self.sam):
                 self._set_random(*random)
                 self._keep_buffers()
-                self._pass(images, labels)
+                self._pass(images, labels, moved=True)
                 self._restore_buffers()
         if self.clip_grad:
             self.state.scaler.unscale_(self.state.optimizer)
             nn.utils.clip_grad_norm_(parameters, self.clip_grad)
         return figures
 
-    def _pass(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss and gradients, once they fit into memory."""
-        if self.processes.count > 1:
-            return self._backward(images, labels)
+    def _pass(
+        self, images: torch.Tensor, labels: torch.Tensor, moved: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and gradients, once they fit into memory; `moved`: while the weights are kept elsewhere."""
+        if self.processes.count == 1:
+            return self._fitted(images, labels)
+        # the same on every process, whose parts of a batch may differ by an image; an epoch's first batch is
+        # its largest, and an optimizer holds nothing before its first update
+        needed = (images.shape[1:], bool(self.state.optimizer.state), moved)
+        if needed not in self._agreed:
+            self._agree(images, labels)
+            self._agreed.add(needed)
+        parts = images.tensor_split(self._num_parts), labels.tensor_split(self._num_parts)
+        try:
+            return self._backward(self.loss, labels, *parts)
+        except torch.OutOfMemoryError as error:
+            size = (len(parts[0][0]) + 1) // 2
+            raise MachineError(
+                f"process {self.processes.rank}: {reason_of(error)}, where it had sufficed before; ask for "
+                f"less from the start: --again --set micro_batch={size}"
+            ) from error
+
+    def _fitted(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and gradients of this process alone, in micro-batches that fit into its memory."""
         random = self._random_states()
         self._keep_buffers()
         while True:
+            size = min(self.micro_batch or len(labels), len(labels))
             try:
-                return self._backward(images, labels)
+                return self._backward(self._alone, labels, images.split(size), labels.split(size))
             except torch.OutOfMemoryError as error:
-                size = self.micro_batch or len(labels)
                 if size == 1:
                     raise
-                reason = str(error).partition(".")[0]
+                reason = reason_of(error)
             # outside of `except`: until there the error keeps the pass's tensors alive
-            self.micro_batch = (min(size, len(labels)) + 1) // 2
-            say(f"{reason}: from here on in micro-batches of {self.micro_batch}; batches stay as large")
+            self.micro_batch = (size + 1) // 2
+            if self.processes.count == 1:
+                self._tell(reason)
             self._undo(*random)
 
-    def _backward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        size = self.micro_batch or len(labels)
+    def _agree(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Finds the micro-batch that every process has room for; else all stays as it was.
+
+        Raises AgreedFault, on every process, if one has no room for a single image.
+        """
+        before, random = self.micro_batch, self._random_states()
+        try:
+            with unsynchronised(self.state.model):
+                self._fitted(images, labels)
+            room = self.micro_batch or sys.maxsize
+        except torch.OutOfMemoryError:
+            room = 0
+        self._undo(*random)
+        told = torch.tensor([room, len(labels), -len(labels)], device=self.compute.device)
+        room, smallest, largest = self.processes.least(told).tolist()
+        if room == 0:
+            raise AgreedFault(
+                "a process ran out of memory with a single image; use a smaller --image-size or network"
+            )
+        self.micro_batch = 0 if room == sys.maxsize else room
+        # as many parts on every process, for synchronised batch norm meets the others in each; and none
+        # that is empty where a batch is an image smaller. Larger batches than this one may have been seen
+        self._num_parts = max(self._num_parts, min(-(largest // room), smallest - 1))
+        if self.micro_batch != before and self.processes.is_first:
+            self._tell("out of memory")
+
+    def _tell(self, reason: str) -> None:
+        say(f"{reason}: from here on in micro-batches of {self.micro_batch}; batches stay as large")
+
+    def _backward(
+        self,
+        network: nn.Module,
+        labels: torch.Tensor,
+        image_parts: Sequence[torch.Tensor],
+        label_parts: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and gradients of the parts of a batch; of a network of several processes their mean."""
         whole = self.loss_weight(labels)
-        share = self._share(whole)
-        parts = list(zip(images.split(size), labels.split(size), strict=True))
+        share = self._share(whole) if network is self.loss else 1.0
         losses, rightly = [], []
-        for index, (some, their_labels) in enumerate(parts):
-            with self._gathered_later(index + 1 < len(parts)):
-                loss, right = self.loss(some, their_labels)
+        for index, (images, their_labels) in enumerate(zip(image_parts, label_parts, strict=True)):
+            with self._gathered_later(index + 1 < len(image_parts)):
+                loss, right = network(images, their_labels)
                 weight = self.loss_weight(their_labels) / whole
                 self.state.scaler.scale(loss * (weight * share)).backward()
             losses.append(loss.detach() * weight)
