@@ -43,9 +43,9 @@ import split
 import submit
 import train
 import validate
-from foldsmith.evaluation import features, label_issues, metrics, shift  # noqa: F401
+from foldsmith.evaluation import label_issues, metrics, shift  # noqa: F401
 from foldsmith.evaluation.report import page, provenance  # noqa: F401
-from foldsmith.training import check, fold, pretraining, rounds  # noqa: F401
+from foldsmith.training import check, features, fold, pretraining, rounds  # noqa: F401
 
 STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report)
 STAGES = {stage.__name__: stage.main for stage in STAGES}
@@ -55,6 +55,8 @@ RECIPES = {
     + ["--set", "report_leak=true"],
     "rounds": ["--recipe", "quick", "--image-size", "16", "--batch-size", "6", "--epochs", "2"]
     + ["--rounds", "2", "--set", "seeds=2"],
+    "instances": ["--recipe", "small-images-fast", "--image-size", "20", "--batch-size", "6", "--epochs", "2"]
+    + ["--set", "pretrain=instances", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"],
     "autoencoder": ["--recipe", "autoencoder-lenet-upsampled", "--image-size", "52", "--batch-size", "6"]
     + ["--epochs", "2", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"],
 }
@@ -63,7 +65,16 @@ PATIENCE = 120  # seconds: a stage that takes longer hangs
 
 # what a run leaves in output/<competition>/ of which every byte is a function of the command; the logs are,
 # but for their last two columns: seconds, images a second
-SAME = ("cache/*/*", "run/*.csv", "run/**/*.npz", "run/cv.json", "run/leak.json", "run/**/*.safetensors")
+# a cache's record.json also holds when its files were written
+SAME = (
+    "cache/*/*.csv",
+    "cache/*/*.npy",
+    "run/*.csv",
+    "run/**/*.npz",
+    "run/cv.json",
+    "run/leak.json",
+    "run/**/*.safetensors",
+)
 SAME += ("run/pretrain/*.png",)
 LOGS = "run/**/log.csv"
 
