@@ -203,6 +203,14 @@ def test_a_network_without_a_linear_last_layer_is_refused(monkeypatch: pytest.Mo
         check_recipe(TOY, "cpu", "fp32")
 
 
+def test_a_network_with_two_last_layers_is_refused() -> None:
+    """A distilled one has a second head, which would come out of a pretraining with a row for each image."""
+    recipe = replace(TOY, model="timm:deit_tiny_distilled_patch16_224", image_size=32)
+    with pytest.raises(InputError, match="more than one last layer"):
+        check_recipe(recipe, "cpu", "fp32")
+    check_recipe(replace(recipe, pretrain="none"), "cpu", "fp32")
+
+
 @pytest.mark.parametrize("name", ["cnn-a", "crnn", "bottleneck-resnet", "timm:resnet18", "autoencoder-lenet"])
 def test_the_last_layer_is_the_one_that_gives_the_logits(name: str) -> None:
     size = 100 if name.startswith("auto") else 32
