@@ -197,6 +197,17 @@ def test_the_picture_shows_ten_images_above_others_that_are_like_them(folder: Pa
     assert all(len(set(column)) == 5 for column in named)
 
 
+def test_images_are_beside_others_also_where_all_trained_ones_are_shown(tmp_path: Path) -> None:
+    pretraining = make_pretraining(tmp_path, replace(TOY, pretrain_holdout=0.1), count=10)
+    pretraining.train()
+    with Image.open(pretraining.run.neighbours) as picture:
+        shown = np.asarray(picture.convert("RGB"))
+    tiles = [np.split(column[:, :SIZE], 5) for column in np.split(shown, 10, axis=1)]
+    for column in tiles:
+        first, *others = [tile[:SIZE].tobytes() for tile in column]
+        assert first not in others and len(set(others)) == 4
+
+
 def test_a_network_without_a_linear_last_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foldsmith.training.check.last_layer", lambda model, num_classes: None)
     with pytest.raises(InputError, match="no linear last layer"):
