@@ -197,6 +197,12 @@ def test_the_picture_shows_ten_images_above_others_that_are_like_them(folder: Pa
     assert all(len(set(column)) == 5 for column in named)
 
 
+def test_two_images_at_least_are_held_out_so_that_there_is_one_to_mistake_them_for(tmp_path: Path) -> None:
+    facts = make_pretraining(tmp_path, replace(TOY, pretrain_holdout=0.01), count=12).train()
+    assert (facts["held_out_images"], facts["training_images"]) == (2, 10)
+    assert facts["held_out_loss"] > 0
+
+
 def test_images_are_beside_others_also_where_all_trained_ones_are_shown(tmp_path: Path) -> None:
     pretraining = make_pretraining(tmp_path, replace(TOY, pretrain_holdout=0.1), count=10)
     pretraining.train()
