@@ -15,7 +15,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import argparse
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 from foldsmith.ablations import NEUTRAL, Drop, read_drops
@@ -92,7 +92,8 @@ def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
         without[drop] = command.chosen(full.grounds) if full.chooser else command
         if without[drop].recipe == full.recipe:  # a short form such as --epochs stands above --set
             raise InputError(f"--drop {drop.setting}: another word sets {drop.field}; leave that word out.")
-        if replace(without[drop].recipe, **{drop.field: getattr(full.recipe, drop.field)}) != full.recipe:
+        fields = asdict(full.recipe)
+        if {**asdict(without[drop].recipe), drop.field: fields[drop.field]} != fields:
             raise InputError(
                 f"--drop {drop.setting}: recipe '{recipe}' chooses other fields by {drop.field}; drop "
                 "another, or write the recipe down in a file."

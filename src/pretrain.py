@@ -19,7 +19,7 @@ from foldsmith.terminal import say
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
-    if command.recipe.pretrain == "none":
+    if command.is_decided and command.recipe.pretrain == "none":
         return 0
     check_claim(run, **command.identity)
     require(run.folds, "split")

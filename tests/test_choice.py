@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import MakeCompetition
 from huggingface_hub import constants
 
 import ablate
+import leak
 import prepare
 import pretrain
 import split
@@ -64,6 +66,15 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
     }
     assert load_json(run.fold_run(0))["recipe"] == identity["recipe"]
     assert asked == [], "small images need no weights"
+
+
+@pytest.mark.parametrize("stage", [pretrain, leak])
+def test_a_stage_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
+    stage: ModuleType, make_competition: MakeCompetition
+) -> None:
+    words = [*words_of(make_competition()), "--set", "pretrain=instances", "--set", "report_leak=true"]
+    with pytest.raises(InputError, match="is not there; run src/"):
+        stage.main(words)
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -1,7 +1,9 @@
 """The recipe that the images decide: its arithmetic, worked out by hand, and what a person sets."""
 
 from dataclasses import asdict
+from pathlib import Path
 
+import albumentations
 import pytest
 import timm
 from hypothesis import given
@@ -182,6 +184,37 @@ def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
     recipe = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["weights=mine.pth"])
     assert (recipe.model, recipe.image_size, recipe.pretrained) == (TUNED_MODEL, 224, False)
     assert not wants_weights(DataFacts(5_000, 0, 500, False), ["weights=mine.pth"])
+
+
+def test_who_asks_for_a_pretraining_gets_no_weights_that_it_would_replace() -> None:
+    photos = grounds_of(5_000, 500, pretrained=True)
+    recipe = choose_recipe(photos, ["pretrain=instances"])
+    assert (recipe.pretrain, recipe.pretrained, recipe.model) == ("instances", False, "timm:resnet18")
+    assert choose_recipe(photos, ["pretrain=none"]).pretrained
+    for start in ("pretrained=true", "weights=mine.pth"):
+        with pytest.raises(InputError, match="pretrain is 'instances', it must be none where"):
+            choose_recipe(photos, ["pretrain=instances", start])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train_size=176"],  # of 224 pixels, which the row `default` has not
+        ["mean=0.5", "std=0.25"],  # of one channel, which it has not either
+        ["momentum=0"],
+        ["augment=mine.json"],
+    ],
+)
+def test_what_goes_with_what_is_chosen_is_not_refused(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    albumentations.save(albumentations.Compose([albumentations.HorizontalFlip()]), "mine.json")
+    command = read_command(["input/nowhere", *(word for each in settings for word in ("--set", each))], "")
+    for pretrained in (False, True):
+        if pretrained or settings != ["train_size=176"]:
+            grounds = grounds_of(500, 300, grey=True, pretrained=pretrained)
+            check_recipe(command.chosen(grounds).recipe, "cpu", "fp32")
 
 
 @pytest.mark.parametrize("setting", ["epoch=3", "epochs=many", "epochs=0"])

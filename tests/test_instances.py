@@ -197,10 +197,35 @@ def test_the_picture_shows_ten_images_above_others_that_are_like_them(folder: Pa
     assert all(len(set(column)) == 5 for column in named)
 
 
+def test_two_images_at_least_are_held_out_so_that_there_is_one_to_mistake_them_for(tmp_path: Path) -> None:
+    facts = make_pretraining(tmp_path, replace(TOY, pretrain_holdout=0.01), count=12).train()
+    assert (facts["held_out_images"], facts["training_images"]) == (2, 10)
+    assert facts["held_out_loss"] > 0
+
+
+def test_images_are_beside_others_also_where_all_trained_ones_are_shown(tmp_path: Path) -> None:
+    pretraining = make_pretraining(tmp_path, replace(TOY, pretrain_holdout=0.1), count=10)
+    pretraining.train()
+    with Image.open(pretraining.run.neighbours) as picture:
+        shown = np.asarray(picture.convert("RGB"))
+    tiles = [np.split(column[:, :SIZE], 5) for column in np.split(shown, 10, axis=1)]
+    for column in tiles:
+        first, *others = [tile[:SIZE].tobytes() for tile in column]
+        assert first not in others and len(set(others)) == 4
+
+
 def test_a_network_without_a_linear_last_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foldsmith.training.check.last_layer", lambda model, num_classes: None)
     with pytest.raises(InputError, match="no linear last layer"):
         check_recipe(TOY, "cpu", "fp32")
+
+
+def test_a_network_with_two_last_layers_is_refused() -> None:
+    """A distilled one has a second head, which would come out of a pretraining with a row for each image."""
+    recipe = replace(TOY, model="timm:deit_tiny_distilled_patch16_224", image_size=32)
+    with pytest.raises(InputError, match="more than one last layer"):
+        check_recipe(recipe, "cpu", "fp32")
+    check_recipe(replace(recipe, pretrain="none"), "cpu", "fp32")
 
 
 @pytest.mark.parametrize("name", ["cnn-a", "crnn", "bottleneck-resnet", "timm:resnet18", "autoencoder-lenet"])

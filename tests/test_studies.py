@@ -16,6 +16,7 @@ from foldsmith.evaluation.study import HEADER, StudyRow, read_row, table_of, wri
 from foldsmith.files import save_csv, save_json, save_npz
 from foldsmith.interruption import Interrupted, interruptible
 from foldsmith.models import MODELS
+from foldsmith.models.whitened_cnn import WHITENED_PLANS
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES
 from foldsmith.studies import STUDIES, find_study
@@ -33,7 +34,7 @@ def test_every_row_of_every_study_is_a_recipe_that_can_train(recipe: str) -> Non
 
 def test_every_network_of_the_studies_is_in_a_study() -> None:
     used = {RECIPES[recipe].model for each in STUDIES.values() for recipe in each.reported}
-    assert set(MODELS) - used == {"quick-cnn", "resnet9"}
+    assert set(MODELS) - used == {"quick-cnn", "resnet9", *WHITENED_PLANS}
 
 
 def test_the_hold_outs_are_the_studies_own() -> None:

@@ -16,7 +16,7 @@ from foldsmith.faults import machine_fault
 from foldsmith.files import load_json
 from foldsmith.interruption import advice, interruptible
 from foldsmith.paths import RunPaths, cache_root
-from foldsmith.recipes import CHOOSERS, RECIPES, DataFacts, Grounds, Recipe, find_recipe, override
+from foldsmith.recipes import CHOOSERS, RECIPES, DataFacts, Grounds, Recipe, find_recipe, read_settings
 from foldsmith.terminal import printable
 
 DEMO = Path("input/demo80")
@@ -48,7 +48,7 @@ class Command:
     """What a person typed, checked.
 
     A recipe that the images decide has the name of its chooser, and the grounds that its run was chosen on;
-    None: nobody has looked at them yet, and `recipe` is its row as it stands.
+    None: nobody has looked at them yet, and `recipe` is its row as it stands, without the settings.
     """
 
     folder: Path
@@ -77,6 +77,11 @@ class Command:
     @property
     def cache_root(self) -> Path:
         return cache_root(self.output, self.competition)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the recipe is known: that of a run which is not prepared may be left to the images."""
+        return not self.chooser or self.grounds is not None
 
     @property
     def folds_to_train(self) -> list[int]:
@@ -237,7 +242,10 @@ def read_command(argv: list[str] | None, description: str) -> Command:
     }
     recipe_word = typed.recipe or ("quick" if folder.name == DEMO.name else "default")
     settings = [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
-    recipe = override(find_recipe(recipe_word), settings)
+    recipe, given = find_recipe(recipe_word), read_settings(settings)
+    chooser = recipe_word if recipe_word in CHOOSERS else ""
+    if not chooser:  # else what is set goes with what the images decide
+        recipe = replace(recipe, **given)
     if typed.folds is not None and typed.holdout is not None:
         raise InputError("--folds and --holdout are two ways to split; give one of them.")
     num_folds = FOLDS if typed.folds is None else typed.folds
@@ -250,7 +258,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         folder=folder,
         recipe=recipe,
         settings=tuple(settings),
-        chooser=recipe_word if recipe_word in CHOOSERS else "",
+        chooser=chooser,
         grounds=None,
         plan=plan,
         fold=typed.fold,

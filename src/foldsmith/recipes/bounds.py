@@ -38,6 +38,11 @@ def check_values(recipe: "Recipe") -> None:
             recipe.pretrain in ("none", "autoencoder", "instances"),
             "none, autoencoder or instances",
         ),
+        (
+            "pretrain",
+            recipe.pretrain == "none" or not (recipe.pretrained or recipe.weights),
+            "none where a network starts from weights (pretrained, weights), which it would replace",
+        ),
         ("pretrain_epochs", recipe.pretrain_epochs >= 1, "at least 1"),
         ("pretrain_batch_size", recipe.pretrain_batch_size >= 1, "at least 1"),
         ("pretrain_lr", 0 < recipe.pretrain_lr < float("inf"), "a positive number"),

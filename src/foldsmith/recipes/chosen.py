@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from foldsmith.recipes.general import DEFAULT
-from foldsmith.recipes.recipe import Recipe, override
+from foldsmith.recipes.recipe import Recipe, override, read_settings
 
+# what a person may set that decides other fields
+DECIDING = ("image_size", "batch_size", "epochs", "pretrained", "weights", "augment", "momentum")
 LR_BATCH = 64  # images; the batch that a rate is stated for
 LEAST_BATCH = 32  # images; batch norm does not know the mean of fewer
 STEPS_AN_EPOCH = 100  # at least, where there are the images: fewer and larger steps learn less from as many
@@ -88,11 +90,12 @@ class Grounds:
 def wants_weights(facts: DataFacts, settings: Sequence[str]) -> bool:
     """Whether it makes a difference if the weights of TUNED_MODEL can be had.
 
-    It makes none where a person sets another network, or what it starts from.
+    It makes none where a person sets another network, what it starts from, or a pretraining.
     """
-    given = _fields(settings)
-    side = override(DEFAULT, settings).image_size if "image_size" in given else facts.side
-    return side >= LEAST_TUNED_SIDE and not given & {"model", "weights", "pretrained"}
+    given = read_settings(settings)
+    if given.keys() & {"model", "weights", "pretrained"} or given.get("pretrain", "none") != "none":
+        return False
+    return given.get("image_size", facts.side) >= LEAST_TUNED_SIDE
 
 
 def choose_recipe(grounds: Grounds, settings: Sequence[str] = ()) -> Recipe:
@@ -100,7 +103,9 @@ def choose_recipe(grounds: Grounds, settings: Sequence[str] = ()) -> Recipe:
 
     Raises InputError for settings that nobody understands.
     """
-    facts, typed, given = grounds.facts, override(DEFAULT, settings), _fields(settings)
+    facts, given = grounds.facts, read_settings(settings)
+    # whether the rest can be trained is known with what is chosen: train_size, for one, with image_size
+    typed = replace(DEFAULT, **{field: value for field, value in given.items() if field in DECIDING})
     if "pretrained" in given:
         pretrained = typed.pretrained
     else:
@@ -134,9 +139,9 @@ def choose_recipe(grounds: Grounds, settings: Sequence[str] = ()) -> Recipe:
             chosen,
             model=SMALL_MODEL if image_size <= MIDDLE_SIDE else MODEL,
             augment=SMALL_AUGMENT if image_size <= SMALL_SIDE else AUGMENT,
-            alternating_flip=True,
+            alternating_flip="." not in typed.augment,  # a file's pipeline mirrors as it likes
             optimizer="muon",
-            nesterov=True,
+            nesterov=typed.momentum > 0,
             weight_decay=0.05,
             schedule="one-cycle",
             warmup=0.2,
@@ -201,7 +206,3 @@ def _batch_size(num_images: int, most: int) -> int:
 
 def _steps_an_epoch(num_images: int, batch_size: int) -> int:
     return -(-num_images // batch_size)
-
-
-def _fields(settings: Sequence[str]) -> set[str]:
-    return {setting.partition("=")[0] for setting in settings}

@@ -57,7 +57,7 @@ class Recipe:
 
     # pretraining without labels
     # none; autoencoder: encoder and decoder learn to reconstruct the images; instances: any network learns to
-    # tell every image from all others
+    # tell every image from all others; both from scratch
     pretrain: str = "none"
     pretrain_epochs: int = 30
     pretrain_batch_size: int = 128
@@ -147,6 +147,14 @@ def check_weights_file(weights: str) -> None:
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """The recipe with `FIELD=VALUE` settings, each read as the type of its field. Raises InputError."""
+    return replace(recipe, **read_settings(settings))
+
+
+def read_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """The values of `FIELD=VALUE` settings by field; whether a recipe can have them is not asked.
+
+    Raises InputError for an unknown field, or a value that is not of its type.
+    """
     types = get_type_hints(Recipe)
     known = [field.name for field in fields(Recipe) if field.name != "name"]
     values: dict[str, Any] = {}
@@ -157,7 +165,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         if field not in known:
             raise unknown_name("recipe field", field, known)
         values[field] = _read_value(field, text, types[field])
-    return replace(recipe, **values)
+    return values
 
 
 def _read_value(field: str, text: str, kind: Any) -> Any:

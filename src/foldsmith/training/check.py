@@ -1,6 +1,7 @@
 """What a recipe names, checked before hours are spent on it."""
 
 import torch
+from torch import nn
 
 from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.data.views import check_views
@@ -60,8 +61,8 @@ def _check_network(recipe: Recipe) -> None:
         )
     if recipe.drop_path:  # refused by networks that have nothing to drop
         build_model(recipe.model, 2, recipe.image_size, recipe.channels, drop_path=recipe.drop_path)
-    if recipe.pretrain == "instances" and last_layer(model, 2) is None:
-        raise InputError(f"model {recipe.model} has no linear last layer, without which pretrain is none.")
+    if recipe.pretrain == "instances":
+        _check_last_layer(recipe, model)
     asked = {"pretrain": recipe.pretrain == "autoencoder", "encoder_lr": recipe.encoder_lr,
              "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
     if any(asked.values()) and not isinstance(model, Autoencoder):
@@ -70,3 +71,20 @@ def _check_network(recipe: Recipe) -> None:
             f"recipe '{recipe.name}': {field} is for autoencoders, and {recipe.model} is none; "
             f"they are {', '.join(AUTOENCODER_PLANS)}."
         )
+
+
+def _check_last_layer(recipe: Recipe, model: nn.Module) -> None:
+    """Raises InputError unless a linear last layer is all of the network, of 2 classes, that knows them."""
+    head = last_layer(model, 2)
+    if head is None:
+        raise InputError(
+            f"model {recipe.model} has no linear last layer, which pretrain=instances replaces; use another "
+            "model, or --set pretrain=none."
+        )
+    other = build_model(recipe.model, 3, recipe.image_size, recipe.channels).state_dict()
+    for name, tensor in model.state_dict().items():
+        if tensor.shape != other[name].shape and not name.startswith(f"{head[0]}."):
+            raise InputError(
+                f"model {recipe.model} has more than one last layer ({name}, {head[0]}), and "
+                "pretrain=instances replaces one; use another model, or --set pretrain=none."
+            )

@@ -142,10 +142,13 @@ class TellingApart:
 
     def write_picture(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> None:
         """A row of images above those of the trained ones that are most like them, the nearest first."""
-        others = np.setdiff1d(self.rows, rows)[:MOST_COMPARED]
+        others = self.rows[:MOST_COMPARED]
         features = [self._features(model, self.cache.pixels, part, compute) for part in (rows, others)]
-        count = min(NEIGHBOURS, len(others))
-        nearest = (features[0] @ features[1].T).topk(count, dim=1).indices.numpy()  # (len(rows), count)
+        alike = features[0] @ features[1].T
+        itself = torch.from_numpy(rows[:, None] == others)
+        count = min(NEIGHBOURS, len(others) - 1)
+        # (len(rows), count)
+        nearest = alike.masked_fill(itself, -torch.inf).topk(count, dim=1).indices.numpy()
         shown = [rows, *(others[nearest[:, place]] for place in range(count))]
         pictures = [join_images(self.cache.pixels[part]) for part in shown]
         save_png(self.run.neighbours, np.concatenate(pictures))

@@ -126,8 +126,10 @@ class Pretraining:
         return Reconstructing(self.run, recipe, self.cache, portion, self.num_classes)
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out and training rows, drawn from the seed alone; at least one is held out."""
-        count = max(1, round(self.recipe.pretrain_holdout * len(self.rows)))
+        """Held-out and training rows, drawn from the seed alone; at least one is held out, or two where they
+        are told apart: one alone is found among itself by any network."""
+        least = 2 if self.recipe.pretrain == "instances" else 1
+        count = max(least, round(self.recipe.pretrain_holdout * len(self.rows)))
         if len(self.rows) - count < 2:
             raise InputError(f"{len(self.rows)} images are too few to pretrain on.")
         draws = np.random.default_rng(derive_seed(self.recipe.seed, "pretrain", "held out"))
