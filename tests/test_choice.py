@@ -50,18 +50,18 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
     make_competition: MakeCompetition, capsys: pytest.CaptureFixture, hub: Callable[[str], list[str]]
 ) -> None:
     folder, asked = make_competition(per_class=8, size=20, grey=True), hub("nobody should ask")
-    words = [*words_of(folder), "--epochs", "1", "--set", "pretrain_epochs=1"]
+    words = [*words_of(folder), "--epochs", "1"]
     assert prepare.main(words) == 0
     told = capsys.readouterr().out
     assert "default: 24 images of about 20 x 20 pixels, grey: whitened-cnn from scratch at 28 pixels" in told
-    assert split.main(words) == pretrain.main(words) == train.main([*words, "--fold", "0"]) == 0
+    assert split.main(words) == train.main([*words, "--fold", "0"]) == 0
     assert "default:" not in capsys.readouterr().out, "it is told once"
     run = run_of(folder)
     identity = load_json(run.identity)
     chosen = {"model": "whitened-cnn", "image_size": 28, "channels": 1, "epochs": 1, "batch_size": 32}
     assert chosen.items() <= identity["recipe"].items()
     assert identity["grounds"] == {
-        "facts": {"num_images": 24, "num_test": 6, "side": 20, "grey": True},
+        "facts": {"num_images": 24, "side": 20, "grey": True},
         "pretrained": False,
     }
     assert load_json(run.fold_run(0))["recipe"] == identity["recipe"]
@@ -169,7 +169,7 @@ def test_every_run_of_an_ablation_starts_from_the_same_weights(
     words = [*words_of(folder), "--drop", "label_smoothing", "lr=0.1"]
     full, without = ablate.read_words(["default", *words])
     assert len(asked) == 1
-    grounds = Grounds(DataFacts(18, 6, PHOTO, grey=False), pretrained=True)
+    grounds = Grounds(DataFacts(18, PHOTO, grey=False), pretrained=True)
     for command in (full, *without.values()):
         assert command.grounds == grounds and command.recipe.model == TUNED_MODEL
         assert "pretrained=true" in command.words

@@ -22,10 +22,8 @@ from foldsmith.recipes.chosen import (
 from foldsmith.training.check import check_recipe
 
 
-def grounds_of(
-    num_images: int, side: int, grey: bool = False, pretrained: bool = False, num_test: int = 0
-) -> Grounds:
-    return Grounds(DataFacts(num_images, num_test, side, grey), pretrained)
+def grounds_of(num_images: int, side: int, grey: bool = False, pretrained: bool = False) -> Grounds:
+    return Grounds(DataFacts(num_images, side, grey), pretrained)
 
 
 @pytest.mark.parametrize(
@@ -57,28 +55,11 @@ def test_from_scratch_the_numbers_follow_from_the_images(
     assert (recipe.schedule, recipe.alternating_flip) == ("one-cycle", True)
 
 
-@pytest.mark.parametrize(
-    ("num_images", "num_test", "epochs", "with_test"),
-    [
-        (1_020, 6_149, 42, True),  # 3e5 / 7,169 = 41.8
-        (5_000, 0, 60, True),
-        (5_000, 15_000, 15, True),
-        (5_000, 15_001, 60, False),  # too many to be told apart with the test's
-        (1_000, 10, 60, True),  # 297, at most 60
-        (5_001, 0, None, False),
-    ],
-)
-def test_few_images_are_told_apart_first(
-    num_images: int, num_test: int, epochs: int | None, with_test: bool
-) -> None:
-    recipe = choose_recipe(grounds_of(num_images, 64, num_test=num_test))
-    if epochs is None:
-        assert recipe.pretrain == "none"
-        return
-    assert (recipe.pretrain, recipe.pretrain_augment) == ("instances", "instances")
-    assert (recipe.pretrain_epochs, recipe.pretrain_test) == (epochs, with_test)
-    tuned = choose_recipe(grounds_of(num_images, 200, pretrained=True, num_test=num_test))
-    assert tuned.pretrain == "none", "borrowed weights know images apart already"
+@pytest.mark.parametrize(("num_images", "cutmix"), [(1_020, 1.0), (5_000, 1.0), (5_001, 0.0)])
+def test_batches_of_few_images_are_cut_from_two(num_images: int, cutmix: float) -> None:
+    recipe = choose_recipe(grounds_of(num_images, 64))
+    assert recipe.cutmix == cutmix and (not cutmix or recipe.mix_share == 0.5)
+    assert choose_recipe(grounds_of(num_images, 200, pretrained=True)).cutmix == 0
 
 
 @pytest.mark.parametrize(
@@ -183,7 +164,7 @@ def test_what_is_set_is_known_before_the_rest_is_chosen() -> None:
 def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
     recipe = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["weights=mine.pth"])
     assert (recipe.model, recipe.image_size, recipe.pretrained) == (TUNED_MODEL, 224, False)
-    assert not wants_weights(DataFacts(5_000, 0, 500, False), ["weights=mine.pth"])
+    assert not wants_weights(DataFacts(5_000, 500, False), ["weights=mine.pth"])
 
 
 def test_who_asks_for_a_pretraining_gets_no_weights_that_it_would_replace() -> None:
@@ -251,12 +232,11 @@ def test_the_grounds_say_whether_weights_are_used_whoever_decided_it() -> None:
 
 
 def test_it_is_told_what_was_seen_and_what_follows() -> None:
-    grounds = grounds_of(1_020, 64, num_test=6_149)
+    grounds = grounds_of(1_020, 64)
     assert explain_choice(choose_recipe(grounds), grounds.facts) == [
         "1,020 images of about 64 x 64 pixels, in colour: whitened-cnn from scratch at 64 pixels, photo",
         "80 epochs, 81,600 images seen (wanted 600,000, in 10 to 80 epochs); batches of 32, "
         "steps an epoch: 32 (wanted 100, of 32 to 256 images); muon at 0.00883 (0.0105 for 64 images)",
-        "first 42 epochs without labels, in which training and test images are told apart",
     ]
     grounds, settings = grounds_of(1_020, 300, grey=True, pretrained=True), ["epochs=5", "seed=2"]
     seen, follows = explain_choice(choose_recipe(grounds, settings), grounds.facts, settings)

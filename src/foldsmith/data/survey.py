@@ -13,8 +13,8 @@ LOOKED_AT = 256  # images, evenly spaced in the order of their names: a fraction
 LEAST = 32  # pixels; large JPEGs are decoded at an eighth, which has their colours
 
 
-def look_at(folder: Path, images: Sequence[str], num_test: int) -> DataFacts:
-    """The facts of these training images of a competition folder that has `num_test` test images.
+def look_at(folder: Path, images: Sequence[str]) -> DataFacts:
+    """The facts of these images of a competition folder.
 
     Unreadable ones tell nothing. Raises InputError if all that are looked at are.
     """
@@ -34,4 +34,4 @@ def look_at(folder: Path, images: Sequence[str], num_test: int) -> DataFacts:
             grey = grey and facts.grey
     if not sides:
         raise InputError(f"none of {count} training images can be read (first: {reasons[0]}).")
-    return DataFacts(num_images=len(images), num_test=num_test, side=round(median(sides)), grey=grey)
+    return DataFacts(num_images=len(images), side=round(median(sides)), grey=grey)

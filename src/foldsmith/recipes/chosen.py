@@ -6,7 +6,6 @@ Every number stands here once, with its reason. What a person sets is known befo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from foldsmith.recipes.general import DEFAULT
 from foldsmith.recipes.recipe import Recipe, override, read_settings
@@ -51,10 +50,9 @@ SMALL_SIDE = 40  # pixels; a third of so small an image shows nothing, so that i
 SMALL_AUGMENT, AUGMENT = "pad-crop-flip", "photo"
 MIDDLE_SIDE = 64  # pixels; up to it the network that was made for small images is the better one for its time
 SMALL_MODEL, MODEL = "whitened-cnn", "timm:resnet18"
-# up to so many images they are told apart without labels first, the test's as well if that are not too many
-FEW_IMAGES, MOST_TOLD_APART = 5_000, 20_000
-# of images seen in that, all epochs together
-TOLD_APART = Budget(seen=300_000, least_epochs=10, most_epochs=60, most_batch=128, lr=0.01, lr_power=0.0)
+# up to so many images half of the batches are cut from two: else all are learned by heart
+FEW_IMAGES = 5_000
+CUTMIX = {"cutmix": 1.0, "mix_share": 0.5, "mix_until": 0.8}
 
 # --- fine-tuned
 # of ImageNet-12k, then ImageNet-1k, by timm; under the Apache licence 2.0
@@ -68,13 +66,12 @@ AVERAGED_SHARE, MOST_EMA_DECAY = 0.05, 0.9998
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a look at the training images tells, and how many test images there are.
+    """What a look at the training images tells.
 
     `side` is that of a square of the median image's area, in pixels; `grey` says that no image has a colour.
     """
 
     num_images: int
-    num_test: int
     side: int
     grey: bool
 
@@ -147,7 +144,7 @@ def choose_recipe(grounds: Grounds, settings: Sequence[str] = ()) -> Recipe:
             warmup=0.2,
         )
         if facts.num_images <= FEW_IMAGES:
-            chosen = replace(chosen, **_told_apart(facts))
+            chosen = replace(chosen, **CUTMIX)
     return override(chosen, settings)
 
 
@@ -156,18 +153,12 @@ CHOOSERS: dict[str, Callable[[Grounds, Sequence[str]], Recipe]] = {DEFAULT.name:
 
 
 def explain_choice(recipe: Recipe, facts: DataFacts, settings: Sequence[str] = ()) -> list[str]:
-    """What was chosen by the facts and why, in two lines or three."""
+    """What was chosen by the facts and why, in two lines."""
     tuned = recipe.pretrained or bool(recipe.weights)
     budget = FINE_TUNED if tuned else FROM_SCRATCH
     steps = _steps_an_epoch(facts.num_images, recipe.batch_size)
     colours = "grey" if facts.grey else "in colour"
     given = f"; as set: {', '.join(settings)}" if settings else ""
-    without_labels = []
-    if recipe.pretrain == "instances":
-        what = "training and test images" if recipe.pretrain_test else "training images"
-        without_labels = [
-            f"first {recipe.pretrain_epochs} epochs without labels, in which {what} are told apart"
-        ]
     return [
         f"{facts.num_images:,} images of about {facts.side} x {facts.side} pixels, {colours}: {recipe.model} "
         f"{'fine-tuned' if tuned else 'from scratch'} at {recipe.image_size} pixels, {recipe.augment}{given}",
@@ -175,23 +166,7 @@ def explain_choice(recipe: Recipe, facts: DataFacts, settings: Sequence[str] = (
         f"in {budget.least_epochs} to {budget.most_epochs} epochs); batches of {recipe.batch_size}, "
         f"steps an epoch: {steps:,} (wanted {STEPS_AN_EPOCH}, of {LEAST_BATCH} to {budget.most_batch} "
         f"images); {recipe.optimizer} at {recipe.lr:.3g} ({budget.lr} for {LR_BATCH} images)",
-        *without_labels,
     ]
-
-
-def _told_apart(facts: DataFacts) -> dict[str, Any]:
-    """The fields of a pretraining that tells images apart."""
-    with_test = facts.num_images + facts.num_test <= MOST_TOLD_APART
-    count, budget = facts.num_images + with_test * facts.num_test, TOLD_APART
-    return {
-        "pretrain": "instances",
-        "pretrain_test": with_test,
-        "pretrain_epochs": min(max(round(budget.seen / count), budget.least_epochs), budget.most_epochs),
-        "pretrain_batch_size": budget.most_batch,
-        "pretrain_lr": budget.lr,
-        "pretrain_augment": "instances",
-        "pretrain_holdout": 0.05,
-    }
 
 
 def _scratch_size(side: int) -> int:

@@ -16,7 +16,7 @@ def settle(command: Command, competition: Competition) -> Command:
     """
     if not command.chooser or (command.grounds is not None and not command.again):
         return command
-    facts, missing = look_at(competition.folder, competition.train_images, len(competition.test_images)), ""
+    facts, missing = look_at(competition.folder, competition.train_images), ""
     wanted = wants_weights(facts, command.settings)
     if wanted:
         # importing torch takes seconds, which small images should not pay
