@@ -112,7 +112,7 @@ def train_together(command: Command) -> int:
 
     try:
         with meeting(command.device) as (processes, device):
-            wanted, inputs = processes.share(plan(command) if processes.is_first else None)
+            wanted, inputs = shared_plan(command, processes)
             for fold in wanted:
                 train(replace(command, device=device), fold, inputs, processes)
     except (InputError, AgreedFault) as error:
@@ -120,6 +120,20 @@ def train_together(command: Command) -> int:
             raise
         return 2 if isinstance(error, InputError) else 1  # the first one says it
     return 0
+
+
+def shared_plan(command: Command, processes: "Processes") -> tuple[list[int], dict[str, object]]:
+    """The first process's plan, on every one; or its InputError, which then every one raises."""
+    planned: tuple[list[int], dict[str, object]] | InputError | None = None
+    if processes.is_first:
+        try:
+            planned = plan(command)
+        except InputError as error:
+            planned = error
+    planned = processes.share(planned)
+    if isinstance(planned, InputError):
+        raise planned
+    return planned
 
 
 def digest_of_weights(path: str) -> str:
