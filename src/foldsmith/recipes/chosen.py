@@ -33,7 +33,7 @@ class Budget:
     lr_power: float
 
 
-# An hour on two cores for five folds of small images, minutes on a GPU; few are learned by heart sooner.
+# Half an hour a fold of small images on one busy core; few images are learned by heart sooner.
 # Muon's steps are as long as their rate, whatever the batch: it grows little with that.
 FROM_SCRATCH = Budget(seen=600_000, least_epochs=10, most_epochs=80, most_batch=256, lr=0.0105, lr_power=0.25)
 # The features are there already. AdamW's rate grows with the batch's root (Malladi et al., On the SDEs and

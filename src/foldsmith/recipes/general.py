@@ -33,7 +33,8 @@ RECIPES = (
         label_smoothing=0.1,
         ema_decay=0.99,
     ),
-    # Images of up to about 64 pixels: minutes on a GPU, an hour on a CPU for 50,000 of them in five folds.
+    # Images of up to about 64 pixels, in the time that a CPU has: 94.7 % on Fashion-MNIST, three folds in 65
+    # minutes on one busy core.
     Recipe(
         name="small-images-fast",
         model="whitened-cnn",
@@ -51,8 +52,8 @@ RECIPES = (
         label_smoothing=0.1,
         ema_decay=0.99,
     ),
-    # The same for the best score that a GPU gives in an hour or two: wider, deeper, longer, half of the
-    # batches cut from two. Not measured: it is too much for a CPU.
+    # The same for the best score that a GPU gives: wider, deeper, longer, half of the batches cut from two. Not
+    # measured: it is too much for a CPU.
     Recipe(
         name="small-images-best",
         model="whitened-cnn-deep",
@@ -76,7 +77,7 @@ RECIPES = (
     ),
     # A few images a class of things that differ in detail, such as flowers: many epochs, half of the batches
     # cut from two. Telling images apart first, without labels, took as long again and did not pay
-    # (RESULTS.md).
+    # (RESULTS.md). 58.0 % on Flowers-102, five folds in 33 minutes on one busy core.
     Recipe(
         name="fine-grained-few",
         model="whitened-cnn",
