@@ -52,8 +52,8 @@ RECIPES = (
         label_smoothing=0.1,
         ema_decay=0.99,
     ),
-    # The same for the best score that a GPU gives: wider, deeper, longer, half of the batches cut from two. Not
-    # measured: it is too much for a CPU.
+    # The same for the best score that a GPU gives: wider, deeper, longer, half of the batches cut from two.
+    # Not measured: it is too much for a CPU.
     Recipe(
         name="small-images-best",
         model="whitened-cnn-deep",
