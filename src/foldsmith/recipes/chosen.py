@@ -7,7 +7,7 @@ Every number stands here once, with its reason. What a person sets is known befo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from foldsmith.recipes.general import DEFAULT
+from foldsmith.recipes.general import CUTMIX, DEFAULT
 from foldsmith.recipes.recipe import Recipe, override, read_settings
 
 # what a person may set that decides other fields
@@ -52,7 +52,6 @@ MIDDLE_SIDE = 64  # pixels; up to it the network that was made for small images 
 SMALL_MODEL, MODEL = "whitened-cnn", "timm:resnet18"
 # up to so many images half of the batches are cut from two: else all are learned by heart
 FEW_IMAGES = 5_000
-CUTMIX = {"cutmix": 1.0, "mix_share": 0.5, "mix_until": 0.8}
 
 # --- fine-tuned
 # of ImageNet-12k, then ImageNet-1k, by timm; under the Apache licence 2.0
@@ -144,7 +143,7 @@ def choose_recipe(grounds: Grounds, settings: Sequence[str] = ()) -> Recipe:
             warmup=0.2,
         )
         if facts.num_images <= FEW_IMAGES:
-            chosen = replace(chosen, **CUTMIX)
+            chosen = replace(chosen, **CUTMIX, mix_until=0.8)
     return override(chosen, settings)
 
 
