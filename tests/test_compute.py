@@ -48,8 +48,16 @@ def test_a_gpu_that_is_not_there_is_refused(word: str, count: int, monkeypatch: 
 @pytest.mark.parametrize("available", [False, True])
 def test_auto_takes_a_gpu_where_there_is_one(available: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    assert choose_device("auto").type == ("cuda" if available else "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(available))
+    assert str(choose_device("auto")) == ("cuda:0" if available else "cpu")
     assert choose_device("cpu").type == "cpu"
+
+
+def test_a_gpu_always_has_its_number_without_which_torch_makes_none_the_current_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(device) for device in choose_devices("cuda,cuda:1,cuda")] == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 @pytest.mark.parametrize(

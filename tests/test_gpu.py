@@ -1,6 +1,11 @@
-"""What only a CUDA GPU can show: every precision learns, and same bytes where they are asked for."""
+"""What only a CUDA GPU can show: every precision and recipe learns there, and same bytes where they are asked
+for."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,35 +13,148 @@ import pytest
 import torch
 from conftest import MakeCompetition
 
+import infer
+import look
 import prepare
+import pretrain
 import split
 import train
 import validate
+from foldsmith.data.augment import AUGMENTATIONS
+from foldsmith.data.augment_device import apply_draws
+from foldsmith.interruption import Interrupted
+from foldsmith.paths import RunPaths
+from foldsmith.training import epochs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
 
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "8", "--batch-size", "8", "--device", "cuda"]
+SAME_BYTES = ["--set", "deterministic=true"]
 
 
-def train_on_gpu(folder: Path, output: Path, *words: str) -> Path:
-    for stage in (prepare, split, train, validate):
-        assert stage.main([str(folder), *SMALL, "--folds", "2", "--output", str(output), *words]) == 0
+def run_stages(folder: Path, output: Path, *words: str) -> Path:
+    """All stages up to the predictions of test images; the run's folder."""
+    typed = [str(folder), *SMALL, "--folds", "2", "--output", str(output), *words]
+    stages = [prepare, split, *([pretrain] if any("pretrain=" in word for word in words) else [])]
+    for stage in (*stages, train, validate, infer):
+        assert stage.main(typed) == 0
     return output / "tiny" / "quick"
+
+
+def learned(run: Path) -> float:
+    """Out-of-fold accuracy, of predictions that are finite."""
+    assert np.isfinite(np.load(run / "oof.npz")["probabilities"]).all()
+    assert np.isfinite(np.load(run / "test.npz")["probabilities"]).all()
+    return json.loads((run / "cv.json").read_text())["oof"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_separable_classes_are_learned_in_every_precision(
     make_competition: MakeCompetition, tmp_path: Path, precision: str
 ) -> None:
-    run = train_on_gpu(make_competition(per_class=12), tmp_path, "--precision", precision)
-    assert json.loads((run / "cv.json").read_text())["oof"] >= 0.9
-    assert np.isfinite(np.load(run / "oof.npz")["probabilities"]).all()
+    run = run_stages(make_competition(per_class=12), tmp_path, "--precision", precision)
+    assert learned(run) >= 0.9
 
 
-def test_deterministic_training_gives_the_same_bytes(
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optimizer=muon", "nesterov=true", "lr=0.01", "schedule=one-cycle"],
+        ["cutmix=1", "mixup=0.2", "mix_share=0.5", "class_weights=auto", "logit_adjustment=1"],
+        ["sam=0.02", "clip_grad=1", "recalibrate=4"],
+        ["augment=trivial", "erase=0.2", "alternating_flip=true", "sampling=balanced"],
+        ["loss=bce", "seeds=2", "rounds=2", "lr=0.02"],
+        ["pretrain=instances", "pretrain_epochs=2", "pretrain_augment=instances"],
+        ["model=whitened-cnn", "image_size=32", "optimizer=muon", "lr=0.01"],
+        ["model=timm:resnet18", "image_size=32", "optimizer=sgd", "lr=0.03", "ema_decay=0.5"],
+        ["compile=true", "epochs=8"],
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_every_means_of_training_works_on_a_gpu(
+    make_competition: MakeCompetition, tmp_path: Path, settings: list[str]
+) -> None:
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert learned(run_stages(make_competition(per_class=24), tmp_path, *words)) >= 0.6  # chance: 1/3
+
+
+@pytest.mark.parametrize("augment", ["shift-flip", "photo", "trivial", "study-resnet"])
+def test_deterministic_training_gives_the_same_bytes_however_folds_are_spread(
+    make_competition: MakeCompetition, tmp_path: Path, augment: str
+) -> None:
+    folder, words = make_competition(), (*SAME_BYTES, "--set", f"augment={augment}")
+    alone = run_stages(folder, tmp_path / "alone", *words)
+    together = run_stages(folder, tmp_path / "together", *words, "--device", "cuda,cuda:0")
+    for name in ("fold0/weights.safetensors", "fold1/weights.safetensors", "oof.npz", "test.npz"):
+        assert (alone / name).read_bytes() == (together / name).read_bytes()
+
+
+def test_deterministic_training_gives_the_same_bytes_whatever_the_number_of_workers(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
-    folder, words = make_competition(), ("--set", "deterministic=true", "--set", "augment_on=workers")
-    runs = [train_on_gpu(folder, tmp_path / name, *words, "--workers", name) for name in ("0", "2")]
+    folder, words = make_competition(), (*SAME_BYTES, "--set", "augment_on=workers")
+    runs = [run_stages(folder, tmp_path / name, *words, "--workers", name) for name in ("0", "2")]
     for name in ("fold0/weights.safetensors", "oof.npz"):
         assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes()
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
+    make_competition: MakeCompetition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, words = make_competition(), (*SAME_BYTES, "--set", "cutmix=1", "--set", "optimizer=muon")
+    whole = run_stages(folder, tmp_path / "whole", *words)
+    done, steps = epochs.train_one_epoch, list[int]()
+
+    def stopping(*given: object) -> tuple[float, float]:
+        steps.append(0)
+        if len(steps) == 4:  # heard after a step, within an epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done(*given)
+
+    monkeypatch.setattr(epochs, "train_one_epoch", stopping)
+    with pytest.raises(Interrupted):
+        run_stages(folder, tmp_path / "stopped", *words)
+    stopped = run_stages(folder, tmp_path / "stopped", *words)
+    assert len(steps) == 17  # of two folds of eight epochs, one begun twice
+    for name in ("fold0/weights.safetensors", "fold1/weights.safetensors", "oof.npz"):
+        assert (whole / name).read_bytes() == (stopped / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("side", [0, 24])
+def test_a_gpu_augments_as_a_cpu_does(name: str, side: int) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8))
+    draws = AUGMENTATIONS[name].draw(1, len(images), 32, side)
+    on_cpu, on_gpu = apply_draws(images, draws, side), apply_draws(images.cuda(), draws, side).cpu()
+    # a pixel on the edge of what is turned may fall to either side
+    assert ((on_cpu - on_gpu).abs() < 0.02).float().mean() > 0.998
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(per_class=40)
+    words = [str(folder), *SMALL, "--image-size", "128", "--batch-size", "64", "--folds", "2"]
+    words += ["--output", str(tmp_path), "--epochs", "4", "--set", "model=timm:resnet50"]
+    for stage in (prepare, split):
+        assert stage.main(words) == 0
+    # a process of its own: what others have left in the allocator counts
+    code = (
+        "import sys, torch; sys.path.insert(0, 'src'); "
+        "share = 1.5 * 2**30 / torch.cuda.get_device_properties(0).total_memory; "
+        "torch.cuda.set_per_process_memory_fraction(share, 0); "
+        "import train; sys.exit(train.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "from here on in micro-batches of" in done.stdout
+    facts = json.loads((tmp_path / "tiny" / "quick" / "fold0" / "run.json").read_text())
+    assert 1 <= facts["micro_batch"] < 64
+
+
+def test_one_image_is_looked_at_on_a_gpu(make_competition: MakeCompetition, tmp_path: Path) -> None:
+    folder = make_competition()
+    run = run_stages(folder, tmp_path)
+    assert look.main([str(run), str(folder / "test" / "0.png"), "--device", "cuda"]) == 0
+    assert RunPaths(run).look("0.png").is_file()

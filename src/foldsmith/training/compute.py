@@ -148,7 +148,7 @@ def choose_devices(words: str) -> list[torch.device]:
 
 def _choose_device(word: str) -> torch.device:
     if word == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        word = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(word)
     except RuntimeError:
@@ -157,7 +157,8 @@ def _choose_device(word: str) -> torch.device:
         raise InputError(f"--device {word}: write auto, cpu, cuda, cuda:N, or several with commas.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {word}: this machine has {torch.cuda.device_count()} CUDA GPUs.")
-    return device
+    # torch makes only a numbered GPU the current one
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def choose_precision(word: str, device: torch.device, reconstructs: bool = False) -> str:

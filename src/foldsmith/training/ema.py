@@ -28,5 +28,5 @@ class EMA:
         self.step += 1
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_([mean for mean, _ in self._floats], [now for _, now in self._floats], 1 - decay)
-        for mean, now in self._counters:
-            mean.copy_(now)
+        if self._counters:
+            torch._foreach_copy_([mean for mean, _ in self._counters], [now for _, now in self._counters])

@@ -72,9 +72,12 @@ class Step:
             )
         if compiled:
             self.loss.compile()
-        # what a forward pass changes, and where it is kept until the batch is done
-        self._buffers = [buffer for buffer in state.model.buffers() if buffer.numel()]
-        self._kept = [buffer.clone() for buffer in self._buffers]
+        # what a forward pass changes, and where it is kept until the batch is done; all of one kind
+        # are copied at once
+        buffers = [buffer for buffer in state.model.buffers() if buffer.numel()]
+        numbers = [buffer for buffer in buffers if buffer.is_floating_point()]
+        counters = [buffer for buffer in buffers if not buffer.is_floating_point()]
+        self._kept = [(alike, [buffer.clone() for buffer in alike]) for alike in (numbers, counters) if alike]
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean loss of normalised images (B, C, H, W), and how many were classified rightly."""
@@ -201,12 +204,12 @@ class Step:
             torch.cuda.empty_cache()
 
     def _keep_buffers(self) -> None:
-        if self._buffers:
-            torch._foreach_copy_(self._kept, self._buffers)
+        for buffers, kept in self._kept:
+            torch._foreach_copy_(kept, buffers)
 
     def _restore_buffers(self) -> None:
-        if self._buffers:
-            torch._foreach_copy_(self._buffers, self._kept)
+        for buffers, kept in self._kept:
+            torch._foreach_copy_(buffers, kept)
 
     def _random_states(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Of the host, and of the GPU where there is one."""
