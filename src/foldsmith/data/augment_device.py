@@ -46,8 +46,8 @@ def _resample(images: torch.Tensor, draws: Draws, size: int) -> torch.Tensor:
     """Crops or shifts, resizes, flips and turns in one bilinear sampling, to `size` pixels."""
     count, source = len(images), images.shape[-1]
     place = torch.arange(size, device=images.device, dtype=torch.float32)
-    y, x = torch.meshgrid(place, place, indexing="ij")
-    x, y = x.expand(count, -1, -1), y.expand(count, -1, -1)  # (B, S, S), pixels of the result
+    # pixels of the result: of a column and of a row, until a turn makes them differ within these, (B, S, S)
+    x, y = place.expand(count, 1, -1), place.view(-1, 1).expand(count, -1, 1)
     inside = None
     if draws.angle is not None:
         centre = (size - 1) / 2
@@ -69,8 +69,12 @@ def _resample(images: torch.Tensor, draws: Draws, size: int) -> torch.Tensor:
 
 
 def _sample(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The images at these pixels (B, S, S), bilinear; beyond the sides as at them."""
-    grid = torch.stack([x, y], dim=-1) * (2 / max(images.shape[-1] - 1, 1)) - 1  # (B, S, S, 2)
+    """The images at these pixels, bilinear; beyond the sides as at them.
+
+    `x` is (B, S, S), or (B, 1, S) where rows are alike; `y` likewise, or (B, S, 1).
+    """
+    scale = 2 / max(images.shape[-1] - 1, 1)
+    grid = torch.stack(torch.broadcast_tensors(x * scale - 1, y * scale - 1), dim=-1)  # (B, S, S, 2)
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 

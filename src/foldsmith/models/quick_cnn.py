@@ -8,6 +8,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from foldsmith.models.pooling import global_max
+
 
 def block(channels: int, out: int) -> nn.Sequential:
     """Halves the sides: conv 3x3, max-pool, batch norm, GELU."""
@@ -35,4 +37,4 @@ class QuickCNN(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.features(images)  # (B, 256, 2, 2)
-        return self.head(features.amax(dim=(2, 3)))
+        return self.head(global_max(features))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from foldsmith.models.pooling import global_max
+
 SCALE = 0.125  # of the logits: softer at the start, which high rates need
 SIDE = 32  # pixels to which the first layer's stride brings larger images
 MOST_COMPONENTS = 32  # of a patch's colours and places; what varies least is left out
@@ -102,7 +104,7 @@ class WhitenedCNN(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.features(images)  # (B, 256, 3, 3)
-        return SCALE * self.head(features.amax(dim=(2, 3)))
+        return SCALE * self.head(global_max(features))
 
 
 def conv(channels: int, out: int) -> nn.Conv2d:

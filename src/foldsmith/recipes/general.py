@@ -65,8 +65,10 @@ RECIPES = (
         model="whitened-cnn-deep",
         **CUTMIX,
         mix_until=0.85,
-        epochs=60,
-        ema_decay=0.998,
+        epochs=30,
+        batch_size=512,
+        lr=0.018,
+        ema_decay=0.995,
         validate_every=5,
     ),
     # A few images a class of things that differ in detail, such as flowers: many epochs, half of the batches

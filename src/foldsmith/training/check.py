@@ -38,12 +38,7 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     check_views(recipe.views)
     check_model(recipe.model, recipe.pretrained or bool(recipe.weights))
     check_weights_file(recipe.weights)
-    place = choose_device(device)
-    if choose_precision(precision, place) == "bf16" and place.type == "cpu" and recipe.compile:
-        # torch 2.15: gradients of a pooled convolution are not finite from the first step on
-        raise InputError(
-            "compile=true on a CPU needs --precision fp32; in bf16 its gradients are not finite."
-        )
+    choose_precision(precision, choose_device(device))
     _check_network(recipe)
 
 

@@ -71,7 +71,8 @@ class Step:
                 find_unused_parameters=isinstance(state.model, Autoencoder),
             )
         if compiled:
-            self.loss.compile()
+            # batches are of two lengths, mixed or not: code for these pays more than code for any length
+            self.loss.compile(dynamic=False)
         # what a forward pass changes, and where it is kept until the batch is done; all of one kind
         # are copied at once
         buffers = [buffer for buffer in state.model.buffers() if buffer.numel()]
