@@ -161,33 +161,15 @@ class DeviceBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        if self.device.type == "cpu":
-            yield from map(self._augmented, self.batches)
-            return
-        # a thread asks for the next batches, on a stream of their own, while the network's is busy
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-
-        def prepare(key: BatchKey) -> tuple[torch.Tensor, torch.Tensor, torch.cuda.Event]:
-            with torch.cuda.stream(stream):
-                return *self._augmented(key), stream.record_event()
-
-        for images, labels, ready in prepare_ahead(prepare, self.batches, threads=1):
-            current = torch.cuda.current_stream(self.device)
-            current.wait_event(ready)
-            for part in (images, labels):
-                part.record_stream(current)  # their memory is not given away before it has served there
-            yield images, labels
-
-    def _augmented(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
-        positions = torch.from_numpy(key.positions)
-        if self.device.type == "cuda":
-            positions = positions.pin_memory()
-        positions = positions.to(self.device, non_blocking=True)
-        part = slice(key.start, key.start + len(key.positions))
-        size = self.pixels.shape[1]
-        draws = self.augmentation.draw_part(key.seed, part, key.count, size, key.side, key.mirrored)
-        return apply_draws(self.pixels[positions], draws, key.side), self.labels[positions]
+        for key in self.batches:
+            positions = torch.from_numpy(key.positions)
+            if self.device.type == "cuda":
+                positions = positions.pin_memory()
+            positions = positions.to(self.device, non_blocking=True)
+            part = slice(key.start, key.start + len(key.positions))
+            size = self.pixels.shape[1]
+            draws = self.augmentation.draw_part(key.seed, part, key.count, size, key.side, key.mirrored)
+            yield apply_draws(self.pixels[positions], draws, key.side), self.labels[positions]
 
 
 class ThreadedBatches:
