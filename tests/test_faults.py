@@ -77,6 +77,7 @@ def largest_file(size: int) -> Iterator[None]:
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "/dev/shm, is full"),
         (RuntimeError("Caught\nunable to allocate shared memory(shm) for file </t>"), "/dev/shm, is full"),
         (RuntimeError("[/b/gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:7"), "says why"),
+        (RuntimeError("CUDA error: unspecified launch failure\nSearch it\nCompile"), "failed; if"),
         (OSError(errno.ECONNRESET, "Connection reset by peer"), "Connection reset by peer"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
         (ValueError("out of memory"), None),
@@ -88,6 +89,19 @@ def test_faults_of_the_machine_are_told_from_faults_of_ours(error: Exception, to
     fault = machine_fault(error)
     assert fault is None if told is None else told in fault
     assert "\n" not in (fault or "")
+
+
+def test_after_a_fault_of_the_gpu_nothing_is_freed_that_could_abort() -> None:
+    code = (
+        "import atexit, os, sys; sys.path.insert(0, 'src'); atexit.register(os.abort)\n"
+        "from foldsmith.command import run_main\n"
+        "def main(): raise RuntimeError('CUDA error: an illegal memory access was encountered')\n"
+        "run_main(main)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the GPU failed") and done.stderr.count("\n") == 1
 
 
 def test_a_fault_of_the_machine_ends_with_status_1_and_one_sentence(

@@ -108,15 +108,20 @@ def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(folder: Path, 
     assert not (tmp_path / "tiny/cnn-d/fold0/run.json").exists()
 
 
-def test_a_process_that_the_system_kills_ends_the_command_in_a_sentence(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "told"), [(signal.SIGKILL, "was killed (signal 9)"), (signal.SIGABRT, "crashed (signal 6)")]
+)
+def test_a_process_that_is_ended_ends_the_command_in_a_sentence(
+    folder: Path, tmp_path: Path, number: signal.Signals, told: str
+) -> None:
     words = make_run(folder, tmp_path, "--epochs", ENDLESS, "--device", "cpu,cpu")
     with trained_until("epoch", words) as training:
         children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
         trains = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        os.kill(int(trains[0]), signal.SIGKILL)
+        os.kill(int(trains[0]), number)
         _, error = training.communicate()
     assert training.returncode == 1
-    assert error.startswith("error: a process that trains was killed (signal 9)") and error.count("\n") == 1
+    assert error.startswith(f"error: a process that trains {told}") and error.count("\n") == 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in trains)
 
 

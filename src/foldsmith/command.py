@@ -330,4 +330,9 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
             file=sys.stderr,
         )
         status = 1
+        if "CUDA error" in str(error):
+            # what lies on the GPU cannot be freed any more: Python's own end would try, and abort
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
     sys.exit(status)

@@ -20,6 +20,10 @@ MEANINGS = (
         r"DataLoader worker .*(killed by signal|exited unexpectedly)",
         "a process that prepares batches was killed, most likely because memory ran out; use fewer --workers",
     ),
+    (
+        r"CUDA error: (unspecified launch failure|an illegal memory access|uncorrectable ECC|unknown error)",
+        "the GPU failed; if it does so again, see the system's log of it (dmesg, NVRM)",
+    ),
 )
 
 
@@ -35,12 +39,13 @@ def machine_fault(error: BaseException) -> str | None:
     if isinstance(error, MachineError):
         return str(error)
     text = " ".join(str(error).split())
-    last = (str(error).strip().splitlines() or ["no memory"])[-1]
+    lines = str(error).strip().splitlines() or ["no memory"]
     for pattern, meaning in MEANINGS:
         if isinstance(error, (RuntimeError, OSError)) and re.search(pattern, text, re.IGNORECASE):
-            return f"{meaning} ({last[:200]})"
+            told = [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
+            return f"{meaning} ({[*lines, *told][-1][:200]})"
     if isinstance(error, MemoryError):
-        return f"{MEANINGS[0][1]} ({last[:200]})"
+        return f"{MEANINGS[0][1]} ({lines[-1][:200]})"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}"

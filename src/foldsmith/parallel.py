@@ -62,11 +62,13 @@ def wait_for(processes: Sequence[BaseProcess]) -> int:
     while True:
         codes = [process.exitcode for process in processes]
         failed = next((code for code in codes if code), 0)
-        if failed < 0:
+        if failed == -signal.SIGKILL:
             raise MachineError(
                 f"a process that trains was killed (signal {-failed}), most likely because memory ran out; "
                 "use fewer devices, or a smaller --batch-size"
             )
+        if failed < 0:
+            raise MachineError(f"a process that trains crashed (signal {-failed}); what it said stands above")
         if failed or None not in codes:
             return failed
         # those that ran when asked above, not now: of none that is left, a wait would never end
