@@ -1,7 +1,14 @@
 """Augmentation of whole batches as tensor operations, where the pixels lie on the device.
 
+What was drawn becomes a list of edits, on the host: operations, and their numbers. That can be done ahead, by
+a thread; what is left for the device are few operations.
+
 B images a batch · S the side of an image.
 """
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,108 +18,148 @@ from foldsmith.data.augment import Draws
 from foldsmith.data.images import LUMA
 from foldsmith.data.trivial_augment import EQUALIZE, SMOOTHING, UNCHANGED, UNMOVED
 
+# what makes other images (B, 3, S, S) of them, float32 from 0 to 255, and its numbers, on the host
+Edit = tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]
+Places = TypeVar("Places", np.ndarray, torch.Tensor)
+
 
 def apply_draws(images: torch.Tensor, draws: Draws, side: int = 0) -> torch.Tensor:
     """What was drawn, done to uint8 images (B, S, S, 3): float32 (B, S, S, 3), from 0 to 255.
 
     They are made in `side` pixels; 0: as large as they were.
     """
-    size = side or images.shape[1]
-    made = images.permute(0, 3, 1, 2).float()  # (B, S, S, 3) -> (B, 3, S, S)
-    if draws.angle is not None or draws.box is not None or size != images.shape[1]:
-        made = _resample(made, draws, size)
+    return apply_edits(images, edits_of(draws, images.shape[1], side))
+
+
+def edits_of(draws: Draws, source: int, side: int = 0) -> list[Edit]:
+    """What was drawn for images of `source` pixels, made in `side` pixels; 0: as large as they were.
+
+    Crops, shifts, resizing, flips and turns are one bilinear sampling.
+    """
+    size, edits = side or source, list[Edit]()
+    boxes = np.array([[0, 0, source, source]]) if draws.box is None else draws.box
+    flips = np.array([[False, False]]) if draws.flip is None else draws.flip
+    if draws.angle is not None:
+        per_image = np.broadcast_arrays(np.cos(draws.angle), np.sin(draws.angle), *flips.T, *boxes.T)
+        edits.append((partial(_turned, size=size), tuple(map(_numbers, per_image))))
+    elif draws.box is not None or size != source:
+        places = (_along(axis, boxes, flips, source, size) for axis in (0, 1))
+        edits.append((_sampled, tuple(map(_numbers, places))))
     elif draws.flip is not None:
-        across, upside_down = (_put(draws.flip[:, side], made).bool().view(-1, 1, 1, 1) for side in (0, 1))
-        made = torch.where(across, made.flip(3), made)
-        made = torch.where(upside_down, made.flip(2), made)
+        edits.append((_mirrored, tuple(map(_numbers, flips.T))))
     if draws.colour is not None:
-        made = _recolour(made, draws)
+        edits.append((_recolour, (_numbers(draws.colour), _numbers(draws.lift), _numbers(LUMA))))
     if draws.affine is not None:
-        made = _transform(made, draws)
+        edits += _trivial_edits(draws)
     if draws.erased is not None:
-        made = _erase(made, draws)
+        edits.append((_erase, (*map(_numbers, draws.erased.T), _numbers(draws.fill))))
+    return edits
+
+
+def pinned(edits: Iterable[Edit]) -> list[Edit]:
+    """The edits with their numbers where a GPU can fetch them while the host goes on."""
+    return [(operation, tuple(each.pin_memory() for each in numbers)) for operation, numbers in edits]
+
+
+def apply_edits(images: torch.Tensor, edits: Iterable[Edit]) -> torch.Tensor:
+    """Edits done to uint8 images (B, S, S, 3): float32 (B, S, S, 3), from 0 to 255."""
+    made = images.permute(0, 3, 1, 2).float()  # (B, S, S, 3) -> (B, 3, S, S)
+    for operation, numbers in edits:
+        made = operation(made, *(each.to(made.device, non_blocking=True) for each in numbers))
     return made.permute(0, 2, 3, 1)
 
 
-def _put(values: np.ndarray, beside: torch.Tensor) -> torch.Tensor:
-    """Numbers of the host as float32 on the images' device; no step waits for them."""
-    values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    if beside.is_cuda:
-        values = values.pin_memory()
-    return values.to(beside.device, non_blocking=True)
+def _numbers(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _resample(images: torch.Tensor, draws: Draws, size: int) -> torch.Tensor:
-    """Crops or shifts, resizes, flips and turns in one bilinear sampling, to `size` pixels."""
-    count, source = len(images), images.shape[-1]
+def _along(axis: int, boxes: np.ndarray, flips: np.ndarray, source: int, size: int) -> np.ndarray:
+    """The pixels of the images that those of the result along an axis come from, float32 (B or 1, S)."""
+    start, length = boxes[:, axis, None].astype(np.float32), boxes[:, 2 + axis, None].astype(np.float32)
+    place = np.arange(size, dtype=np.float32)
+    place = np.where(flips[:, axis, None], size - 1 - place, place)
+    return _within(place, start, length, size, source)
+
+
+def _sampled(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The images at these columns and rows, each (B or 1, S)."""
+    count, size = len(images), x.shape[1]
+    return _sample(images, x[:, None, :].expand(count, size, size), y[:, :, None].expand(count, size, size))
+
+
+def _turned(images: torch.Tensor, *per_image: torch.Tensor, size: int) -> torch.Tensor:
+    """Cropped or shifted, resized, flipped, and turned about the centre, to `size` pixels.
+
+    `per_image` are numbers (B,): cosine and sine, flips across and upside down, and the box.
+    """
+    source, centre = images.shape[-1], (size - 1) / 2
+    cosine, sine, across, upside_down, left, top, width, height = (each.view(-1, 1, 1) for each in per_image)
     place = torch.arange(size, device=images.device, dtype=torch.float32)
-    # pixels of the result: of a column and of a row, until a turn makes them differ within these, (B, S, S)
-    x, y = place.expand(count, 1, -1), place.view(-1, 1).expand(count, -1, 1)
-    inside = None
-    if draws.angle is not None:
-        centre = (size - 1) / 2
-        cosine, sine = (_put(f(draws.angle), images).view(-1, 1, 1) for f in (np.cos, np.sin))
-        x, y = (
-            cosine * (x - centre) - sine * (y - centre) + centre,
-            sine * (x - centre) + cosine * (y - centre) + centre,
-        )
-        inside = (x >= -0.5) & (x <= size - 0.5) & (y >= -0.5) & (y <= size - 0.5)
-    if draws.flip is not None:
-        across, upside_down = (_put(draws.flip[:, side], images).view(-1, 1, 1) for side in (0, 1))
-        x, y = x + across * (size - 1 - 2 * x), y + upside_down * (size - 1 - 2 * y)
-    if draws.box is not None or size != source:
-        boxes = np.array([[0, 0, source, source]]) if draws.box is None else draws.box
-        left, top, width, height = (_put(column, images).view(-1, 1, 1) for column in boxes.T)
-        x, y = _within(x, left, width, size, source), _within(y, top, height, size, source)
-    made = _sample(images, x, y)
-    return made if inside is None else made * inside.unsqueeze(1)
+    x, y = place.view(1, 1, -1) - centre, place.view(1, -1, 1) - centre
+    x, y = cosine * x - sine * y + centre, sine * x + cosine * y + centre  # (B, S, S)
+    inside = (x >= -0.5) & (x <= size - 0.5) & (y >= -0.5) & (y <= size - 0.5)
+    x, y = x + across * (size - 1 - 2 * x), y + upside_down * (size - 1 - 2 * y)
+    x, y = _within(x, left, width, size, source), _within(y, top, height, size, source)
+    return _sample(images, x, y) * inside.unsqueeze(1)
+
+
+def _mirrored(images: torch.Tensor, across: torch.Tensor, upside_down: torch.Tensor) -> torch.Tensor:
+    images = torch.where(across.bool().view(-1, 1, 1, 1), images.flip(3), images)
+    return torch.where(upside_down.bool().view(-1, 1, 1, 1), images.flip(2), images)
 
 
 def _sample(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The images at these pixels, bilinear; beyond the sides as at them.
-
-    `x` is (B, S, S), or (B, 1, S) where rows are alike; `y` likewise, or (B, S, 1).
-    """
-    scale = 2 / max(images.shape[-1] - 1, 1)
-    grid = torch.stack(torch.broadcast_tensors(x * scale - 1, y * scale - 1), dim=-1)  # (B, S, S, 2)
+    """The images at these pixels (B, S, S), bilinear; beyond the sides as at them."""
+    grid = torch.stack([x, y], dim=-1) * (2 / max(images.shape[-1] - 1, 1)) - 1  # (B, S, S, 2)
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def _within(
-    place: torch.Tensor, start: torch.Tensor, length: torch.Tensor, size: int, source: int
-) -> torch.Tensor:
+def _within(place: Places, start: Places, length: Places, size: int, source: int) -> Places:
     """From `size` pixels of the result to pixels of the image, in a box that it fills.
 
     The box is mirrored at the sides of the image, of `source` pixels.
 
     No sample reaches beyond the box: a crop is cut out before it is made larger.
     """
-    place = start + (place + 0.5) * length / size - 0.5
-    place = torch.minimum(torch.maximum(place, start), start + length - 1)
+    place = (start + (place + 0.5) * length / size - 0.5).clip(start, start + length - 1)
     last = source - 1
-    return last - (last - place.abs()).abs()
+    return last - abs(last - abs(place))
 
 
-def _recolour(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _recolour(
+    images: torch.Tensor, colour: torch.Tensor, lift: torch.Tensor, luma: torch.Tensor
+) -> torch.Tensor:
     """As on the host: a matrix an image, and what keeps the mean brightness where contrast changes."""
-    means = images.mean(dim=(2, 3)) @ _put(LUMA, images)  # (B,)
-    lift = (_put(draws.lift, images) * means).view(-1, 1, 1, 1)
-    made = torch.einsum("bij,bjhw->bihw", _put(draws.colour, images), images) + lift
-    return made.clamp(0, 255)
+    pixels = images.flatten(2)  # (B, 3, S * S)
+    means = pixels.mean(dim=2) @ luma  # (B,)
+    made = torch.baddbmm((lift * means).view(-1, 1, 1), colour, pixels)
+    return made.clamp(0, 255).view(images.shape)
 
 
-def _transform(images: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """TrivialAugment's operations that are no matrix of colours, in place, on the images that have it."""
-    for drawn, neutral, operation in (
-        (draws.affine, UNMOVED, _move),
-        (draws.sharpness, 1.0, _sharpen),
-        (draws.table, UNCHANGED, _look_up),
-        (draws.spread, 0, _spread),
+def _trivial_edits(draws: Draws) -> list[Edit]:
+    """TrivialAugment's operations that are no matrix of colours, each on the images that have it."""
+    edits = []
+    for operation, drawn, neutral, *constants in (
+        (_move, draws.affine, UNMOVED),
+        (_sharpen, draws.sharpness, 1.0, SMOOTHING),
+        (_look_up, draws.table, UNCHANGED),
+        (_spread, draws.spread, 0),
     ):
         chosen = np.flatnonzero((drawn != neutral).any(axis=tuple(range(1, drawn.ndim))))
         if len(chosen):
-            places = _put(chosen, images).long()
-            images[places] = operation(images[places], _put(drawn[chosen], images))
+            numbers = torch.from_numpy(chosen), *map(_numbers, (drawn[chosen], *constants))
+            edits.append((partial(_on_some, operation), numbers))
+    return edits
+
+
+def _on_some(
+    operation: Callable[..., torch.Tensor],
+    images: torch.Tensor,
+    chosen: torch.Tensor,
+    *numbers: torch.Tensor,
+) -> torch.Tensor:
+    """Done to the chosen images, in place."""
+    images[chosen] = operation(images[chosen], *numbers)
     return images
 
 
@@ -126,9 +173,8 @@ def _move(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     return _sample(images, x, y) * inside.unsqueeze(1)
 
 
-def _sharpen(images: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
-    kernel = _put(SMOOTHING, images).expand(3, 1, 3, 3)
-    smooth, made = conv2d(images, kernel, padding=1, groups=3), images.clone()
+def _sharpen(images: torch.Tensor, sharpness: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    smooth, made = conv2d(images, kernel.expand(3, 1, 3, 3), padding=1, groups=3), images.clone()
     factor, inner = sharpness.view(-1, 1, 1, 1), (..., slice(1, -1), slice(1, -1))
     # along its edges an image stays as it is
     made[inner] = (factor * images + (1 - factor) * smooth).clamp(0, 255)[inner]
@@ -156,10 +202,17 @@ def _spread(images: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
     return _look_up(images, torch.where(kind.view(-1, 1, 1) == EQUALIZE, equal, stretched).float())
 
 
-def _erase(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _erase(
+    images: torch.Tensor,
+    left: torch.Tensor,
+    top: torch.Tensor,
+    width: torch.Tensor,
+    height: torch.Tensor,
+    fill: torch.Tensor,
+) -> torch.Tensor:
     """Fills a box of each image with its colour."""
     place = torch.arange(images.shape[-1], device=images.device)
-    left, top, width, height = (_put(column, images).view(-1, 1) for column in draws.erased.T)
-    across, down = (place >= left) & (place < left + width), (place >= top) & (place < top + height)
+    left, top, right, bottom = (each.view(-1, 1) for each in (left, top, left + width, top + height))
+    across, down = (place >= left) & (place < right), (place >= top) & (place < bottom)
     inside = (down[:, :, None] & across[:, None, :]).unsqueeze(1)  # (B, 1, S, S)
-    return torch.where(inside, _put(draws.fill, images).view(-1, 3, 1, 1), images)
+    return torch.where(inside, fill.view(-1, 3, 1, 1), images)

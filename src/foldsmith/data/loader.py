@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from foldsmith.data.augment import Augmentation
-from foldsmith.data.augment_device import apply_draws
+from foldsmith.data.augment_device import Edit, apply_edits, edits_of, pinned
 from foldsmith.data.augment_host import augment_batch
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.data.sampling import balanced_order
@@ -151,6 +151,7 @@ class DeviceBatches:
         device: torch.device,
     ) -> None:
         self.augmentation, self.batches, self.device = augmentation, batches, device
+        self.on_gpu = device.type == "cuda"
         self.pixels = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, device=device)
         for start in range(0, len(rows), CHUNK):
             chunk = torch.from_numpy(pixels[rows[start : start + CHUNK]])
@@ -161,15 +162,17 @@ class DeviceBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for key in self.batches:
-            positions = torch.from_numpy(key.positions)
-            if self.device.type == "cuda":
-                positions = positions.pin_memory()
+        # a CPU's cores are all at work on the network
+        for positions, edits in prepare_ahead(self._draw, self.batches, threads=int(self.on_gpu)):
             positions = positions.to(self.device, non_blocking=True)
-            part = slice(key.start, key.start + len(key.positions))
-            size = self.pixels.shape[1]
-            draws = self.augmentation.draw_part(key.seed, part, key.count, size, key.side, key.mirrored)
-            yield apply_draws(self.pixels[positions], draws, key.side), self.labels[positions]
+            yield apply_edits(self.pixels[positions], edits), self.labels[positions]
+
+    def _draw(self, key: BatchKey) -> tuple[torch.Tensor, list[Edit]]:
+        """All of a batch that the host does."""
+        part, size = slice(key.start, key.start + len(key.positions)), self.pixels.shape[1]
+        draws = self.augmentation.draw_part(key.seed, part, key.count, size, key.side, key.mirrored)
+        positions, edits = torch.from_numpy(key.positions), edits_of(draws, size, key.side)
+        return (positions.pin_memory(), pinned(edits)) if self.on_gpu else (positions, edits)
 
 
 class ThreadedBatches:
