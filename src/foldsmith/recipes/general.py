@@ -58,7 +58,8 @@ RECIPES = (
     ),
     SMALL_IMAGES,
     # The same for the best score that a GPU gives: wider, deeper, longer, half of the batches cut from two.
-    # Not measured: it is too much for a CPU.
+    # 91.2 to 91.5 % on CIFAR-10 as JPEG files (three folds), in four minutes on an H200 that 15 trainings
+    # shared.
     replace(
         SMALL_IMAGES,
         name="small-images-best",
@@ -73,7 +74,8 @@ RECIPES = (
     ),
     # A few images a class of things that differ in detail, such as flowers: many epochs, half of the batches
     # cut from two. Telling images apart first, without labels, took as long again and did not pay
-    # (RESULTS.md). 58.0 % on Flowers-102, five folds in 33 minutes on one busy core.
+    # (RESULTS.md). 58.0 % on Flowers-102, five folds in 33 minutes on one busy core; a second round with
+    # pseudo-labels (`--rounds 2`) gains 4.8 points more, in six times the time.
     replace(
         SMALL_IMAGES,
         name="fine-grained-few",
@@ -87,7 +89,8 @@ RECIPES = (
         ema_decay=0.995,
         validate_every=5,
     ),
-    # Built for a GPU and images of 32 pixels, such as CIFAR-10, to be accurate after seconds of training. The
+    # Built for a GPU and images of 32 pixels, such as CIFAR-10, to be accurate after seconds of training:
+    # 89.8 % on CIFAR-10 as JPEG files after 7.9 seconds on an H200 (held out, one fold). The
     # schedule is after Page (How to train your ResNet, 2018): a rate that rises for a fifth of the steps.
     Recipe(
         name="speedrun",
