@@ -262,6 +262,16 @@ def test_a_file_that_only_looks_changed_is_read_once_and_trusted_from_then_on(
     assert read == [file]
 
 
+@pytest.mark.parametrize("entry", [None, {}, {"state": [0, 0, 0]}])
+def test_a_file_that_the_record_no_longer_tells_of_is_named(kept: PixelCache, entry: dict | None) -> None:
+    record = json.loads((kept.path / "record.json").read_text())
+    record.pop("pixels.npy")
+    (kept.path / "record.json").write_text(
+        json.dumps(record if entry is None else record | {"pixels.npy": entry})
+    )
+    assert changed_files(kept.path) == ["pixels.npy"]
+
+
 def test_the_record_holds_the_sha256_of_every_other_file(kept: PixelCache) -> None:
     record = json.loads((kept.path / "record.json").read_text())
     others = [file for file in kept.path.iterdir() if file.name != "record.json"]

@@ -141,6 +141,9 @@ def changed_files(path: Path) -> list[str]:
     """
     record = load_json(path / RECORD)
     states = {name: _state_of(path / name) for name in files_of(path) if name != RECORD}
+    missing = [name for name in states if {"state", "digest"} - set(record.get(name, ()))]
+    if missing:  # of a record that somebody changed
+        return missing
     doubtful = [name for name, state in states.items() if record[name]["state"] != state]
     changed = [name for name in doubtful if digest_of_file(path / name) != record[name]["digest"]]
     if doubtful and not changed and os.access(path, os.W_OK):

@@ -123,8 +123,11 @@ class TellingApart:
         """How well images that are augmented in one way are found among those augmented in another: the cross
         entropy of their similarities (InfoNCE; van den Oord et al. 2018), and the share that is nearest."""
         images = self.cache.pixels[rows[:MOST_MEASURED]]
-        augmentation = build_augmentation(self.recipe.augment, self.recipe.image_size, self.recipe.erase)
-        seeds = [derive_seed(self.recipe.seed, "pretrain", "measured", view) for view in range(2)]
+        recipe = self.recipe
+        augmentation = build_augmentation(
+            recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+        )
+        seeds = [derive_seed(recipe.seed, "pretrain", "measured", view) for view in range(2)]
         views = [augment_batch(augmentation, images, seed) for seed in seeds]
         one, other = (self._features(model, view, np.arange(len(view)), compute) for view in views)
         logits = one @ other.T / TEMPERATURE
