@@ -13,11 +13,14 @@ import pytest
 import torch
 from conftest import MakeCompetition
 
+import examine
 import infer
 import look
 import prepare
 import pretrain
+import report
 import split
+import submit
 import train
 import validate
 from foldsmith.data.augment import AUGMENTATIONS
@@ -153,8 +156,13 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
     assert 1 <= facts["micro_batch"] < 64
 
 
-def test_one_image_is_looked_at_on_a_gpu(make_competition: MakeCompetition, tmp_path: Path) -> None:
+def test_a_run_of_a_gpu_is_examined_and_looked_at_there(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
     folder = make_competition()
     run = run_stages(folder, tmp_path)
+    for stage in (submit, examine, report):
+        assert stage.main([str(folder), *SMALL, "--folds", "2", "--output", str(tmp_path)]) == 0
+    assert (run / "report.html").is_file()
     assert look.main([str(run), str(folder / "test" / "0.png"), "--device", "cuda"]) == 0
     assert RunPaths(run).look("0.png").is_file()
