@@ -16,6 +16,7 @@ import pandas as pd
 
 from foldsmith.command import WordParser, run_main
 from foldsmith.errors import InputError
+from foldsmith.faults import machine_fault
 from foldsmith.files import save_png
 from foldsmith.paths import RunPaths
 from foldsmith.stamps import require_trained, trained_folds
@@ -87,6 +88,8 @@ def look(
                 predicted.append(predict_views(model, images, recipe.views, compute)[0].cpu().numpy())
             maps = maps or record_blocks(model, images)
         except RuntimeError as error:
+            if machine_fault(error):
+                raise
             height, width = seen.shape[:2]
             raise InputError(
                 f"{path}: {width} x {height} pixels do not fit {recipe.model}: {error}"

@@ -24,6 +24,8 @@ MakeCompetition = Callable[..., Path]
 def pytest_configure() -> None:
     # set before torch is imported: on toy networks a second thread only waits
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # as the recipe's `deterministic` does, but before any test multiplies on a GPU: cuBLAS reads it once
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # what a shell starts in its background is deaf to Ctrl-C, and so would be all that tests start and signal
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -161,10 +161,9 @@ def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch)
     images, labels = make_batch()
     whole, compiled, losses, grads = nn.Module.compile, [], [], []
 
-    def trace(module: nn.Module, **words: object) -> None:
+    def trace(module: nn.Module) -> None:
         compiled.append(module)
-        # traced and run by what compiles: machine code would take a minute
-        whole(module, backend="eager", **words)
+        whole(module, backend="eager")  # traced and run by what compiles: machine code would take a minute
 
     monkeypatch.setattr(nn.Module, "compile", trace)
     for wanted in (False, True):

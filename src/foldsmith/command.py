@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from foldsmith.errors import InputError, unknown_name
-from foldsmith.faults import machine_fault
+from foldsmith.faults import GPU_FAILED, machine_fault
 from foldsmith.files import load_json
 from foldsmith.interruption import advice, interruptible
 from foldsmith.paths import RunPaths, cache_root
@@ -330,7 +330,7 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
             file=sys.stderr,
         )
         status = 1
-        if "CUDA error" in str(error):
+        if fault.startswith(GPU_FAILED):
             # what lies on the GPU cannot be freed any more: Python's own end would try, and abort
             sys.stdout.flush()
             sys.stderr.flush()

@@ -2,6 +2,9 @@
 
 import re
 
+GPU_FAILED = (
+    "a computation on the GPU failed; if it does so again, see what the system logs of it (dmesg, NVRM)"
+)
 # what libraries say in words of their own -> what it means, and what to do
 MEANINGS = (
     (
@@ -21,8 +24,9 @@ MEANINGS = (
         "a process that prepares batches was killed, most likely because memory ran out; use fewer --workers",
     ),
     (
-        r"CUDA error: (unspecified launch failure|an illegal memory access|uncorrectable ECC|unknown error)",
-        "the GPU failed; if it does so again, see the system's log of it (dmesg, NVRM)",
+        r"CUDA error: (unspecified launch failure|an illegal|misaligned|uncorrectable ECC|unknown error)|"
+        r"CU(BLAS|DNN)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)",
+        GPU_FAILED,
     ),
 )
 

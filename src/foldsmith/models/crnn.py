@@ -93,4 +93,12 @@ class CRNN(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.features(images)
         steps = features.flatten(1).unflatten(1, (-1, STEP))  # (B, 128, 3, 3) -> (B, T, 64), T = 18
-        return self.head(self.lstm(steps)[0])
+        return self.head(self._read(steps))
+
+    def _read(self, steps: torch.Tensor) -> torch.Tensor:
+        """What the LSTM gives for steps (B, T, 64): (B, T, 128)."""
+        if not steps.is_cuda:
+            return self.lstm(steps)[0]
+        # there autocast would compute it in fp16, even where bf16 is asked for
+        with torch.autocast("cuda", enabled=False):
+            return self.lstm(steps.float())[0]

@@ -4,8 +4,8 @@ After those of Page (How to train your ResNet, 2018) and Jordan (94 % on CIFAR-1
 first layer that whitens patches and is not trained, convolutions that begin as the identity, wide layers at
 small sides.
 
-B batch · K classes · C channels. Shapes are for 32 x 32, to which the stride
-brings larger images.
+B batch · K classes · C channels. Shapes are those of whitened-cnn for 32 x 32, to which the stride brings
+larger images.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ LEAST_VARIANCE = 1e-4  # added to every component's, so that noise is not made l
 
 @dataclass(frozen=True)
 class WhitenedPlan:
-    """`widths` are the channels of the groups, each of `convolutions`; three of them have a shortcut.
+    """`widths` are the channels of the groups, of `convolutions` each; groups of three have a shortcut.
 
     `side` is what the first layer's stride brings larger images to, in pixels.
     """

@@ -43,7 +43,7 @@ class Recipe:
     augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
     erase: float = 0.0  # share of the training images of which a box is erased
     alternating_flip: bool = False  # what is mirrored in one epoch is not in the next, where augment mirrors
-    augment_on: str = "auto"  # device, workers; auto: on a GPU that holds all training images in a quarter
+    augment_on: str = "auto"  # device, workers; auto: on a GPU that holds the images in a tenth
 
     # model
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
@@ -77,7 +77,7 @@ class Recipe:
     epochs: int = 30
     batch_size: int = 64
     micro_batch: int = 0  # images computed at a time, whose gradients a batch adds up; 0 = the whole batch
-    compile: bool = False  # torch.compile: costs a minute, and pays in long trainings on a GPU
+    compile: bool = False  # torch.compile: it costs a minute; on a CPU it does not pay
     optimizer: str = "sgd"  # sgd, adam, adamw, muon
     lr: float = 0.05
     encoder_lr: float = 0.0  # of an autoencoder's encoder; 0 = lr

@@ -16,7 +16,7 @@ from foldsmith.machine import has_fast_bf16, keep_freed_memory, processor
 from foldsmith.recipes import Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-RESIDENT = 0.25  # of a GPU's memory, that training images may take
+RESIDENT = 0.1  # of a GPU's memory, that training images may take: several folds may be trained on it at once
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,7 @@ class Step:
                 find_unused_parameters=isinstance(state.model, Autoencoder),
             )
         if compiled:
-            # batches are of two lengths, mixed or not: code for these pays more than code for any length
-            self.loss.compile(dynamic=False)
+            self.loss.compile()
         # what a forward pass changes, and where it is kept until the batch is done; all of one kind
         # are copied at once
         buffers = [buffer for buffer in state.model.buffers() if buffer.numel()]
@@ -175,6 +174,10 @@ class Step:
         """Loss and gradients of the parts of a batch; of a network of several processes their mean."""
         whole = self.loss_weight(labels)
         share = self._share(whole) if network is self.loss else 1.0
+        if len(image_parts) == 1 and self.processes.count == 1:
+            loss, right = network(image_parts[0], labels)
+            self.state.scaler.scale(loss).backward()
+            return loss.detach(), right
         losses, rightly = [], []
         for index, (images, their_labels) in enumerate(zip(image_parts, label_parts, strict=True)):
             with self._gathered_later(index + 1 < len(image_parts)):
