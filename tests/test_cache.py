@@ -262,14 +262,18 @@ def test_a_file_that_only_looks_changed_is_read_once_and_trusted_from_then_on(
     assert read == [file]
 
 
-@pytest.mark.parametrize("entry", [None, {}, {"state": [0, 0, 0]}])
-def test_a_file_that_the_record_no_longer_tells_of_is_named(kept: PixelCache, entry: dict | None) -> None:
+@pytest.mark.parametrize("entry", [None, {}, {"state": [0, 0, 0]}, 7])
+def test_a_file_that_the_record_no_longer_tells_of_is_named(
+    kept: PixelCache, entry: dict | int | None
+) -> None:
     record = json.loads((kept.path / "record.json").read_text())
     record.pop("pixels.npy")
     (kept.path / "record.json").write_text(
         json.dumps(record if entry is None else record | {"pixels.npy": entry})
     )
     assert changed_files(kept.path) == ["pixels.npy"]
+    (kept.path / "record.json").write_text("[]")
+    assert set(changed_files(kept.path)) == {"pixels.npy", "thumbnails.npy", "index.csv"}
 
 
 def test_the_record_holds_the_sha256_of_every_other_file(kept: PixelCache) -> None:

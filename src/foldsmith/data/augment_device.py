@@ -18,7 +18,7 @@ from foldsmith.data.augment import Draws
 from foldsmith.data.images import LUMA
 from foldsmith.data.trivial_augment import EQUALIZE, SMOOTHING, UNCHANGED, UNMOVED
 
-# what makes other images (B, 3, S, S) of them, float32 from 0 to 255, and its numbers, on the host
+# an operation, which takes images (B, 3, S, S), float32 from 0 to 255, and numbers; and these, on the host
 Edit = tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]
 Places = TypeVar("Places", np.ndarray, torch.Tensor)
 
@@ -74,7 +74,7 @@ def _numbers(values: np.ndarray) -> torch.Tensor:
 
 
 def _along(axis: int, boxes: np.ndarray, flips: np.ndarray, source: int, size: int) -> np.ndarray:
-    """The pixels of the images that those of the result along an axis come from, float32 (B or 1, S)."""
+    """Where the pixels of the result lie in the images, along an axis (0: across): float32 (B or 1, S)."""
     start, length = boxes[:, axis, None].astype(np.float32), boxes[:, 2 + axis, None].astype(np.float32)
     place = np.arange(size, dtype=np.float32)
     place = np.where(flips[:, axis, None], size - 1 - place, place)

@@ -141,9 +141,11 @@ def changed_files(path: Path) -> list[str]:
     """
     record = load_json(path / RECORD)
     states = {name: _state_of(path / name) for name in files_of(path) if name != RECORD}
-    missing = [name for name in states if {"state", "digest"} - set(record.get(name, ()))]
-    if missing:  # of a record that somebody changed
-        return missing
+    entries = record.items() if isinstance(record, dict) else ()
+    told = {name for name, entry in entries if isinstance(entry, dict) and {"state", "digest"} <= set(entry)}
+    lost = [name for name in states if name not in told]
+    if lost:  # by somebody who changed the record
+        return lost
     doubtful = [name for name, state in states.items() if record[name]["state"] != state]
     changed = [name for name in doubtful if digest_of_file(path / name) != record[name]["digest"]]
     if doubtful and not changed and os.access(path, os.W_OK):
