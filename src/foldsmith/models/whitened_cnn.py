@@ -17,27 +17,23 @@ from torch import nn
 from foldsmith.models.pooling import global_max
 
 SCALE = 0.125  # of the logits: softer at the start, which high rates need
+SIDE = 32  # pixels to which the first layer's stride brings larger images
 MOST_COMPONENTS = 32  # of a patch's colours and places; what varies least is left out
 LEAST_VARIANCE = 1e-4  # added to every component's, so that noise is not made large
 
 
 @dataclass(frozen=True)
 class WhitenedPlan:
-    """`widths` are the channels of the groups, of `convolutions` each; groups of three have a shortcut.
+    """`widths` are the channels of the groups, of `convolutions` each; groups of three have a shortcut."""
 
-    `side` is what the first layer's stride brings larger images to, in pixels.
-    """
-
-    widths: tuple[int, ...]
+    widths: tuple[int, int, int]
     convolutions: int = 2
-    side: int = 32
 
 
 WHITENED_PLANS = {
     "whitened-cnn": WhitenedPlan((64, 128, 256)),
     "whitened-cnn-wide": WhitenedPlan((64, 256, 256)),
     "whitened-cnn-deep": WhitenedPlan((128, 384, 512), convolutions=3),
-    "whitened-cnn-tall": WhitenedPlan((48, 96, 192, 384), side=64),
 }
 
 
@@ -93,7 +89,7 @@ class WhitenedCNN(nn.Module):
 
     def __init__(self, plan: WhitenedPlan, num_classes: int, image_size: int, channels: int) -> None:
         super().__init__()
-        stem = Whitening(channels, stride=max(1, image_size // plan.side))
+        stem = Whitening(channels, stride=max(1, image_size // SIDE))
         groups = OrderedDict[str, nn.Module](stem=nn.Sequential(stem, nn.GELU()))
         inside = stem.out_channels  # (B, 24, 31, 31)
         for place, out in enumerate(plan.widths):
