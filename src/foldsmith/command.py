@@ -312,6 +312,7 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
     2 for bad input, 1 for a fault of the machine, 130 or 143 when a person or the system asked it to stop,
     where `stopped` is said instead of how to go on.
     """
+    gpu_failed = False
     try:
         with interruptible():
             status = main()
@@ -330,9 +331,11 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
             file=sys.stderr,
         )
         status = 1
-        if fault.startswith(GPU_FAILED):
-            # what lies on the GPU cannot be freed any more: Python's own end would try, and abort
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+        gpu_failed = fault.startswith(GPU_FAILED)
+    # what lies on a GPU that failed cannot be freed any more, and threads between processes that have parted
+    # in the midst cannot be joined: Python's own end would try, and abort
+    if status and (gpu_failed or "RANK" in os.environ):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
