@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -200,6 +201,24 @@ def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
     words = words_of(folder, tmp_path, "--rounds", "2")
     for stage in (prepare, split):
         assert stage.main(words) == 0
-    with pytest.raises(InputError, match="rounds=2 labels test images, and .* none that can be read; leave"):
+    with pytest.raises(InputError, match="rounds=2 labels test images, and .* none that can be read and shows"):
         train.main(words)
     assert not list(tmp_path.rglob("log.csv"))
+
+
+def test_a_test_image_that_shows_a_training_picture_gets_no_label(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(num_classes=2, per_class=6, test_per_class=3)
+    picture = np.kron(np.random.default_rng(5).integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((8, 8, 1)))
+    trained, *others = sorted((folder / "train").rglob("*.png"))
+    cv2.imwrite(str(trained), picture)
+    cv2.imwrite(str(folder / "test" / "1.png"), picture[:, ::-1])  # mirrored: another file, the same picture
+    shutil.copy(others[0], folder / "test" / "2.png")
+    words = words_of(folder, tmp_path, "--rounds", "2", "--set", "pseudo_share=1")
+    for stage in (prepare, split, train):
+        assert stage.main(words) == 0
+    run = RunPaths(tmp_path / folder.name / "run")
+    for fold in (0, 1):
+        labelled = pd.read_csv(run.of_fold(fold).pseudo_labels)["path"].tolist()
+        assert sorted(labelled) == ["test/0.png", "test/3.png", "test/4.png", "test/5.png"]

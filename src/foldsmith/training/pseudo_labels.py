@@ -15,21 +15,28 @@ from foldsmith.tables import load_samples
 
 
 def images_to_label(command: Command) -> list[str]:
-    """The test images that may get a label, those that can be read; none where the recipe has one round.
+    """The test images that may get a label; none where the recipe has one round.
 
-    Raises InputError if there are none for its further rounds.
+    They can be read, and none shows a training picture: the fold that holds that out would learn from its own
+    prediction of it. Raises InputError if there are none for further rounds.
     """
     if command.recipe.rounds == 1:
         return []
-    cache, test_paths = open_cache_of(command), list(load_samples(command.run.test_samples)["path"])
-    readable = cache.index["problem"].to_numpy()[cache.rows(test_paths)] == ""
-    paths = [path for path, fine in zip(test_paths, readable, strict=True) if fine]
+    cache, test = open_cache_of(command), load_samples(command.run.test_samples)
+    readable = cache.index["problem"].to_numpy()[cache.rows(list(test["path"]))] == ""
+    paths = list(test["path"][readable & ~show_training_pictures(test, load_samples(command.run.samples))])
     if not paths:
         raise InputError(
             f"rounds={command.recipe.rounds} labels test images, and the competition has none that can be "
-            "read; leave rounds at 1."
+            "read and shows no training picture; leave rounds at 1."
         )
     return paths
+
+
+def show_training_pictures(test: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
+    """Whether each image of samples.csv of the test is the file, or shows the picture, of a training image."""
+    near = test["near"].isin(training["near"]) & (test["near"] != "")
+    return near | test["digest"].isin(training["digest"])
 
 
 def choose_surest(paths: Sequence[str], probabilities: np.ndarray, share: float) -> pd.DataFrame:
