@@ -75,6 +75,8 @@ def test_separable_classes_are_learned_in_every_precision(
     ],
     ids=lambda settings: settings[0],
 )
+# torch.compile says so of a softmax whose sum it splits over blocks
+@pytest.mark.filterwarnings(r"ignore:\s*Online softmax is disabled:UserWarning")
 def test_every_means_of_training_works_on_a_gpu(
     make_competition: MakeCompetition, tmp_path: Path, settings: list[str]
 ) -> None:
@@ -140,19 +142,22 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
     folder = make_competition(per_class=40)
     words = [str(folder), *SMALL, "--image-size", "128", "--batch-size", "64", "--folds", "2"]
     words += ["--output", str(tmp_path), "--epochs", "4", "--set", "model=timm:resnet50"]
-    # in a process of its own: what others have left in the allocator counts
+    # in a process of its own: what others have left in the allocator counts. It trains twice, the second time
+    # in three fifths of the memory that the first took
     code = (
         "import sys, torch; sys.path.insert(0, 'src'); "
-        "share = 1.5 * 2**30 / torch.cuda.get_device_properties(0).total_memory; "
-        "torch.cuda.set_per_process_memory_fraction(share, 0); "
         "import prepare, split, train; "
-        "sys.exit(any(stage.main(sys.argv[1:]) for stage in (prepare, split, train)))"
+        "run = lambda name: [stage.main([*sys.argv[1:], '--name', name]) for stage in (prepare, split, train)]; "
+        "failed = run('whole'); "
+        "share = 0.6 * torch.cuda.max_memory_allocated() / torch.cuda.get_device_properties(0).total_memory; "
+        "torch.cuda.empty_cache(); torch.cuda.set_per_process_memory_fraction(share, 0); "
+        "sys.exit(any(failed + run('parts')))"
     )
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
     assert "from here on in micro-batches of" in done.stdout
-    facts = json.loads((tmp_path / "tiny" / "quick" / "fold0" / "run.json").read_text())
+    facts = json.loads((tmp_path / "tiny" / "parts" / "fold0" / "run.json").read_text())
     assert 1 <= facts["micro_batch"] < 64
 
 
