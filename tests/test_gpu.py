@@ -146,8 +146,8 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
     # in three fifths of the memory that the first took
     code = (
         "import sys, torch; sys.path.insert(0, 'src'); "
-        "import prepare, split, train; "
-        "run = lambda name: [stage.main([*sys.argv[1:], '--name', name]) for stage in (prepare, split, train)]; "
+        "import prepare, split, train; stages = (prepare, split, train); "
+        "run = lambda name: [stage.main([*sys.argv[1:], '--name', name]) for stage in stages]; "
         "failed = run('whole'); "
         "share = 0.6 * torch.cuda.max_memory_allocated() / torch.cuda.get_device_properties(0).total_memory; "
         "torch.cuda.empty_cache(); torch.cuda.set_per_process_memory_fraction(share, 0); "

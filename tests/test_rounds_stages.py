@@ -201,7 +201,7 @@ def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
     words = words_of(folder, tmp_path, "--rounds", "2")
     for stage in (prepare, split):
         assert stage.main(words) == 0
-    with pytest.raises(InputError, match="rounds=2 labels test images, and .* none that can be read and shows"):
+    with pytest.raises(InputError, match="rounds=2 labels test images, and .* none that can be read and"):
         train.main(words)
     assert not list(tmp_path.rglob("log.csv"))
 
@@ -210,7 +210,9 @@ def test_a_test_image_that_shows_a_training_picture_gets_no_label(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=2, per_class=6, test_per_class=3)
-    picture = np.kron(np.random.default_rng(5).integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((8, 8, 1)))
+    picture = np.kron(
+        np.random.default_rng(5).integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((8, 8, 1))
+    )
     trained, *others = sorted((folder / "train").rglob("*.png"))
     cv2.imwrite(str(trained), picture)
     cv2.imwrite(str(folder / "test" / "1.png"), picture[:, ::-1])  # mirrored: another file, the same picture

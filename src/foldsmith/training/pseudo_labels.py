@@ -34,7 +34,7 @@ def images_to_label(command: Command) -> list[str]:
 
 
 def show_training_pictures(test: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
-    """Whether each image of samples.csv of the test is the file, or shows the picture, of a training image."""
+    """Which test images are the file, or show the picture, of a training image: bool, as `test` is."""
     near = test["near"].isin(training["near"]) & (test["near"] != "")
     return near | test["digest"].isin(training["digest"])
 
