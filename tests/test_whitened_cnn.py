@@ -62,7 +62,9 @@ def test_convolutions_begin_as_the_identity() -> None:
 @pytest.mark.parametrize(("size", "side"), [(28, 3), (32, 3), (64, 3), (128, 3), (48, 5)])
 @pytest.mark.parametrize("name", WHITENED_PLANS)
 def test_larger_images_come_to_the_shapes_of_small_ones(name: str, size: int, side: int) -> None:
-    model = WhitenedCNN(WHITENED_PLANS[name], 5, size, 3).eval()
+    plan = WHITENED_PLANS[name]
+    size *= plan.side // 32
+    model = WhitenedCNN(plan, 5, size, 3).eval()
     with torch.no_grad():
         assert model.features(torch.zeros(1, 3, size, size)).shape[2:] == (side, side)
 

@@ -17,23 +17,30 @@ from torch import nn
 from foldsmith.models.pooling import global_max
 
 SCALE = 0.125  # of the logits: softer at the start, which high rates need
-SIDE = 32  # pixels to which the first layer's stride brings larger images
 MOST_COMPONENTS = 32  # of a patch's colours and places; what varies least is left out
 LEAST_VARIANCE = 1e-4  # added to every component's, so that noise is not made large
 
 
 @dataclass(frozen=True)
 class WhitenedPlan:
-    """`widths` are the channels of the groups, of `convolutions` each; groups of three have a shortcut."""
+    """`widths` are the channels of the groups, of `convolutions` each; groups of three have a shortcut.
 
-    widths: tuple[int, int, int]
+    The first layer's stride brings images larger than `side` pixels to about that.
+    """
+
+    widths: tuple[int, ...]
     convolutions: int = 2
+    side: int = 32
 
 
 WHITENED_PLANS = {
     "whitened-cnn": WhitenedPlan((64, 128, 256)),
     "whitened-cnn-wide": WhitenedPlan((64, 256, 256)),
     "whitened-cnn-deep": WhitenedPlan((128, 384, 512), convolutions=3),
+    # of 64 pixels: a group more, so that no pixel is passed over
+    "whitened-cnn-tall": WhitenedPlan((64, 128, 256, 256), side=64),
+    "whitened-cnn-tall-deep": WhitenedPlan((64, 128, 256, 512), convolutions=3, side=64),
+    "whitened-cnn-tall-wide": WhitenedPlan((128, 256, 512, 512), convolutions=3, side=64),
 }
 
 
@@ -89,7 +96,7 @@ class WhitenedCNN(nn.Module):
 
     def __init__(self, plan: WhitenedPlan, num_classes: int, image_size: int, channels: int) -> None:
         super().__init__()
-        stem = Whitening(channels, stride=max(1, image_size // SIDE))
+        stem = Whitening(channels, stride=max(1, image_size // plan.side))
         groups = OrderedDict[str, nn.Module](stem=nn.Sequential(stem, nn.GELU()))
         inside = stem.out_channels  # (B, 24, 31, 31)
         for place, out in enumerate(plan.widths):
