@@ -5,7 +5,7 @@ first layer that whitens patches and is not trained, convolutions that begin as 
 small sides.
 
 B batch · K classes · C channels. Shapes are those of whitened-cnn for 32 x 32, to which the stride brings
-larger images.
+larger images; whitened-cnn-tall is made for 64 x 64.
 """
 
 from collections import OrderedDict
@@ -37,10 +37,8 @@ WHITENED_PLANS = {
     "whitened-cnn": WhitenedPlan((64, 128, 256)),
     "whitened-cnn-wide": WhitenedPlan((64, 256, 256)),
     "whitened-cnn-deep": WhitenedPlan((128, 384, 512), convolutions=3),
-    # of 64 pixels: a group more, so that no pixel is passed over
+    # for images of 64 pixels, of which it passes none over: a group more
     "whitened-cnn-tall": WhitenedPlan((64, 128, 256, 256), side=64),
-    "whitened-cnn-tall-deep": WhitenedPlan((64, 128, 256, 512), convolutions=3, side=64),
-    "whitened-cnn-tall-wide": WhitenedPlan((128, 256, 512, 512), convolutions=3, side=64),
 }
 
 
