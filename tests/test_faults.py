@@ -97,7 +97,11 @@ def test_after_a_fault_of_the_gpu_nothing_is_freed_that_could_abort() -> None:
     code = (
         "import atexit, os, sys; sys.path.insert(0, 'src'); atexit.register(os.abort)\n"
         "from foldsmith.command import run_main\n"
-        "def main(): raise RuntimeError('CUDA error: an illegal memory access was encountered')\n"
+        "class Tensor:\n"
+        "    __del__ = lambda self: os.abort()\n"
+        "def main():\n"
+        "    tensor = Tensor()\n"
+        "    raise RuntimeError('CUDA error: an illegal memory access was encountered')\n"
         "run_main(main)"
     )
     root = Path(__file__).parents[1]

@@ -312,7 +312,6 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
     2 for bad input, 1 for a fault of the machine, 130 or 143 when a person or the system asked it to stop,
     where `stopped` is said instead of how to go on.
     """
-    gpu_failed = False
     try:
         with interruptible():
             status = main()
@@ -331,11 +330,18 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
             file=sys.stderr,
         )
         status = 1
-        gpu_failed = fault.startswith(GPU_FAILED)
-    # what lies on a GPU that failed cannot be freed any more, and threads between processes that have parted
-    # in the midst cannot be joined: Python's own end would try, and abort
-    if status and (gpu_failed or "RANK" in os.environ):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        # what a GPU that failed was given cannot be freed any more, which Python would try, and abort: as
+        # soon as this error is gone, for it holds the tensors of the whole training
+        if fault.startswith(GPU_FAILED):
+            _end_at_once(status)
+    # threads between processes that parted in the midst cannot be joined, which Python's own end would try
+    if status and "RANK" in os.environ:
+        _end_at_once(status)
     sys.exit(status)
+
+
+def _end_at_once(status: int) -> NoReturn:
+    """Ends the process without Python's own end: nothing is freed, no thread joined."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
