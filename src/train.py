@@ -64,6 +64,7 @@ def plan(command: Command) -> tuple[list[int], dict[str, object]]:
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
+    to_label = images_to_label(command)  # sooner than after a round
     inputs = {
         "identity": load_json(run.identity),
         "folds": digest_of_file(run.folds),
@@ -71,7 +72,7 @@ def plan(command: Command) -> tuple[list[int], dict[str, object]]:
         "weights": digest_of_weights(command.recipe.weights),
         "augmentation": digest_of_augmentation(command.recipe.augment),
         "pretrained": digest_of_pretraining(command),
-        "test": digest_of_file(run.test_samples) if command.recipe.rounds > 1 else "",
+        "test": digest_of([digest_of_file(run.test_samples), *to_label]) if to_label else "",
     }
     wanted = []
     for fold in command.folds_to_train:
@@ -82,8 +83,10 @@ def plan(command: Command) -> tuple[list[int], dict[str, object]]:
             continue
         refuse_stale(command, fold)
         wanted.append(fold)
-    if wanted:
-        images_to_label(command)  # sooner than after a round
+    num_test = len(load_samples(run.test_samples))
+    if wanted and to_label and len(to_label) < num_test:
+        say(f"train: {num_test - len(to_label):,} of {num_test:,} test images get no label: they cannot be "
+            "read or show training pictures")  # fmt: skip
     return wanted, inputs
 
 
@@ -91,7 +94,7 @@ def count_images(command: Command, folds: list[int]) -> int:
     """How many images, one by one, the training of these folds goes through."""
     recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
     labelled = sum(int((held_out != fold).sum()) for fold in folds)
-    pseudo_labelled = len(folds) * round(recipe.pseudo_share * len(load_samples(command.run.test_samples)))
+    pseudo_labelled = len(folds) * round(recipe.pseudo_share * len(images_to_label(command)))
     return recipe.epochs * recipe.seeds * (recipe.rounds * labelled + (recipe.rounds - 1) * pseudo_labelled)
 
 

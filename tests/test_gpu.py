@@ -148,10 +148,10 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
         "import sys, torch; sys.path.insert(0, 'src'); "
         "import prepare, split, train; stages = (prepare, split, train); "
         "run = lambda name: [stage.main([*sys.argv[1:], '--name', name]) for stage in stages]; "
-        "failed = run('whole'); "
+        "statuses = run('whole'); "
         "share = 0.6 * torch.cuda.max_memory_allocated() / torch.cuda.get_device_properties(0).total_memory; "
         "torch.cuda.empty_cache(); torch.cuda.set_per_process_memory_fraction(share, 0); "
-        "sys.exit(any(failed + run('parts')))"
+        "sys.exit(any(statuses + run('parts')))"
     )
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])

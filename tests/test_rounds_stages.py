@@ -201,17 +201,17 @@ def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
     words = words_of(folder, tmp_path, "--rounds", "2")
     for stage in (prepare, split):
         assert stage.main(words) == 0
-    with pytest.raises(InputError, match="rounds=2 labels test images, and .* none that can be read and"):
+    with pytest.raises(InputError, match="can be read and shows no training picture; leave rounds at 1"):
         train.main(words)
     assert not list(tmp_path.rglob("log.csv"))
 
 
 def test_a_test_image_that_shows_a_training_picture_gets_no_label(
-    make_competition: MakeCompetition, tmp_path: Path
+    make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_competition(num_classes=2, per_class=6, test_per_class=3)
     picture = np.kron(
-        np.random.default_rng(5).integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((8, 8, 1))
+        np.random.default_rng(5).integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8)
     )
     trained, *others = sorted((folder / "train").rglob("*.png"))
     cv2.imwrite(str(trained), picture)
@@ -220,6 +220,8 @@ def test_a_test_image_that_shows_a_training_picture_gets_no_label(
     words = words_of(folder, tmp_path, "--rounds", "2", "--set", "pseudo_share=1")
     for stage in (prepare, split, train):
         assert stage.main(words) == 0
+    told = "train: 2 of 6 test images get no label: they cannot be read or show training pictures"
+    assert told in capsys.readouterr().out
     run = RunPaths(tmp_path / folder.name / "run")
     for fold in (0, 1):
         labelled = pd.read_csv(run.of_fold(fold).pseudo_labels)["path"].tolist()

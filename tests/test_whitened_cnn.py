@@ -63,10 +63,10 @@ def test_convolutions_begin_as_the_identity() -> None:
 @pytest.mark.parametrize("name", WHITENED_PLANS)
 def test_larger_images_come_to_the_shapes_of_small_ones(name: str, size: int, side: int) -> None:
     plan = WHITENED_PLANS[name]
-    size *= plan.side // 32
-    model = WhitenedCNN(plan, 5, size, 3).eval()
+    scaled = size * plan.side // 32
+    model = WhitenedCNN(plan, 5, scaled, 3).eval()
     with torch.no_grad():
-        assert model.features(torch.zeros(1, 3, size, size)).shape[2:] == (side, side)
+        assert model.features(torch.zeros(1, 3, scaled, scaled)).shape[2:] == (side, side)
 
 
 def make_cache(count: int) -> PixelCache:

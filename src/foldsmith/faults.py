@@ -3,8 +3,8 @@
 import re
 
 GPU_FAILED = (
-    "a computation on the GPU failed, as one may where many processes share it; if it does so again, see what "
-    "the system logs of it (dmesg, NVRM)"
+    "a computation on the GPU failed, as one may where many processes share it; if it does so again, see "
+    "what the system logs of it (dmesg, NVRM)"
 )
 # what libraries say in words of their own -> what it means, and what to do
 MEANINGS = (

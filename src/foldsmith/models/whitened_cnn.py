@@ -37,7 +37,7 @@ WHITENED_PLANS = {
     "whitened-cnn": WhitenedPlan((64, 128, 256)),
     "whitened-cnn-wide": WhitenedPlan((64, 256, 256)),
     "whitened-cnn-deep": WhitenedPlan((128, 384, 512), convolutions=3),
-    # for images of 64 pixels, of which it passes none over: a group more
+    # for images of 64 pixels, whose sides the first layer does not halve: a group more
     "whitened-cnn-tall": WhitenedPlan((64, 128, 256, 256), side=64),
 }
 

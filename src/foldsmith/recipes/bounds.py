@@ -19,8 +19,16 @@ def check_values(recipe: "Recipe") -> None:
     largest = recipe.train_size or recipe.image_size
     for field, valid, meaning in (
         ("image_size", recipe.image_size >= 1, "at least 1"),
-        ("train_size", 0 <= recipe.train_size <= recipe.image_size, "at most image_size, or zero"),
-        ("train_size_from", 0 <= recipe.train_size_from <= largest, "at most the size in training, or zero"),
+        (
+            "train_size",
+            0 <= recipe.train_size <= recipe.image_size,
+            f"at most image_size ({recipe.image_size}), or zero: --set train_size=0 --set train_size_from=0",
+        ),
+        (
+            "train_size_from",
+            0 <= recipe.train_size_from <= largest,
+            f"at most the size in training ({largest}), or zero: --set train_size_from=0",
+        ),
         ("max_unreadable", 0 <= recipe.max_unreadable <= 1, "a share between 0 and 1"),
         ("near_duplicates", -1 <= recipe.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
         ("epochs", recipe.epochs >= 1, "at least 1"),

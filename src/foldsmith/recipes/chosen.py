@@ -48,7 +48,8 @@ LEAST_SIDE, MOST_SIDE = (
 )  # pixels; below, nothing is left to halve; above, time grows and accuracy hardly
 SMALL_SIDE = 40  # pixels; a third of so small an image shows nothing, so that it is shifted and not cropped
 SMALL_AUGMENT, AUGMENT = "pad-crop-flip", "photo"
-MIDDLE_SIDE = 64  # pixels; up to it the network that was made for small images is the better one for its time
+# pixels; up to it the network that was made for small images is the better one for the time of a CPU
+MIDDLE_SIDE = 64
 SMALL_MODEL, MODEL = "whitened-cnn", "timm:resnet18"
 # up to so many images half of the batches are cut from two: else all are learned by heart
 FEW_IMAGES = 5_000

@@ -17,8 +17,9 @@ from foldsmith.tables import load_samples
 def images_to_label(command: Command) -> list[str]:
     """The test images that may get a label; none where the recipe has one round.
 
-    They can be read, and none shows a training picture: the fold that holds that out would learn from its own
-    prediction of it. Raises InputError if there are none for further rounds.
+    They can be read, and none is found to show a training picture, by `near_duplicates`: the fold that holds
+    that out would learn from its own prediction of it. Raises InputError if there are none for further
+    rounds.
     """
     if command.recipe.rounds == 1:
         return []
@@ -34,7 +35,7 @@ def images_to_label(command: Command) -> list[str]:
 
 
 def show_training_pictures(test: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
-    """Which test images are the file, or show the picture, of a training image: bool, as `test` is."""
+    """Which rows of `test` have the pixels, or show the picture, of a training image: bool (n,)."""
     near = test["near"].isin(training["near"]) & (test["near"] != "")
     return near | test["digest"].isin(training["digest"])
 
