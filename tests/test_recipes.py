@@ -121,8 +121,28 @@ def test_logits_are_adjusted_for_cross_entropy_of_natural_samples_alone(other: s
 def test_what_a_pipeline_cannot_do_is_refused(setting: str, tmp_path: Path) -> None:
     albumentations.save(albumentations.HorizontalFlip(), tmp_path / "flip.json")
     recipe = override(BASE, [f"augment={tmp_path / 'flip.json'}", setting])
-    with pytest.raises(InputError, match=f"{setting.partition('=')[0]}=.* needs a row of AUGMENTATIONS"):
+    with pytest.raises(InputError, match=f"{setting.partition('=')[0]} of .* is for rows of AUGMENTATIONS"):
         check_recipe(recipe, "cpu", "fp32")
+
+
+def test_a_pipeline_takes_the_recipe_that_its_refusal_asks_for(tmp_path: Path) -> None:
+    pipeline = albumentations.Compose([albumentations.Resize(128, 128)])
+    albumentations.save(pipeline, tmp_path / "flip.json")
+    recipe = override(RECIPES["photos-best"], [f"augment={tmp_path / 'flip.json'}"])
+    with pytest.raises(InputError) as refused:
+        check_recipe(recipe, "cpu", "fp32")
+    words = str(refused.value).split(": ")[-1].split()
+    assert words[::2] == ["--set"] * 3
+    check_recipe(override(recipe, words[1::2]), "cpu", "fp32")
+
+
+def test_a_size_that_a_smaller_image_cannot_have_is_refused_with_what_helps() -> None:
+    with pytest.raises(
+        InputError, match=r"train_size is 112, it must be at most image_size \(64\)"
+    ) as refused:
+        override(RECIPES["photos-best"], ["image_size=64"])
+    words = str(refused.value).rstrip(".").split(": ")[-1].split()
+    assert override(RECIPES["photos-best"], ["image_size=64", *words[1::2]]).train_size == 0
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

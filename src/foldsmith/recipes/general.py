@@ -67,8 +67,8 @@ PHOTOS = replace(
 RECIPES = (
     DEFAULT,
     # Minutes on a laptop: a small network at 32 pixels. The demo's recipe (98 % in 34 seconds of training),
-    # and a first look at any data: 68 % on 10,000 images of CIFAR-10, 89 % on as many of Fashion-MNIST, in two
-    # minutes each.
+    # and a first look at any data: 68 % on 10,000 images of CIFAR-10, 89 % on as many of Fashion-MNIST, in
+    # two minutes each.
     Recipe(
         name="quick",
         model="quick-cnn",

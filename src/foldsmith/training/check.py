@@ -21,11 +21,14 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
         recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
     )
     if not isinstance(augmentation, Augmentation):
-        for field in ("train_size", "train_size_from", "alternating_flip"):
-            if getattr(recipe, field):
-                raise InputError(
-                    f"{field}={getattr(recipe, field)} needs a row of AUGMENTATIONS for augment."
-                )
+        neutral = {"train_size": "0", "train_size_from": "0", "alternating_flip": "false"}
+        asked = [field for field in neutral if getattr(recipe, field)]
+        if asked:
+            raise InputError(
+                f"augment={recipe.augment} is a file, and {', '.join(asked)} of recipe '{recipe.name}' "
+                f"{'is' if len(asked) == 1 else 'are'} for rows of AUGMENTATIONS: "
+                + " ".join(f"--set {field}={neutral[field]}" for field in asked)
+            )
     if recipe.augment_on == "device":
         refuse_on_device(augmentation, streamed=not recipe.cache)
     for kind, name, known in (
