@@ -19,8 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from foldsmith.ablations import NEUTRAL, Drop, read_drops
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
 from foldsmith.competition import read_competition
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 from foldsmith.stages import run_stages
 from foldsmith.stamps import check_identity

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import run_main
 from foldsmith.competition import Competition
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 from foldsmith.files import copy_whole, load_json, load_npz, save_json, save_npz
 from foldsmith.machine import versions

@@ -12,7 +12,8 @@ import argparse
 import math
 from pathlib import Path
 
-from foldsmith.command import WordParser, run_main
+from foldsmith.command import WordParser
+from foldsmith.ending import run_main
 from foldsmith.tables import save_table
 from foldsmith.terminal import say, show_table
 

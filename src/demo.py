@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import read_command, run_main
+from foldsmith.command import read_command
 from foldsmith.data.drawings import CLASS_NAMES, CLASSES, draw
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 from foldsmith.files import save_csv, save_json
 from foldsmith.paths import truth_path

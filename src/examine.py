@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
+from foldsmith.ending import run_main
 from foldsmith.files import digest_of_file, save_npz
 from foldsmith.seeding import derive_seed
 from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp

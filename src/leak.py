@@ -11,9 +11,10 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
 from foldsmith.data.duplicates import join_groups
 from foldsmith.data.folds import assign_folds, assign_holdout, build_folds
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_npz, remove_checkpoints, save_json
 from foldsmith.machine import versions

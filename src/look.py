@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import WordParser, run_main
+from foldsmith.command import WordParser
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 from foldsmith.faults import machine_fault
 from foldsmith.files import save_png

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
 from foldsmith.competition import Competition, find_tables, read_competition
 from foldsmith.data.cache import (
     PixelCache,
@@ -28,6 +28,7 @@ from foldsmith.data.images import collected_warnings
 from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.unused import removal_of, unused_caches
+from foldsmith.ending import run_main
 from foldsmith.files import digest_of, digest_of_file
 from foldsmith.locks import waiting_turn
 from foldsmith.metadata import read_metadata

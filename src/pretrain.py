@@ -8,7 +8,8 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
+from foldsmith.ending import run_main
 from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
 from foldsmith.machine import versions
 from foldsmith.stamps import check_claim, is_current, refuse_other_machine, require, write_stamp

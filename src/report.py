@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
+from foldsmith.ending import run_main
 from foldsmith.files import digest_of_file, load_json, load_npz
 from foldsmith.stamps import (
     check_claim,

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
 from foldsmith.competition import match_ids, read_table
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError, first_of, refuse_wrong
 from foldsmith.files import load_json
 from foldsmith.paths import truth_path

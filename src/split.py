@@ -13,7 +13,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import FoldPlan, read_command, run_main
+from foldsmith.command import FoldPlan, read_command
 from foldsmith.data.duplicates import join_groups, release_large
 from foldsmith.data.folds import (
     ALWAYS_TRAINED,
@@ -23,6 +23,7 @@ from foldsmith.data.folds import (
     choose_limited,
     rare_classes,
 )
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError, first_of
 from foldsmith.files import digest_of_file, save_csv
 from foldsmith.stamps import check_claim, is_current, require, write_stamp

@@ -15,7 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.stages import run_stages
 from foldsmith.studies import STUDIES, Study, find_study

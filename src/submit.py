@@ -14,8 +14,9 @@ import sys
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import read_command, run_main
+from foldsmith.command import read_command
 from foldsmith.competition import Competition, read_competition
+from foldsmith.ending import run_main
 from foldsmith.evaluation.predictions import average, class_prior, stack_predictions
 from foldsmith.files import digest_of_file, load_npz, save_json, save_npz
 from foldsmith.members import (

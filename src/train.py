@@ -14,26 +14,23 @@ import os
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldsmith.command import Command, read_command, run_main
-from foldsmith.data.pipelines import pipeline_file
+from foldsmith.command import Command, read_command
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
-from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
-from foldsmith.machine import versions
+from foldsmith.files import digest_of, remove_checkpoints
 from foldsmith.parallel import spread, started_by_torchrun
-from foldsmith.recipes import PRETRAINED, check_weights_file
 from foldsmith.stamps import (
     check_claim,
     is_current,
     refuse_other_machine,
     require,
-    require_whole,
     write_stamp,
 )
 from foldsmith.tables import load_classes, load_folds, load_samples
 from foldsmith.terminal import progress, say
+from foldsmith.training.inputs import inputs_of, refuse_stale
 from foldsmith.training.pseudo_labels import images_to_label
 
 if TYPE_CHECKING:
@@ -65,15 +62,7 @@ def plan(command: Command) -> tuple[list[int], dict[str, object]]:
     check_claim(run, **command.identity)
     require(run.folds, "split")
     to_label = images_to_label(command)  # sooner than after a round
-    inputs = {
-        "identity": load_json(run.identity),
-        "folds": digest_of_file(run.folds),
-        "versions": versions(),
-        "weights": digest_of_weights(command.recipe.weights),
-        "augmentation": digest_of_augmentation(command.recipe.augment),
-        "pretrained": digest_of_pretraining(command),
-        "test": digest_of([digest_of_file(run.test_samples), *to_label]) if to_label else "",
-    }
+    inputs = inputs_of(command, to_label)
     wanted = []
     for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
@@ -137,45 +126,6 @@ def shared_plan(command: Command, processes: "Processes") -> tuple[list[int], di
     if isinstance(planned, InputError):
         raise planned
     return planned
-
-
-def digest_of_weights(path: str) -> str:
-    """Digest of the file a network starts from, or empty. Raises InputError if it is not there."""
-    check_weights_file(path)
-    return digest_of_file(Path(path)) if path else ""
-
-
-def digest_of_augmentation(name: str) -> str:
-    """Digest of the file an augmentation is read from, or empty. Raises InputError if it is not there."""
-    path = pipeline_file(name)
-    return digest_of_file(path) if path else ""
-
-
-def digest_of_pretraining(command: Command) -> str:
-    """Digest of the pretraining that a recipe starts from, or empty. Raises InputError if it is not done."""
-    if command.recipe.pretrain == "none":
-        return ""
-    require_whole(command.run.pretrain_run, "pretrain")
-    outputs = load_json(command.run.pretrain_run)["outputs"]
-    return digest_of([outputs[f"{part}.safetensors"] for part in PRETRAINED[command.recipe.pretrain]])
-
-
-def refuse_stale(command: Command, fold: int) -> None:
-    """Raises InputError if the fold was trained with other folds or versions: results are never mixed."""
-    path = command.run.fold_run(fold)
-    if command.again or not path.is_file():
-        return
-    made = load_json(path)
-    changed = [name for name, version in versions().items() if made["versions"].get(name) != version]
-    if changed:
-        told = ", ".join(f"{name} {made['versions'].get(name)}" for name in changed)
-        raise InputError(
-            f"fold {fold} was trained with other versions ({told}); --again trains it anew, or install those."
-        )
-    if made["folds"] != digest_of_file(command.run.folds):
-        raise InputError(
-            f"fold {fold} was trained with other folds than {command.run.folds}; --again trains it anew."
-        )
 
 
 def train(

@@ -10,8 +10,9 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
 import numpy as np
 
-from foldsmith.command import Command, read_command, run_main
+from foldsmith.command import Command, read_command
 from foldsmith.competition import read_settings
+from foldsmith.ending import run_main
 from foldsmith.files import digest_of_file, load_npz, save_json
 from foldsmith.stamps import (
     check_claim,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from foldsmith.command import Command, FoldPlan, read_command, run_main
+from foldsmith.command import Command, FoldPlan, read_command
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 from foldsmith.recipes import RECIPES
 

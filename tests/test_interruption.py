@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foldsmith.command import run_main
+from foldsmith.ending import run_main
 from foldsmith.files import written_whole
 from foldsmith.interruption import ADVICE, SIGNALS, Interrupted, interruptible
 

@@ -18,12 +18,12 @@ import prepare
 import split
 import train
 import validate
-from foldsmith.command import run_main
 from foldsmith.data import loader
 from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.data.augment_host import apply_draws
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import StreamedPixels
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError, sentence_of
 from foldsmith.recipes import Recipe
 from foldsmith.training.compute import augments_on_device, build_compute

@@ -13,8 +13,8 @@ from mutations import KINDS, WrongOutcome, main, try_case
 from plain_readers import true_labels_of_json
 
 import prepare
-from foldsmith.command import run_main
 from foldsmith.competition import Competition, Settings
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 from foldsmith.metadata import read_metadata
 
@@ -79,7 +79,7 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
             told: list[str] = []
             patch.setattr(
-                "foldsmith.command.print", lambda *words, **named: told.append(words[0]), raising=False
+                "foldsmith.ending.print", lambda *words, **named: told.append(words[0]), raising=False
             )
             patch.setattr("foldsmith.terminal.print", lambda *words, **named: None, raising=False)
             run_main(lambda: prepare.main(words))

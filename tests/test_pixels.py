@@ -24,9 +24,9 @@ import split
 import submit
 import train
 import validate
-from foldsmith.command import run_main
 from foldsmith.data.images import decode_image, file_state, resize_image
 from foldsmith.data.pixels import StoredPixels, StreamedPixels
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 
 COUNT, SIZE = 13, 6

@@ -20,7 +20,7 @@ import split
 import submit
 import train
 import validate
-from foldsmith.command import run_main
+from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report, score)

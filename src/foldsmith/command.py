@@ -3,21 +3,17 @@
 import argparse
 import os
 import shlex
-import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
 from foldsmith.errors import InputError, unknown_name
-from foldsmith.faults import GPU_FAILED, machine_fault
 from foldsmith.files import load_json
-from foldsmith.interruption import advice, interruptible
 from foldsmith.paths import RunPaths, cache_root
 from foldsmith.recipes import CHOOSERS, RECIPES, DataFacts, Grounds, Recipe, find_recipe, read_settings
-from foldsmith.terminal import printable
 
 DEMO = Path("input/demo80")
 FOLDS = 5
@@ -304,44 +300,3 @@ def check_name(name: str) -> None:
     """Raises InputError for what cannot name a run."""
     if name in ("", ".", "..", "cache") or "/" in name or "\\" in name or name.startswith("."):
         raise InputError(f"--name {name}: a run is named like a folder, and not 'cache'.")
-
-
-def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
-    """Ends the process with the status of `main`, and with one sentence where it could not finish.
-
-    2 for bad input, 1 for a fault of the machine, 130 or 143 when a person or the system asked it to stop,
-    where `stopped` is said instead of how to go on.
-    """
-    try:
-        with interruptible():
-            status = main()
-    except InputError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt as error:
-        print(advice() if stopped is None else stopped, end="", file=sys.stderr)
-        status = 128 + getattr(error, "number", signal.SIGINT)
-    except Exception as error:
-        fault = machine_fault(error)
-        if fault is None:
-            raise
-        print(
-            f"error: {printable(fault)}. Once that is mended the same command goes on from here.",
-            file=sys.stderr,
-        )
-        status = 1
-        # what a GPU that failed was given cannot be freed any more, which Python would try, and abort: as
-        # soon as this error is gone, for it holds the tensors of the whole training
-        if fault.startswith(GPU_FAILED):
-            _end_at_once(status)
-    # threads between processes that parted in the midst cannot be joined, which Python's own end would try
-    if status and "RANK" in os.environ:
-        _end_at_once(status)
-    sys.exit(status)
-
-
-def _end_at_once(status: int) -> NoReturn:
-    """Ends the process without Python's own end: nothing is freed, no thread joined."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)

@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from foldsmith.command import run_main
+from foldsmith.ending import run_main
 from foldsmith.faults import MachineError
 from foldsmith.interruption import SIGNALS
 from foldsmith.machine import usable_cores
