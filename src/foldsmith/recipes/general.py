@@ -41,8 +41,8 @@ CUTMIX = {"cutmix": 1.0, "mix_share": 0.5}  # of half of the batches
 # Tens of thousands of photographs for the best score that a GPU gives: small ones are enlarged, for the
 # network divides sides by four at once. On tiny80 larger crops, more weight decay and this network gained 2
 # to 4 points each over networks for small images (RESULTS.md): 69.6 and 70.6 % of two folds (one view) after
-# 40 of the epochs, which took about 11 s each on an H200 that other runs shared. 68.3 % of a fold in 30 epochs
-# at sides of 64 to 96, 92 minutes of two cores.
+# 40 of the epochs, which took about 11 s each on an H200 that other runs shared; 68.3 % of a fold after 30
+# epochs at sides of up to 96, in 92 minutes of two cores.
 PHOTOS = replace(
     SMALL_IMAGES,
     name="photos-best",
