@@ -12,7 +12,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,27 +37,34 @@ if TYPE_CHECKING:
     from foldsmith.training.processes import Processes
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The folds that are to be trained, what all depend on, and the test images that may get a label."""
+
+    wanted: list[int]
+    inputs: dict[str, object]
+    to_label: list[str]
+
+
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     if started_by_torchrun():
         return train_together(command)
-    wanted, inputs = plan(command)
-    total = count_images(command, wanted)
+    plan = make_plan(command)
+    wanted = plan.wanted
     devices = choose_devices(command) if wanted else []
     if len(devices) > 1:  # for one fold too: it is to be the same, whatever was done before
         say(f"train: folds {', '.join(map(str, wanted))} on {', '.join(devices)}")
-        return spread(partial(train_on, command, inputs), wanted, devices)
-    with progress(f"{len(wanted)} folds", total, "images"):  # the bar of every epoch moves it along
+        return spread(partial(train_on, command, plan), wanted, devices)
+    # the bar of every epoch moves it along
+    with progress(f"{len(wanted)} folds", count_images(command, plan), "images"):
         for fold in wanted:
-            train(command, fold, inputs)
+            train(command, plan, fold)
     return 0
 
 
-def plan(command: Command) -> tuple[list[int], dict[str, object]]:
-    """The folds that are to be trained, and what all depend on.
-
-    Raises InputError for stale ones, and where there is nothing to train them on.
-    """
+def make_plan(command: Command) -> Plan:
+    """Raises InputError for stale folds, and where there is nothing to train them on."""
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
@@ -72,18 +79,19 @@ def plan(command: Command) -> tuple[list[int], dict[str, object]]:
             continue
         refuse_stale(command, fold)
         wanted.append(fold)
-    num_test = len(load_samples(run.test_samples))
-    if wanted and to_label and len(to_label) < num_test:
-        say(f"train: {num_test - len(to_label):,} of {num_test:,} test images get no label: they cannot be "
-            "read or show training pictures")  # fmt: skip
-    return wanted, inputs
+    if wanted and to_label:
+        num_test = len(load_samples(run.test_samples))
+        if len(to_label) < num_test:
+            say(f"train: {num_test - len(to_label):,} of {num_test:,} test images get no label: they cannot "
+                "be read or show training pictures")  # fmt: skip
+    return Plan(wanted, inputs, to_label)
 
 
-def count_images(command: Command, folds: list[int]) -> int:
-    """How many images, one by one, the training of these folds goes through."""
+def count_images(command: Command, plan: Plan) -> int:
+    """How many images, one by one, the training goes through."""
     recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
-    labelled = sum(int((held_out != fold).sum()) for fold in folds)
-    pseudo_labelled = len(folds) * round(recipe.pseudo_share * len(images_to_label(command)))
+    labelled = sum(int((held_out != fold).sum()) for fold in plan.wanted)
+    pseudo_labelled = len(plan.wanted) * round(recipe.pseudo_share * len(plan.to_label))
     return recipe.epochs * recipe.seeds * (recipe.rounds * labelled + (recipe.rounds - 1) * pseudo_labelled)
 
 
@@ -94,8 +102,8 @@ def choose_devices(command: Command) -> list[str]:
     return [str(device) for device in compute.choose_devices(command.device)]
 
 
-def train_on(command: Command, inputs: dict[str, object], device: str, fold: int) -> None:
-    train(replace(command, device=device), fold, inputs)
+def train_on(command: Command, plan: Plan, device: str, fold: int) -> None:
+    train(replace(command, device=device), plan, fold)
 
 
 def train_together(command: Command) -> int:
@@ -104,9 +112,9 @@ def train_together(command: Command) -> int:
 
     try:
         with meeting(command.device) as (processes, device):
-            wanted, inputs = shared_plan(command, processes)
-            for fold in wanted:
-                train(replace(command, device=device), fold, inputs, processes)
+            plan = shared_plan(command, processes)
+            for fold in plan.wanted:
+                train(replace(command, device=device), plan, fold, processes)
     except (InputError, AgreedFault) as error:
         if os.environ["RANK"] == "0":
             raise
@@ -114,12 +122,12 @@ def train_together(command: Command) -> int:
     return 0
 
 
-def shared_plan(command: Command, processes: "Processes") -> tuple[list[int], dict[str, object]]:
+def shared_plan(command: Command, processes: "Processes") -> Plan:
     """The first process's plan, on every one; or its InputError, which then every one raises."""
-    planned: tuple[list[int], dict[str, object]] | InputError | None = None
+    planned: Plan | InputError | None = None
     if processes.is_first:
         try:
-            planned = plan(command)
+            planned = make_plan(command)
         except InputError as error:
             planned = error
     planned = processes.share(planned)
@@ -128,16 +136,14 @@ def shared_plan(command: Command, processes: "Processes") -> tuple[list[int], di
     return planned
 
 
-def train(
-    command: Command, fold: int, inputs: dict[str, object], processes: "Processes | None" = None
-) -> None:
+def train(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_cache_of
     from foldsmith.training.fold import FoldTraining, select_samples
     from foldsmith.training.processes import ALONE
     from foldsmith.training.rounds import Rounds
 
-    run, processes, inputs = command.run, processes or ALONE, {**inputs, "fold": fold}
+    run, processes, inputs = command.run, processes or ALONE, {**plan.inputs, "fold": fold}
     folds, classes = load_folds(run.folds), load_classes(run.classes)
     cache = open_cache_of(command)
     first = FoldTraining(
@@ -154,7 +160,7 @@ def train(
         workers=command.workers,
         processes=processes,
     )
-    rounds = Rounds(first, images_to_label(command))
+    rounds = Rounds(first, plan.to_label)
     if processes.is_first:
         if command.again:
             rounds.forget()

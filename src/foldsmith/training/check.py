@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from foldsmith.ablations import NEUTRAL
 from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.data.views import check_views
 from foldsmith.errors import InputError, unknown_name
@@ -21,13 +22,13 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
         recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
     )
     if not isinstance(augmentation, Augmentation):
-        neutral = {"train_size": "0", "train_size_from": "0", "alternating_flip": "false"}
-        asked = [field for field in neutral if getattr(recipe, field)]
+        drawn = ("train_size", "train_size_from", "alternating_flip")
+        asked = [field for field in drawn if getattr(recipe, field)]
         if asked:
             raise InputError(
                 f"augment={recipe.augment} is a file, and {', '.join(asked)} of recipe '{recipe.name}' "
                 f"{'is' if len(asked) == 1 else 'are'} for rows of AUGMENTATIONS: "
-                + " ".join(f"--set {field}={neutral[field]}" for field in asked)
+                + " ".join(f"--set {field}={NEUTRAL[field]}" for field in asked)
             )
     if recipe.augment_on == "device":
         refuse_on_device(augmentation, streamed=not recipe.cache)
