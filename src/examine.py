@@ -69,7 +69,9 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
             portion = portion or Portion(size)
             by_network = [
                 [
-                    predict(each, cache.pixels, rows, (view,), size, compute, advance, portion)
+                    predict(
+                        each, cache.pixels, rows, (view,), size, compute, advance, portion, loss=recipe.loss
+                    )
                     for view in recipe.views
                 ]
                 for each, *_ in loaded
@@ -85,7 +87,10 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
                 progress("examine: features", sum(map(len, chosen)), "images") as advance,
             ):
                 rows = cache.rows([path for part in chosen for path in part.tolist()])
-                predict(model, cache.pixels, rows, ("identity",), size, compute, advance, portion)
+                predict(
+                    model, cache.pixels, rows, ("identity",), size, compute, advance, portion,
+                    loss=recipe.loss,
+                )  # fmt: skip
             is_test = np.repeat([False, True], [len(part) for part in chosen])
             save_npz(
                 run.features,

@@ -59,9 +59,10 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
                 model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
                 views, batch_size = recipe.views, recipe.predict_batch_size
                 portion = portion or Portion(batch_size)
-                predictions.append(
-                    predict(model, cache.pixels, rows, views, batch_size, compute, advance, portion)
+                made_by = predict(
+                    model, cache.pixels, rows, views, batch_size, compute, advance, portion, loss=recipe.loss
                 )
+                predictions.append(made_by)
         networks = f"{seeds} networks, " if seeds > 1 else ""
         say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
     probabilities = average(predictions)

@@ -86,7 +86,8 @@ def look(
         images = compute.normalise(torch.from_numpy(np.ascontiguousarray(seen))[None])
         try:
             with torch.inference_mode():
-                predicted.append(predict_views(model, images, recipe.views, compute)[0].cpu().numpy())
+                probabilities = predict_views(model, images, recipe.views, compute, loss=recipe.loss)
+                predicted.append(probabilities[0].cpu().numpy())
             maps = maps or record_blocks(model, images)
         except RuntimeError as error:
             if machine_fault(error):

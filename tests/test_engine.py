@@ -13,8 +13,9 @@ from foldsmith.data.views import VIEWS, check_views
 from foldsmith.errors import InputError
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training.compute import Compute, build_compute
-from foldsmith.training.engine import predict, reconstruct, train_one_epoch
+from foldsmith.training.engine import predict, reconstruct, to_probabilities, train_one_epoch
 from foldsmith.training.features import captured_features
+from foldsmith.training.loss import ClassificationLoss
 from foldsmith.training.objective import Classification
 from foldsmith.training.portions import Portion
 from foldsmith.training.state import build_state
@@ -121,7 +122,7 @@ def make_pixels(count: int = 23) -> np.ndarray:
 
 
 def predicted(rows: np.ndarray, views: tuple[str, ...] = ("identity",), batch_size: int = 8) -> np.ndarray:
-    return predict(make_model(), make_pixels(), rows, views, batch_size, make_compute())
+    return predict(make_model(), make_pixels(), rows, views, batch_size, make_compute(), loss="ce")
 
 
 FLIPS = {
@@ -166,16 +167,43 @@ def test_the_batch_size_changes_nothing_beyond_rounding(batch_size: int) -> None
     )
 
 
+def test_sigmoids_are_shares_of_their_sum_and_softmaxes_are_torchs() -> None:
+    logits = 4 * torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
+    sigmoids = 1 / (1 + np.exp(-logits.double().numpy()))
+    np.testing.assert_allclose(
+        to_probabilities(logits, "bce"), sigmoids / sigmoids.sum(axis=1, keepdims=True), rtol=1e-5
+    )
+    assert torch.equal(to_probabilities(logits, "ce"), logits.softmax(dim=1))
+
+
+def test_binary_cross_entropy_and_its_probabilities_find_how_often_each_class_occurs() -> None:
+    shares = torch.tensor([0.8, 0.15, 0.05])
+    labels = torch.arange(3).repeat_interleave((200 * shares).long())
+    logits = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, tolerance_change=0, line_search_fn="strong_wolfe")
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = ClassificationLoss("bce")(logits.expand(200, 3), labels)
+        loss.backward()
+        return loss
+
+    optimizer.step(step)
+    found = to_probabilities(logits.detach()[None], "bce")[0]
+    np.testing.assert_allclose(found, shares, atol=1e-3)
+
+
 def test_predicting_changes_no_weight_and_no_batch_statistic() -> None:
     model = make_model().train()
     before = copy.deepcopy(model.state_dict())
-    predict(model, make_pixels(), np.arange(9), ("identity",), 4, make_compute())
+    predict(model, make_pixels(), np.arange(9), ("identity",), 4, make_compute(), loss="ce")
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_progress_counts_every_image_once() -> None:
     seen: list[int] = []
-    predict(make_model(), make_pixels(), np.arange(23), ("identity", "hflip"), 8, make_compute(), seen.append)
+    rows, views = np.arange(23), ("identity", "hflip")
+    predict(make_model(), make_pixels(), rows, views, 8, make_compute(), seen.append, loss="ce")
     assert seen == [8, 8, 7]
 
 
@@ -240,7 +268,7 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
     rows, model, counted = np.random.default_rng(3).permutation(23), Short(most=3), []
     expected = [by_hand(make_pixels()[row], views) for row in rows]
     portion = Portion(8)
-    made = predict(model, make_pixels(), rows, views, 8, make_compute(), counted.append, portion)
+    made = predict(model, make_pixels(), rows, views, 8, make_compute(), counted.append, portion, loss="ce")
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
     # batches are read in the size they had: 8, 8 and 7
     assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and portion.size == 2
@@ -249,14 +277,14 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         f"CUDA out of memory: from here on at most {size} images are predicted at a time" for size in (4, 2)
     ]
     model.seen.clear()
-    again = predict(model, make_pixels(), rows, views, 8, make_compute(), portion=portion)
+    again = predict(model, make_pixels(), rows, views, 8, make_compute(), portion=portion, loss="ce")
     assert max(model.seen) == 2 and capsys.readouterr().out == "", "what did not fit is not tried again"
     assert again.tobytes() == made.tobytes()
 
 
 def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        predict(Short(most=0), make_pixels(), np.arange(5), ("identity",), 4, make_compute())
+        predict(Short(most=0), make_pixels(), np.arange(5), ("identity",), 4, make_compute(), loss="ce")
 
 
 def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
@@ -264,7 +292,7 @@ def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
     for most in (100, 3):
         model = Short(most)
         with captured_features(model, CLASSES) as features:
-            predict(model, make_pixels(), np.arange(23), ("identity",), 8, make_compute())
+            predict(model, make_pixels(), np.arange(23), ("identity",), 8, make_compute(), loss="ce")
         captured.append(np.concatenate(features))
     assert captured[0].shape == (23, 24)
     np.testing.assert_allclose(captured[1], captured[0], rtol=1e-4, atol=1e-5)

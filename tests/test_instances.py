@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from foldsmith.models import build_model, last_layer
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training import fold as fold_module
+from foldsmith.training import lessons
 from foldsmith.training.check import check_recipe
 from foldsmith.training.epochs import Epochs
 from foldsmith.training.pretraining import Pretraining, load_pretrained
@@ -212,6 +215,23 @@ def test_images_are_beside_others_also_where_all_trained_ones_are_shown(tmp_path
     for column in tiles:
         first, *others = [tile[:SIZE].tobytes() for tile in column]
         assert first not in others and len(set(others)) == 4
+
+
+def test_logits_one_for_each_image_trained_on_are_let_go_batch_by_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, made, alive = lessons.compute_logits, [], []
+
+    def watched(*words: object) -> Iterator[list[torch.Tensor]]:
+        for logits in whole(*words):
+            made.extend(map(weakref.ref, logits))
+            yield logits
+            alive.append(sum(each() is not None for each in made))
+
+    monkeypatch.setattr(lessons, "compute_logits", watched)
+    monkeypatch.setattr(Recipe, "predict_batch_size", 4)
+    make_pretraining(tmp_path, TOY).train()
+    assert len(made) > 8 and max(alive) <= 2  # this batch's, and the one's before
 
 
 def test_a_network_without_a_linear_last_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_probabilities_are_the_softmax_in_float32_of_logits_of_any_precision(
     pixels = np.zeros((4, 1, 1, 3), np.uint8)
     pixels[:, 0, 0, 0] = range(4)
     compute = build_compute("cpu", precision, (0.0,) * 3, (1.0,) * 3)
-    probabilities = predict(Coarse(logits), pixels, np.arange(4), ("identity",), 3, compute)
+    probabilities = predict(Coarse(logits), pixels, np.arange(4), ("identity",), 3, compute, loss="ce")
     if precision == "bf16":
         logits = torch.from_numpy(logits).bfloat16().float().numpy()
     exact = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))

@@ -107,7 +107,8 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
 
         def prediction(epoch: int) -> float:
             begun = now(compute.on_gpu)
-            predict(model, epochs.pixels, rows, ("identity",), recipe.predict_batch_size, compute)
+            size = recipe.predict_batch_size
+            predict(model, epochs.pixels, rows, ("identity",), size, compute, loss=recipe.loss)
             taken = now(compute.on_gpu) - begun
             model.train()
             return total / taken

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import logsigmoid
 
 from foldsmith.data.loader import prepare_ahead
 from foldsmith.data.pixels import Pixels
@@ -95,24 +96,44 @@ def predict(
     compute: Compute,
     advance: Callable[[int], None] = lambda count: None,
     portion: Portion | None = None,
+    *,
+    loss: str,
 ) -> np.ndarray:
     """Probabilities of the images in these rows of the cache, float32 (len(rows), K): the mean over views.
 
+    `loss` is what the model was trained by. A `portion` remembers what there was room for.
+    """
+    predicted = []
+    for logits in compute_logits(model, pixels, rows, views, batch_size, compute, portion):
+        # left on the device until the end: there is no step that waits for it
+        predicted.append(mean_of_views(logits, loss))
+        advance(len(predicted[-1]))
+    return torch.cat(predicted).cpu().numpy()
+
+
+@torch.inference_mode()
+def compute_logits(
+    model: nn.Module,
+    pixels: Pixels,
+    rows: np.ndarray,
+    views: Sequence[str],
+    batch_size: int,
+    compute: Compute,
+    portion: Portion | None = None,
+) -> Iterator[list[torch.Tensor]]:
+    """Logits (B, K) of every view, on the device, batch by batch of the images in these rows of the cache.
+
     When a GPU's memory runs out, fewer images are predicted at a time: the same ones, in the same order. On a
-    GPU another size of batch may round differently. A `portion` remembers what there was room for.
+    GPU another size of batch may round differently.
     """
     model.eval()
-    portion, predicted = portion or Portion(batch_size), []
+    portion = portion or Portion(batch_size)
 
     def logits_of(images: torch.Tensor) -> list[torch.Tensor]:
         return logits_of_views(model, compute.normalise(images), views, compute)
 
     for images in load_batches(pixels, rows, batch_size, compute):
-        for logits in portion.made_of(images, logits_of):
-            # left on the device until the end: there is no step that waits for it
-            predicted.append(mean_of_views(logits))
-            advance(len(predicted[-1]))
-    return torch.cat(predicted).cpu().numpy()
+        yield from portion.made_of(images, logits_of)
 
 
 def load_batches(
@@ -129,10 +150,10 @@ def load_batches(
 
 
 def predict_views(
-    model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute
+    model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute, *, loss: str
 ) -> torch.Tensor:
     """Probabilities of normalised images (B, C, H, W), float32 (B, K): the mean over views."""
-    return mean_of_views(logits_of_views(model, images, views, compute))
+    return mean_of_views(logits_of_views(model, images, views, compute), loss)
 
 
 def logits_of_views(
@@ -142,8 +163,17 @@ def logits_of_views(
         return [model(VIEWS[view](images)) for view in views]
 
 
-def mean_of_views(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
+def mean_of_views(logits: Sequence[torch.Tensor], loss: str) -> torch.Tensor:
+    return torch.stack([to_probabilities(each.float(), loss) for each in logits]).mean(dim=0)
+
+
+def to_probabilities(logits: torch.Tensor, loss: str) -> torch.Tensor:
+    """Probabilities (B, K) from logits (B, K) of a model that was trained by `loss`.
+
+    `bce` teaches each class a sigmoid of its own, of which a softmax would take the odds and be too sure: the
+    sigmoids are divided by their sum.
+    """
+    return (logsigmoid(logits) if loss == "bce" else logits).softmax(dim=1)
 
 
 @torch.inference_mode()

@@ -186,5 +186,8 @@ class FoldTraining:
         batch_size = self.recipe.predict_batch_size
         self.processes.align(model)
         rows = self.processes.my_part(self.held_out.rows)
-        mine = predict(model, self.cache.pixels, rows, views, batch_size, compute, portion=portion)
+        mine = predict(
+            model, self.cache.pixels, rows, views, batch_size, compute,
+            portion=portion, loss=self.recipe.loss,
+        )  # fmt: skip
         return self.processes.join_parts(mine)

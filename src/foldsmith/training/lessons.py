@@ -20,7 +20,7 @@ from foldsmith.paths import RunPaths
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.compute import Compute
-from foldsmith.training.engine import predict, reconstruct
+from foldsmith.training.engine import compute_logits, reconstruct
 from foldsmith.training.features import captured_features
 from foldsmith.training.loss import ClassificationLoss
 from foldsmith.training.objective import Classification, Objective, Reconstruction
@@ -160,7 +160,9 @@ class TellingApart:
         """What enters the last layer for these rows (n,) of pixels, each of length 1, float32 (n, D)."""
         with captured_features(model, self.num_classes) as captured:
             size = self.recipe.predict_batch_size
-            predict(model, pixels, rows, ("identity",), size, compute, portion=self.portion)
+            # logits, one for each image that is trained on, are too many to be kept
+            for _ in compute_logits(model, pixels, rows, ("identity",), size, compute, self.portion):
+                pass
         return normalize(torch.from_numpy(np.concatenate(captured)), dim=1)
 
 

@@ -171,7 +171,10 @@ class Rounds:
         model, recipe, compute = load_trained(weights, facts, first.device, first.precision)
         rows = first.processes.my_part(first.cache.rows(self.test_paths))
         size = recipe.predict_batch_size
-        mine = predict(model, first.cache.pixels, rows, recipe.views, size, compute, portion=self._portion)
+        mine = predict(
+            model, first.cache.pixels, rows, recipe.views, size, compute,
+            portion=self._portion, loss=recipe.loss,
+        )  # fmt: skip
         return first.processes.join_parts(mine).astype(np.float64)
 
     def _with(self, labelled: pd.DataFrame) -> Samples:
