@@ -64,8 +64,8 @@ def test_separable_classes_are_learned_in_every_precision(
     "settings",
     [
         ["optimizer=muon", "nesterov=true", "lr=0.01", "schedule=one-cycle"],
-        ["cutmix=1", "mixup=0.2", "mix_share=0.5", "class_weights=auto", "logit_adjustment=1"],
-        ["sam=0.02", "clip_grad=1", "recalibrate=4"],
+        ["cutmix=1", "mixup=0.2", "mix_share=0.5", "class_weights=auto", "label_smoothing=0.1"],
+        ["sam=0.02", "clip_grad=1", "recalibrate=4", "logit_adjustment=1", "label_smoothing=0.1"],
         ["augment=trivial", "erase=0.2", "alternating_flip=true", "sampling=balanced"],
         ["loss=bce", "seeds=2", "rounds=2", "lr=0.02"],
         ["pretrain=instances", "pretrain_epochs=2", "pretrain_augment=instances"],

@@ -75,8 +75,7 @@ each_kind_of_weights = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=[
 each_smoothing = pytest.mark.parametrize("smoothing", [0.0, 0.1])
 
 
-@each_kind_of_weights
-@each_smoothing
+@pytest.mark.parametrize(("weights", "smoothing"), [(None, 0.0), (None, 0.1), (WEIGHTS, 0.0)])
 def test_cross_entropy_of_labels_is_torchs_to_the_bit(weights: torch.Tensor | None, smoothing: float) -> None:
     logits, labels, _ = make_logits()
     expected = nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(logits, labels)
@@ -133,11 +132,47 @@ def test_binary_cross_entropy_of_labels_is_timms(smoothing: float) -> None:
     torch.testing.assert_close(ClassificationLoss("bce", None, smoothing)(logits, labels), expected)
 
 
-def test_weights_of_classes_weigh_images_in_binary_cross_entropy() -> None:
+@each_smoothing
+@pytest.mark.parametrize("kind", ["ce", "bce"])
+def test_weights_of_classes_are_those_of_their_images(kind: str, smoothing: float) -> None:
     logits, labels, _ = make_logits()
-    each = [float(ClassificationLoss("bce")(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
+    alone = ClassificationLoss(kind, label_smoothing=smoothing)
+    each = [float(alone(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
     expected = np.average(each, weights=WEIGHTS[labels].numpy())
-    assert float(ClassificationLoss("bce", WEIGHTS)(logits, labels)) == pytest.approx(expected, rel=1e-5)
+    loss = ClassificationLoss(kind, WEIGHTS, smoothing)(logits, labels)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def best_logits(loss: ClassificationLoss, labels: np.ndarray) -> torch.Tensor:
+    """The logits (K, K) of the least loss for a network that tells the classes apart, one row a class."""
+    num_classes, targets = labels.max() + 1, torch.from_numpy(labels)
+    logits = torch.zeros(num_classes, num_classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [logits], max_iter=300, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(logits[targets], targets)
+        value.backward()
+        return value
+
+    optimizer.step(step)
+    return logits.detach()
+
+
+RARE = np.repeat(np.arange(3), [3000, 120, 12])
+
+
+@pytest.mark.parametrize("remedy", ["weights", "adjustment"])
+def test_what_smoothing_spreads_never_makes_a_rare_class_the_answer_for_another(remedy: str) -> None:
+    means = {"weights": class_weights("auto", RARE, 3), "adjustment": log_priors(RARE, 3)}
+    logits = best_logits(ClassificationLoss("ce", label_smoothing=0.1, **{remedy: means[remedy]}), RARE)
+    assert logits.argmax(dim=1).tolist() == [0, 1, 2]
+    # and no wrong class is a better answer than another wrong one
+    for row in range(3):
+        others = np.delete(logits[row].numpy(), row)
+        assert others[0] == pytest.approx(others[1], abs=0.02)
 
 
 # --- logit adjustment

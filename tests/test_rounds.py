@@ -216,7 +216,7 @@ def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
             return whole(*words)
 
         monkeypatch.setattr(fold_module, name, spy)
-    rounds = make_rounds(tmp_path, replace(TOY, rounds=2, class_weights="auto", sampling="balanced"))
+    rounds = make_rounds(tmp_path, replace(TOY, rounds=2, class_weights="auto"))
     rounds.train()
     own = rounds.first.training.labels.tolist()
     labelled = pd.read_csv(rounds.first.files.pseudo_labels).sort_values("path")["label"].tolist()

@@ -51,6 +51,11 @@ def check_values(recipe: "Recipe") -> None:
             recipe.pretrain == "none" or not (recipe.pretrained or recipe.weights),
             "none where a network starts from weights (pretrained, weights), which it would replace",
         ),
+        (
+            "pretrain_augment",
+            recipe.pretrain != "instances" or recipe.pretrain_augment != "none",
+            "an augmentation where images are told apart, such as instances: as it is, each finds itself",
+        ),
         ("pretrain_epochs", recipe.pretrain_epochs >= 1, "at least 1"),
         ("pretrain_batch_size", recipe.pretrain_batch_size >= 1, "at least 1"),
         ("pretrain_lr", 0 < recipe.pretrain_lr < float("inf"), "a positive number"),
@@ -74,6 +79,11 @@ def check_values(recipe: "Recipe") -> None:
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "in [0, 1)"),
         ("class_weights", recipe.class_weights in ("none", "auto"), "none or auto"),
         ("sampling", recipe.sampling in ("natural", "balanced"), "natural or balanced"),
+        (
+            "class_weights",
+            recipe.class_weights == "none" or (recipe.sampling == "natural" and not recipe.logit_adjustment),
+            "none where sampling is balanced or logits are adjusted: rare classes would be made up for twice",
+        ),
         ("logit_adjustment", 0 <= recipe.logit_adjustment < float("inf"), "zero or a positive number"),
         (
             "logit_adjustment",

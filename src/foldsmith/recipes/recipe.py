@@ -62,7 +62,9 @@ class Recipe:
     pretrain_epochs: int = 30
     pretrain_batch_size: int = 128
     pretrain_lr: float = 1e-3
-    pretrain_augment: str = "none"  # a row of AUGMENTATIONS; what it gives is input and target
+    # a row of AUGMENTATIONS: what it gives is input and target of an autoencoder; instances need one, such as
+    # instances
+    pretrain_augment: str = "none"
     pretrain_test: bool = False  # the test images, which need no labels here, are trained on as well
     pretrain_holdout: float = 0.1  # share of the images that only measures
     pretrain_patience: int = 0  # epochs without a lower held-out loss after which it stops; 0 = never
@@ -99,7 +101,8 @@ class Recipe:
     mix_share: float = 1.0  # share of the batches that are mixed
     mix_until: float = 1.0  # share of the epochs after which no batch is mixed any more
     ema_decay: float = 0.0  # of the averaged weights that validate and predict; 0 = the last weights do
-    recalibrate: int = 0  # training batches from which batch norm learns its statistics anew at the end
+    # training batches, at most an epoch's, from which batch norm learns its statistics anew at the end
+    recalibrate: int = 0
     validate_every: int = 1  # epochs; the last one always is validated
     deterministic: bool = False  # on a GPU: same bytes every time, at some speed (a CPU always gives them)
 
