@@ -14,9 +14,8 @@ from foldsmith.evaluation import selection
 from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.class_factors import apply_class_factors, fit_class_factors
 from foldsmith.evaluation.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
-from foldsmith.evaluation.metrics import METRICS
+from foldsmith.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from foldsmith.evaluation.predictions import floor_probabilities
-from foldsmith.evaluation.report.tables import LOWER_IS_BETTER
 from foldsmith.evaluation.resampling import SCORERS, bootstrap_gain, sign_of
 from foldsmith.evaluation.selection import climb, find_blend, mix, parts_of
 

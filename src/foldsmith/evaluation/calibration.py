@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from foldsmith.evaluation.metrics import expected_calibration_error
+from foldsmith.evaluation.metrics import NUM_BINS, bins_of, expected_calibration_error
+from foldsmith.evaluation.predictions import logarithms
 
-NUM_BINS = 15
 LEAST, MOST = 0.05, 20.0  # temperatures beyond these say that the probabilities carry nothing, or everything
 
 
@@ -31,7 +31,7 @@ def bin_confidences(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFra
     """The reliability diagram: low, high, count, confidence and accuracy (means, NaN where empty) a bin."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+    bins = bins_of(confidence)
     counts = np.bincount(bins, minlength=NUM_BINS)
     edges = np.arange(NUM_BINS + 1) / NUM_BINS
     sums = [np.bincount(bins, values, minlength=NUM_BINS) for values in (confidence, right)]
@@ -42,14 +42,14 @@ def bin_confidences(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFra
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (N, K) at a temperature, float64."""
-    powers = _logits(probabilities) / temperature
+    powers = logarithms(probabilities) / temperature
     powers = np.exp(powers - powers.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The temperature of the least log loss. The loss is convex in 1/T, so Newton's steps find it."""
-    logits = _logits(probabilities)  # (N, K)
+    logits = logarithms(probabilities)  # (N, K)
     given = logits[np.arange(len(labels)), labels]
     scale = 1.0
     for _ in range(30):
@@ -88,9 +88,4 @@ def calibrate(labels: np.ndarray, folds: np.ndarray, probabilities: np.ndarray) 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean negative log likelihood; scikit-learn's takes no single class."""
-    return float(-_logits(probabilities[np.arange(len(labels)), labels]).mean())
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """Their logarithms in float64, finite where a probability is zero."""
-    return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
+    return float(-logarithms(probabilities[np.arange(len(labels)), labels]).mean())

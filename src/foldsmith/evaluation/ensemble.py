@@ -90,7 +90,11 @@ class Ensemble:
         }
 
     def predict(self, predictions: np.ndarray) -> np.ndarray:
-        """Probabilities float32 (n, K) from those of the runs (R, n, K), of images none was trained on."""
+        """Probabilities float32 (n, K) from those of the runs (R, n, K), of images none was trained on.
+
+        Where those are means over folds, they are less sure than a fold's own, to which the adjustment was
+        fitted: a temperature above 1 then makes them a little too modest.
+        """
         used = mix(predictions, self.blend.weights) if self.blended else predictions[self.better]
         if self.value is None:
             return used

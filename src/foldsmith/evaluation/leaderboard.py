@@ -14,7 +14,7 @@ import pandas as pd
 
 from foldsmith.errors import InputError, first_of
 from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact
-from foldsmith.evaluation.report.tables import LOWER_IS_BETTER
+from foldsmith.evaluation.metrics import LOWER_IS_BETTER
 from foldsmith.files import load_json, load_npz
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import Recipe

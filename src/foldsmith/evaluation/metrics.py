@@ -12,6 +12,8 @@ from sklearn.metrics import (
 )
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+LOWER_IS_BETTER = frozenset({"log_loss", "expected_calibration_error"})
+NUM_BINS = 15  # of confidence
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -42,13 +44,16 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, num_bins: int = 15) -> float:
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    """The bin of each confidence, 0 … NUM_BINS - 1: (0, 1/15], (1/15, 2/15], …"""
+    return np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean distance between confidence and accuracy over equal bins of confidence (Guo et al., 2017)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    # bins are (0, 1/15], (1/15, 2/15], …
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    gaps = np.bincount(bins, correct - confidence, minlength=num_bins)
+    gaps = np.bincount(bins_of(confidence), correct - confidence, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 

@@ -21,6 +21,11 @@ def floor_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return (floored / floored.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def logarithms(probabilities: np.ndarray) -> np.ndarray:
+    """Natural logarithms of probabilities of any shape, float64, finite where one is zero."""
+    return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
+
+
 def scatter_oof(
     folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], num_classes: int
 ) -> np.ndarray:

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.metrics import METRICS
-from foldsmith.evaluation.report.tables import LOWER_IS_BETTER
+from foldsmith.evaluation.metrics import LOWER_IS_BETTER, METRICS, bins_of
 from foldsmith.seeding import derive_seed
 
 NUM_DRAWS = 1000  # of a bootstrap; they know its standard error to about 2 %
@@ -59,13 +58,14 @@ def top5_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
     given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    # scikit-learn's floor, which metrics.py has by it
     return _mean_of(-np.log(np.maximum(given, np.finfo(np.float32).eps)))
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, num_bins: int = 15) -> Scorer:
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
     confidence = probabilities.max(axis=1).astype(np.float64)
     gaps = (probabilities.argmax(axis=1) == labels) - confidence
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    bins = bins_of(confidence)
     return lambda counts: float(np.abs(np.bincount(bins, counts * gaps)).sum() / counts.sum())
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.evaluation.chance import compare_paired
+from foldsmith.evaluation.predictions import logarithms
 
 MEAN = "mean of all views"
 
@@ -27,6 +28,6 @@ def score_views(views: dict[str, np.ndarray], labels: np.ndarray, probabilities:
     for name, predicted, probability in zip(names, predictions, given, strict=True):
         right = predicted == labels
         paired = compare_paired(first, right)
-        loss = -np.log(np.maximum(probability.astype(np.float64), np.finfo(np.float32).tiny)).mean()
+        loss = -logarithms(probability).mean()
         table.append((name, right.mean(), loss, paired.difference, paired.standard_error))
     return pd.DataFrame(table, columns=["view", "accuracy", "log_loss", "gain", "gain_error"])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from foldsmith.evaluation.calibration import bin_confidences, calibrate
+from foldsmith.evaluation.metrics import LOWER_IS_BETTER
 from foldsmith.evaluation.report import charts, galleries, matrix, plots, tables
 from foldsmith.evaluation.report.evidence import Evidence
 
@@ -23,7 +24,7 @@ def describe_folds(cv: dict, fold_numbers: list[int]) -> Context:
         "metric_rows": rows,
         "answer_strip": rows[0]["strip"],
         "far_off_folds": {fold: metrics for fold, metrics in far_off.items() if metrics},
-        "lower_is_better": tables.LOWER_IS_BETTER,
+        "lower_is_better": LOWER_IS_BETTER,
     }
 
 

@@ -9,8 +9,6 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.special import stdtrit
 
-LOWER_IS_BETTER = frozenset({"log_loss", "expected_calibration_error"})
-
 
 def count_confusions(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
     """(K, K) int: how many images of the row's class were predicted as the column's class."""
