@@ -50,8 +50,8 @@ def test_statistics_are_the_means_over_batches_of_a_plain_pass_without_dropout()
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name])
     assert model[1].momentum == 0.1 and not any(module.training for module in model.modules())
-    torch.manual_seed(4)
     again = make_model()
+    torch.manual_seed(4)  # after the model's own: other draws than before
     recalibrate(again, batches, COMPUTE)
     assert torch.equal(again[7].running_var, model[7].running_var), "dropout drew"
 

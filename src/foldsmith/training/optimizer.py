@@ -46,10 +46,11 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def hidden_matrices(matrices: dict[str, nn.Parameter]) -> set[str]:
-    """Names of the matrices and filters between the first, which sees the image, and the last, the head's.
+    """Names of the trained matrices and filters between the first of them and the last, the head's.
 
-    Depthwise filters (C, 1, …) are left out: each is a matrix of one row. `matrices` are in the order of
-    execution.
+    The first sees the image, or where the layer that does so is frozen, as in a whitened-cnn, what that makes
+    of it. Depthwise filters (C, 1, …) are left out: each is a matrix of one row. `matrices` are in the order
+    of execution.
     """
     inner = list(matrices.items())[1:-1]
     return {name for name, tensor in inner if min(tensor.shape[:2]) > 1}
