@@ -21,10 +21,10 @@ from foldsmith.terminal import say, show_table
 def main(argv: list[str] | None = None) -> int:
     competition = read_folder(argv)
     # scipy and scikit-learn take seconds to import, which --help should not pay
-    from foldsmith.evaluation.leaderboard import compare_runs, find_runs, rank_runs
+    from foldsmith.evaluation.leaderboard import compare_runs, find_runs, find_stale, rank_runs
     from foldsmith.evaluation.report.leaderboard import write_leaderboard
 
-    runs = find_runs(competition)
+    runs, stale = find_runs(competition), find_stale(competition)
     ranked = rank_runs(runs)
     order = {name: place for place, name in enumerate(ranked["run"])}
     pairs = compare_runs(sorted(runs, key=lambda run: order[run.name]))
@@ -62,6 +62,11 @@ def main(argv: list[str] | None = None) -> int:
             for row in pairs.itertuples()
         ],
     )
+    for row in pairs[pairs["relabelled"] > 0].itertuples():
+        say(f"compare: {row.a} and {row.b} have different labels for {row.relabelled:,} images, which are "
+            "left out of their comparison")  # fmt: skip
+    for name in stale:
+        say(f"compare: {name} is left out: it was trained since it was validated; run src/validate.py")
     say(f"compare: {board}, {page}")
     return 0
 

@@ -18,6 +18,7 @@ from foldsmith.data.cache import (
     PixelCache,
     build_cache,
     cache_name,
+    cache_path_of,
     changed_files,
     is_cached,
     listing_of,
@@ -29,6 +30,7 @@ from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.unused import removal_of, unused_caches
 from foldsmith.ending import run_main
+from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file
 from foldsmith.locks import waiting_turn
 from foldsmith.metadata import read_metadata
@@ -45,10 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     competition = read_competition(command.folder)
     command = settle(command, competition)
     run, recipe = command.run, command.recipe
+    if recipe.report_leak and command.fold is not None:
+        raise InputError("report_leak compares whole cross-validations; leave --fold out.")
     inputs = inputs_of(competition, recipe)
-    cache_path = command.cache_root / cache_name(inputs["images"], recipe.image_size, recipe.cache)
-    whole = is_cached(cache_path) and not changed_files(cache_path)
-    current = not command.again and whole and is_current(run.stamp("prepare"), inputs)
+    current = (
+        not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(cache_path_of(command))
+    )
     if not current:
         # importing torch takes seconds, which a stage that is up to date should not pay
         from foldsmith.training.check import check_recipe
@@ -64,11 +68,12 @@ def main(argv: list[str] | None = None) -> int:
     images = [*metadata.samples["path"], *competition.test_images]
     say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} classes by {metadata.source}; "
         f"{len(competition.test_images):,} test images")  # fmt: skip
+    cache_path = command.cache_root / cache_name(inputs["images"], images, recipe.image_size, recipe.cache)
     cache = decode(command, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
     near = seek_near_duplicates(cache, recipe.near_duplicates)
     problems = find_problems(competition, metadata, form, cache.index, near, samples)
-    for line in [*form.notes, *summarise(problems)]:
+    for line in [*metadata.notes, *form.notes, *summarise(problems)]:
         say(f"prepare: {line}")
 
     facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]
@@ -93,6 +98,7 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     tables = [path for kind in (".json", ".csv", ".toml") for path in find_tables(competition.folder, kind)]
     return {
         "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
+        "other files": list(competition.other_files),
         "tables": {path.name: digest_of_file(path) for path in tables},
         "settings": [
             recipe.image_size,
@@ -104,14 +110,16 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     }
 
 
+def is_whole(cache_path: Path) -> bool:
+    return is_cached(cache_path) and not changed_files(cache_path)
+
+
 def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
     """The cache of these images; only one process at a time decodes them."""
     with waiting_turn(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
-        if is_cached(cache_path) and not command.again and not changed_files(cache_path):
-            cache = open_cache(cache_path, command.folder, command.recipe.image_size)
-            if list(cache.index["path"]) == images:
-                say(f"prepare: {cache_path} is there already")
-                return cache
+        if is_whole(cache_path) and not command.again:
+            say(f"prepare: {cache_path} is there already")
+            return open_cache(cache_path, command.folder, command.recipe.image_size)
         with progress("decoding", len(images), "images") as advance, collected_warnings() as warnings:
             cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
     kept = "" if command.recipe.cache else " (what was seen of them; pixels are streamed from the files)"

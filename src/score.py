@@ -18,7 +18,7 @@ from foldsmith.ending import run_main
 from foldsmith.errors import InputError, first_of, refuse_wrong
 from foldsmith.files import load_json
 from foldsmith.paths import truth_path
-from foldsmith.stamps import require, training_seconds
+from foldsmith.stamps import check_identity, digests_of_trained, require, require_from, training_seconds
 from foldsmith.tables import load_classes, load_samples
 from foldsmith.terminal import say, show_table
 
@@ -27,6 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run, truth = command.run, truth_path(command.folder)
     require(run.submission, "submit")
+    if not run.blend.is_file():  # which is made of other runs
+        check_identity(run, **command.identity)
+        require_from(run.stamp("submit"), "submit", digests_of_trained(run, command.folds_to_use))
     if truth.is_file():
         images = list(load_samples(run.test_samples)["path"])
         classes = load_classes(run.classes)

@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(words, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    require_from(run.stamp("infer"), "infer", digests_of_trained(run, command.folds_to_use))
+    trained = digests_of_trained(run, command.folds_to_use)
+    require_from(run.stamp("infer"), "infer", trained)
     competition, classes = read_competition(command.folder), load_classes(run.classes)
     form = read_submission_form(competition, classes)
     inputs = {"test": digest_of_file(run.test), **form.content}
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     prior = class_prior(load_folds(run.folds)["label"], len(classes))
     submit(run, competition, form, prior, classes)
-    write_stamp(run.stamp("submit"), inputs, [run.submission])
+    write_stamp(run.stamp("submit"), inputs, [run.submission], trained=trained)
     return 0
 
 

@@ -178,6 +178,7 @@ def train(command: Command, plan: Plan, fold: int, processes: "Processes | None"
         seed=command.recipe.seed,
         folds=inputs["folds"],
         pretrained=inputs["pretrained"],
+        made_from=digest_of(plan.inputs),  # the same for all folds
         command=command.line("train"),
         finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         versions=inputs["versions"],

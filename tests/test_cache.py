@@ -346,7 +346,11 @@ def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(
 
 
 def test_a_cache_is_named_by_size_and_listing() -> None:
-    names = {cache_name(listing, size) for listing in ("one", "two") for size in (32, 64)}
-    assert len(names) == 4
-    assert cache_name("one", 32).startswith("32px-") and cache_name("one", 32) == cache_name("one", 32)
+    given = [
+        (listing, files, size) for listing in ("one", "two") for files in ("a", "b") for size in (32, 64)
+    ]
+    names = {cache_name(listing, [files], size) for listing, files, size in given}
+    assert len(names) == 8
+    assert cache_name("one", ["a"], 32).startswith("32px-")
+    assert cache_name("one", ["a"], 32) == cache_name("one", ["a"], 32)
     assert all(re.fullmatch("[0-9]+px-[0-9a-f]+", name) for name in names)

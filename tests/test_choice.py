@@ -1,5 +1,6 @@
 """A recipe chosen once for a run: by prepare, and read by every stage after it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -68,11 +69,21 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
     assert asked == [], "small images need no weights"
 
 
+def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition) -> None:
+    folder = make_competition(per_class=8)
+    answer = load_json(folder / "answer.json")
+    answer["annotations"] = answer["annotations"][:-4]
+    (folder / "answer.json").write_text(json.dumps(answer))
+    assert prepare.main(words_of(folder)) == 0
+    assert load_json(run_of(folder).identity)["grounds"]["facts"]["num_images"] == 20
+
+
 @pytest.mark.parametrize("stage", [pretrain, leak])
 def test_a_stage_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
     stage: ModuleType, make_competition: MakeCompetition
 ) -> None:
     words = [*words_of(make_competition()), "--set", "pretrain=instances", "--set", "report_leak=true"]
+    words += ["--set", "pretrain_augment=instances"]
     with pytest.raises(InputError, match="is not there; run src/"):
         stage.main(words)
 

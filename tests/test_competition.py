@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from foldsmith.competition import (
     METRICS,
     Settings,
-    list_images,
+    list_files,
     match_ids,
     natural_key,
     read_competition,
@@ -91,7 +91,7 @@ def test_a_folder_without_train_or_test_images_is_refused(
 def test_images_are_found_at_any_depth_whatever_the_case_of_their_extension(tmp_path: Path) -> None:
     images = ["1.jpg", "2.JPEG", "a/b/c/3.Png", "a/4.webp", "b c/ü 5.TIFF", "b c/6.tar.gif"]
     touch(tmp_path / "train", *images)
-    assert set(list_images(tmp_path, "train")) == {f"train/{image}" for image in images}
+    assert set(list_files(tmp_path, "train")) == {f"train/{image}" for image in images}
 
 
 def test_hidden_files_other_files_and_folders_named_like_images_are_passed_over(tmp_path: Path) -> None:
@@ -101,12 +101,26 @@ def test_hidden_files_other_files_and_folders_named_like_images_are_passed_over(
     )
     (train / "6.jpg").mkdir()
     touch(train, "6.jpg/7.jpg")
-    assert list_images(tmp_path, "train") == ["train/0.jpg", "train/6.jpg/7.jpg"]
+    touch(tmp_path / "test", "0.jpg")
+    competition = read_competition(tmp_path)
+    assert competition.train_images == ["train/0.jpg", "train/6.jpg/7.jpg"]
+    assert competition.other_files == [
+        "train/4.jpg.txt",
+        "train/5.",
+        "train/Thumbs.db",
+        "train/jpg",
+        "train/read.me",
+    ]
+
+
+def test_a_name_that_is_not_utf_8_is_no_fault_of_a_file_that_is_no_image(tmp_path: Path) -> None:
+    touch(tmp_path, "train/0.jpg", "test/1.jpg", os.fsdecode(b"train/\xff.txt"))
+    assert read_competition(tmp_path).other_files == ["train/\\udcff.txt"]
 
 
 def test_the_part_of_another_name_is_not_listed(tmp_path: Path) -> None:
     touch(tmp_path, "test/0.jpg", "train2/1.jpg", "2.jpg")
-    assert list_images(tmp_path, "train") == []
+    assert list_files(tmp_path, "train") == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +155,7 @@ def test_any_names_have_one_order(names: list[str], shuffler: random.Random) -> 
 def test_images_in_linked_folders_are_found(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/0.jpg", "train/1.jpg")
     (tmp_path / "train/linked").symlink_to(tmp_path / "elsewhere")
-    assert list_images(tmp_path, "train") == ["train/1.jpg", "train/linked/0.jpg"]
+    assert list_files(tmp_path, "train") == ["train/1.jpg", "train/linked/0.jpg"]
 
 
 def test_a_link_that_leads_nowhere_is_refused_by_name(make_competition: MakeCompetition) -> None:
@@ -343,7 +357,7 @@ def test_a_folder_that_may_not_be_read_is_refused_and_not_passed_over(
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(InputError, match=r"train/b cannot be read: Permission denied"):
-        list_images(tmp_path, "train")
+        list_files(tmp_path, "train")
 
 
 def test_an_id_that_could_name_two_images_is_told_with_its_file(tmp_path: Path) -> None:

@@ -122,6 +122,18 @@ def test_a_fault_of_the_machine_ends_with_status_1_and_one_sentence(
     assert capsys.readouterr().err == f"error: run/oof.npz: No space left on device. {ADVICE}"
 
 
+def test_after_a_fault_the_same_command_goes_on_but_without_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/oof.npz")
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "input/birds", "--again"])
+    with pytest.raises(SystemExit):
+        run_main(main)
+    assert "mended the same command without --again goes on from here." in capsys.readouterr().err
+
+
 # --- full disks
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from foldsmith.ending import run_main
 from foldsmith.files import written_whole
-from foldsmith.interruption import ADVICE, SIGNALS, Interrupted, interruptible
+from foldsmith.interruption import SIGNALS, Interrupted, interruptible
 
 SRC = Path(__file__).parents[1] / "src"
+ADVICE = "stopped; the same command goes on from here.\n"
 STAGES = (
     "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "score", "look",
 )  # fmt: skip

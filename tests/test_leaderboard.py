@@ -11,6 +11,7 @@ from scipy import stats
 import compare
 from foldsmith.errors import InputError
 from foldsmith.evaluation.leaderboard import SURE, compare_runs, find_runs, rank_runs
+from foldsmith.files import digest_of_file
 
 COUNT = 400
 
@@ -19,10 +20,10 @@ def write_run(
     root: Path, name: str, right: np.ndarray, paths: list[str] | None = None, **recipe: object
 ) -> None:
     """A validated run whose image i is right where right[i]."""
-    run, labels = root / name, np.arange(len(right)) % 4
+    run, paths = root / name, paths or [f"train/{row}.png" for row in range(len(right))]
     run.mkdir(parents=True)
+    labels = np.array([int(Path(path).stem) % 4 for path in paths])
     predicted = np.where(right, labels, (labels + 1) % 4)
-    paths = paths or [f"train/{row}.png" for row in range(len(right))]
     np.savez(run / "oof.npz", path=np.array(paths), label=labels, fold=labels % 2,
              probabilities=np.eye(4, dtype=np.float32)[predicted])  # fmt: skip
     scores = [float(right[labels % 2 == fold].mean()) for fold in (0, 1)]
@@ -30,9 +31,13 @@ def write_run(
     cv = {"metric": "accuracy", "mean": float(np.mean(scores)), "standard_error": error, "folds": scores}
     (run / "cv.json").write_text(json.dumps(cv))
     (run / "identity.json").write_text(json.dumps({"recipe": {"name": name, "lr": 0.1, **recipe}}))
+    (run / "classes.csv").write_text("label,category,class_name\n0,a,a\n1,b,b\n2,c,c\n3,d,d\n")
     for fold in (0, 1):
         (run / f"fold{fold}").mkdir()
         (run / f"fold{fold}" / "run.json").write_text(json.dumps({"training_seconds": 10.5}))
+    (run / "stamps").mkdir()
+    digests = {str(fold): digest_of_file(run / f"fold{fold}" / "run.json") for fold in (0, 1)}
+    (run / "stamps" / "validate.json").write_text(json.dumps({"trained": digests}))
 
 
 @pytest.fixture
@@ -91,6 +96,43 @@ def test_images_are_matched_by_path_and_others_left_out(tmp_path: Path) -> None:
     assert pair["images"] == 8
     assert pair["only_a"] == sum(one[path] and not other[path] for path in both)
     assert pair["only_b"] == sum(other[path] and not one[path] for path in both)
+
+
+def test_images_that_got_another_label_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = np.ones(40, bool)
+    write_run(tmp_path, "before", right)
+    write_run(tmp_path, "after", right)
+    # the first ten are of class e instead of a, which comes first in the order of this run's classes
+    path = tmp_path / "after" / "oof.npz"
+    oof = dict(np.load(path))
+    classes = ["e", "a", "b", "c", "d"]
+    oof["label"] = oof["label"] + 1
+    oof["label"][:40:4] = 0
+    oof["probabilities"] = np.eye(5, dtype=np.float32)[np.full(40, 4)]  # d
+    np.savez(path, **oof)
+    rows = "".join(f"{label},{name},{name}\n" for label, name in enumerate(classes))
+    (tmp_path / "after" / "classes.csv").write_text(f"label,category,class_name\n{rows}")
+    (pair,) = compare_runs(find_runs(tmp_path)).to_dict("records")
+    assert (pair["a"], pair["images"], pair["relabelled"]) == ("after", 30, 10)
+    assert (pair["only_a"], pair["only_b"]) == (0, 20)
+    assert compare.main([str(tmp_path)]) == 0
+    assert "after and before have different labels for 10 images" in capsys.readouterr().out.replace(
+        "before and after", "after and before"
+    )
+
+
+def test_a_run_that_was_trained_since_it_was_validated_is_left_out(
+    competition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (competition / "same" / "fold1" / "run.json").write_text(json.dumps({"training_seconds": 99}))
+    (competition / "base" / "fold2").mkdir()  # one that is not in the score yet
+    (competition / "base" / "fold2" / "run.json").write_text(json.dumps({"training_seconds": 99}))
+    assert compare.main([str(competition)]) == 0
+    assert "same is left out: it was trained since" in capsys.readouterr().out
+    board = pd.read_csv(competition / "leaderboard.csv").set_index("run")["seconds"]
+    assert board.to_dict() == {"better": 21.0, "base": 21.0}
 
 
 def test_the_stage_prints_and_writes_both_files(

@@ -624,7 +624,16 @@ def test_a_table_of_groups_beside_class_folders_is_not_taken_for_labels(tmp_path
     write_rows(
         tmp_path / "patients.csv", ["image", "patient"], [[f"{row}.png", row // 2] for row in range(12)]
     )
-    assert set(read(tmp_path, images).samples["class_name"]) == {"kind 0", "kind 1", "kind 2"}
+    metadata = read(tmp_path, images)
+    assert set(metadata.samples["class_name"]) == {"kind 0", "kind 1", "kind 2"}
+    (note,) = metadata.notes
+    assert "but patients.csv names their images too" in note
+    assert read(tmp_path, images, labels="train").notes == []
+    write_rows(tmp_path / "patients.csv", ["place", "count"], [["north", 1], ["south", 2]])
+    assert read(tmp_path, images).notes == []
+    write_rows(
+        tmp_path / "patients.csv", ["image", "patient"], [[f"{row}.png", row // 2] for row in range(12)]
+    )
     with pytest.raises(InputError, match="group_column names 'patient', but the labels are no CSV"):
         read(tmp_path, images, group_column="patient")
 

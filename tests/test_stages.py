@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import albumentations
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,8 @@ import split
 import submit
 import train
 import validate
+from foldsmith.command import read_command
+from foldsmith.data.cache import open_cache_of
 from foldsmith.ending import run_main
 from foldsmith.errors import InputError
 
@@ -134,12 +137,25 @@ def test_what_was_made_from_other_weights_than_are_there_is_not_used(folder: Pat
     run_stages(folder, tmp_path, "--fold", "2")
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"]
     train.main(words)
-    for stage in (submit, report):
+    for stage in (submit, report, score):
         with pytest.raises(InputError, match="is of other weights than are there"):
             stage.main(words)
     validate.main(words)
     report.main(words)  # without what infer.py and examine.py made of fold 2 alone
     assert "Only 1 of 3 folds" not in (tmp_path / folder.name / "run" / "report.html").read_text()
+
+
+def test_folds_that_were_trained_from_different_files_are_not_averaged(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--set", f"augment={path}"]
+    for fold, transform in enumerate(
+        (albumentations.HorizontalFlip(p=0.5), albumentations.VerticalFlip(p=0.5))
+    ):
+        albumentations.save(albumentations.Compose([transform]), path, data_format="json")
+        for stage in (prepare, split, train):
+            assert stage.main([*words, "--epochs", "1", "--fold", str(fold)]) == 0
+    with pytest.raises(InputError, match="fold1 was trained by another recipe or from other files"):
+        validate.main([*words, "--epochs", "1", "--fold", "1"])
 
 
 def test_the_same_command_again_does_nothing(
@@ -252,10 +268,13 @@ def test_flawed_images_are_named_and_never_replaced(
     shutil.copy(train_images / "0.png", train_images / "4.png")  # same pixels, same class
     shutil.copy(train_images / "0.png", train_images / "extra.png")  # no label
     (test_images / "5.png").write_text("no image")
+    (train_images / "7.avif").write_text("of a form that nobody reads")
     run = run_stages(folder, tmp_path, "--set", "max_unreadable=0.01", "--epochs", "3")
 
     problems = pd.read_csv(run / "problems.csv").set_index("path")
-    assert set(problems.index) == {"train/7.png", "train/4.png", "train/extra.png", "test/5.png"}
+    assert set(problems.index) == {
+        "train/7.png", "train/4.png", "train/extra.png", "train/7.avif", "test/5.png",
+    }  # fmt: skip
     folds = pd.read_csv(run / "folds.csv").set_index("path")["fold"]
     assert "train/7.png" not in folds and "train/extra.png" not in folds
     assert folds["train/0.png"] == folds["train/4.png"]
@@ -271,6 +290,46 @@ def test_too_many_unreadable_images_stop_the_run(make_competition: MakeCompetiti
     (folder / "train" / "3.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"1 of 18 training images .* cannot be read.*train/3.png"):
         prepare.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)])
+
+
+def test_more_than_a_few_unreadable_test_images_stop_the_run(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(test_per_class=4)  # 12 images
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)]
+    for name in range(10):
+        (folder / "test" / f"{name}.png").write_text("version https://git-lfs.github.com/spec/v1")
+    assert prepare.main(words) == 0
+    (folder / "test" / "10.png").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match=r"11 of 12 test images .* cannot be read.*test/0.png"):
+        prepare.main(words)
+    assert prepare.main([*words, "--set", "max_unreadable=0.95", "--again"]) == 0
+
+
+def test_runs_with_labels_for_other_images_have_a_cache_each(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition()
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)]
+    assert prepare.main([*words, "--name", "all"]) == 0
+    answer = json.loads((folder / "answer.json").read_text())
+    answer["annotations"] = answer["annotations"][1:]
+    (folder / "answer.json").write_text(json.dumps(answer))
+    assert prepare.main([*words, "--name", "fewer"]) == 0
+    counts = []
+    for name in ("all", "fewer"):
+        command = read_command([*words, "--name", name], "")
+        counts.append(len(open_cache_of(command).index))
+    assert counts == [24, 23]
+
+
+def test_a_leak_of_one_fold_is_refused_before_anything_is_done(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    words = [str(make_competition()), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--fold", "1"]
+    with pytest.raises(InputError, match="leave --fold out"):
+        prepare.main([*words, "--set", "report_leak=true"])
+    assert not any(tmp_path.iterdir())
 
 
 def test_bad_metadata_ends_with_status_2_and_one_sentence(

@@ -4,7 +4,7 @@ import csv
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -12,9 +12,11 @@ from typing import NoReturn
 import pandas as pd
 
 from foldsmith.errors import InputError, first_of, refuse_wrong, unknown_name
+from foldsmith.terminal import printable
 
 IMAGE_SUFFIXES = {
-    ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".ppm",
+    ".pgm",
 }  # fmt: skip
 METRICS = (
     "accuracy",
@@ -39,12 +41,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Competition:
-    """A folder with `train/`, `test/` and labels. Images are named by path, like `train/0.jpg`."""
+    """A folder with `train/`, `test/` and labels. Images are named by path, like `train/0.jpg`; so are
+    `other_files` beside them, whose names do not end like an image's."""
 
     folder: Path
     settings: Settings
     train_images: list[str]
     test_images: list[str]
+    other_files: Sequence[str] = ()
 
 
 def read_competition(folder: Path) -> Competition:
@@ -54,9 +58,10 @@ def read_competition(folder: Path) -> Competition:
         near = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
         known = f" {parent} holds: {', '.join(near)}." if near else ""
         raise InputError(f"{folder} is not a folder.{known}")
-    competition = Competition(
-        folder, read_settings(folder), list_images(folder, "train"), list_images(folder, "test")
-    )
+    files = {part: list_files(folder, part) for part in ("train", "test")}
+    images = {part: [file for file in names if is_image(file)] for part, names in files.items()}
+    others = [printable(file) for names in files.values() for file in names if not is_image(file)]
+    competition = Competition(folder, read_settings(folder), images["train"], images["test"], others)
     for part, images in (("train", competition.train_images), ("test", competition.test_images)):
         if not (folder / part).is_dir():
             raise InputError(
@@ -97,8 +102,13 @@ def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
     return keys, text
 
 
-def list_images(folder: Path, part: str) -> list[str]:
-    """Every image under `folder/part`, at any depth and through links, as `part/…` paths in natural order.
+def is_image(file: str) -> bool:
+    return os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+
+
+def list_files(folder: Path, part: str) -> list[str]:
+    """Every visible file under `folder/part`, at any depth and through links, as `part/…` paths in natural
+    order.
 
     Raises InputError for a folder that may not be read, whose images would be missed, and for a name that is
     not UTF-8, which no label file could spell.
@@ -114,12 +124,8 @@ def list_images(folder: Path, part: str) -> list[str]:
         entered.add(place)
         directories[:] = [name for name in directories if not name.startswith(".")]
         inside = Path(parent).relative_to(folder)
-        found += [
-            (inside / name).as_posix()
-            for name in names
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    for path in found:
+        found += [(inside / name).as_posix() for name in names if not name.startswith(".")]
+    for path in filter(is_image, found):
         try:
             path.encode()
         except UnicodeEncodeError:

@@ -25,16 +25,13 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt as error:
-        print(advice() if stopped is None else stopped, end="", file=sys.stderr)
+        print(f"stopped; {advice()}\n" if stopped is None else stopped, end="", file=sys.stderr)
         status = 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         fault = machine_fault(error)
         if fault is None:
             raise
-        print(
-            f"error: {printable(fault)}. Once that is mended the same command goes on from here.",
-            file=sys.stderr,
-        )
+        print(f"error: {printable(fault)}. Once that is mended {advice()}", file=sys.stderr)
         status = 1
         # what a GPU that failed was given cannot be freed any more, which Python would try, and abort: as
         # soon as this error is gone, for it holds the tensors of the whole training

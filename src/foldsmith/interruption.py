@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ADVICE = "stopped; the same command goes on from here.\n"
-ADVICE_AGAIN = "stopped; the same command without --again goes on from here.\n"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,7 +20,8 @@ class Interrupted(KeyboardInterrupt):
 
 def advice() -> str:
     """How to go on: --again would begin anew."""
-    return ADVICE_AGAIN if "--again" in sys.argv else ADVICE
+    without = " without --again" if "--again" in sys.argv else ""
+    return f"the same command{without} goes on from here."
 
 
 def stop_at_once() -> None:
@@ -35,7 +34,7 @@ def stop_at_once() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    os.write(sys.__stderr__.fileno(), advice().encode())
+    os.write(sys.__stderr__.fileno(), f"stopped; {advice()}\n".encode())
     os._exit(128 + number)
 
 

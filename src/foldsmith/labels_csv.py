@@ -42,6 +42,27 @@ def candidate_tables(competition: Competition) -> list[Path]:
     return [path for path in find_tables(competition.folder, ".csv") if path != sample]
 
 
+def tables_that_name(images: list[str], competition: Competition) -> list[Path]:
+    """The CSVs a column of which names half of the images or more: they tell something about them."""
+    paths = [PurePosixPath(image).relative_to("train") for image in images]
+    spellings = [
+        {path.name for path in paths},
+        {path.stem for path in paths},
+        {path.as_posix() for path in paths},
+    ]
+
+    def names_most(column: pd.Series) -> bool:
+        cells = set(column.str.strip())
+        return any(len(names & cells) >= max(len(names) / 2, 2) for names in spellings)
+
+    tables = {path: read_table(path) for path in candidate_tables(competition)}
+    return [
+        path
+        for path, table in tables.items()
+        if any(names_most(table.iloc[:, place]) for place in range(table.shape[1]))
+    ]
+
+
 def read_csv_labels(path: Path, competition: Competition) -> pd.DataFrame:
     """Rows (name, category, group) by line, as the file writes them. Raises InputError if any is missing."""
     table = read_table(path)

@@ -1,14 +1,14 @@
 """Label files of every form, read into one table of samples."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from foldsmith.competition import Competition, find_tables, match_ids, natural_key, read_table
 from foldsmith.errors import InputError, first_of, refuse_wrong
-from foldsmith.labels_csv import candidate_tables, find_label_tables, read_csv_labels
+from foldsmith.labels_csv import candidate_tables, find_label_tables, read_csv_labels, tables_that_name
 from foldsmith.labels_json import is_label_json, parse_json, read_json_labels
 
 CLASS_FOLDERS = "train"  # what `labels` in competition.toml calls one folder a class
@@ -20,23 +20,27 @@ class Metadata:
 
     `samples` has `path`, `label` (class index), `class_name`, `category` (as the label file writes it) and
     `group`, in natural order of the path; `classes` has `label`, `category`, `class_name`, one row a class;
-    `repeated` are the images named more than once, always with the same label.
+    `repeated` are the images named more than once, always with the same label; `notes` are sentences on what
+    was taken for the labels.
     """
 
     source: str
     samples: pd.DataFrame
     classes: pd.DataFrame
     repeated: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def read_metadata(competition: Competition) -> Metadata:
     """Reads the labels of a competition folder. Raises InputError if they are not whole and consistent."""
     path = find_label_file(competition)
     names: dict[str, str] = {}
+    notes: list[str] = []
     if path is None:
         path, source = competition.folder / "train", "the folders under train/"
         _refuse_settings(competition, "id_column", "label_column", "group_column")
         rows = _read_class_folders(competition)
+        notes = [] if competition.settings.labels else _notes_on_folders(competition, list(rows["path"]))
     elif path.suffix.lower() == ".json":
         source = path.name
         _refuse_settings(competition, "label_column")
@@ -46,7 +50,19 @@ def read_metadata(competition: Competition) -> Metadata:
         source = path.name
         rows = read_csv_labels(path, competition)
         rows["path"] = _resolve(path, rows["name"], "line", competition)
-    return _build_metadata(path, source, rows, names)
+    return replace(_build_metadata(path, source, rows, names), notes=notes)
+
+
+def _notes_on_folders(competition: Competition, images: list[str]) -> list[str]:
+    """Which tables name the images as well: those folders may be parts of a download, and no classes."""
+    others = [path.name for path in tables_that_name(images, competition)]
+    if not others:
+        return []
+    return [
+        f"the folders under train/ are taken for the classes, but {first_of(others)} names their images too; "
+        "if the labels stand there, write labels, id_column and label_column in "
+        f'{competition.folder / "competition.toml"}, and else labels = "{CLASS_FOLDERS}"'
+    ]
 
 
 def find_label_file(competition: Competition) -> Path | None:

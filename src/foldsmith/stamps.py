@@ -131,6 +131,11 @@ def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]
                 f"{run.fold(fold)} was trained with other versions than the first; train one of them "
                 "anew with src/train.py --fold K --again."
             )
+        if made[-1].get("made_from") != made[0].get("made_from"):
+            raise InputError(
+                f"{run.fold(fold)} was trained by another recipe or from other files (weights, augmentation, "
+                "test images) than the first fold; run src/train.py."
+            )
     return made
 
 

@@ -71,11 +71,11 @@ def _states_of(folder: Path, images: Sequence[str]) -> list[tuple[int, int]]:
     return states
 
 
-def cache_name(listing: str, size: int, stored: bool = True) -> str:
-    """The cache folder's name: pixels depend on the files, the size and the decoder."""
+def cache_name(listing: str, images: Sequence[str], size: int, stored: bool = True) -> str:
+    """The cache folder's name: pixels depend on the files, which of these are cached, size and decoder."""
     if not stored:
-        return f"{STREAMED}-{digest_of([listing, cv2.__version__, STREAMED_FILES])[:16]}"
-    return f"{size}px-{digest_of([listing, size, cv2.__version__, FILES])[:16]}"
+        return f"{STREAMED}-{digest_of([listing, *images, cv2.__version__, STREAMED_FILES])[:16]}"
+    return f"{size}px-{digest_of([listing, *images, size, cv2.__version__, FILES])[:16]}"
 
 
 def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
@@ -108,8 +108,12 @@ def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
 
 def open_cache_of(command: Command) -> PixelCache:
     """The cache that the run's prepare stage made or found. Raises InputError as open_cache does."""
-    path = command.cache_root / load_json(command.run.stamp("prepare"))["cache"]
-    return open_cache(path, command.folder, command.recipe.image_size)
+    return open_cache(cache_path_of(command), command.folder, command.recipe.image_size)
+
+
+def cache_path_of(command: Command) -> Path:
+    """Where the cache is that the run's prepare stage made or found."""
+    return command.cache_root / load_json(command.run.stamp("prepare"))["cache"]
 
 
 def _streamed(path: Path, index: pd.DataFrame, folder: Path, size: int) -> StreamedPixels:

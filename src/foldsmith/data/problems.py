@@ -13,6 +13,7 @@ from foldsmith.submission import SubmissionForm, unasked_images
 # `problem` is the kind, the same words for every such file; `detail` is what differs from file to file
 COLUMNS = ("path", "problem", "detail", "action")
 Row = tuple[str, str, str, str]
+FEW = 10  # unreadable test images that stop no run, however small the test
 
 
 def problem_rows(paths: Iterable[str], problem: str, action: str) -> list[Row]:
@@ -96,6 +97,7 @@ def find_problems(
     only_near = ["" if path in told else first for path, first in zip(index["path"], near, strict=True)]
     rows = [
         *unreadable_rows(index),
+        *problem_rows(competition.other_files, "no image, by the end of its name", "not used"),
         *problem_rows(unlabelled, f"no label in {metadata.source}", "not used"),
         *problem_rows(
             metadata.repeated,
@@ -116,16 +118,18 @@ def find_problems(
 def keep_readable(
     samples: pd.DataFrame, index: pd.DataFrame, max_unreadable: float, competition: Competition
 ) -> pd.DataFrame:
-    """The samples whose image could be decoded. Raises InputError if too many could not."""
-    unreadable = index.loc[index["problem"] != "", "path"]
-    lost = samples["path"].isin(unreadable)
-    if lost.sum() > max_unreadable * len(samples):
-        raise InputError(
-            f"{lost.sum()} of {len(samples)} training images in {competition.folder} cannot be read, more "
-            f"than max_unreadable={max_unreadable:g} allows (first: {first_of(samples.loc[lost, 'path'])}); "
-            "mend them, or raise it with --set max_unreadable=…"
-        )
-    return samples[~lost].reset_index(drop=True)
+    """The samples whose image could be decoded. Raises InputError if too many could not, or too many of the
+    test images, of which a few never are: each has a row to fill."""
+    unreadable = set(index.loc[index["problem"] != "", "path"])
+    for kind, images, few in (("training", list(samples["path"]), 0), ("test", competition.test_images, FEW)):
+        lost = [image for image in images if image in unreadable]
+        if len(lost) > max(max_unreadable * len(images), few):
+            raise InputError(
+                f"{len(lost)} of {len(images)} {kind} images in {competition.folder} cannot be read, more "
+                f"than max_unreadable={max_unreadable:g} allows (first: {first_of(lost)}); mend them, or "
+                "raise it with --set max_unreadable=…"
+            )
+    return samples[~samples["path"].isin(unreadable)].reset_index(drop=True)
 
 
 def summarise(problems: pd.DataFrame) -> list[str]:

@@ -18,20 +18,23 @@ from foldsmith.evaluation.metrics import LOWER_IS_BETTER
 from foldsmith.files import load_json, load_npz
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import Recipe
-from foldsmith.stamps import training_seconds
+from foldsmith.stamps import digests_of_trained, training_seconds
+from foldsmith.tables import load_classes
 
 SURE = 0.05  # adjusted p under which one run is said to be better
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: `right` (N,) bool says by path which held-out images it has right."""
+    """A finished run: `right` (N,) bool says by path which held-out images it has right, `categories` (N,)
+    which class each of them is, as the label file wrote it."""
 
     name: str
     cv: dict[str, Any]
     recipe: dict[str, Any]
     seconds: float
     right: pd.Series
+    categories: pd.Series
 
     @property
     def made_of(self) -> list[str]:
@@ -40,8 +43,9 @@ class Run:
 
 
 def find_runs(competition: Path) -> list[Run]:
-    """Every validated run under `output/<competition>`, by name. Raises InputError if there is none."""
-    found = [RunPaths(path.parent) for path in sorted(competition.glob("*/cv.json"))]
+    """Every validated run under `output/<competition>`, by name, but stale ones. Raises InputError if there
+    is none."""
+    found = [run for run in _validated(competition) if not _is_stale(run)]
     if not found:
         raise InputError(
             f"{competition} holds no validated run; give output/<competition> after src/validate.py."
@@ -49,13 +53,34 @@ def find_runs(competition: Path) -> list[Run]:
     return [_load_run(run) for run in found]
 
 
+def find_stale(competition: Path) -> list[str]:
+    """Names of the runs whose folds were trained anew since they were validated, or whose stamp is gone."""
+    return [run.root.name for run in _validated(competition) if _is_stale(run)]
+
+
+def _validated(competition: Path) -> list[RunPaths]:
+    return [RunPaths(path.parent) for path in sorted(competition.glob("*/cv.json"))]
+
+
+def _is_stale(run: RunPaths) -> bool:
+    if run.blend.is_file():
+        return False  # it has no folds of its own
+    if not run.stamp("validate").is_file():
+        return True
+    trained = load_json(run.stamp("validate"))["trained"]
+    return digests_of_trained(run, map(int, trained)) != trained
+
+
 def _load_run(run: RunPaths) -> Run:
     cv, oof, identity = load_json(run.cv), load_npz(run.oof), load_json(run.identity)
     right = pd.Series(oof["probabilities"].argmax(axis=1) == oof["label"], index=oof["path"])
-    made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
-    # a blend costs what its runs cost
-    made += load_json(run.blend)["runs"] if run.blend.is_file() else []
-    return Run(run.root.name, cv, identity["recipe"], training_seconds(run, made), right)
+    categories = load_classes(run.classes)["category"].to_numpy()[oof["label"]]
+    if run.blend.is_file():
+        made = load_json(run.blend)["runs"]  # it costs what its runs cost
+    else:
+        made = [load_json(run.fold_run(int(fold))) for fold in load_json(run.stamp("validate"))["trained"]]
+    seconds = training_seconds(run, made)
+    return Run(run.root.name, cv, identity["recipe"], seconds, right, pd.Series(categories, oof["path"]))
 
 
 def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
@@ -99,14 +124,16 @@ def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a pair on the images that both have held out: a, b, images, difference (accuracy of b less a),
-    standard_error, only_a, only_b, p (McNemar's, exact), p_adjusted (Holm's, for all pairs) and verdict.
+    """One row a pair on the images that both have held out, as the same class: a, b, images, difference
+    (accuracy of b less a), standard_error, only_a, only_b, p (McNemar's, exact), relabelled (images that are
+    left out, as their labels differ), p_adjusted (Holm's, for all pairs) and verdict.
 
     "better" is said only where the adjusted p is under SURE.
     """
     rows = []
     for a, b in combinations(runs, 2):
-        paths = a.right.index.intersection(b.right.index)
+        shared = a.right.index.intersection(b.right.index)
+        paths = shared[(a.categories[shared] == b.categories[shared]).to_numpy()]
         if paths.empty:
             continue
         right_a, right_b = a.right[paths].to_numpy(), b.right[paths].to_numpy()
@@ -121,9 +148,10 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
                 "only_a": test.only_a,
                 "only_b": test.only_b,
                 "p": test.p,
+                "relabelled": len(shared) - len(paths),
             }
         )
-    columns = ["a", "b", "images", "difference", "standard_error", "only_a", "only_b", "p"]
+    columns = ["a", "b", "images", "difference", "standard_error", "only_a", "only_b", "p", "relabelled"]
     table = pd.DataFrame(rows, columns=columns)
     table["p_adjusted"] = holm(table["p"].to_numpy(float))
     table["verdict"] = [_verdict(row) for row in table.itertuples()]

@@ -31,7 +31,7 @@ class Recipe:
     train_size_from: int = (
         0  # pixels; they grow to train_size from here, in steps of 1/8 of the image; 0 = no
     )
-    max_unreadable: float = 0.01  # share of the training images; more unreadable ones stop the run
+    max_unreadable: float = 0.01  # share of training or test images; more unreadable ones stop the run
     near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
     report_leak: bool = False  # train once more with near-duplicates split: what would a leak gain?
     cache: bool = (

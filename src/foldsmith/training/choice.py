@@ -3,6 +3,7 @@
 from foldsmith.command import Command
 from foldsmith.competition import Competition
 from foldsmith.data.survey import look_at
+from foldsmith.metadata import read_metadata
 from foldsmith.recipes import Grounds
 from foldsmith.recipes.chosen import TUNED_MODEL, explain_choice, wants_weights
 from foldsmith.terminal import say
@@ -12,11 +13,13 @@ def settle(command: Command, competition: Competition) -> Command:
     """The command with a recipe that the competition's images decided, which is told.
 
     It is the same command where none is to be chosen, or the run holds what it was chosen by; `--again`
-    chooses anew. Raises InputError if the images cannot be read.
+    chooses anew. Raises InputError if labels or images cannot be read.
     """
     if not command.chooser or (command.grounds is not None and not command.again):
         return command
-    facts, missing = look_at(competition.folder, competition.train_images), ""
+    # not every image needs a label: what is not trained on decides nothing
+    labelled = list(read_metadata(competition).samples["path"])
+    facts, missing = look_at(competition.folder, labelled), ""
     wanted = wants_weights(facts, command.settings)
     if wanted:
         # importing torch takes seconds, which small images should not pay

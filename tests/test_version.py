@@ -1,0 +1,53 @@
+"""What a run holds is taken for current as long as the version is: numbers change only with the version."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MakeCompetition
+
+import infer
+import prepare
+import split
+import train
+import validate
+from foldsmith import __version__
+
+VERSION = "0.2.0"
+# of oof.npz and test.npz, by what is set on top of the recipe `quick`
+FIGURES = {
+    (): (0.1182, -0.0289),
+    ("optimizer=muon", "lr=0.01", "cutmix=1", "ema_decay=0.9", "label_smoothing=0.1"): (-0.1254, -0.1022),
+    ("loss=bce", "sampling=balanced", "rounds=2", "alternating_flip=true"): (-0.1667, -0.1114),
+    ("class_weights=auto", "label_smoothing=0.1", "sam=0.05", "augment=photo"): (0.0325, -0.0494),
+    ("logit_adjustment=1", "schedule=one-cycle", "augment=trivial", "erase=0.2"): (-0.1627, -0.0989),
+    ("model=whitened-cnn", "train_size=14", "mixup=0.4", "recalibrate=2", "optimizer=sgd"): (0.3284, -0.1452),
+}
+WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "3", "--batch-size", "8", "--folds", "2"]
+WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", "run"]
+
+
+def figure_of(path: Path) -> float:
+    """A number that every probability in the file has a part in, of its own size."""
+    probabilities = np.load(path)["probabilities"].astype(np.float64)
+    return float((probabilities.ravel() * np.cos(np.arange(probabilities.size))).sum())
+
+
+@pytest.mark.parametrize("settings", FIGURES, ids="; ".join)
+def test_numbers_change_only_with_the_version(
+    settings: tuple[str, ...], make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(per_class=10, test_per_class=4)
+    answer = json.loads((folder / "answer.json").read_text())
+    del answer["annotations"][0]  # not as many of every class: what weighs classes does something
+    (folder / "answer.json").write_text(json.dumps(answer))
+    words = [str(folder), *WORDS, "--output", str(tmp_path)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    for stage in (prepare, split, train, validate, infer):
+        assert stage.main(words) == 0
+    run = tmp_path / folder.name / "run"
+    made = figure_of(run / "oof.npz"), figure_of(run / "test.npz")
+    told = f"runs of version {VERSION} have other numbers: raise foldsmith.__version__, and note {made} here"
+    assert made == pytest.approx(FIGURES[settings], abs=1e-3), told
+    assert __version__ == VERSION, "note the numbers of this version here"
