@@ -21,17 +21,18 @@ from foldsmith.terminal import say, show_table
 def main(argv: list[str] | None = None) -> int:
     competition = read_folder(argv)
     # scipy and scikit-learn take seconds to import, which --help should not pay
-    from foldsmith.evaluation.leaderboard import compare_runs, find_runs, find_stale, rank_runs
+    from foldsmith.evaluation.leaderboard import compare_runs, find_runs, find_stale, notes_on, rank_runs
     from foldsmith.evaluation.report.leaderboard import write_leaderboard
 
-    runs, stale = find_runs(competition), find_stale(competition)
+    runs = find_runs(competition)
     ranked = rank_runs(runs)
     order = {name: place for place, name in enumerate(ranked["run"])}
     pairs = compare_runs(sorted(runs, key=lambda run: order[run.name]))
+    notes = notes_on(runs, find_stale(competition))
     board, page = competition / "leaderboard.csv", competition / "leaderboard.html"
     save_table(board, ranked)
     save_table(competition / "pairs.csv", pairs)
-    write_leaderboard(page, competition.name, ranked, pairs)
+    write_leaderboard(page, competition.name, ranked, pairs, notes)
     show_table(
         f"{competition.name}, {ranked['metric'].iloc[0]}",
         ["run", "score", "± error", "seconds", "differs"],
@@ -62,11 +63,8 @@ def main(argv: list[str] | None = None) -> int:
             for row in pairs.itertuples()
         ],
     )
-    for row in pairs[pairs["relabelled"] > 0].itertuples():
-        say(f"compare: {row.a} and {row.b} have different labels for {row.relabelled:,} images, which are "
-            "left out of their comparison")  # fmt: skip
-    for name in stale:
-        say(f"compare: {name} is left out: it was trained since it was validated; run src/validate.py")
+    for note in notes:
+        say(f"compare: {note}")
     say(f"compare: {board}, {page}")
     return 0
 

@@ -15,7 +15,6 @@ from foldsmith.command import Command, read_command
 from foldsmith.data.duplicates import join_groups
 from foldsmith.data.folds import assign_folds, assign_holdout, build_folds
 from foldsmith.ending import run_main
-from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file, load_npz, remove_checkpoints, save_json
 from foldsmith.machine import versions
 from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
@@ -30,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     check_claim(run, **command.identity)
     require_from(run.stamp("validate"), "validate", digests_of_trained(run, command.folds_to_use))
-    if command.fold is not None:
-        raise InputError("report_leak compares whole cross-validations; leave --fold out.")
+    command.refuse_leak_of_a_fold()
     inputs = {"oof": digest_of_file(run.oof), "samples": digest_of_file(run.samples), "versions": versions()}
     if not command.again and is_current(run.stamp("leak"), inputs):
         say(f"leak: {run.leak} is up to date")

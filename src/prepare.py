@@ -30,7 +30,6 @@ from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.unused import removal_of, unused_caches
 from foldsmith.ending import run_main
-from foldsmith.errors import InputError
 from foldsmith.files import digest_of, digest_of_file
 from foldsmith.locks import waiting_turn
 from foldsmith.metadata import read_metadata
@@ -47,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     competition = read_competition(command.folder)
     command = settle(command, competition)
     run, recipe = command.run, command.recipe
-    if recipe.report_leak and command.fold is not None:
-        raise InputError("report_leak compares whole cross-validations; leave --fold out.")
+    if recipe.report_leak:
+        command.refuse_leak_of_a_fold()
     inputs = inputs_of(competition, recipe)
     current = (
         not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(cache_path_of(command))

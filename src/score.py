@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     require(run.submission, "submit")
     if not run.blend.is_file():  # which is made of other runs
         check_identity(run, **command.identity)
-        require_from(run.stamp("submit"), "submit", digests_of_trained(run, command.folds_to_use))
+        trained = digests_of_trained(run, command.folds_to_use)
+        for stage in ("validate", "submit"):
+            require_from(run.stamp(stage), stage, trained)
     if truth.is_file():
         images = list(load_samples(run.test_samples)["path"])
         classes = load_classes(run.classes)

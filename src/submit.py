@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     require_from(run.stamp("infer"), "infer", trained)
     competition, classes = read_competition(command.folder), load_classes(run.classes)
     form = read_submission_form(competition, classes)
-    inputs = {"test": digest_of_file(run.test), **form.content}
+    inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
         say(f"submit: {run.submission} is up to date")
         return 0

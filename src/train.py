@@ -79,6 +79,9 @@ def make_plan(command: Command) -> Plan:
             continue
         refuse_stale(command, fold)
         wanted.append(fold)
+    if command.again:  # also where it is stopped before their turn comes, none of them is taken for done
+        for fold in wanted:
+            run.fold_run(fold).unlink(missing_ok=True)
     if wanted and to_label:
         num_test = len(load_samples(run.test_samples))
         if len(to_label) < num_test:

@@ -333,6 +333,19 @@ def test_a_blend_that_earns_nothing_says_so_and_gives_the_better_run_as_it_is(
     assert abs(facts["gain"]) < 1e-6
 
 
+def test_a_blend_of_a_run_that_changed_since_is_left_out_of_the_leaderboard(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_complementary(runs)
+    blend.main(words_of(runs, folder))
+    assert compare.main([str(runs)]) == 0
+    assert "left out" not in capsys.readouterr().out
+    oof = dict(np.load(runs / "a" / "oof.npz"))
+    np.savez(runs / "a" / "oof.npz", **{**oof, "probabilities": oof["probabilities"][:, ::-1]})
+    assert compare.main([str(runs)]) == 0
+    assert "blend is left out: it is not of what it was made from" in capsys.readouterr().out
+
+
 def test_the_same_blend_gives_the_same_bytes_and_is_done_once(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,7 +43,9 @@ ADVICE = "Once that is mended the same command goes on from here.\n"
 
 def files_of(run: Path) -> dict[str, bytes]:
     """What a finished run holds, but for what tells the time."""
-    timed = re.compile(r"run\.json|log\.csv|report\.html|stamps/(validate|infer|examine|report)\.json|\.lock")
+    timed = re.compile(
+        r"run\.json|log\.csv|report\.html|stamps/(validate|infer|submit|examine|report)\.json|\.lock"
+    )
     paths = {path.relative_to(run).as_posix(): path for path in run.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in paths.items() if not timed.search(name)}
 
@@ -131,7 +133,8 @@ def test_after_a_fault_the_same_command_goes_on_but_without_again(
     monkeypatch.setattr(sys, "argv", ["train.py", "input/birds", "--again"])
     with pytest.raises(SystemExit):
         run_main(main)
-    assert "mended the same command without --again goes on from here." in capsys.readouterr().err
+    advice = "the same command goes on from here, without --again, which begins anew.\n"
+    assert capsys.readouterr().err.endswith(f"Once that is mended {advice}")
 
 
 # --- full disks

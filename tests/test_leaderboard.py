@@ -115,12 +115,11 @@ def test_images_that_got_another_label_are_not_compared(
     rows = "".join(f"{label},{name},{name}\n" for label, name in enumerate(classes))
     (tmp_path / "after" / "classes.csv").write_text(f"label,category,class_name\n{rows}")
     (pair,) = compare_runs(find_runs(tmp_path)).to_dict("records")
-    assert (pair["a"], pair["images"], pair["relabelled"]) == ("after", 30, 10)
+    assert (pair["a"], pair["images"]) == ("after", 30)
     assert (pair["only_a"], pair["only_b"]) == (0, 20)
     assert compare.main([str(tmp_path)]) == 0
-    assert "after and before have different labels for 10 images" in capsys.readouterr().out.replace(
-        "before and after", "after and before"
-    )
+    told = "before and after have different labels for 10 images"
+    assert told in capsys.readouterr().out and told in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_a_run_that_was_trained_since_it_was_validated_is_left_out(
@@ -130,9 +129,26 @@ def test_a_run_that_was_trained_since_it_was_validated_is_left_out(
     (competition / "base" / "fold2").mkdir()  # one that is not in the score yet
     (competition / "base" / "fold2" / "run.json").write_text(json.dumps({"training_seconds": 99}))
     assert compare.main([str(competition)]) == 0
-    assert "same is left out: it was trained since" in capsys.readouterr().out
+    assert "same is left out: it is not of what it was made from" in capsys.readouterr().out
     board = pd.read_csv(competition / "leaderboard.csv").set_index("run")["seconds"]
     assert board.to_dict() == {"better": 21.0, "base": 21.0}
+    for name in ("base", "better"):
+        (competition / name / "stamps" / "validate.json").unlink()
+    with pytest.raises(InputError, match="no validated run but what was trained since: base, better, same"):
+        find_runs(competition)
+
+
+def test_runs_that_have_no_label_in_common_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("names", "numbers"):
+        write_run(tmp_path, name, np.arange(12) < 7)
+    (tmp_path / "numbers" / "classes.csv").write_text(
+        "label,category,class_name\n0,1,1\n1,2,2\n2,3,3\n3,4,4\n"
+    )
+    assert compare.main([str(tmp_path)]) == 0
+    assert "names and numbers have different labels for 12 images" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "pairs.csv").empty
 
 
 def test_the_stage_prints_and_writes_both_files(

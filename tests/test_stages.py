@@ -158,6 +158,17 @@ def test_folds_that_were_trained_from_different_files_are_not_averaged(folder: P
         validate.main([*words, "--epochs", "1", "--fold", "1"])
 
 
+def test_a_fold_that_was_trained_again_to_the_same_bytes_is_scored_again(
+    folder: Path, run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run.parent, tmp_path / "tiny")
+    words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"]
+    assert train.main([*words, "--fold", "0", "--again"]) == 0
+    for stage in STAGES:
+        assert stage.main(words) == 0
+    assert bytes_of(tmp_path / "tiny" / "run", *RESULTS) == bytes_of(run, *RESULTS)
+
+
 def test_the_same_command_again_does_nothing(
     folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -429,11 +440,11 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
     # the same truth by bare names; then with an image nobody knows
     truth.write_text(truth.read_text().replace(".png", ""))
-    score.main([str(folder), *SMALL, "--output", str(tmp_path), "--name", "run"])
+    score.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
     truth.write_text(truth.read_text() + "nobody,kind 0\n")
     with pytest.raises(InputError, match=r"1 of 7 lines name no test image"):
-        score.main([str(folder), *SMALL, "--output", str(tmp_path), "--name", "run"])
+        score.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
 
 
 @pytest.mark.parametrize(
@@ -444,6 +455,7 @@ def test_a_truth_that_nobody_can_read_is_refused(
 ) -> None:
     shutil.copytree(folder, tmp_path / "tiny")
     (tmp_path / "tiny-truth.csv").write_text(truth)
-    words = [str(tmp_path / "tiny"), *SMALL, "--output", str(run.parent.parent), "--name", "run"]
+    words = [str(tmp_path / "tiny"), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent)]
+    words += ["--name", "run"]
     with pytest.raises(InputError, match=f"tiny-truth.csv.*{told}"):
         score.main(words)

@@ -1,6 +1,7 @@
 """What a run holds is taken for current as long as the version is: numbers change only with the version."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import split
 import train
 import validate
 from foldsmith import __version__
+from foldsmith.machine import versions
 
 VERSION = "0.2.0"
 # of oof.npz and test.npz, by what is set on top of the recipe `quick`
@@ -24,6 +26,7 @@ FIGURES = {
     ("logit_adjustment=1", "schedule=one-cycle", "augment=trivial", "erase=0.2"): (-0.1627, -0.0989),
     ("model=whitened-cnn", "train_size=14", "mixup=0.4", "recalibrate=2", "optimizer=sgd"): (0.3284, -0.1452),
 }
+NOTED_WITH = {"torch": "2.15.0", "timm": "1.0.31", "opencv-python-headless": "5.0.0.93"}
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "3", "--batch-size", "8", "--folds", "2"]
 WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", "run"]
 
@@ -34,6 +37,10 @@ def figure_of(path: Path) -> float:
     return float((probabilities.ravel() * np.cos(np.arange(probabilities.size))).sum())
 
 
+@pytest.mark.skipif(
+    any(versions()[package] != noted for package, noted in NOTED_WITH.items()),
+    reason=f"the numbers were noted with {NOTED_WITH}",
+)
 @pytest.mark.parametrize("settings", FIGURES, ids="; ".join)
 def test_numbers_change_only_with_the_version(
     settings: tuple[str, ...], make_competition: MakeCompetition, tmp_path: Path
@@ -49,5 +56,10 @@ def test_numbers_change_only_with_the_version(
     run = tmp_path / folder.name / "run"
     made = figure_of(run / "oof.npz"), figure_of(run / "test.npz")
     told = f"runs of version {VERSION} have other numbers: raise foldsmith.__version__, and note {made} here"
-    assert made == pytest.approx(FIGURES[settings], abs=1e-3), told
-    assert __version__ == VERSION, "note the numbers of this version here"
+    # processors round differently, Muon's bf16 most of all
+    assert made == pytest.approx(FIGURES[settings], abs=5e-3), told
+
+
+def test_the_numbers_are_those_of_the_version_that_is_told() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert VERSION == __version__ == project["version"], "note the numbers of this version"

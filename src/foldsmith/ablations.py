@@ -37,7 +37,6 @@ NEUTRAL = {
     "drop_path": "0",
     "pretrained": "false",
     "pretrain": "none",
-    "pretrain_augment": "none",
     "pretrain_test": "false",
     "encoder_lr": "0",
     "reconstruction_weight": "0",

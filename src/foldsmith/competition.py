@@ -110,8 +110,8 @@ def list_files(folder: Path, part: str) -> list[str]:
     """Every visible file under `folder/part`, at any depth and through links, as `part/…` paths in natural
     order.
 
-    Raises InputError for a folder that may not be read, whose images would be missed, and for a name that is
-    not UTF-8, which no label file could spell.
+    Raises InputError for a folder that may not be read, whose images would be missed, and for an image whose
+    name is not UTF-8, which no label file could spell.
     """
     if not (folder / part).is_dir():
         return []

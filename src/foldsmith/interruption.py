@@ -20,8 +20,8 @@ class Interrupted(KeyboardInterrupt):
 
 def advice() -> str:
     """How to go on: --again would begin anew."""
-    without = " without --again" if "--again" in sys.argv else ""
-    return f"the same command{without} goes on from here."
+    again = ", without --again, which begins anew" if "--again" in sys.argv else ""
+    return f"the same command goes on from here{again}."
 
 
 def stop_at_once() -> None:

@@ -1,5 +1,6 @@
 """Labels in a CSV with an id and a label column."""
 
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -43,17 +44,17 @@ def candidate_tables(competition: Competition) -> list[Path]:
 
 
 def tables_that_name(images: list[str], competition: Competition) -> list[Path]:
-    """The CSVs a column of which names half of the images or more: they tell something about them."""
-    paths = [PurePosixPath(image).relative_to("train") for image in images]
+    """The CSVs a column of which names half of the training images or more, and more than test images."""
     spellings = [
-        {path.name for path in paths},
-        {path.stem for path in paths},
-        {path.as_posix() for path in paths},
+        (_spell(images, spelling), _spell(competition.test_images, spelling))
+        for spelling in (lambda path: path.name, lambda path: path.stem, lambda path: path.as_posix())
     ]
 
     def names_most(column: pd.Series) -> bool:
         cells = set(column.str.strip())
-        return any(len(names & cells) >= max(len(names) / 2, 2) for names in spellings)
+        return any(
+            len(train & cells) >= max(len(train) / 2, 2, 1 + len(test & cells)) for train, test in spellings
+        )
 
     tables = {path: read_table(path) for path in candidate_tables(competition)}
     return [
@@ -61,6 +62,11 @@ def tables_that_name(images: list[str], competition: Competition) -> list[Path]:
         for path, table in tables.items()
         if any(names_most(table.iloc[:, place]) for place in range(table.shape[1]))
     ]
+
+
+def _spell(images: list[str], spelling: Callable[[PurePosixPath], str]) -> set[str]:
+    """The images' paths within train/ or test/, spelled in one way."""
+    return {spelling(PurePosixPath(*PurePosixPath(image).parts[1:])) for image in images}
 
 
 def read_csv_labels(path: Path, competition: Competition) -> pd.DataFrame:

@@ -124,7 +124,8 @@ def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]
             )
         if made[-1].get("pretrained") != made[0].get("pretrained"):
             raise InputError(
-                f"{run.fold(fold)} started from another pretraining than the first fold; run src/train.py."
+                f"{run.fold(fold)} started from another pretraining than the first fold; run src/train.py "
+                "without --fold."
             )
         if made[-1]["versions"] != made[0]["versions"]:
             raise InputError(
@@ -134,7 +135,7 @@ def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]
         if made[-1].get("made_from") != made[0].get("made_from"):
             raise InputError(
                 f"{run.fold(fold)} was trained by another recipe or from other files (weights, augmentation, "
-                "test images) than the first fold; run src/train.py."
+                "test images) than the first fold; run src/train.py without --fold."
             )
     return made
 

@@ -119,7 +119,7 @@ def keep_readable(
     samples: pd.DataFrame, index: pd.DataFrame, max_unreadable: float, competition: Competition
 ) -> pd.DataFrame:
     """The samples whose image could be decoded. Raises InputError if too many could not, or too many of the
-    test images, of which a few never are: each has a row to fill."""
+    test images: more than FEW."""
     unreadable = set(index.loc[index["problem"] != "", "path"])
     for kind, images, few in (("training", list(samples["path"]), 0), ("test", competition.test_images, FEW)):
         lost = [image for image in images if image in unreadable]

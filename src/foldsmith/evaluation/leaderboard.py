@@ -15,7 +15,7 @@ import pandas as pd
 from foldsmith.errors import InputError, first_of
 from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact
 from foldsmith.evaluation.metrics import LOWER_IS_BETTER
-from foldsmith.files import load_json, load_npz
+from foldsmith.files import digest_of_file, load_json, load_npz
 from foldsmith.paths import RunPaths
 from foldsmith.recipes import Recipe
 from foldsmith.stamps import digests_of_trained, training_seconds
@@ -47,14 +47,15 @@ def find_runs(competition: Path) -> list[Run]:
     is none."""
     found = [run for run in _validated(competition) if not _is_stale(run)]
     if not found:
+        told = f" but what was trained since: {first_of(stale)}" if (stale := find_stale(competition)) else ""
         raise InputError(
-            f"{competition} holds no validated run; give output/<competition> after src/validate.py."
+            f"{competition} holds no validated run{told}; give output/<competition> after src/validate.py."
         )
     return [_load_run(run) for run in found]
 
 
 def find_stale(competition: Path) -> list[str]:
-    """Names of the runs whose folds were trained anew since they were validated, or whose stamp is gone."""
+    """Names of the runs that were not validated, or not blended, since what they are made of changed."""
     return [run.root.name for run in _validated(competition) if _is_stale(run)]
 
 
@@ -64,7 +65,11 @@ def _validated(competition: Path) -> list[RunPaths]:
 
 def _is_stale(run: RunPaths) -> bool:
     if run.blend.is_file():
-        return False  # it has no folds of its own
+        parts = load_json(run.blend)["runs"]
+        members = [
+            (RunPaths(run.root.parent / part["run"]).oof, part["digests"]["oof.npz"]) for part in parts
+        ]
+        return any(oof.is_file() and digest_of_file(oof) != digest for oof, digest in members)
     if not run.stamp("validate").is_file():
         return True
     trained = load_json(run.stamp("validate"))["trained"]
@@ -125,15 +130,14 @@ def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a pair on the images that both have held out, as the same class: a, b, images, difference
-    (accuracy of b less a), standard_error, only_a, only_b, p (McNemar's, exact), relabelled (images that are
-    left out, as their labels differ), p_adjusted (Holm's, for all pairs) and verdict.
+    (accuracy of b less a), standard_error, only_a, only_b, p (McNemar's, exact), p_adjusted (Holm's, for all
+    pairs) and verdict.
 
     "better" is said only where the adjusted p is under SURE.
     """
     rows = []
     for a, b in combinations(runs, 2):
-        shared = a.right.index.intersection(b.right.index)
-        paths = shared[(a.categories[shared] == b.categories[shared]).to_numpy()]
+        paths, _ = _shared_images(a, b)
         if paths.empty:
             continue
         right_a, right_b = a.right[paths].to_numpy(), b.right[paths].to_numpy()
@@ -148,14 +152,36 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
                 "only_a": test.only_a,
                 "only_b": test.only_b,
                 "p": test.p,
-                "relabelled": len(shared) - len(paths),
             }
         )
-    columns = ["a", "b", "images", "difference", "standard_error", "only_a", "only_b", "p", "relabelled"]
+    columns = ["a", "b", "images", "difference", "standard_error", "only_a", "only_b", "p"]
     table = pd.DataFrame(rows, columns=columns)
     table["p_adjusted"] = holm(table["p"].to_numpy(float))
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
     return table
+
+
+def notes_on(runs: Sequence[Run], stale: Sequence[str]) -> list[str]:
+    """A sentence for each pair with images of different labels, and for each run that is left out."""
+    counts = [(a.name, b.name, _shared_images(a, b)[1]) for a, b in combinations(runs, 2)]
+    return [
+        *(
+            f"{a} and {b} have different labels for {count:,} images, which are left out of their comparison."
+            for a, b, count in counts
+            if count
+        ),
+        *(
+            f"{name} is left out: it is not of what it was made from any more; make it anew."
+            for name in stale
+        ),
+    ]
+
+
+def _shared_images(a: Run, b: Run) -> tuple[pd.Index, int]:
+    """The images that both have held out as the same class, and how many more as another one."""
+    shared = a.right.index.intersection(b.right.index)
+    paths = shared[(a.categories[shared] == b.categories[shared]).to_numpy()]
+    return paths, len(shared) - len(paths)
 
 
 def _verdict(row: Any) -> str:

@@ -1,5 +1,6 @@
 """The leaderboard of a competition's runs as one HTML file, in the report's dress."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +9,11 @@ from foldsmith.evaluation.report.page import build_environment
 from foldsmith.files import written_whole
 
 
-def write_leaderboard(path: Path, competition: str, ranked: pd.DataFrame, pairs: pd.DataFrame) -> None:
-    """Writes the page to `path`, whole or not at all, from `rank_runs`' and `compare_runs`' tables."""
+def write_leaderboard(
+    path: Path, competition: str, ranked: pd.DataFrame, pairs: pd.DataFrame, notes: Sequence[str]
+) -> None:
+    """Writes the page to `path`, whole or not at all, from what `rank_runs`, `compare_runs` and `notes_on`
+    give."""
     page = (
         build_environment()
         .get_template("leaderboard.html")
@@ -18,6 +22,7 @@ def write_leaderboard(path: Path, competition: str, ranked: pd.DataFrame, pairs:
             metric=ranked["metric"].iloc[0],
             runs=ranked.to_dict("records"),
             pairs=pairs.to_dict("records"),
+            notes=notes,
         )
     )
     with written_whole(path) as temporary:
