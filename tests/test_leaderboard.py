@@ -118,7 +118,7 @@ def test_images_that_got_another_label_are_not_compared(
     assert (pair["a"], pair["images"]) == ("after", 30)
     assert (pair["only_a"], pair["only_b"]) == (0, 20)
     assert compare.main([str(tmp_path)]) == 0
-    told = "before and after have different labels for 10 images"
+    told = "after and before have different labels for 10 images"
     assert told in capsys.readouterr().out and told in (tmp_path / "leaderboard.html").read_text()
 
 
