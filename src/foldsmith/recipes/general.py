@@ -59,8 +59,8 @@ SMALL_IMAGES_BEST = replace(
 # Tens of thousands of photographs for the best score that a GPU gives: small ones are enlarged, for the
 # network divides sides by four at once. On tiny80 larger crops, more weight decay and this network gained 2
 # to 4 points each over networks for small images (RESULTS.md): 69.6 and 70.6 % of two folds (one view) after
-# 40 of the epochs, which took about 11 s each on an H200 that other runs shared; 68.3 % of a fold after 30
-# epochs at sides of up to 96, in 92 minutes of two cores.
+# 40 of the epochs, which took about 11 s each on an H200 that other runs shared; 70.0 % of one fold (both
+# views) after 38 epochs, in 139 minutes of two cores.
 PHOTOS = replace(
     SMALL_IMAGES_BEST,
     name="photos-best",
