@@ -1,7 +1,9 @@
 """The studies: their recipes exist, their words are read, their tables and curves say what the runs did."""
 
+import os
 import re
 import signal
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 import study
+from foldsmith import stages
 from foldsmith.command import Command, read_command
 from foldsmith.errors import InputError
 from foldsmith.evaluation.study import HEADER, StudyRow, read_row, table_of, write_study
@@ -109,6 +112,35 @@ def test_a_study_asked_to_stop_stops_its_stages_first(
     )
     stages.chmod(0o755)
     monkeypatch.setattr(study, "RUN", stages)
+    with pytest.raises(Interrupted) as caught, interruptible():
+        study.run(read_command(["input/cifar10"], ""))
+    assert caught.value.number == signal.SIGTERM
+    assert (tmp_path / "stopped").exists()
+
+
+def test_a_study_asked_to_stop_while_its_stages_begin_stops_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program, begun = tmp_path / "run.sh", tmp_path / "begun"
+    os.mkfifo(begun)
+    program.write_text(
+        "#!/usr/bin/env bash\n"
+        f"trap 'touch {tmp_path}/stopped; kill $!; exit 143' TERM\n"
+        "tail -f /dev/null &\n"
+        f"echo > {begun}\n"
+        "wait $!\n",
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+
+    class Signalled(subprocess.Popen):
+        def __init__(self, *words: object) -> None:
+            super().__init__(*words)
+            begun.read_text()  # waits for it
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(study, "RUN", program)
+    monkeypatch.setattr(stages.subprocess, "Popen", Signalled)
     with pytest.raises(Interrupted) as caught, interruptible():
         study.run(read_command(["input/cifar10"], ""))
     assert caught.value.number == signal.SIGTERM
