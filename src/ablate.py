@@ -8,7 +8,7 @@ RECIPE-with-FIELD-VALUE; the same command goes on where it was stopped.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -18,15 +18,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from foldsmith.ablations import NEUTRAL, Drop, read_drops
-from foldsmith.command import Command, read_command
-from foldsmith.competition import read_competition
-from foldsmith.ending import run_main
+from foldsmith.competition.folder import read_competition
 from foldsmith.errors import InputError
-from foldsmith.stages import run_stages
-from foldsmith.stamps import check_identity
-from foldsmith.terminal import say, show_table
-from foldsmith.training.choice import settle
+from foldsmith.process.exit import run_main
+from foldsmith.process.pipeline import run_stages
+from foldsmith.process.terminal import say, show_table
+from foldsmith.recipes.neutral import NEUTRAL, Drop, read_drops
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_identity
+from foldsmith.training.resolve import settle
 
 RUN = Path(__file__).resolve().parents[1] / "run.sh"
 
@@ -105,7 +105,7 @@ def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
 def write_table(full: Command, without: dict[Drop, Command], typed: list[str]) -> list[list[str]]:
     """Writes the table of the runs that are done so far; returns its rows, the header first."""
     # scikit-learn takes seconds to import
-    from foldsmith.evaluation.ablation import HEADER, read_rows, table_of, write_ablation
+    from foldsmith.comparison.ablation import HEADER, read_rows, table_of, write_ablation
 
     rows = read_rows(full, without)
     write_ablation(table_path(full), full, without, rows, shlex.join(["python", "src/ablate.py", *typed]))

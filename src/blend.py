@@ -6,7 +6,7 @@ Writes a run: oof.csv, oof.npz, cv.json, test.npz, submission.csv, and blend.jso
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from foldsmith.competition import Competition
-from foldsmith.ending import run_main
-from foldsmith.errors import InputError
-from foldsmith.files import copy_whole, load_json, load_npz, save_json, save_npz
-from foldsmith.machine import versions
-from foldsmith.members import (
+from foldsmith.comparison.members import (
     RunsCommand,
     copy_tables,
     digests_of,
@@ -33,13 +28,25 @@ from foldsmith.members import (
     require_alike,
     require_predicted,
 )
-from foldsmith.stamps import check_claim, claim_run, is_current, trained_folds, training_seconds, write_stamp
-from foldsmith.submission import SubmissionForm, read_submission_form, save_submission
-from foldsmith.tables import load_classes, load_folds
-from foldsmith.terminal import say, show_table
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
+from foldsmith.errors import InputError
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import copy_whole, load_json, load_npz, save_json, save_npz
+from foldsmith.process.machine import versions
+from foldsmith.process.terminal import say, show_table
+from foldsmith.run.stamps import (
+    check_claim,
+    claim_run,
+    is_current,
+    trained_folds,
+    training_seconds,
+    write_stamp,
+)
+from foldsmith.run.tables import load_classes, load_folds
 
 if TYPE_CHECKING:
-    from foldsmith.evaluation.ensemble import Ensemble
+    from foldsmith.comparison.ensemble import Ensemble
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def find_ensemble(command: RunsCommand, held_out: pd.DataFrame, metric: str) -> "Ensemble":
     # scikit-learn takes seconds to import, which a stage that is up to date should not pay
-    from foldsmith.evaluation.ensemble import build_ensemble
+    from foldsmith.comparison.ensemble import build_ensemble
     from foldsmith.evaluation.predictions import stack_predictions
 
     if len(held_out) < 2:

@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -12,17 +12,17 @@ import argparse
 import math
 from pathlib import Path
 
-from foldsmith.command import WordParser
-from foldsmith.ending import run_main
-from foldsmith.tables import save_table
-from foldsmith.terminal import say, show_table
+from foldsmith.process.exit import run_main
+from foldsmith.process.terminal import say, show_table
+from foldsmith.run.command import WordParser
+from foldsmith.run.tables import save_table
 
 
 def main(argv: list[str] | None = None) -> int:
     competition = read_folder(argv)
     # scipy and scikit-learn take seconds to import, which --help should not pay
-    from foldsmith.evaluation.leaderboard import compare_runs, find_runs, find_stale, notes_on, rank_runs
-    from foldsmith.evaluation.report.leaderboard import write_leaderboard
+    from foldsmith.comparison.leaderboard import compare_runs, find_runs, find_stale, notes_on, rank_runs
+    from foldsmith.report.leaderboard_page import write_leaderboard
 
     runs = find_runs(competition)
     ranked = rank_runs(runs)

@@ -8,7 +8,7 @@ names.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import read_command
 from foldsmith.data.drawings import CLASS_NAMES, CLASSES, draw
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError
-from foldsmith.files import save_csv, save_json
-from foldsmith.paths import truth_path
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import save_csv, save_json
+from foldsmith.process.terminal import say
+from foldsmith.run.command import read_command
+from foldsmith.run.paths import truth_path
 from foldsmith.seeding import derive_seed
-from foldsmith.terminal import say
 
 NAME = "demo80"
 SAMPLE = "sample_submission.csv"

@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from foldsmith.command import Command, read_command
-from foldsmith.ending import run_main
-from foldsmith.files import digest_of_file, save_npz
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of_file, save_npz
+from foldsmith.process.terminal import progress, say
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
+from foldsmith.run.tables import load_folds, load_samples
 from foldsmith.seeding import derive_seed
-from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
-from foldsmith.tables import load_folds, load_samples
-from foldsmith.terminal import progress, say
 
 MOST_FEATURES = 3000  # images of a part; enough to know an AUC to .01
 
@@ -45,15 +45,15 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes the held-out predictions of every view, means over a fold's networks, and features of images the
     first network of all never saw."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache_of
-    from foldsmith.training.engine import predict
-    from foldsmith.training.features import captured_features
-    from foldsmith.training.portions import Portion
-    from foldsmith.training.weights import load_trained
+    from foldsmith.data.cache import open_run_cache
+    from foldsmith.inference.features import captured_features
+    from foldsmith.inference.memory import Portion
+    from foldsmith.inference.predict import predict
+    from foldsmith.inference.weights import load_trained
 
     run = command.run
     folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
-    cache = open_cache_of(command)
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
     seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
     portion = None  # what there is room for, found out once

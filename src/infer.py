@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from foldsmith.command import Command, read_command
-from foldsmith.ending import run_main
-from foldsmith.files import digest_of_file, save_npz
-from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
-from foldsmith.tables import load_folds, load_samples
-from foldsmith.terminal import progress, say
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of_file, save_npz
+from foldsmith.process.terminal import progress, say
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
+from foldsmith.run.tables import load_folds, load_samples
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,15 +41,15 @@ def main(argv: list[str] | None = None) -> int:
 def infer(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes test.npz; `made` are run.json of the folds that predict."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache_of
+    from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.predictions import average, class_prior
-    from foldsmith.training.engine import predict
-    from foldsmith.training.portions import Portion
-    from foldsmith.training.weights import load_trained
+    from foldsmith.inference.memory import Portion
+    from foldsmith.inference.predict import predict
+    from foldsmith.inference.weights import load_trained
 
     run = command.run
     paths = list(load_samples(run.test_samples)["path"])
-    cache = open_cache_of(command)
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
     predictions, portion = [], None
     for facts in made:

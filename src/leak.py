@@ -4,22 +4,22 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import Command, read_command
 from foldsmith.data.duplicates import join_groups
 from foldsmith.data.folds import assign_folds, assign_holdout, build_folds
-from foldsmith.ending import run_main
-from foldsmith.files import digest_of, digest_of_file, load_npz, remove_checkpoints, save_json
-from foldsmith.machine import versions
-from foldsmith.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
-from foldsmith.tables import load_classes, load_folds, load_samples
-from foldsmith.terminal import say
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of, digest_of_file, load_npz, remove_checkpoints, save_json
+from foldsmith.process.machine import versions
+from foldsmith.process.terminal import say
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
+from foldsmith.run.tables import load_classes, load_folds, load_samples
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 def leak(command: Command, made_from: str) -> None:
     """Writes leak.json: accuracy out-of-fold, honest and leaky, of all images and of those with an equal."""
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache_of
+    from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.leakage import compare_leak
     from foldsmith.evaluation.predictions import scatter_oof
     from foldsmith.training.fold import FoldTraining, select_samples
@@ -54,7 +54,7 @@ def leak(command: Command, made_from: str) -> None:
     samples, folds = load_samples(run.samples).set_index("path"), load_folds(run.folds)
     samples = samples.loc[folds["path"]].reset_index()
     split_up = split_equal_pictures(command, samples)
-    cache = open_cache_of(command)
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test_paths = images_to_label(command)
     for fold in command.plan.folds:
         say(f"leak: fold {fold}, with equal pictures split")

@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import WordParser
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError
-from foldsmith.faults import machine_fault
-from foldsmith.files import save_png
-from foldsmith.paths import RunPaths
-from foldsmith.stamps import require_trained, trained_folds
-from foldsmith.tables import load_classes
-from foldsmith.terminal import say
+from foldsmith.process.exit import run_main
+from foldsmith.process.faults import machine_fault
+from foldsmith.process.files import save_png
+from foldsmith.process.terminal import say
+from foldsmith.run.command import WordParser
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import require_trained, trained_folds
+from foldsmith.run.tables import load_classes
 
 TOP = 5
 LARGEST = 1_000_000  # pixels of an image that a network with global pooling sees as it is
@@ -69,9 +69,9 @@ def look(
 
     from foldsmith.data.images import decode_image, resize_image
     from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
+    from foldsmith.inference.predict import predict_views
+    from foldsmith.inference.weights import load_trained
     from foldsmith.models import takes_any_size
-    from foldsmith.training.engine import predict_views
-    from foldsmith.training.weights import load_trained
 
     try:
         pixels = decode_image(path)

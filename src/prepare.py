@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -12,33 +12,33 @@ from pathlib import Path
 
 import cv2
 
-from foldsmith.command import Command, read_command
-from foldsmith.competition import Competition, find_tables, read_competition
+from foldsmith.competition.folder import Competition, find_tables, read_competition
+from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.submission import read_submission_form
 from foldsmith.data.cache import (
     PixelCache,
     build_cache,
     cache_name,
-    cache_path_of,
     changed_files,
     is_cached,
     listing_of,
     open_cache,
+    run_cache_path,
 )
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import collected_warnings
 from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
-from foldsmith.data.unused import removal_of, unused_caches
-from foldsmith.ending import run_main
-from foldsmith.files import digest_of, digest_of_file
-from foldsmith.locks import waiting_turn
-from foldsmith.metadata import read_metadata
+from foldsmith.data.stale_caches import removal_of, unused_caches
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of, digest_of_file
+from foldsmith.process.locks import waiting_turn
+from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
-from foldsmith.stamps import check_claim, claim_run, is_current, write_stamp
-from foldsmith.submission import read_submission_form
-from foldsmith.tables import save_table
-from foldsmith.terminal import progress, say
-from foldsmith.training.choice import settle
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_claim, claim_run, is_current, write_stamp
+from foldsmith.run.tables import save_table
+from foldsmith.training.resolve import settle
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,9 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     if recipe.report_leak:
         command.refuse_leak_of_a_fold()
     inputs = inputs_of(competition, recipe)
-    current = (
-        not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(cache_path_of(command))
-    )
+    current = not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(run_cache_path(run))
     if not current:
         # importing torch takes seconds, which a stage that is up to date should not pay
         from foldsmith.training.check import check_recipe
@@ -67,7 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     images = [*metadata.samples["path"], *competition.test_images]
     say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} classes by {metadata.source}; "
         f"{len(competition.test_images):,} test images")  # fmt: skip
-    cache_path = command.cache_root / cache_name(inputs["images"], images, recipe.image_size, recipe.cache)
+    cache_path = command.run.cache_root / cache_name(
+        inputs["images"], images, recipe.image_size, recipe.cache
+    )
     cache = decode(command, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
     near = seek_near_duplicates(cache, recipe.near_duplicates)
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         save_table(path, table)
     write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
-    unused = unused_caches(command.cache_root)
+    unused = unused_caches(command.run.cache_root)
     if unused:
         say(f"prepare: no run uses {removal_of(unused)}")
     return 0

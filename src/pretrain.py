@@ -4,17 +4,17 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
-from foldsmith.command import Command, read_command
-from foldsmith.ending import run_main
-from foldsmith.files import digest_of, digest_of_file, load_json, remove_checkpoints
-from foldsmith.machine import versions
-from foldsmith.stamps import check_claim, is_current, refuse_other_machine, require, write_stamp
-from foldsmith.tables import load_classes, load_folds, load_samples
-from foldsmith.terminal import say
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of, digest_of_file, load_json, remove_checkpoints
+from foldsmith.process.machine import versions
+from foldsmith.process.terminal import say
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_claim, is_current, refuse_other_machine, require, write_stamp
+from foldsmith.run.tables import load_classes, load_folds, load_samples
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,11 +41,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def pretrain(command: Command, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache_of
+    from foldsmith.data.cache import open_run_cache
     from foldsmith.training.pretraining import Pretraining, choose_pictured, picture_path, pretrained_paths
 
     run, recipe = command.run, command.recipe
-    cache = open_cache_of(command)
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     # every fold's images: without labels nothing is learned about a held-out image's class
     training, test = list(load_folds(run.folds)["path"]), list(load_samples(run.test_samples)["path"])
     readable = set(cache.index.loc[cache.index["problem"] == "", "path"])

@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from foldsmith.command import Command, read_command
-from foldsmith.ending import run_main
-from foldsmith.files import digest_of_file, load_json, load_npz
-from foldsmith.stamps import (
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of_file, load_json, load_npz
+from foldsmith.process.terminal import say
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import (
     check_claim,
     digests_of_trained,
     is_current,
@@ -26,8 +27,7 @@ from foldsmith.stamps import (
     training_seconds,
     write_stamp,
 )
-from foldsmith.tables import load_classes, load_folds, load_log, load_problems, load_samples, save_table
-from foldsmith.terminal import say
+from foldsmith.run.tables import load_classes, load_folds, load_log, load_problems, load_samples, save_table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,17 +74,17 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
     `made` are run.json of the folds, `shown` the optional files that the page shows.
     """
     # scikit-learn and cleanlab take seconds to import, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache_of
+    from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.label_issues import rank_label_issues
-    from foldsmith.evaluation.report import Evidence, Pictures, write_report
-    from foldsmith.evaluation.report.provenance import facts_of, notes_of
+    from foldsmith.report import Evidence, Pictures, write_report
+    from foldsmith.report.provenance import facts_of, notes_of
 
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
     samples, names = load_samples(run.samples), list(classes["class_name"])
     issues = rank_label_issues(oof["path"], oof["label"], oof["probabilities"], names)
     save_table(run.label_issues, issues)
-    cache = open_cache_of(command)
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
         load_npz(path) if path in shown else None for path in (run.test, run.views, run.features)
     )

@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from foldsmith.command import Command, read_command
-from foldsmith.competition import match_ids, read_table
-from foldsmith.ending import run_main
+from foldsmith.competition.folder import match_ids, read_table
 from foldsmith.errors import InputError, first_of, refuse_wrong
-from foldsmith.files import load_json
-from foldsmith.paths import truth_path
-from foldsmith.stamps import check_identity, digests_of_trained, require, require_from, training_seconds
-from foldsmith.tables import load_classes, load_samples
-from foldsmith.terminal import say, show_table
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import load_json
+from foldsmith.process.terminal import say, show_table
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.paths import truth_path
+from foldsmith.run.stamps import check_identity, digests_of_trained, require, require_from, training_seconds
+from foldsmith.run.tables import load_classes, load_samples
 
 
 def main(argv: list[str] | None = None) -> int:

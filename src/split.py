@@ -4,7 +4,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -13,7 +13,6 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import FoldPlan, read_command
 from foldsmith.data.duplicates import join_groups, release_large
 from foldsmith.data.folds import (
     ALWAYS_TRAINED,
@@ -23,12 +22,13 @@ from foldsmith.data.folds import (
     choose_limited,
     rare_classes,
 )
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError, first_of
-from foldsmith.files import digest_of_file, save_csv
-from foldsmith.stamps import check_claim, is_current, require, write_stamp
-from foldsmith.tables import load_classes, load_samples
-from foldsmith.terminal import say
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of_file, save_csv
+from foldsmith.process.terminal import say
+from foldsmith.run.command import FoldPlan, read_command
+from foldsmith.run.stamps import check_claim, is_current, require, write_stamp
+from foldsmith.run.tables import load_classes, load_samples
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ NAME, then the competition folder if it is not the usual one; --only RECIPE, rep
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -15,12 +15,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from foldsmith.command import Command, read_command
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError, unknown_name
-from foldsmith.stages import run_stages
-from foldsmith.studies import STUDIES, Study, find_study
-from foldsmith.terminal import say
+from foldsmith.process.exit import run_main
+from foldsmith.process.pipeline import run_stages
+from foldsmith.process.terminal import say
+from foldsmith.recipes.studies import STUDIES, Study, find_study
+from foldsmith.run.command import Command, read_command
 
 RUN = Path(__file__).resolve().parents[1] / "run.sh"
 
@@ -72,7 +72,7 @@ def read_words(typed: list[str]) -> tuple[Study, list[str], list[str]]:
 
 def write_table(study: Study, commands: dict[str, Command], typed: list[str]) -> None:
     # pandas takes half a second to import
-    from foldsmith.evaluation.study import read_row, write_study
+    from foldsmith.comparison.study_table import read_row, write_study
 
     rows = {recipe: read_row(command.run, recipe) for recipe, command in commands.items()}
     first = next(iter(commands.values()))

@@ -5,7 +5,7 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -14,12 +14,7 @@ import sys
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import read_command
-from foldsmith.competition import Competition, read_competition
-from foldsmith.ending import run_main
-from foldsmith.evaluation.predictions import average, class_prior, stack_predictions
-from foldsmith.files import digest_of_file, load_npz, save_json, save_npz
-from foldsmith.members import (
+from foldsmith.comparison.members import (
     RunsCommand,
     copy_tables,
     digests_of,
@@ -31,8 +26,15 @@ from foldsmith.members import (
     require_alike,
     require_test,
 )
-from foldsmith.paths import RunPaths
-from foldsmith.stamps import (
+from foldsmith.competition.folder import Competition, read_competition
+from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
+from foldsmith.evaluation.predictions import average, class_prior, stack_predictions
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of_file, load_npz, save_json, save_npz
+from foldsmith.process.terminal import say
+from foldsmith.run.command import read_command
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import (
     check_claim,
     claim_run,
     digests_of_trained,
@@ -40,9 +42,7 @@ from foldsmith.stamps import (
     require_from,
     write_stamp,
 )
-from foldsmith.submission import SubmissionForm, read_submission_form, save_submission
-from foldsmith.tables import load_classes, load_folds
-from foldsmith.terminal import say
+from foldsmith.run.tables import load_classes, load_folds
 
 
 def main(argv: list[str] | None = None) -> int:

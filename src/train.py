@@ -6,7 +6,7 @@ Several GPUs train folds at once; started by torchrun, they train each fold toge
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
@@ -16,21 +16,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from foldsmith.command import Command, read_command
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError
-from foldsmith.files import digest_of, remove_checkpoints
-from foldsmith.parallel import spread, started_by_torchrun
-from foldsmith.stamps import (
+from foldsmith.process.devices import spread, started_by_torchrun
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of, remove_checkpoints
+from foldsmith.process.terminal import progress, say
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.fold_inputs import inputs_of, refuse_stale
+from foldsmith.run.stamps import (
     check_claim,
     is_current,
     refuse_other_machine,
     require,
     write_stamp,
 )
-from foldsmith.tables import load_classes, load_folds, load_samples
-from foldsmith.terminal import progress, say
-from foldsmith.training.inputs import inputs_of, refuse_stale
+from foldsmith.run.tables import load_classes, load_folds, load_samples
 from foldsmith.training.pseudo_labels import images_to_label
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def count_images(command: Command, plan: Plan) -> int:
 
 def choose_devices(command: Command) -> list[str]:
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.training import compute
+    from foldsmith.inference import compute
 
     return [str(device) for device in compute.choose_devices(command.device)]
 
@@ -141,14 +141,14 @@ def shared_plan(command: Command, processes: "Processes") -> Plan:
 
 def train(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.data.cache import open_cache_of
+    from foldsmith.data.cache import open_run_cache
     from foldsmith.training.fold import FoldTraining, select_samples
     from foldsmith.training.processes import ALONE
     from foldsmith.training.rounds import Rounds
 
     run, processes, inputs = command.run, processes or ALONE, {**plan.inputs, "fold": fold}
     folds, classes = load_folds(run.folds), load_classes(run.classes)
-    cache = open_cache_of(command)
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     first = FoldTraining(
         run=run,
         fold=fold,

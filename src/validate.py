@@ -4,17 +4,18 @@
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
-    from foldsmith.interruption import stop_at_once
+    from foldsmith.process.signals import stop_at_once
 
     stop_at_once()
 
 import numpy as np
 
-from foldsmith.command import Command, read_command
-from foldsmith.competition import read_settings
-from foldsmith.ending import run_main
-from foldsmith.files import digest_of_file, load_npz, save_json
-from foldsmith.stamps import (
+from foldsmith.competition.folder import read_settings
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of_file, load_npz, save_json
+from foldsmith.process.terminal import say
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import (
     check_claim,
     digests_of_trained,
     is_current,
@@ -22,8 +23,7 @@ from foldsmith.stamps import (
     require_trained,
     write_stamp,
 )
-from foldsmith.tables import load_classes, load_folds
-from foldsmith.terminal import say
+from foldsmith.run.tables import load_classes, load_folds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def validate(command: Command, metric: str) -> None:
     # scikit-learn takes seconds to import, which a stage that is up to date should not pay
     from foldsmith.evaluation.metrics import cross_validation
     from foldsmith.evaluation.predictions import save_oof, scatter_oof
-    from foldsmith.evaluation.report.provenance import notes_of
+    from foldsmith.report.provenance import notes_of
 
     run = command.run
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)

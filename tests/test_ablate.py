@@ -17,15 +17,15 @@ import prepare
 import split
 import train
 import validate
-from foldsmith.ablations import KEPT, NEUTRAL, Drop, read_drops
-from foldsmith.command import Command
+from foldsmith.comparison import ablation
+from foldsmith.comparison.ablation import EARNS, HARMS, HEADER, UNSHOWN
 from foldsmith.errors import InputError
-from foldsmith.evaluation import ablation
-from foldsmith.evaluation.ablation import EARNS, HARMS, HEADER, UNSHOWN
-from foldsmith.files import load_json, load_npz, save_json, save_npz
-from foldsmith.paths import RunPaths
+from foldsmith.process.files import load_json, load_npz, save_json, save_npz
 from foldsmith.recipes import RECIPES, Recipe, override
-from foldsmith.stamps import digests_of_trained, write_stamp
+from foldsmith.recipes.neutral import KEPT, NEUTRAL, Drop, read_drops
+from foldsmith.run.command import Command
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import digests_of_trained, write_stamp
 
 SMALL = ["--image-size", "16", "--epochs", "1", "--batch-size", "8", "--folds", "2"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]

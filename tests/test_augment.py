@@ -17,9 +17,10 @@ from torchvision.transforms.v2 import functional as torchvision
 import prepare
 import split
 import train
-from foldsmith.data import augment_device, augment_host
-from foldsmith.data.augment import AUGMENTATIONS, LUMA, Augmentation, Draws, build_augmentation
-from foldsmith.data.augment_host import augment_batch
+from foldsmith.augment import device as augment_device
+from foldsmith.augment import host as augment_host
+from foldsmith.augment.host import augment_batch
+from foldsmith.augment.rows import AUGMENTATIONS, LUMA, Augmentation, Draws, build_augmentation
 from foldsmith.errors import InputError
 
 SIZE = 24

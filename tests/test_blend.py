@@ -20,12 +20,12 @@ import split
 import submit
 import train
 import validate
+from foldsmith.comparison.members import names_runs
 from foldsmith.errors import InputError
 from foldsmith.evaluation.metrics import cross_validation
-from foldsmith.files import save_json, save_npz
-from foldsmith.members import names_runs
-from foldsmith.paths import RunPaths
-from foldsmith.stamps import digests_of_trained, write_stamp
+from foldsmith.process.files import save_json, save_npz
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import digests_of_trained, write_stamp
 
 STAGES = (prepare, split, train, validate, infer, submit)
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8"]

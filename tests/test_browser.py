@@ -25,8 +25,8 @@ import train
 import validate
 from foldsmith.data.cache import PixelCache
 from foldsmith.evaluation.label_issues import rank_label_issues
-from foldsmith.evaluation.report import Pictures, write_report
-from foldsmith.evaluation.report.page import SECTIONS
+from foldsmith.report import Pictures, write_report
+from foldsmith.report.page import SECTIONS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

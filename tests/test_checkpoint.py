@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from foldsmith.files import remove_checkpoints
+from foldsmith.inference.compute import build_compute
+from foldsmith.process.files import remove_checkpoints
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from foldsmith.training.compute import build_compute
-from foldsmith.training.engine import Tally, train_one_epoch
+from foldsmith.training.epoch import Tally, train_one_epoch
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.step import Step

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from foldsmith.command import Command, FoldPlan, read_command
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError
+from foldsmith.process.exit import run_main
 from foldsmith.recipes import RECIPES
+from foldsmith.run.command import Command, FoldPlan, read_command
 
 EVERY_WORD = (
     "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--rounds", "--folds",
@@ -28,7 +28,7 @@ def test_without_words_it_is_the_demo_with_the_quick_recipe() -> None:
     assert (command.fold, command.workers, command.again) == (None, None, False)
     assert (command.device, command.precision) == ("auto", "auto")
     assert command.run.root == Path("output/demo80/quick")
-    assert command.cache_root == Path("output/demo80/cache")
+    assert command.run.cache_root == Path("output/demo80/cache")
     assert command.folds_to_train == [0, 1, 2, 3, 4]
 
 

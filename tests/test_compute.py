@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from foldsmith.errors import InputError
-from foldsmith.training import compute as compute_module
-from foldsmith.training.compute import (
+from foldsmith.inference import compute as compute_module
+from foldsmith.inference.compute import (
     build_compute,
     choose_device,
     choose_devices,

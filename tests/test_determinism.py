@@ -17,8 +17,8 @@ import pytest
 from conftest import MakeCompetition
 from crash import RECIPES, STAGES, WORDS, artefacts_of
 
-from foldsmith.interruption import Interrupted
-from foldsmith.training import epochs
+from foldsmith.process.signals import Interrupted
+from foldsmith.training import loop as epochs
 
 PREDICTIONS = (
     "run/oof.npz",

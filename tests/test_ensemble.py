@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from foldsmith.competition import METRICS as NAMES
-from foldsmith.evaluation import selection
+from foldsmith.comparison import blend_weights as selection
+from foldsmith.comparison.blend_weights import climb, find_blend, mix, parts_of
+from foldsmith.comparison.class_factors import apply_class_factors, fit_class_factors
+from foldsmith.comparison.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
+from foldsmith.competition.folder import METRICS as NAMES
 from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.class_factors import apply_class_factors, fit_class_factors
-from foldsmith.evaluation.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
 from foldsmith.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from foldsmith.evaluation.predictions import floor_probabilities
 from foldsmith.evaluation.resampling import SCORERS, bootstrap_gain, sign_of
-from foldsmith.evaluation.selection import climb, find_blend, mix, parts_of
 
 CLASSES = 6
 

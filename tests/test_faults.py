@@ -30,9 +30,9 @@ import train
 import validate
 from foldsmith.data import cache
 from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
-from foldsmith.ending import run_main
-from foldsmith.faults import MachineError, machine_fault
-from foldsmith.files import save_csv, written_whole
+from foldsmith.process.exit import run_main
+from foldsmith.process.faults import MachineError, machine_fault
+from foldsmith.process.files import save_csv, written_whole
 
 SRC = Path(__file__).parents[1] / "src"
 STAGES = (prepare, split, train, validate, infer, submit, examine, report)
@@ -98,7 +98,7 @@ def test_faults_of_the_machine_are_told_from_faults_of_ours(error: Exception, to
 def test_after_a_fault_of_the_gpu_nothing_is_freed_that_could_abort() -> None:
     code = (
         "import atexit, os, sys; sys.path.insert(0, 'src'); atexit.register(os.abort)\n"
-        "from foldsmith.ending import run_main\n"
+        "from foldsmith.process.exit import run_main\n"
         "class Tensor:\n"
         "    __del__ = lambda self: os.abort()\n"
         "def main():\n"
@@ -212,7 +212,7 @@ def test_a_disk_of_few_kilobytes_ends_in_a_sentence_and_no_bus_error(
     # the check of the free space is passed over: another program may fill the disk after it
     program = (
         "import json, sys; from pathlib import Path; from foldsmith.data import cache\n"
-        "from foldsmith.ending import run_main\n"
+        "from foldsmith.process.exit import run_main\n"
         "cache._refuse_small_disk = lambda *words: None\n"
         "disk, folder, images = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])\n"
         "run_main(lambda: cache.build_cache(disk / 'cache', folder, images, 32))"

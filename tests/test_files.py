@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from foldsmith.errors import InputError
-from foldsmith.files import (
+from foldsmith.process.files import (
     digest_of,
     digest_of_file,
     load_json,

@@ -12,23 +12,23 @@ import pytest
 import torch
 from torch import nn
 
-from foldsmith.data.augment import AUGMENTATIONS
-from foldsmith.data.augment_host import augment_batch
+from foldsmith.augment.host import augment_batch
+from foldsmith.augment.rows import AUGMENTATIONS
 from foldsmith.data.cache import PixelCache
 from foldsmith.data.loader import EpochBatches
 from foldsmith.errors import InputError
-from foldsmith.files import load_npz
-from foldsmith.interruption import Interrupted
+from foldsmith.inference.compute import build_compute
+from foldsmith.inference.weights import load_weights, save_weights
 from foldsmith.models import MODELS, build_model
-from foldsmith.paths import RunPaths
+from foldsmith.process.files import load_npz
+from foldsmith.process.signals import Interrupted
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
-from foldsmith.training import epochs as epochs_module
-from foldsmith.training.compute import build_compute
-from foldsmith.training.engine import Tally
+from foldsmith.training import loop as epochs_module
+from foldsmith.training.epoch import Tally
 from foldsmith.training.fold import FoldTraining, Samples, select_samples
 from foldsmith.training.schedule import learning_rates
-from foldsmith.training.weights import load_weights, save_weights
 
 COUNT, CLASSES, SIZE = 59, 3, 16  # not as many of every class: what weighs classes does something
 TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=3, batch_size=8)

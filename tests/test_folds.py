@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from foldsmith.command import FoldPlan
-from foldsmith.competition import read_competition
+from foldsmith.competition.folder import read_competition
+from foldsmith.competition.labels import read_metadata
 from foldsmith.data.folds import (
     ALWAYS_TRAINED,
     assign_folds,
@@ -24,7 +24,7 @@ from foldsmith.data.folds import (
     rare_classes,
 )
 from foldsmith.errors import InputError
-from foldsmith.metadata import read_metadata
+from foldsmith.run.command import FoldPlan
 from split import split
 
 # any mix of frequent, rare and absent classes

@@ -9,8 +9,8 @@ import pandas as pd
 from PIL import Image
 
 from foldsmith.data.cache import PixelCache
-from foldsmith.evaluation.report import galleries
-from foldsmith.evaluation.report.pictures import LONGEST, Pictures, encode_picture
+from foldsmith.report import galleries
+from foldsmith.report.pictures import LONGEST, Pictures, encode_picture
 
 NAMES = ["ant", "bee", "cat"]
 

@@ -23,11 +23,11 @@ import split
 import submit
 import train
 import validate
-from foldsmith.data.augment import AUGMENTATIONS
-from foldsmith.data.augment_device import apply_draws
-from foldsmith.interruption import Interrupted
-from foldsmith.paths import RunPaths
-from foldsmith.training import epochs
+from foldsmith.augment.device import apply_draws
+from foldsmith.augment.rows import AUGMENTATIONS
+from foldsmith.process.signals import Interrupted
+from foldsmith.run.paths import RunPaths
+from foldsmith.training import loop as epochs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
 

@@ -28,12 +28,12 @@ import validate
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
 from foldsmith.models import build_model, last_layer
-from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.run.paths import RunPaths
 from foldsmith.training import fold as fold_module
 from foldsmith.training import lessons
 from foldsmith.training.check import check_recipe
-from foldsmith.training.epochs import Epochs
+from foldsmith.training.loop import Epochs
 from foldsmith.training.pretraining import Pretraining, load_pretrained
 
 SIZE = 24

@@ -13,15 +13,14 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = SRC / "foldsmith"
 STAGES = {path.stem for path in SRC.glob("*.py")}
-FLOORS = ("data", "models", "training", "evaluation")
-# what a module of each floor may not import
-ABOVE = {
-    "leaf": set(FLOORS),
-    "data": {"training", "evaluation"},
-    "models": {"training", "evaluation"},
-    "training": {"evaluation"},
-    "evaluation": set(),
-}
+# every package may import those before it and itself, and nothing after it
+ORDER = (
+    "errors", "seeding", "tasks", "process", "augment", "recipes", "competition", "models", "run", "data",
+    "evaluation", "inference", "report", "training", "comparison",
+)  # fmt: skip
+# the modules that need torch or another library that takes seconds to import
+HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison"}
+HEAVY_MODULES = {"foldsmith.tasks.losses", "foldsmith.augment.device", "foldsmith.data.loader"}
 
 
 def module_name(path: Path) -> str:
@@ -30,7 +29,6 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(SRC.rglob("*.py"))}
-LEAVES = [f"foldsmith.{path.stem}" for path in sorted(PACKAGE.glob("[!_]*.py"))]
 
 
 def imports_of(path: Path) -> set[str]:
@@ -45,46 +43,54 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def floor_of(module: str) -> str:
-    """The second word of a module's name: `data`, `models`, …, or `leaf`."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "leaf"
+def package_of(module: str) -> str:
+    """The second word of a module's name: `data` of foldsmith.data.cache."""
+    return module.split(".")[1]
 
 
 def test_the_house_has_the_rooms_it_is_known_for() -> None:
-    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == {*FLOORS, "recipes"}
+    rooms = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("_")}
+    assert rooms == set(ORDER)
     assert {"prepare", "split", "train", "validate", "infer", "submit"} <= STAGES
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("foldsmith")])
-def test_imports_point_one_way(module: str) -> None:
-    imported = {name for name in imports_of(MODULES[module]) if name.startswith("foldsmith.")}
-    upward = {name for name in imported if floor_of(name) in ABOVE[floor_of(module)]}
-    assert upward == set()
-    assert not {name for name in imports_of(MODULES[module]) if name.split(".")[0] in STAGES}
+def test_imports_point_one_way() -> None:
+    inside = {name: path for name, path in MODULES.items() if name.startswith("foldsmith.")}
+    offenders = [
+        f"{module} imports {name}"
+        for module, path in inside.items()
+        for name in sorted(imports_of(path))
+        if name.split(".")[0] in STAGES
+        or (
+            name.startswith("foldsmith.")
+            and package_of(name) in ORDER
+            and ORDER.index(package_of(name)) > ORDER.index(package_of(module))
+        )
+    ]
+    assert offenders == []
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES))
-def test_stages_never_import_each_other(stage: str) -> None:
-    assert not {name for name in imports_of(MODULES[stage]) if name.split(".")[0] in STAGES}
+def test_stages_never_import_each_other() -> None:
+    imported = {stage: {name.split(".")[0] for name in imports_of(MODULES[stage])} for stage in STAGES}
+    assert {stage: sorted(names & STAGES) for stage, names in imported.items() if names & STAGES} == {}
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES))
-def test_a_stage_is_a_script_with_a_main_that_tests_can_call(stage: str) -> None:
-    tree = ast.parse(MODULES[stage].read_text(encoding="utf-8"))
-    (main,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
-    assert [argument.arg for argument in main.args.args] == ["argv"] and len(main.args.defaults) == 1
-    assert f"src/{stage}.py" in ast.get_docstring(tree), "the docstring ends with the command"
+def test_a_stage_is_a_script_with_a_main_that_tests_can_call() -> None:
+    for stage in sorted(STAGES):
+        tree = ast.parse(MODULES[stage].read_text(encoding="utf-8"))
+        (main,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+        assert [argument.arg for argument in main.args.args] == ["argv"], stage
+        assert len(main.args.defaults) == 1, stage
+        assert f"src/{stage}.py" in ast.get_docstring(tree), f"{stage}: the docstring ends with the command"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_is_and_has_a_name_of_its_own(module: str) -> None:
-    name = module.split(".")[-1]
-    assert name not in {"utils", "util", "common", "helpers", "misc"}
-    assert name not in sys.stdlib_module_names or "." in module
-    text = MODULES[module].read_text(encoding="utf-8")
-    assert not text or ast.get_docstring(ast.parse(text))
+def test_every_module_says_what_it_is_and_has_a_name_of_its_own() -> None:
+    for module, path in MODULES.items():
+        name = module.split(".")[-1]
+        assert name not in {"utils", "util", "common", "helpers", "misc"}, module
+        assert name not in sys.stdlib_module_names or "." in module, module
+        text = path.read_text(encoding="utf-8")
+        assert not text or ast.get_docstring(ast.parse(text)), module
 
 
 def run_python(program: str, *words: str) -> str:
@@ -116,7 +122,7 @@ def test_importing_defines_and_does_nothing_else(
         "    importlib.import_module(name)\n"
         "assert state() == before\n"
         # albumentations is imported here, and would ask for a newer version of itself
-        "from foldsmith.data.augment import build_augmentation\n"
+        "from foldsmith.augment.rows import build_augmentation\n"
         "build_augmentation(sys.argv[4], 8)\n"
     )
     pipeline = str(tmp_path_factory.mktemp("pipeline") / "flip.json")
@@ -126,13 +132,11 @@ def test_importing_defines_and_does_nothing_else(
     assert not any(tmp_path.iterdir())
 
 
-LIGHT = [
-    *LEAVES,
-    *(f"foldsmith.data.{path.stem}" for path in sorted((PACKAGE / "data").glob("[!_]*.py"))),
-    *sorted(STAGES),
-]
-LIGHT.remove("foldsmith.data.loader")
-LIGHT.remove("foldsmith.data.augment_device")
+def is_light(module: str) -> bool:
+    return "." not in module or (package_of(module) not in HEAVY_PACKAGES and module not in HEAVY_MODULES)
+
+
+LIGHT = [module for module in MODULES if module == "foldsmith" or is_light(module)]
 
 
 def test_what_every_stage_needs_is_imported_without_the_heavy_libraries() -> None:

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 import compare
+from foldsmith.comparison.leaderboard import SURE, compare_runs, find_runs, rank_runs
 from foldsmith.errors import InputError
-from foldsmith.evaluation.leaderboard import SURE, compare_runs, find_runs, rank_runs
-from foldsmith.files import digest_of_file
+from foldsmith.process.files import digest_of_file
 
 COUNT = 400
 

@@ -18,15 +18,15 @@ import prepare
 import split
 import train
 import validate
+from foldsmith.augment.host import apply_draws
+from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.data import loader
-from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
-from foldsmith.data.augment_host import apply_draws
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import StreamedPixels
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError, sentence_of
+from foldsmith.inference.compute import augments_on_device, build_compute
+from foldsmith.process.exit import run_main
 from foldsmith.recipes import Recipe
-from foldsmith.training.compute import augments_on_device, build_compute
 
 
 def orders(batches: EpochBatches, epoch: int) -> list[list[int]]:

@@ -12,15 +12,15 @@ from conftest import MakeCompetition
 
 import split
 from foldsmith.errors import InputError
-from foldsmith.locks import keep_locked, waiting_turn
-from foldsmith.paths import RunPaths
-from foldsmith.stamps import check_claim, claim_run
+from foldsmith.process.locks import keep_locked, waiting_turn
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import check_claim, claim_run
 
 SRC = Path(__file__).parents[1] / "src"
 HOLD = """
 import sys
 from pathlib import Path
-from foldsmith.locks import {take}
+from foldsmith.process.locks import {take}
 {hold}
 """
 KEEP = 'keep_locked(Path(sys.argv[1]), "it"); print("held", flush=True); sys.stdin.read()'
@@ -103,7 +103,9 @@ def test_who_must_wait_for_a_turn_says_so_and_gets_it(
         # the other one goes on as soon as this one says that it waits
         told = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("foldsmith.locks.say", lambda line: (told.append(line), other.stdin.close()))
+            patch.setattr(
+                "foldsmith.process.locks.say", lambda line: (told.append(line), other.stdin.close())
+            )
             with waiting_turn(path, "decodes these images"):
                 assert other.wait() == 0
         assert told == ["another process decodes these images; waiting for it"]

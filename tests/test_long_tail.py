@@ -10,10 +10,10 @@ import pytest
 from conftest import MakeCompetition
 
 import prepare
-from foldsmith.competition import read_settings
-from foldsmith.files import load_json, save_npz
-from foldsmith.paths import RunPaths
-from foldsmith.tables import load_classes, load_samples
+from foldsmith.competition.folder import read_settings
+from foldsmith.process.files import load_json, save_npz
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.tables import load_classes, load_samples
 
 LABELS = np.tile(np.arange(5), 110)  # 110 images of each class
 

@@ -15,10 +15,10 @@ import split
 import train
 from foldsmith.errors import InputError
 from foldsmith.evaluation.feature_maps import MAPS, draw_feature_maps, record_blocks
-from foldsmith.files import load_json
+from foldsmith.inference.weights import load_weights
 from foldsmith.models import MODELS, blocks_of, build_model, takes_any_size
-from foldsmith.paths import RunPaths
-from foldsmith.training.weights import load_weights
+from foldsmith.process.files import load_json
+from foldsmith.run.paths import RunPaths
 
 SIZE = 32
 

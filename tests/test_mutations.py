@@ -13,10 +13,10 @@ from mutations import KINDS, WrongOutcome, main, try_case
 from plain_readers import true_labels_of_json
 
 import prepare
-from foldsmith.competition import Competition, Settings
-from foldsmith.ending import run_main
+from foldsmith.competition.folder import Competition, Settings
+from foldsmith.competition.labels import read_metadata
 from foldsmith.errors import InputError
-from foldsmith.metadata import read_metadata
+from foldsmith.process.exit import run_main
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,9 +79,9 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
             told: list[str] = []
             patch.setattr(
-                "foldsmith.ending.print", lambda *words, **named: told.append(words[0]), raising=False
+                "foldsmith.process.exit.print", lambda *words, **named: told.append(words[0]), raising=False
             )
-            patch.setattr("foldsmith.terminal.print", lambda *words, **named: None, raising=False)
+            patch.setattr("foldsmith.process.terminal.print", lambda *words, **named: None, raising=False)
             run_main(lambda: prepare.main(words))
     finally:
         for name in {case.name, "answer.json"}:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
+from foldsmith.competition.submission import SubmissionForm, fill_submission, write_submission
 from foldsmith.evaluation.metrics import accuracy, score
 from foldsmith.evaluation.predictions import average, floor_probabilities
-from foldsmith.submission import SubmissionForm, fill_submission, write_submission
-from foldsmith.training.compute import build_compute
-from foldsmith.training.engine import predict
+from foldsmith.inference.compute import build_compute
+from foldsmith.inference.predict import predict
 
 CLASSES = 7
 # few values, so that most rows have ties

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.recipes import RECIPES, Recipe
-from foldsmith.training.compute import Compute, build_compute
-from foldsmith.training.engine import train_one_epoch
+from foldsmith.training.epoch import train_one_epoch
 from foldsmith.training.objective import (
     Classification,
     ClassificationAndReconstruction,

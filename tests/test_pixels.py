@@ -26,8 +26,8 @@ import train
 import validate
 from foldsmith.data.images import decode_image, file_state, resize_image
 from foldsmith.data.pixels import StoredPixels, StreamedPixels
-from foldsmith.ending import run_main
 from foldsmith.errors import InputError
+from foldsmith.process.exit import run_main
 
 COUNT, SIZE = 13, 6
 

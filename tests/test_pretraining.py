@@ -29,14 +29,14 @@ import train
 import validate
 from foldsmith.data.cache import PixelCache, open_cache
 from foldsmith.errors import InputError
+from foldsmith.inference.compute import build_compute
 from foldsmith.models import build_model
-from foldsmith.paths import RunPaths
 from foldsmith.recipes import RECIPES, Recipe
-from foldsmith.training import epochs as epochs_module
+from foldsmith.run.paths import RunPaths
+from foldsmith.training import loop as epochs_module
 from foldsmith.training import pretraining as pretraining_module
-from foldsmith.training.compute import build_compute
-from foldsmith.training.epochs import Epochs
 from foldsmith.training.lessons import PICTURED, Reconstructing
+from foldsmith.training.loop import Epochs
 from foldsmith.training.pretraining import Pretraining, choose_pictured
 
 SIZE, COUNT, CLASSES = 52, 20, 3  # the smallest images that the network takes

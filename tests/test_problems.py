@@ -16,8 +16,8 @@ from foldsmith.data.problems import (
     summarise,
     unreadable_rows,
 )
-from foldsmith.files import save_csv
-from foldsmith.tables import load_problems
+from foldsmith.process.files import save_csv
+from foldsmith.run.tables import load_problems
 
 
 def index_of(**columns: list) -> pd.DataFrame:

@@ -19,9 +19,9 @@ from safetensors.numpy import load_file
 from torch import distributed, nn
 from torch.nn import functional
 
-from foldsmith.parallel import wait_for
-from foldsmith.paths import RunPaths
+from foldsmith.process.devices import wait_for
 from foldsmith.recipes import RECIPES
+from foldsmith.run.paths import RunPaths
 from foldsmith.training.processes import ALONE, Processes, unsynchronised
 
 SRC = Path(__file__).parents[1] / "src"
@@ -299,9 +299,9 @@ STEPS = """
 import json, sys, torch
 from dataclasses import replace
 from torch import distributed, nn
-from foldsmith.faults import MachineError
+from foldsmith.process.faults import MachineError
 from foldsmith.recipes import RECIPES
-from foldsmith.training.compute import build_compute
+from foldsmith.inference.compute import build_compute
 from foldsmith.training.objective import Classification
 from foldsmith.training.processes import meeting
 from foldsmith.training.state import build_state

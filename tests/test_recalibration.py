@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from foldsmith.training.compute import build_compute
+from foldsmith.inference.compute import build_compute
 from foldsmith.training.processes import Processes
 from foldsmith.training.recalibration import recalibrate
 

@@ -7,10 +7,10 @@ from typing import Any
 import albumentations
 import pytest
 
-from foldsmith.data.augment import AUGMENTATIONS
-from foldsmith.data.views import VIEWS
+from foldsmith.augment.rows import AUGMENTATIONS
 from foldsmith.errors import InputError
-from foldsmith.files import digest_of
+from foldsmith.inference.views import VIEWS
+from foldsmith.process.files import digest_of
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
 from foldsmith.training.check import check_recipe
 from foldsmith.training.optimizer import OPTIMIZERS

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from foldsmith.evaluation.report import Evidence, tables, write_report
+from foldsmith.report import Evidence, class_tables, write_report
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -102,9 +102,9 @@ def test_figures_of_every_class_equal_those_of_scikit_learn(seed: int) -> None:
         draws.integers(1, 9, 60),
         draws.integers(0, 8, 60),
     )  # 0 has no image, 8 no prediction
-    counts = tables.count_confusions(labels, predictions, 10)  # and 9 has neither
+    counts = class_tables.count_confusions(labels, predictions, 10)  # and 9 has neither
     assert (counts == sklearn_metrics.confusion_matrix(labels, predictions, labels=np.arange(10))).all()
-    table = tables.score_classes(counts, [str(label) for label in range(10)])
+    table = class_tables.score_classes(counts, [str(label) for label in range(10)])
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         labels, predictions, labels=table["label"], zero_division=np.nan
     )
@@ -116,7 +116,7 @@ def test_figures_of_every_class_equal_those_of_scikit_learn(seed: int) -> None:
 
 def test_classes_stand_worst_first_with_the_class_they_are_most_often_taken_for() -> None:
     counts = np.array([[8, 0, 2, 0], [3, 0, 4, 0], [0, 0, 5, 0], [0, 0, 0, 0]])
-    table = tables.score_classes(counts, ["ant", "bee", "cat", "dog"]).set_index("name")
+    table = class_tables.score_classes(counts, ["ant", "bee", "cat", "dog"]).set_index("name")
     assert list(table.index) == ["bee", "cat", "ant", "dog"]
     assert table["taken_for"].to_dict() == {"bee": "cat", "cat": "", "ant": "cat", "dog": ""}
     assert table["taken_count"].to_dict() == {"bee": 4, "cat": 0, "ant": 2, "dog": 0}
@@ -135,8 +135,8 @@ def test_confused_pairs_equal_a_plain_count(seed: int) -> None:
     expected = [(str(t), str(p), -count, pytest.approx(-share)) for count, share, t, p in sorted(expected)][
         :20
     ]
-    counts = tables.count_confusions(labels, predictions, 7)
-    table = tables.list_confused_pairs(counts, [str(label) for label in range(7)], limit=20)
+    counts = class_tables.count_confusions(labels, predictions, 7)
+    table = class_tables.list_confused_pairs(counts, [str(label) for label in range(7)], limit=20)
     assert list(table.iloc[:, :4].itertuples(index=False, name=None)) == expected
     assert table["true_label"].astype(str).tolist() == table["true"].tolist()
     assert table["predicted_label"].astype(str).tolist() == table["predicted"].tolist()
@@ -146,17 +146,17 @@ def test_classes_mistaken_for_each_other_stand_together() -> None:
     counts = 20 * np.eye(8, dtype=int)
     for one, other in ((0, 5), (3, 6), (1, 7)):
         counts[one, other] = counts[other, one] = 9
-    order = tables.order_similar_classes(counts).tolist()
+    order = class_tables.order_similar_classes(counts).tolist()
     assert sorted(order) == list(range(8))
     assert all(abs(order.index(a) - order.index(b)) == 1 for a, b in ((0, 5), (3, 6), (1, 7)))
 
 
 def test_a_far_off_fold_is_marked_and_ordinary_spread_seldom_is() -> None:
-    assert tables.mark_far_off(np.array([0.81, 0.80, 0.82, 0.60, 0.81])).tolist() == [0, 0, 0, 1, 0]
-    assert not tables.mark_far_off(np.array([0.8, 0.8, 0.8, 0.8, 0.8])).any()
-    assert not tables.mark_far_off(np.array([0.8, 0.2])).any()
+    assert class_tables.mark_far_off(np.array([0.81, 0.80, 0.82, 0.60, 0.81])).tolist() == [0, 0, 0, 1, 0]
+    assert not class_tables.mark_far_off(np.array([0.8, 0.8, 0.8, 0.8, 0.8])).any()
+    assert not class_tables.mark_far_off(np.array([0.8, 0.2])).any()
     draws = np.random.default_rng(0).normal(size=(4000, 5))
-    share = np.mean([tables.mark_far_off(scores).any() for scores in draws])
+    share = np.mean([class_tables.mark_far_off(scores).any() for scores in draws])
     assert 0.035 < share < 0.065  # the test's level is 5 %
 
 
@@ -167,7 +167,7 @@ def test_problems_are_grouped_with_their_counts() -> None:
         ("c", "twin", "left out"),
         ("d", "twin", "kept"),
     ]
-    groups = tables.group_problems(pd.DataFrame(rows, columns=["path", "problem", "action"]))
+    groups = class_tables.group_problems(pd.DataFrame(rows, columns=["path", "problem", "action"]))
     assert groups.to_dict("records") == [
         {"problem": "twin", "count": 3, "action": "kept, left out"},
         {"problem": "empty", "count": 1, "action": "left out"},

@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldsmith.data.cache import PixelCache
-from foldsmith.files import load_json, load_npz
-from foldsmith.interruption import Interrupted
-from foldsmith.paths import FoldPaths, RunPaths
+from foldsmith.inference.weights import load_weights
+from foldsmith.process.files import load_json, load_npz
+from foldsmith.process.signals import Interrupted
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.run.paths import FoldPaths, RunPaths
 from foldsmith.seeding import derive_seed
-from foldsmith.training import epochs as epochs_module
 from foldsmith.training import fold as fold_module
+from foldsmith.training import loop as epochs_module
 from foldsmith.training import rounds as rounds_module
 from foldsmith.training.fold import FoldTraining, Samples, select_samples
 from foldsmith.training.pseudo_labels import choose_surest
 from foldsmith.training.rounds import Rounds
-from foldsmith.training.weights import load_weights
 
 COUNT, TEST, CLASSES, SIZE = 36, 14, 3, 16
 TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=2, batch_size=8, ema_decay=0.5)

@@ -22,13 +22,13 @@ import split
 import submit
 import train
 import validate
-from foldsmith.command import read_command
-from foldsmith.data.cache import open_cache_of
+from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import FLOOR
-from foldsmith.paths import RunPaths
-from foldsmith.training import epochs as epochs_module
-from foldsmith.training.weights import load_weights
+from foldsmith.inference.weights import load_weights
+from foldsmith.run.command import read_command
+from foldsmith.run.paths import RunPaths
+from foldsmith.training import loop as epochs_module
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report)
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "2", "--batch-size", "8", "--folds", "2"]
@@ -61,7 +61,9 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 def predict_by_hand(run: RunPaths, folder: Path, weights: Path, paths: list[str]) -> np.ndarray:
     """Probabilities (V, n, K) of images with each of the two views, in plain torch."""
     facts = json.loads(run.fold_run(0).read_text())
-    cache = open_cache_of(read_command(words_of(folder, run.root.parents[1], *TWO), ""))
+    cache = open_run_cache(
+        run, folder, read_command(words_of(folder, run.root.parents[1], *TWO), "").recipe.image_size
+    )
     images = torch.from_numpy(cache.pixels[cache.rows(paths)]).permute(0, 3, 1, 2).float()
     images = (images / 255 - 0.5) / 0.5
     model = load_weights(weights, facts)

@@ -26,8 +26,8 @@ import train
 import validate
 from foldsmith.data.cache import build_cache, open_cache
 from foldsmith.errors import InputError
-from foldsmith.files import load_npz
-from foldsmith.tables import load_classes
+from foldsmith.process.files import load_npz
+from foldsmith.run.tables import load_classes
 
 SRC = Path(__file__).parents[1] / "src"
 STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report, score)

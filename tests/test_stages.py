@@ -21,10 +21,10 @@ import split
 import submit
 import train
 import validate
-from foldsmith.command import read_command
-from foldsmith.data.cache import open_cache_of
-from foldsmith.ending import run_main
+from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
+from foldsmith.process.exit import run_main
+from foldsmith.run.command import read_command
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report, score)
 # a network and images as small as they get, in fp32 so that every machine computes alike
@@ -330,7 +330,7 @@ def test_runs_with_labels_for_other_images_have_a_cache_each(
     counts = []
     for name in ("all", "fewer"):
         command = read_command([*words, "--name", name], "")
-        counts.append(len(open_cache_of(command).index))
+        counts.append(len(open_run_cache(command.run, command.folder, command.recipe.image_size).index))
     assert counts == [24, 23]
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from foldsmith import stamps
-from foldsmith.command import FoldPlan
 from foldsmith.errors import InputError
-from foldsmith.files import load_json
-from foldsmith.paths import RunPaths
+from foldsmith.process.files import load_json
 from foldsmith.recipes import RECIPES
-from foldsmith.stamps import claim_run, is_current, require, require_whole, write_stamp
+from foldsmith.run import stamps
+from foldsmith.run.command import FoldPlan
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import claim_run, is_current, require, require_whole, write_stamp
 
 INPUTS = {"samples": "a digest", "plan": {"num_folds": 5, "holdout": None}, "settings": [64, 0.01]}
 

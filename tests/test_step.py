@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.recipes import RECIPES
-from foldsmith.training.compute import Compute, build_compute
-from foldsmith.training.engine import train_one_epoch
-from foldsmith.training.loss import ClassificationLoss
+from foldsmith.tasks.losses import ClassificationLoss
+from foldsmith.training.epoch import train_one_epoch
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.step import Step

@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 
 import study
-from foldsmith import stages
-from foldsmith.command import Command, read_command
+from foldsmith.comparison.study_table import HEADER, StudyRow, read_row, table_of, write_study
 from foldsmith.errors import InputError
-from foldsmith.evaluation.study import HEADER, StudyRow, read_row, table_of, write_study
-from foldsmith.files import save_csv, save_json, save_npz
-from foldsmith.interruption import Interrupted, interruptible
 from foldsmith.models import MODELS
 from foldsmith.models.whitened_cnn import WHITENED_PLANS
-from foldsmith.paths import RunPaths
+from foldsmith.process import pipeline as stages
+from foldsmith.process.files import save_csv, save_json, save_npz
+from foldsmith.process.signals import Interrupted, interruptible
 from foldsmith.recipes import RECIPES
-from foldsmith.studies import STUDIES, find_study
+from foldsmith.recipes.studies import STUDIES, find_study
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.paths import RunPaths
 from foldsmith.training.check import check_recipe
 
 CNN = STUDIES["cnn"]

@@ -11,15 +11,15 @@ from conftest import write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldsmith.competition import Competition, Settings
-from foldsmith.errors import InputError
-from foldsmith.submission import (
+from foldsmith.competition.folder import Competition, Settings
+from foldsmith.competition.submission import (
     check_submission,
     disagreements,
     fill_submission,
     read_submission_form,
     write_submission,
 )
+from foldsmith.errors import InputError
 
 # categories that are no positions, and names in another order than the categories
 CLASSES = pd.DataFrame(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from foldsmith.tables import load_classes, load_folds, load_problems, load_samples, save_table
+from foldsmith.run.tables import load_classes, load_folds, load_problems, load_samples, save_table
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=6) | st.text("=+-@'\t\r\n0.a,\"", max_size=4)
 

@@ -7,7 +7,7 @@ import rich.console
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldsmith.terminal import printable, progress, say, show_table
+from foldsmith.process.terminal import printable, progress, say, show_table
 
 
 @given(st.text())

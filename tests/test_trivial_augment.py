@@ -8,9 +8,10 @@ import scipy.stats
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from foldsmith.data import augment_device, augment_host
-from foldsmith.data.augment import Draws, build_augmentation
-from foldsmith.data.trivial_augment import OPERATIONS, draw_trivial
+from foldsmith.augment import device as augment_device
+from foldsmith.augment import host as augment_host
+from foldsmith.augment.rows import Draws, build_augmentation
+from foldsmith.augment.trivial import OPERATIONS, draw_trivial
 
 SIZE, COUNT = 40, 6000
 

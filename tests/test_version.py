@@ -14,7 +14,7 @@ import split
 import train
 import validate
 from foldsmith import __version__
-from foldsmith.machine import versions
+from foldsmith.process.machine import versions
 
 VERSION = "0.2.0"
 # of oof.npz and test.npz, by what is set on top of the recipe `quick`

@@ -7,8 +7,8 @@ from scipy.stats import sem
 from sklearn.metrics import accuracy_score, log_loss
 
 from foldsmith.evaluation.leakage import compare_leak
-from foldsmith.evaluation.report.dataset import align_views
 from foldsmith.evaluation.view_gains import score_views
+from foldsmith.report.dataset import align_views
 
 
 def test_every_view_and_their_mean_are_scored_beside_the_first() -> None:

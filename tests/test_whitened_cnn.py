@@ -15,9 +15,9 @@ import prepare
 import split
 import train
 from foldsmith.data.cache import PixelCache
+from foldsmith.inference.compute import build_compute
 from foldsmith.models.whitened_cnn import LEAST_VARIANCE, WHITENED_PLANS, WhitenedCNN, Whitening, conv
-from foldsmith.paths import RunPaths
-from foldsmith.training.compute import build_compute
+from foldsmith.run.paths import RunPaths
 from foldsmith.training.whitening import IMAGES, fit_first_layer
 
 

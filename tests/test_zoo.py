@@ -19,9 +19,9 @@ import prepare
 from foldsmith.data.cache import open_cache
 from foldsmith.data.images import decode_image, facts_of
 from foldsmith.errors import InputError
-from foldsmith.files import load_json
-from foldsmith.paths import RunPaths
-from foldsmith.tables import load_problems, load_samples
+from foldsmith.process.files import load_json
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.tables import load_problems, load_samples
 
 HEIGHT, WIDTH = 24, 40
 USED = ""  # the outcome of an image that is used as PIL sees it; else what problems.csv says of it

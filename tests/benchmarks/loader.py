@@ -38,15 +38,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms.v2 import functional
 
-from foldsmith.data.augment import Augmentation
-from foldsmith.data.augment_device import apply_draws
-from foldsmith.data.augment_host import augment_batch
+from foldsmith.augment.device import apply_draws
+from foldsmith.augment.host import augment_batch
+from foldsmith.augment.rows import Augmentation
 from foldsmith.data.cache import build_cache
 from foldsmith.data.images import file_state
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import Pixels, StreamedPixels
-from foldsmith.machine import keep_freed_memory, processor, usable_cores
-from foldsmith.training.compute import Compute, build_compute
+from foldsmith.inference.compute import Compute, build_compute
+from foldsmith.process.machine import keep_freed_memory, processor, usable_cores
 
 BATCH, SCALE = 128, (0.35, 1.0)
 SECONDS = 1.0  # the least that a round lasts

@@ -79,8 +79,8 @@ def choose(labels: np.ndarray, factor: float, held_out: int, seed: int) -> tuple
 
 def thin(folder: Path, target: Path, factor: float, held_out: int, seed: int) -> None:
     """Writes `target` with links to the images, answer.json and competition.toml, and the test's truth."""
-    from foldsmith.competition import read_competition
-    from foldsmith.metadata import read_metadata
+    from foldsmith.competition.folder import read_competition
+    from foldsmith.competition.labels import read_metadata
 
     metadata = read_metadata(read_competition(folder))
     train, test = choose(metadata.samples["label"].to_numpy(), factor, held_out, seed)
@@ -143,8 +143,8 @@ def parts_of(training: np.ndarray) -> list[np.ndarray]:
 
 def read_predictions(run: Path, truth: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """True labels (N,) and probabilities (N, K) of the test images, in the order of the truth."""
-    from foldsmith.files import load_npz
-    from foldsmith.tables import load_classes
+    from foldsmith.process.files import load_npz
+    from foldsmith.run.tables import load_classes
 
     test, classes = load_npz(run / "test.npz"), load_classes(run / "classes.csv")
     label = dict(zip(classes["category"], classes["label"], strict=True))

@@ -23,10 +23,15 @@ from hypothesis import strategies as st
 from mutants import LABELS, NAMES, READ, REFUSED, Case, csv_cases, json_cases, sample_cases, settings_cases
 from plain_readers import image_of, lines_of, possible_labels_of_csv, true_labels_of_json, true_settings
 
-from foldsmith.competition import METRICS, Competition, Settings, read_settings
+from foldsmith.competition.folder import METRICS, Competition, Settings, read_settings
+from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.submission import (
+    check_submission,
+    fill_submission,
+    read_submission_form,
+    write_submission,
+)
 from foldsmith.errors import InputError
-from foldsmith.metadata import read_metadata
-from foldsmith.submission import check_submission, fill_submission, read_submission_form, write_submission
 
 TRAIN = [f"train/{index}.png" for index in range(12)]
 TEST = [f"test/{index}.png" for index in range(12)]

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 import torch
 from torch import nn
 
+from foldsmith.inference.compute import build_compute
 from foldsmith.models import build_model
 from foldsmith.recipes import Recipe, find_recipe
-from foldsmith.training.compute import build_compute
 from foldsmith.training.objective import Classification, Reconstruction
 from foldsmith.training.state import build_state
 from foldsmith.training.step import Step

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from foldsmith.command import read_command
-from foldsmith.files import load_json
+from foldsmith.process.files import load_json
+from foldsmith.run.command import read_command
 
 ROOT = Path(__file__).parents[2]
 

@@ -34,12 +34,13 @@ import torch
 from torch import nn
 
 from foldsmith.data.pixels import StoredPixels
-from foldsmith.machine import usable_cores
+from foldsmith.inference.compute import build_compute
+from foldsmith.inference.predict import predict
 from foldsmith.models import build_model
+from foldsmith.process.machine import usable_cores
 from foldsmith.recipes import Recipe, find_recipe, override
-from foldsmith.training.compute import build_compute
-from foldsmith.training.engine import predict, train_one_epoch
-from foldsmith.training.epochs import Epochs
+from foldsmith.training.epoch import train_one_epoch
+from foldsmith.training.loop import Epochs
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import build_state
 from foldsmith.training.step import Step

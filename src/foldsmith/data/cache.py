@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import Command
 from foldsmith.data.images import ImageFacts, decode_image, facts_of, file_state, resize_image
 from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
 from foldsmith.errors import InputError
-from foldsmith.faults import MachineError
-from foldsmith.files import digest_of, digest_of_file, load_json, save_csv, save_json
+from foldsmith.process.faults import MachineError
+from foldsmith.process.files import digest_of, digest_of_file, load_json, save_csv, save_json
+from foldsmith.run.paths import RunPaths
 
 FACTS = ("width", "height", "grey", "digest", "problem")
 RECORD = "record.json"  # digest and state of the other files, as they were built
@@ -106,14 +106,14 @@ def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
     return PixelCache(path, pixels, index)
 
 
-def open_cache_of(command: Command) -> PixelCache:
-    """The cache that the run's prepare stage made or found. Raises InputError as open_cache does."""
-    return open_cache(cache_path_of(command), command.folder, command.recipe.image_size)
+def open_run_cache(run: RunPaths, folder: Path, size: int) -> PixelCache:
+    """Open the cache that the run's prepare stage built or found. Raise InputError as open_cache does."""
+    return open_cache(run_cache_path(run), folder, size)
 
 
-def cache_path_of(command: Command) -> Path:
-    """Where the cache is that the run's prepare stage made or found."""
-    return command.cache_root / load_json(command.run.stamp("prepare"))["cache"]
+def run_cache_path(run: RunPaths) -> Path:
+    """Return the path of the cache that the run's prepare stage built or found."""
+    return run.cache_root / load_json(run.stamp("prepare"))["cache"]
 
 
 def _streamed(path: Path, index: pd.DataFrame, folder: Path, size: int) -> StreamedPixels:

@@ -18,8 +18,6 @@ from foldsmith.data.headers import claimed_size
 # threads decode at once
 MAX_PIXELS = 178_956_970
 BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
-# of red, green and blue in the brightness: ITU-R BT.601, as OpenCV and PIL turn RGB grey
-LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from foldsmith.data.augment import Augmentation
-from foldsmith.data.augment_device import Edit, apply_edits, edits_of, pinned
-from foldsmith.data.augment_host import augment_batch
+from foldsmith.augment.device import Edit, apply_edits, edits_of, pinned
+from foldsmith.augment.host import augment_batch
+from foldsmith.augment.rows import Augmentation
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.data.sampling import balanced_order
-from foldsmith.faults import MachineError
+from foldsmith.process.faults import MachineError
 from foldsmith.seeding import derive_seed
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from foldsmith.data.images import LUMA
+from foldsmith.augment.colours import LUMA
 
 MAX_BITS = 7  # by which hashes may differ and still surely be found; see _pairs_within
 SAME_PICTURE = 0.95  # correlation of the thumbnails: other files of one picture have more, look-alikes less

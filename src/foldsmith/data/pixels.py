@@ -12,7 +12,7 @@ import numpy as np
 
 from foldsmith.data.images import decode_image, file_state, resize_image
 from foldsmith.errors import InputError
-from foldsmith.machine import usable_cores
+from foldsmith.process.machine import usable_cores
 
 
 class Pixels(Protocol):

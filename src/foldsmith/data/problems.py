@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from foldsmith.competition import Competition
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.labels import Metadata
+from foldsmith.competition.submission import SubmissionForm, unasked_images
 from foldsmith.data.duplicates import find_originals
 from foldsmith.errors import InputError, first_of
-from foldsmith.metadata import Metadata
-from foldsmith.submission import SubmissionForm, unasked_images
 
 # `problem` is the kind, the same words for every such file; `detail` is what differs from file to file
 COLUMNS = ("path", "problem", "detail", "action")

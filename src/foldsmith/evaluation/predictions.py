@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.errors import InputError
-from foldsmith.files import load_npz, save_csv, save_npz
-from foldsmith.paths import RunPaths
+from foldsmith.process.files import load_npz, save_csv, save_npz
+from foldsmith.run.paths import RunPaths
 
 # 2^-23: the smallest step below 1 in float32. No class is ever called impossible, so that one wrong image
 # cannot make the log loss infinite, and float32 and float64 clip nothing when they compute it.

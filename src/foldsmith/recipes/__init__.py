@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes import autoencoder, crnn, general, plain_cnn, resnet
-from foldsmith.recipes.chosen import CHOOSERS, DataFacts, Grounds
+from foldsmith.recipes.default import CHOOSERS, DataFacts, Grounds
 from foldsmith.recipes.recipe import PRETRAINED, Recipe, check_weights_file, override, read_settings
 
 __all__ = [

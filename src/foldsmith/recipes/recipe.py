@@ -38,7 +38,7 @@ class Recipe:
         True  # false: pixels are not kept but decoded each time, for more images than the disk holds
     )
     augment: str = (
-        "crop-flip"  # a row of foldsmith.data.augment.AUGMENTATIONS, or an albumentations FILE.json
+        "crop-flip"  # a row of foldsmith.augment.rows.AUGMENTATIONS, or an albumentations FILE.json
     )
     augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
     erase: float = 0.0  # share of the training images of which a box is erased
@@ -107,7 +107,7 @@ class Recipe:
     deterministic: bool = False  # on a GPU: same bytes every time, at some speed (a CPU always gives them)
 
     # inference
-    views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.data.views.VIEWS, averaged
+    views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.inference.views.VIEWS, averaged
 
     def __post_init__(self) -> None:
         check_values(self)

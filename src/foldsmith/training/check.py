@@ -3,14 +3,14 @@
 import torch
 from torch import nn
 
-from foldsmith.ablations import NEUTRAL
-from foldsmith.data.augment import AUGMENTATIONS, Augmentation, build_augmentation
-from foldsmith.data.views import check_views
+from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.errors import InputError, unknown_name
+from foldsmith.inference.compute import choose_device, choose_precision, refuse_on_device
+from foldsmith.inference.views import check_views
 from foldsmith.models import build_model, check_model, last_layer, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
-from foldsmith.training.compute import choose_device, choose_precision, refuse_on_device
+from foldsmith.recipes.neutral import NEUTRAL
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
 from foldsmith.training.sizes import training_sizes

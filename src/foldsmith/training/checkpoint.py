@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from foldsmith.files import written_whole
-from foldsmith.terminal import say
-from foldsmith.training.engine import Tally
+from foldsmith.process.files import written_whole
+from foldsmith.process.terminal import say
+from foldsmith.training.epoch import Tally
 from foldsmith.training.state import TrainingState
 
 Log = list[dict[str, float]]

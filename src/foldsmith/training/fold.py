@@ -12,25 +12,25 @@ from timm.layers import convert_sync_batchnorm  # torch's own loses the activati
 from torch import nn
 
 from foldsmith.data.cache import PixelCache
-from foldsmith.data.views import check_views
 from foldsmith.errors import InputError
-from foldsmith.files import save_npz
+from foldsmith.inference.compute import Compute, build_compute, set_determinism
+from foldsmith.inference.memory import Portion
+from foldsmith.inference.predict import predict
+from foldsmith.inference.views import check_views
+from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, normalisation
-from foldsmith.paths import FoldPaths, RunPaths
+from foldsmith.process.files import save_npz
 from foldsmith.recipes import Recipe
+from foldsmith.run.paths import FoldPaths, RunPaths
 from foldsmith.seeding import derive_seed
-from foldsmith.training.compute import Compute, build_compute, set_determinism
-from foldsmith.training.engine import predict
-from foldsmith.training.epochs import CHECKPOINT_SECONDS, Epochs
-from foldsmith.training.loss import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
+from foldsmith.tasks.losses import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
+from foldsmith.training.loop import CHECKPOINT_SECONDS, Epochs
 from foldsmith.training.mixing import build_mixing
 from foldsmith.training.objective import build_objective
-from foldsmith.training.portions import Portion
 from foldsmith.training.pretraining import load_pretrained
 from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.recalibration import recalibrate
 from foldsmith.training.state import build_state
-from foldsmith.training.weights import save_weights
 from foldsmith.training.whitening import fit_first_layer
 
 

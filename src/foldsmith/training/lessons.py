@@ -9,22 +9,22 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from foldsmith.data.augment import build_augmentation
-from foldsmith.data.augment_host import augment_batch
+from foldsmith.augment.host import augment_batch
+from foldsmith.augment.rows import build_augmentation
 from foldsmith.data.cache import PixelCache
 from foldsmith.data.pixels import Pixels
-from foldsmith.files import save_png
+from foldsmith.inference.compute import Compute
+from foldsmith.inference.features import captured_features
+from foldsmith.inference.memory import Portion
+from foldsmith.inference.predict import compute_logits, reconstruct
 from foldsmith.models import last_layer
 from foldsmith.models.autoencoder import Autoencoder
-from foldsmith.paths import RunPaths
+from foldsmith.process.files import save_png
 from foldsmith.recipes import Recipe
+from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
-from foldsmith.training.compute import Compute
-from foldsmith.training.engine import compute_logits, reconstruct
-from foldsmith.training.features import captured_features
-from foldsmith.training.loss import ClassificationLoss
+from foldsmith.tasks.losses import ClassificationLoss
 from foldsmith.training.objective import Classification, Objective, Reconstruction
-from foldsmith.training.portions import Portion
 
 PICTURED = 10  # images shown beside what was learned of them
 NEIGHBOURS = 4  # shown of each

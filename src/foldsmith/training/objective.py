@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from foldsmith.training.compute import Compute
+from foldsmith.inference.compute import Compute
 
 
 class Objective(Protocol):

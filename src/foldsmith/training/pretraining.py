@@ -13,18 +13,18 @@ from torch import nn
 
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
+from foldsmith.inference.compute import build_compute, set_determinism
+from foldsmith.inference.memory import Portion
+from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, last_layer, normalisation
 from foldsmith.models.autoencoder import Autoencoder
-from foldsmith.paths import RunPaths
 from foldsmith.recipes import PRETRAINED, Recipe
+from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
 from foldsmith.training.checkpoint import Log
-from foldsmith.training.compute import build_compute, set_determinism
-from foldsmith.training.epochs import Epochs
 from foldsmith.training.lessons import PICTURED, Lesson, Reconstructing, TellingApart
-from foldsmith.training.portions import Portion
+from foldsmith.training.loop import Epochs
 from foldsmith.training.state import build_state
-from foldsmith.training.weights import save_weights
 from foldsmith.training.whitening import fit_first_layer
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import distributed, nn
 
 from foldsmith.errors import InputError
-from foldsmith.faults import MachineError
-from foldsmith.terminal import hide_bars
+from foldsmith.process.faults import MachineError
+from foldsmith.process.terminal import hide_bars
 
 
 @dataclass(frozen=True)

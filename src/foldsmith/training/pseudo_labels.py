@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from foldsmith.command import Command
-from foldsmith.data.cache import open_cache_of
+from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
-from foldsmith.tables import load_samples
+from foldsmith.run.command import Command
+from foldsmith.run.tables import load_samples
 
 
 def images_to_label(command: Command) -> list[str]:
@@ -23,7 +23,10 @@ def images_to_label(command: Command) -> list[str]:
     """
     if command.recipe.rounds == 1:
         return []
-    cache, test = open_cache_of(command), load_samples(command.run.test_samples)
+    cache, test = (
+        open_run_cache(command.run, command.folder, command.recipe.image_size),
+        load_samples(command.run.test_samples),
+    )
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test["path"]))] == ""
     paths = list(test["path"][readable & ~show_training_pictures(test, load_samples(command.run.samples))])
     if not paths:

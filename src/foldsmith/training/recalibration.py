@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from foldsmith.training.compute import Compute
+from foldsmith.inference.compute import Compute
 from foldsmith.training.processes import ALONE, Processes
 
 

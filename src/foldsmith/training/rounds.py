@@ -16,7 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foldsmith.files import (
+from foldsmith.inference.compute import build_compute
+from foldsmith.inference.memory import Portion
+from foldsmith.inference.predict import predict
+from foldsmith.inference.weights import load_trained
+from foldsmith.process.files import (
     digest_of,
     digest_of_file,
     load_json,
@@ -25,18 +29,14 @@ from foldsmith.files import (
     save_csv,
     save_npz,
 )
-from foldsmith.paths import FoldPaths
+from foldsmith.process.terminal import say
+from foldsmith.run.paths import FoldPaths
+from foldsmith.run.stamps import is_current, write_stamp
+from foldsmith.run.tables import load_pseudo_labels
 from foldsmith.seeding import derive_seed
-from foldsmith.stamps import is_current, write_stamp
-from foldsmith.tables import load_pseudo_labels
-from foldsmith.terminal import say
-from foldsmith.training.compute import build_compute
-from foldsmith.training.engine import predict
+from foldsmith.tasks.losses import loss_and_accuracy
 from foldsmith.training.fold import FoldTraining, Samples
-from foldsmith.training.loss import loss_and_accuracy
-from foldsmith.training.portions import Portion
 from foldsmith.training.pseudo_labels import choose_surest
-from foldsmith.training.weights import load_trained
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from foldsmith.inference.compute import Compute
 from foldsmith.recipes import Recipe
-from foldsmith.training.compute import Compute
 from foldsmith.training.ema import EMA
 from foldsmith.training.optimizer import build_optimizer
 

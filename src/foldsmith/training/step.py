@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from foldsmith.faults import MachineError
+from foldsmith.inference.compute import Compute
+from foldsmith.inference.memory import reason_of
 from foldsmith.models.autoencoder import Autoencoder
-from foldsmith.terminal import say
-from foldsmith.training.compute import Compute
+from foldsmith.process.faults import MachineError
+from foldsmith.process.terminal import say
 from foldsmith.training.objective import Objective
-from foldsmith.training.portions import reason_of
 from foldsmith.training.processes import ALONE, AgreedFault, Processes, unsynchronised
 from foldsmith.training.sharpness import at_the_worst_nearby
 from foldsmith.training.state import TrainingState

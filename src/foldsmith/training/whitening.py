@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from foldsmith.data.pixels import Pixels
+from foldsmith.inference.compute import Compute
 from foldsmith.models.whitened_cnn import WhitenedCNN
-from foldsmith.training.compute import Compute
 
 IMAGES = 2048  # that the layer is computed from: its covariances have a few hundred entries
 

@@ -1,0 +1,1 @@
+"""A competition's folder: its images, labels of every form, and the form of its submission."""

@@ -1,0 +1,1 @@
+"""Predicting with trained weights: devices, views, memory, features."""

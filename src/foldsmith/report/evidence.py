@@ -1,0 +1,65 @@
+"""Everything the report is made from, and whether its parts belong together."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.report.pictures import Pictures
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the page is made from: N held-out images, K classes, F folds."""
+
+    competition: str
+    run: str
+    cv: dict  # the content of cv.json
+    labels: np.ndarray  # (N,) int class index
+    folds: np.ndarray  # (N,) int, the fold in which the image was held out
+    probabilities: np.ndarray  # (N, K) float32, out-of-fold
+    class_names: list[str]  # K
+    class_counts: np.ndarray  # (K,) training images a class, over all folds
+    logs: dict[int, pd.DataFrame]  # fold -> log.csv; val_* are NaN on epochs that were not validated
+    problems: pd.DataFrame  # path, problem, detail, action
+    notes: list[str]  # sentences shown at the top
+    facts: dict[str, str]  # how the run was made, in the order shown
+    paths: np.ndarray  # (N,) str, as in samples.csv
+    pictures: Pictures = field(default_factory=Pictures)
+    issues: pd.DataFrame | None = None  # label_issues.csv
+    samples: pd.DataFrame | None = None  # samples.csv, and
+    test_samples: pd.DataFrame | None = None  # test_samples.csv
+    views: dict[str, np.ndarray] | None = None  # views.npz
+    features: dict[str, np.ndarray] | None = None  # features.npz
+    test_probabilities: np.ndarray | None = None  # (M, K) float32
+    leak: dict | None = None  # leak.json
+
+    @property
+    def has_pictures(self) -> bool:
+        return self.pictures.cache is not None
+
+
+def check_evidence(evidence: Evidence) -> None:
+    """Raises ValueError where the parts of the evidence do not belong together."""
+    num_images, num_classes = len(evidence.labels), len(evidence.class_names)
+    outside = np.flatnonzero((np.asarray(evidence.labels) < 0) | (np.asarray(evidence.labels) >= num_classes))
+    if len(outside):
+        raise ValueError(
+            f"{len(outside)} labels are outside 0..{num_classes - 1}, the first is "
+            f"{evidence.labels[outside[0]]} in row {outside[0]}"
+        )
+    found = {
+        "folds": (np.shape(evidence.folds), (num_images,)),
+        "probabilities": (np.shape(evidence.probabilities), (num_images, num_classes)),
+        "class_counts": (np.shape(evidence.class_counts), (num_classes,)),
+        "paths": (np.shape(evidence.paths), (num_images,)),
+        "cv['folds']": (np.shape(evidence.cv["folds"]), np.shape(np.unique(evidence.folds))),
+    }
+    for name, (shape, expected) in found.items():
+        if shape != expected:
+            raise ValueError(
+                f"{name} has shape {shape}, but {num_images} labels in {num_classes} classes need {expected}"
+            )
+    if not np.isfinite(evidence.probabilities).all():
+        rows = np.flatnonzero(~np.isfinite(evidence.probabilities).all(axis=1))
+        raise ValueError(f"{len(rows)} images have no finite probabilities, the first is in row {rows[0]}")

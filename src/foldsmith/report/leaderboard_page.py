@@ -1,0 +1,29 @@
+"""The leaderboard of a competition's runs as one HTML file, in the report's dress."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from foldsmith.process.files import written_whole
+from foldsmith.report.page import build_environment
+
+
+def write_leaderboard(
+    path: Path, competition: str, ranked: pd.DataFrame, pairs: pd.DataFrame, notes: Sequence[str]
+) -> None:
+    """Writes the page to `path`, whole or not at all, from what `rank_runs`, `compare_runs` and `notes_on`
+    give."""
+    page = (
+        build_environment()
+        .get_template("leaderboard.html")
+        .render(
+            competition=competition,
+            metric=ranked["metric"].iloc[0],
+            runs=ranked.to_dict("records"),
+            pairs=pairs.to_dict("records"),
+            notes=notes,
+        )
+    )
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")

@@ -1,0 +1,65 @@
+"""How a run was made, and what a reader must know before its figures."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.data.folds import rare_classes
+from foldsmith.errors import first_of
+from foldsmith.recipes import Recipe
+from foldsmith.run.command import FoldPlan
+
+
+def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
+    """Sentences for the top of the page; `scored` are the folds it shows, `folds` is folds.csv."""
+    notes = []
+    if len(scored) < len(plan.folds):
+        notes.append(f"Only {len(scored)} of {len(plan.folds)} folds are trained and scored.")
+    if plan.limit is not None:
+        notes.append(f"Only {len(folds):,} training images were used (--limit).")
+    rare = rare_classes(folds["label"].to_numpy(np.int64), len(classes), plan.num_parts)
+    if rare:
+        names = first_of(classes["class_name"].iloc[rare], 10)
+        end = "" if names.endswith("…") else "."
+        notes.append(f"{len(rare)} classes have fewer images than the split has parts: {names}{end}")
+    return notes
+
+
+def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float) -> dict[str, str]:
+    """What the figures were made with; `made` are run.json of the folds, `seconds` what training took."""
+    first = made[0]
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    changed = {
+        name: value
+        for name, value in first["recipe"].items()
+        if name != "name" and (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
+    }
+    return {
+        "command": first["command"],
+        "recipe": f"{first['recipe']['name']}: "
+        + (", ".join(f"{name} = {in_words(value)}" for name, value in changed.items()) or "the defaults"),
+        "seed": str(first["seed"]),
+        "folds": folds_in_words(plan),
+        "parameters": f"{first['parameters']:,}",
+        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
+        "training": f"{seconds:,.0f} s over {len(made)} folds"
+        + (f" of {first['seeds']} networks, whose predictions are averaged" if first["seeds"] > 1 else "")
+        + (f", in {len(first['rounds'])} rounds" if len(first["rounds"]) > 1 else "")
+        + (", pretraining included" if first["recipe"].get("pretrain", "none") != "none" else ""),
+        "finished": max(fold["finished"] for fold in made),
+        "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
+    }
+
+
+def in_words(value: object) -> str:
+    """A value of a recipe as it is typed after --set."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def folds_in_words(plan: FoldPlan) -> str:
+    kind = f"{plan.num_folds} stratified folds" if plan.holdout is None else f"hold-out of {plan.holdout:.0%}"
+    limit = "" if plan.limit is None else f", of {plan.limit:,} images"
+    return f"{kind}{limit}, fold seed {plan.seed}"

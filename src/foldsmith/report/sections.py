@@ -1,0 +1,99 @@
+"""What the page's sections on scores and held-out images are made from: names for the templates."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from foldsmith.evaluation.calibration import bin_confidences, calibrate
+from foldsmith.evaluation.metrics import LOWER_IS_BETTER
+from foldsmith.report import charts, class_tables, galleries, matrix, plots
+from foldsmith.report.evidence import Evidence
+
+Context = dict[str, Any]
+
+
+def describe_folds(cv: dict, fold_numbers: list[int]) -> Context:
+    """Metrics by fold, and the folds that stand apart."""
+    rows = metric_rows(cv, fold_numbers)
+    far_off = {
+        fold: [row["name"] for row in rows if row["scores"][place][1]]
+        for place, fold in enumerate(fold_numbers)
+    }
+    return {
+        "metric_rows": rows,
+        "answer_strip": rows[0]["strip"],
+        "far_off_folds": {fold: metrics for fold, metrics in far_off.items() if metrics},
+        "lower_is_better": LOWER_IS_BETTER,
+    }
+
+
+def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
+    """One row a metric, the run's own first: (score, far off) a fold, mean, std, oof and a figure."""
+    rows = []
+    for name in sorted(cv["metrics"], key=lambda name: name != cv["metric"]):
+        scores = np.array(cv["metrics_by_fold"][name], float)
+        far_off = class_tables.mark_far_off(scores)
+        drawable = len(scores) > 1 and np.isfinite(scores).all()
+        rows.append(
+            {
+                "name": name,
+                "scores": list(zip(scores, far_off, strict=True)),
+                "mean": scores.mean(),
+                "std": scores.std(ddof=1) if len(scores) > 1 else math.nan,
+                "oof": cv["metrics"][name],
+                "strip": plots.draw_fold_scores(fold_numbers, scores, far_off) if drawable else "",
+            }
+        )
+    return rows
+
+
+def describe_classes(evidence: Evidence) -> Context:
+    """Every class, the most confused pairs with pictures, and the matrix with its most confused group."""
+    names, probabilities, labels = evidence.class_names, evidence.probabilities, evidence.labels
+    counts = class_tables.count_confusions(labels, probabilities.argmax(axis=1), len(names))
+    classes = class_tables.score_classes(counts, names)
+    images = evidence.class_counts[classes["label"]]
+    order = class_tables.order_similar_classes(counts)
+    group = matrix.find_confused_group(counts, order)
+    pairs = class_tables.list_confused_pairs(counts, names)
+    shown = evidence.paths, labels, probabilities
+    examples = galleries.class_examples(*shown, evidence.pictures) if evidence.has_pictures else {}
+    pictures = [examples.get(label, "") for label in classes["label"]]
+    return {
+        "class_table": classes,
+        "classes": classes.assign(images=images, picture=pictures).to_dict("records"),
+        "all_held_out": bool((images == classes["support"]).all()),
+        "num_never_predicted": int((classes["predicted"] == 0).sum()),
+        "pairs": pairs.to_dict("records"),
+        "pair_examples": galleries.pair_examples(pairs, *shown, names, evidence.pictures)
+        if evidence.has_pictures
+        else [],
+        "num_wrong": int(counts.sum() - np.trace(counts)),
+        "num_pairs": int(np.count_nonzero(counts) - np.count_nonzero(np.diag(counts))),
+        "matrix": matrix.draw_confusion_matrix(counts, names, order),
+        "group_matrix": matrix.draw_confusion_matrix(counts, names, group, with_counts=True)
+        if len(group)
+        else "",
+        "wrong_is_full_at": matrix.WRONG_IS_FULL_AT,
+    }
+
+
+def describe_images(evidence: Evidence) -> Context:
+    """The galleries of suspected labels, mistakes and doubts."""
+    shown = evidence.paths, evidence.labels, evidence.probabilities, evidence.class_names, evidence.pictures
+    issues = evidence.issues
+    return {
+        "num_suspected": 0 if issues is None else int(issues["suspected"].sum()),
+        "suspects": [] if issues is None else galleries.suspected_labels(issues, evidence.pictures),
+        "mistakes": galleries.confident_mistakes(*shown),
+        "doubts": galleries.least_certain(*shown),
+    }
+
+
+def describe_calibration(evidence: Evidence) -> Context:
+    labels, probabilities = evidence.labels, evidence.probabilities
+    return {
+        "calibration": calibrate(labels, evidence.folds, probabilities),
+        "reliability": charts.draw_reliability(bin_confidences(labels, probabilities)),
+    }

@@ -1,0 +1,179 @@
+"""What every finished stage was made from, so that it is done once and never mixed with something else."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from foldsmith import __version__
+from foldsmith.errors import InputError, first_of
+from foldsmith.process.files import digest_of, digest_of_file, load_json, remove_leftovers, save_json
+from foldsmith.process.locks import keep_locked
+from foldsmith.run.paths import RunPaths
+
+
+def is_current(stamp: Path, inputs: Mapping[str, Any]) -> bool:
+    """Whether the stamped outputs are still there, unchanged, and were made from these inputs."""
+    if not stamp.is_file():
+        return False
+    made_from = load_json(stamp).get("inputs")
+    return made_from == digest_of({"foldsmith": __version__, **inputs}) and not changed_outputs(stamp)
+
+
+def changed_outputs(stamp: Path) -> list[Path]:
+    """The stamped outputs that are gone, or no longer what the stage wrote."""
+    outputs = {stamp.parent / name: digest for name, digest in load_json(stamp).get("outputs", {}).items()}
+    return [path for path, digest in outputs.items() if not path.is_file() or digest_of_file(path) != digest]
+
+
+def write_stamp(stamp: Path, inputs: Mapping[str, Any], outputs: Iterable[Path], **facts: Any) -> None:
+    """Stamps outputs with the digest of what they were made from; `facts` are kept for readers."""
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    digests = {os.path.relpath(path, stamp.parent): digest_of_file(path) for path in outputs}
+    save_json(stamp, {"inputs": digest_of({"foldsmith": __version__, **inputs}), "outputs": digests, **facts})
+
+
+def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
+    """Whether the run's name stands for something else than these parts (recipe, folds, data).
+
+    Raises InputError if it does, unless `again` allows to replace it; and if another process works on the
+    run, which from here on belongs to this process.
+    """
+    if run.root.is_dir():  # what is refused leaves no folder behind
+        keep_locked(run.lock, str(run.root))
+        remove_leftovers(run.root)
+    return check_identity(run, again, **parts)
+
+
+def check_identity(run: RunPaths, again: bool = False, **parts: Any) -> bool:
+    """As `check_claim`, of a run that other processes are to work on: it is left to them."""
+    held = load_json(run.identity) if run.identity.is_file() else {}
+    parts = _as_saved(parts)
+    changed = [name for name in parts if name in held and held[name] != parts[name]]
+    if changed and not again:
+        told = "; ".join(_difference(name, held[name], parts[name]) for name in changed)
+        raise InputError(
+            f"{run.root} already holds {told}. Give this run another --name, or replace it: --again, with "
+            "./run.sh or from src/prepare.py on."
+        )
+    return bool(changed)
+
+
+def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
+    """Lets the run's name stand for these parts; with `again` what stood there before is removed."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    if check_claim(run, again, **parts):
+        for entry in run.root.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry != run.lock:
+                entry.unlink()
+    held = load_json(run.identity) if run.identity.is_file() else {}
+    claimed = {**held, **_as_saved(parts)}
+    if claimed != held:
+        save_json(run.identity, claimed)
+
+
+def require(path: Path, stage: str) -> None:
+    """Raises InputError if what an earlier stage writes is not there."""
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there; run src/{stage}.py first, with the same words (or ./run.sh for all)."
+        )
+
+
+def require_whole(stamp: Path, stage: str) -> None:
+    """Raises InputError if a stage is not done, or if what it wrote was changed afterwards."""
+    require(stamp, stage)
+    changed = changed_outputs(stamp)
+    if changed:
+        raise InputError(f"{changed[0]} is not what src/{stage}.py wrote; run that stage again.")
+
+
+def refuse_other_machine(stamp: Path, what: str, precision: str, device: str) -> None:
+    """Raises InputError if the words ask for another precision or device than it was trained with."""
+    made = load_json(stamp)
+    devices = [each.strip().partition(":")[0] for each in device.split(",")]
+    for word, typed, used in (
+        ("precision", [precision], made["precision"]),
+        ("device", devices, made["device"].partition(":")[0]),
+    ):
+        if not {"auto", used} & set(typed):
+            raise InputError(
+                f"{what} was trained with --{word} {used}, not {typed[0]}; --again trains it anew, or leave "
+                "the word out."
+            )
+
+
+def trained_folds(run: RunPaths) -> list[int]:
+    """The folds of a run's folder that are trained, whoever asks for which."""
+    numbers = [path.parent.name.removeprefix("fold") for path in run.root.glob("fold*/run.json")]
+    return sorted(int(number) for number in numbers if number.isdigit())
+
+
+def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]:
+    """run.json of these folds. Raises InputError unless all are whole and were trained alike."""
+    made: list[dict[str, Any]] = []
+    for fold in folds:
+        require_whole(run.fold_run(fold), "train")
+        made.append(load_json(run.fold_run(fold)))
+        if made[-1]["folds"] != digest_of_file(run.folds):
+            raise InputError(
+                f"{run.fold(fold)} was trained with other folds than {run.folds}; run src/train.py."
+            )
+        if made[-1].get("pretrained") != made[0].get("pretrained"):
+            raise InputError(
+                f"{run.fold(fold)} started from another pretraining than the first fold; run src/train.py "
+                "without --fold."
+            )
+        if made[-1]["versions"] != made[0]["versions"]:
+            raise InputError(
+                f"{run.fold(fold)} was trained with other versions than the first; train one of them "
+                "anew with src/train.py --fold K --again."
+            )
+        if made[-1].get("made_from") != made[0].get("made_from"):
+            raise InputError(
+                f"{run.fold(fold)} was trained by another recipe or from other files (weights, augmentation, "
+                "test images) than the first fold; run src/train.py without --fold."
+            )
+    return made
+
+
+def digests_of_trained(run: RunPaths, folds: Iterable[int]) -> dict[str, str]:
+    """The digest of run.json by fold: what predictions are made from, and stamped with as `trained`."""
+    made = {str(fold): run.fold_run(fold) for fold in folds}
+    return {fold: digest_of_file(path) for fold, path in made.items() if path.is_file()}
+
+
+def is_from(stamp: Path, trained: Mapping[str, str]) -> bool:
+    """Whether a stage's outputs are there, unchanged, and made from these trained folds and no others."""
+    return stamp.is_file() and load_json(stamp).get("trained") == trained and not changed_outputs(stamp)
+
+
+def require_from(stamp: Path, stage: str, trained: Mapping[str, str]) -> None:
+    """Raises InputError if a stage is not done, or was done with other folds than are trained now."""
+    require_whole(stamp, stage)
+    if not is_from(stamp, trained):
+        raise InputError(f"what src/{stage}.py wrote is of other weights than are there; run it again first.")
+
+
+def training_seconds(run: RunPaths, made: Iterable[Mapping[str, Any]]) -> float:
+    """What the folds cost, interruptions left out and pretraining included; `made` are their run.json."""
+    pretrained = [load_json(run.pretrain_run)] if run.pretrain_run.is_file() else []
+    return sum(facts["training_seconds"] for facts in [*made, *pretrained])
+
+
+def _as_saved(part: Any) -> Any:
+    """The part as JSON gives it back: tuples become lists."""
+    if isinstance(part, dict):
+        return {key: _as_saved(value) for key, value in part.items()}
+    return [_as_saved(value) for value in part] if isinstance(part, (tuple, list)) else part
+
+
+def _difference(name: str, held: Any, wanted: Any) -> str:
+    if not isinstance(held, dict):
+        return f"other {name}"
+    fields = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key)]
+    told = first_of([f"{key} {held.get(key)!r} there, {wanted.get(key)!r} here" for key in fields])
+    return f"{'another' if name == 'recipe' else 'other'} {name} ({told})"

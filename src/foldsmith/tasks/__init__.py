@@ -1,0 +1,1 @@
+"""What a target is, from the label file to the submission."""

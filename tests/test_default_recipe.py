@@ -1,0 +1,246 @@
+"""The recipe that the images decide: its arithmetic, worked out by hand, and what a person sets."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import albumentations
+import pytest
+import timm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldsmith.errors import InputError
+from foldsmith.recipes import CHOOSERS, RECIPES, DataFacts, Grounds, find_recipe
+from foldsmith.recipes.default import (
+    LEAST_TUNED_SIDE,
+    TUNED_MODEL,
+    choose_recipe,
+    explain_choice,
+    wants_weights,
+)
+from foldsmith.run.command import read_command
+from foldsmith.training.check import check_recipe
+
+
+def grounds_of(num_images: int, side: int, grey: bool = False, pretrained: bool = False) -> Grounds:
+    return Grounds(DataFacts(num_images, side, grey), pretrained)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "side", "size", "epochs", "batch_size", "lr", "ema_decay"),
+    [
+        # 6e5 / 1,020 = 588 epochs, at most 80; batches of 10, at least 32: 32 steps, 2,560 in all
+        (1_020, 64, 64, 80, 32, 0.0088294, 0.9922),
+        # 10 epochs; 600 images a step, at most 256: 235 steps, 2,350 in all
+        (60_000, 28, 28, 10, 256, 0.0148492, 0.9915),
+        (50_000, 32, 32, 12, 256, 0.0148492, 0.9915),  # 196 steps, 2,352 in all
+        (40_000, 64, 64, 15, 256, 0.0148492, 0.9915),  # 157 steps, 2,355 in all
+        (8_000, 30, 32, 75, 64, 0.0105, 0.9979),  # 80 images a step; 125 steps, 9,375 in all
+        (6_399, 40, 40, 80, 32, 0.0088294, 0.9988),  # 63 images a step; 200 steps, 16,000 in all
+        (6_400, 41, 44, 80, 64, 0.0105, 0.9975),  # 64 images a step; 100 steps, 8,000 in all
+        (9_200, 60, 60, 65, 64, 0.0105, 0.9979),  # 65.2 epochs; 144 steps, 9,360 in all
+        (70_000, 127, 128, 10, 256, 0.0148492, 0.9927),  # 8.6 epochs, at least 10; 274 steps, 2,740 in all
+        (10_000_000, 5_000, 128, 10, 256, 0.0148492, 0.9998),  # 390,630 steps in all, .99995, at most .9998
+        (1, 1, 28, 80, 32, 0.0088294, 0.75),  # 80 steps in all
+    ],
+)  # fmt: skip
+def test_from_scratch_the_numbers_follow_from_the_images(
+    num_images: int, side: int, size: int, epochs: int, batch_size: int, lr: float, ema_decay: float
+) -> None:
+    recipe = choose_recipe(grounds_of(num_images, side))
+    assert (recipe.name, recipe.pretrained, recipe.channels) == ("default", False, 3)
+    assert (recipe.image_size, recipe.epochs, recipe.batch_size) == (size, epochs, batch_size)
+    assert (recipe.lr, recipe.ema_decay) == (pytest.approx(lr, rel=1e-4), ema_decay)
+    assert (recipe.optimizer, recipe.nesterov, recipe.weight_decay) == ("muon", True, 0.05)
+    assert (recipe.schedule, recipe.alternating_flip) == ("one-cycle", True)
+
+
+@pytest.mark.parametrize(("num_images", "cutmix"), [(1_020, 1.0), (5_000, 1.0), (5_001, 0.0)])
+def test_batches_of_few_images_are_cut_from_two(num_images: int, cutmix: float) -> None:
+    recipe = choose_recipe(grounds_of(num_images, 64))
+    assert recipe.cutmix == cutmix and (not cutmix or recipe.mix_share == 0.5)
+    assert choose_recipe(grounds_of(num_images, 200, pretrained=True)).cutmix == 0
+
+
+@pytest.mark.parametrize(
+    ("num_images", "side", "epochs", "batch_size", "lr", "ema_decay"),
+    [
+        (1_020, 500, 30, 32, 1.41421356e-4, 0.9792),  # 196 epochs, at most 30; 32 steps, 960 in all
+        (4_000, 300, 30, 32, 1.41421356e-4, 0.9947),  # 50 epochs; 40 images a step; 125 steps, 3,750 in all
+        (12_000, 224, 17, 64, 2e-4, 0.9937),  # 16.7 epochs; 188 steps, 3,196 in all
+        (40_000, 96, 10, 64, 2e-4, 0.9968),  # 5 epochs, at least 10; 625 steps, 6,250 in all
+    ],
+)
+def test_fine_tuned_the_numbers_follow_from_the_images(
+    num_images: int, side: int, epochs: int, batch_size: int, lr: float, ema_decay: float
+) -> None:
+    recipe = choose_recipe(grounds_of(num_images, side, pretrained=True))
+    assert (recipe.model, recipe.pretrained, recipe.image_size) == (TUNED_MODEL, True, 224)
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer) == (epochs, batch_size, "adamw")
+    assert (recipe.lr, recipe.ema_decay) == (pytest.approx(lr), ema_decay)
+
+
+@pytest.mark.parametrize(
+    ("side", "model", "augment"),
+    [
+        (1, "whitened-cnn", "pad-crop-flip"),
+        (40, "whitened-cnn", "pad-crop-flip"),
+        (41, "whitened-cnn", "photo"),
+        (64, "whitened-cnn", "photo"),
+        (65, "timm:resnet18", "photo"),
+        (95, "timm:resnet18", "photo"),
+        (96, TUNED_MODEL, "photo"),
+    ],
+)
+def test_the_side_decides_the_network_though_weights_are_there(side: int, model: str, augment: str) -> None:
+    recipe = choose_recipe(grounds_of(5_000, side, pretrained=True))
+    assert (recipe.model, recipe.augment) == (model, augment)
+    assert recipe.pretrained == (side >= LEAST_TUNED_SIDE)
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_grey_images_have_one_channel(pretrained: bool) -> None:
+    assert choose_recipe(grounds_of(5_000, 200, grey=True, pretrained=pretrained)).channels == 1
+
+
+@pytest.mark.parametrize("side", [10, 64, 300])
+@pytest.mark.parametrize("grey", [False, True])
+def test_what_is_chosen_can_be_trained(side: int, grey: bool) -> None:
+    check_recipe(choose_recipe(grounds_of(100, side, grey)), "cpu", "fp32")
+
+
+def test_the_weights_exist_and_may_be_used_for_anything() -> None:
+    name = TUNED_MODEL.removeprefix("timm:")
+    assert name in timm.list_pretrained()
+    assert timm.get_pretrained_cfg(name).license == "apache-2.0"
+    check_recipe(choose_recipe(grounds_of(100, 300, pretrained=True)), "cpu", "fp32")
+
+
+# --- what a person sets
+
+
+SETTINGS = st.lists(
+    st.sampled_from(
+        ["image_size=32", "image_size=160", "epochs=3", "batch_size=128", "lr=0.3", "augment=none", "seed=4",
+         "channels=3", "ema_decay=0", "pretrained=true", "pretrained=false", "model=timm:resnet34",
+         "weights=mine.pth"]
+    ),
+    max_size=4,
+)  # fmt: skip
+GROUNDS = st.builds(
+    grounds_of, st.integers(1, 10**7), st.integers(1, 5_000), grey=st.booleans(), pretrained=st.booleans()
+)
+
+
+@given(GROUNDS, SETTINGS)
+def test_what_is_set_stands_in_the_recipe(grounds: Grounds, settings: list[str]) -> None:
+    recipe = asdict(choose_recipe(grounds, settings))
+    for field, value in dict(setting.split("=") for setting in settings).items():
+        kind = type(recipe[field])
+        assert recipe[field] == (value == "true" if kind is bool else kind(value))
+
+
+@given(GROUNDS, SETTINGS)
+def test_weights_make_no_difference_where_none_are_wanted_or_it_is_said_what_to_start_from(
+    grounds: Grounds, settings: list[str]
+) -> None:
+    recipes = [choose_recipe(Grounds(grounds.facts, there), settings) for there in (False, True)]
+    assert (recipes[0] != recipes[1]) == wants_weights(grounds.facts, settings)
+    for recipe in recipes:
+        said = [*settings, f"pretrained={str(recipe.pretrained).lower()}"]
+        assert choose_recipe(grounds, said) == recipe
+
+
+def test_what_is_set_is_known_before_the_rest_is_chosen() -> None:
+    photos = grounds_of(5_000, 500)
+    assert choose_recipe(photos, ["image_size=32"]).model == "whitened-cnn"
+    assert choose_recipe(photos, ["batch_size=128"]).lr == pytest.approx(0.0105 * 2**0.25)
+    # 5 epochs of 157 steps
+    assert choose_recipe(photos, ["epochs=5"]).ema_decay == pytest.approx(1 - 20 / 785, abs=1e-4)
+    enlarged = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["image_size=128"])
+    assert (enlarged.model, enlarged.image_size) == (TUNED_MODEL, 128)
+
+
+def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
+    recipe = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["weights=mine.pth"])
+    assert (recipe.model, recipe.image_size, recipe.pretrained) == (TUNED_MODEL, 224, False)
+    assert not wants_weights(DataFacts(5_000, 500, False), ["weights=mine.pth"])
+
+
+def test_who_asks_for_a_pretraining_gets_no_weights_that_it_would_replace() -> None:
+    photos = grounds_of(5_000, 500, pretrained=True)
+    wanted = ["pretrain=instances", "pretrain_augment=instances"]
+    recipe = choose_recipe(photos, wanted)
+    assert (recipe.pretrain, recipe.pretrained, recipe.model) == ("instances", False, "timm:resnet18")
+    assert choose_recipe(photos, ["pretrain=none"]).pretrained
+    for start in ("pretrained=true", "weights=mine.pth"):
+        with pytest.raises(InputError, match="pretrain is 'instances', it must be none where"):
+            choose_recipe(photos, [*wanted, start])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train_size=176"],  # of 224 pixels, which the row `default` has not
+        ["mean=0.5", "std=0.25"],  # of one channel, which it has not either
+        ["momentum=0"],
+        ["augment=mine.json"],
+    ],
+)
+def test_what_goes_with_what_is_chosen_is_not_refused(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    albumentations.save(albumentations.Compose([albumentations.HorizontalFlip()]), "mine.json")
+    command = read_command(["input/nowhere", *(word for each in settings for word in ("--set", each))], "")
+    for pretrained in (False, True):
+        if pretrained or settings != ["train_size=176"]:
+            grounds = grounds_of(500, 300, grey=True, pretrained=pretrained)
+            check_recipe(command.chosen(grounds).recipe, "cpu", "fp32")
+
+
+@pytest.mark.parametrize("setting", ["epoch=3", "epochs=many", "epochs=0"])
+def test_what_nobody_can_mean_is_refused(setting: str) -> None:
+    with pytest.raises(InputError, match="epochs"):
+        choose_recipe(grounds_of(5_000, 64), [setting])
+
+
+# --- the command, and what is told
+
+
+def test_only_the_row_default_is_chosen_by_the_images() -> None:
+    assert list(CHOOSERS) == ["default"] and find_recipe("default") == RECIPES["default"]
+    assert read_command(["input/nowhere"], "").chooser == "default"
+    assert read_command(["input/nowhere", "--recipe", "quick"], "").chooser == ""
+
+
+def test_a_limit_is_the_number_of_images() -> None:
+    command = read_command(["input/nowhere", "--limit", "8000", "--epochs", "3"], "")
+    chosen = command.chosen(grounds_of(60_000, 28))
+    assert chosen.recipe == choose_recipe(grounds_of(8_000, 28), ["epochs=3"])
+    assert chosen.grounds == grounds_of(60_000, 28)
+    assert command.chosen(grounds_of(5_000, 28)).recipe == choose_recipe(grounds_of(5_000, 28), ["epochs=3"])
+
+
+def test_the_grounds_say_whether_weights_are_used_whoever_decided_it() -> None:
+    command = read_command(["input/nowhere", "--set", "pretrained=true"], "")
+    assert command.chosen(grounds_of(500, 28)).grounds.pretrained
+    assert (
+        not read_command(["input/nowhere"], "")
+        .chosen(grounds_of(500, 28, pretrained=True))
+        .grounds.pretrained
+    )
+
+
+def test_it_is_told_what_was_seen_and_what_follows() -> None:
+    grounds = grounds_of(1_020, 64)
+    assert explain_choice(choose_recipe(grounds), grounds.facts) == [
+        "1,020 images of about 64 x 64 pixels, in colour: whitened-cnn from scratch at 64 pixels, photo",
+        "80 epochs, 81,600 images seen (wanted 600,000, in 10 to 80 epochs); batches of 32, "
+        "steps an epoch: 32 (wanted 100, of 32 to 256 images); muon at 0.00883 (0.0105 for 64 images)",
+    ]
+    grounds, settings = grounds_of(1_020, 300, grey=True, pretrained=True), ["epochs=5", "seed=2"]
+    seen, follows = explain_choice(choose_recipe(grounds, settings), grounds.facts, settings)
+    assert seen.startswith("1,020 images of about 300 x 300 pixels, grey: timm:convnext_tiny")
+    assert "fine-tuned at 224 pixels" in seen and seen.endswith("; as set: epochs=5, seed=2")
+    assert follows.startswith("5 epochs, 5,100 images seen (wanted 200,000, in 10 to 30 epochs)")

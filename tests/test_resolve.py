@@ -1,0 +1,198 @@
+"""A recipe chosen once for a run: by prepare, and read by every stage after it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import MakeCompetition
+from huggingface_hub import constants
+
+import ablate
+import leak
+import prepare
+import pretrain
+import split
+import train
+from foldsmith.errors import InputError
+from foldsmith.models import backbone
+from foldsmith.process.files import load_json, save_json
+from foldsmith.recipes import DataFacts, Grounds
+from foldsmith.recipes.default import TUNED_MODEL
+from foldsmith.run.command import read_command
+from foldsmith.run.paths import RunPaths
+
+PHOTO = 100  # pixels; so large that weights are wanted
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """`hub(missing)` lets weights be there, or says why not; returns what is asked for from then on."""
+
+    def answer(missing: str) -> list[str]:
+        asked: list[str] = []
+        monkeypatch.setattr(backbone, "fetch_weights", lambda name: asked.append(name) or missing)
+        return asked
+
+    return answer
+
+
+def words_of(folder: Path) -> list[str]:
+    return [str(folder), "--output", str(folder.parent / "output"), "--folds", "2", "--workers", "0",
+            "--device", "cpu", "--precision", "fp32"]  # fmt: skip
+
+
+def run_of(folder: Path) -> RunPaths:
+    return RunPaths(folder.parent / "output" / folder.name / "default")
+
+
+def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
+    make_competition: MakeCompetition, capsys: pytest.CaptureFixture, hub: Callable[[str], list[str]]
+) -> None:
+    folder, asked = make_competition(per_class=8, size=20, grey=True), hub("nobody should ask")
+    words = [*words_of(folder), "--epochs", "1"]
+    assert prepare.main(words) == 0
+    told = capsys.readouterr().out
+    assert "default: 24 images of about 20 x 20 pixels, grey: whitened-cnn from scratch at 28 pixels" in told
+    assert split.main(words) == train.main([*words, "--fold", "0"]) == 0
+    assert "default:" not in capsys.readouterr().out, "it is told once"
+    run = run_of(folder)
+    identity = load_json(run.identity)
+    chosen = {"model": "whitened-cnn", "image_size": 28, "channels": 1, "epochs": 1, "batch_size": 32}
+    assert chosen.items() <= identity["recipe"].items()
+    assert identity["grounds"] == {
+        "facts": {"num_images": 24, "side": 20, "grey": True},
+        "pretrained": False,
+    }
+    assert load_json(run.fold_run(0))["recipe"] == identity["recipe"]
+    assert asked == [], "small images need no weights"
+
+
+def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition) -> None:
+    folder = make_competition(per_class=8)
+    answer = load_json(folder / "answer.json")
+    answer["annotations"] = answer["annotations"][:-4]
+    (folder / "answer.json").write_text(json.dumps(answer))
+    assert prepare.main(words_of(folder)) == 0
+    assert load_json(run_of(folder).identity)["grounds"]["facts"]["num_images"] == 20
+
+
+@pytest.mark.parametrize("stage", [pretrain, leak])
+def test_a_stage_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
+    stage: ModuleType, make_competition: MakeCompetition
+) -> None:
+    words = [*words_of(make_competition()), "--set", "pretrain=instances", "--set", "report_leak=true"]
+    words += ["--set", "pretrain_augment=instances"]
+    with pytest.raises(InputError, match="is not there; run src/"):
+        stage.main(words)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_whether_weights_can_be_had_is_asked_once(
+    there: bool,
+    make_competition: MakeCompetition,
+    capsys: pytest.CaptureFixture,
+    hub: Callable[[str], list[str]],
+) -> None:
+    folder = make_competition(size=PHOTO)
+    words, run = words_of(folder), run_of(folder)
+    answers = ("", "as the cable is cut")
+    asked = hub(answers[not there])
+    assert prepare.main(words) == 0
+    assert asked == [TUNED_MODEL.removeprefix("timm:")]
+    assert ("no pretrained weights, as the cable is cut" in capsys.readouterr().out) == (not there)
+    first = load_json(run.identity)
+    assert first["recipe"]["pretrained"] == there == first["grounds"]["pretrained"]
+
+    asked = hub(answers[there])  # from here on the network is another
+    for stage in (split, prepare):
+        assert stage.main(words) == 0
+    assert split.main([*words, "--again"]) == 0
+    assert asked == [] and load_json(run.identity) == first
+    with pytest.raises(InputError, match=r"already holds another recipe \(epochs \d\d there, 2 here"):
+        split.main([*words, "--epochs", "2"])
+
+    assert prepare.main([*words, "--again"]) == 0
+    assert len(asked) == 1 and load_json(run.identity)["recipe"]["pretrained"] == (not there)
+    assert split.main(words) == 0
+
+
+def test_without_a_network_it_trains_from_scratch_and_says_so(
+    make_competition: MakeCompetition,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr(backbone, "_hub_answers", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # what the code sets is put back
+    folder = make_competition(size=PHOTO)
+    assert prepare.main(words_of(folder)) == 0
+    told = capsys.readouterr().out
+    assert (
+        f"no pretrained weights, as those of {TUNED_MODEL.removeprefix('timm:')} could not be fetched" in told
+    )
+    assert "timm:resnet18 from scratch at 100 pixels" in told
+    assert load_json(run_of(folder).identity)["recipe"]["model"] == "timm:resnet18"
+
+
+def test_more_images_are_other_data_and_no_other_recipe(make_competition: MakeCompetition) -> None:
+    folder = make_competition(labels="folders")
+    words = words_of(folder)
+    assert prepare.main(words) == 0
+    first = next((folder / "train").rglob("*.png"))
+    (first.parent / "new.png").write_bytes(first.read_bytes())
+    with pytest.raises(InputError, match="already holds other data\\."):
+        prepare.main(words)
+    assert prepare.main([*words, "--again"]) == 0
+    assert load_json(run_of(folder).identity)["grounds"]["facts"]["num_images"] == 19
+
+
+def test_a_run_of_another_recipe_under_the_same_name_is_refused(make_competition: MakeCompetition) -> None:
+    folder = make_competition()
+    words = [*words_of(folder), "--name", "default"]
+    assert prepare.main([*words, "--recipe", "quick"]) == 0
+    for stage in (prepare, split):
+        with pytest.raises(InputError, match="already holds another recipe"):
+            stage.main(words)
+    assert prepare.main([*words, "--again"]) == 0 and split.main(words) == 0
+    with pytest.raises(InputError, match="already holds another recipe"):
+        split.main([*words, "--recipe", "quick"])
+
+
+def test_grounds_of_other_facts_are_not_taken(make_competition: MakeCompetition) -> None:
+    folder = make_competition()
+    words, run = words_of(folder), run_of(folder)
+    assert prepare.main(words) == 0
+    held = load_json(run.identity)
+    del held["grounds"]["facts"]["side"]
+    save_json(run.identity, held)
+    assert read_command(words, "").grounds is None
+    with pytest.raises(InputError, match="already holds other grounds"):
+        prepare.main(words)
+
+
+def test_every_run_of_an_ablation_starts_from_the_same_weights(
+    make_competition: MakeCompetition, hub: Callable[[str], list[str]]
+) -> None:
+    folder, asked = make_competition(size=PHOTO), hub("")
+    words = [*words_of(folder), "--drop", "label_smoothing", "lr=0.1"]
+    full, without = ablate.read_words(["default", *words])
+    assert len(asked) == 1
+    grounds = Grounds(DataFacts(18, PHOTO, grey=False), pretrained=True)
+    for command in (full, *without.values()):
+        assert command.grounds == grounds and command.recipe.model == TUNED_MODEL
+        assert "pretrained=true" in command.words
+    hub("as the cable is cut")
+    for command in (full, *without.values()):  # what prepare makes of the words
+        assert read_command([*command.words], "").chosen(Grounds(grounds.facts, False)) == command
+
+
+@pytest.mark.parametrize("drop", ["pretrained", "epochs=2", "batch_size=64"])
+def test_a_field_that_decides_others_cannot_be_dropped_alone(
+    drop: str, make_competition: MakeCompetition, hub: Callable[[str], list[str]]
+) -> None:
+    hub("")
+    with pytest.raises(InputError, match="recipe 'default' chooses other fields by"):
+        ablate.read_words(["default", *words_of(make_competition(size=PHOTO)), "--drop", drop])
