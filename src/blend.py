@@ -43,7 +43,7 @@ from foldsmith.run.stamps import (
     training_seconds,
     write_stamp,
 )
-from foldsmith.run.tables import load_classes, load_folds
+from foldsmith.run.tables import load_classes, load_folds, load_task
 
 if TYPE_CHECKING:
     from foldsmith.comparison.ensemble import Ensemble
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     identity = identity_of(command, "blend", seed=command.seed)
     check_claim(run, command.again, **identity)
     competition = read_folder(command)
-    form = read_submission_form(competition, load_classes(members[0].classes))
+    form = read_submission_form(competition, load_classes(members[0].classes), load_task(members[0]))
     inputs = {
         "members": digests_of(members),
         "metric": read_metric(members, competition),
@@ -88,21 +88,21 @@ def find_ensemble(command: RunsCommand, held_out: pd.DataFrame, metric: str) -> 
     if len(held_out) < 2:
         raise InputError("a blend is judged on two held-out images or more; hold out more of them.")
     predictions = stack_predictions([member.oof for member in command.members], list(held_out["path"]))
-    labels, folds = held_out["label"].to_numpy(np.int64), held_out["fold"].to_numpy(np.int64)
-    return build_ensemble(labels, folds, predictions, metric, command.seed)
+    task, folds = load_task(command.members[0]), held_out["fold"].to_numpy(np.int64)
+    return build_ensemble(task, task.targets(held_out), folds, predictions, metric, command.seed)
 
 
 def write_run(command: RunsCommand, held_out: pd.DataFrame, metric: str, ensemble: "Ensemble") -> None:
     """Writes what validate.py writes of a trained run, and blend.json."""
-    from foldsmith.evaluation.metrics import cross_validation
+    from foldsmith.evaluation.cross_validation import cross_validation
     from foldsmith.evaluation.predictions import save_oof
 
     run, members = command.run, command.members
     copy_tables(members[0], run)
     copy_whole(members[0].folds, run.folds)
-    save_oof(run, held_out, ensemble.probabilities)
-    labels, folds = held_out["label"].to_numpy(np.int64), held_out["fold"].to_numpy(np.int64)
-    figures = cross_validation(labels, folds, ensemble.probabilities, metric)
+    save_oof(run, held_out, ensemble.probabilities, ensemble.task)
+    task, folds = ensemble.task, held_out["fold"].to_numpy(np.int64)
+    figures = cross_validation(task.targets(held_out), folds, ensemble.probabilities, metric, task)
     seeds = {"seed": command.seed, "fold_seed": load_json(members[0].cv)["fold_seed"]}
     save_json(run.cv, {"competition": command.competition, "run": command.name, **figures, **seeds})
     facts = ensemble.facts(command.member_names)
@@ -117,15 +117,15 @@ def write_test(
     command: RunsCommand, competition: Competition, form: SubmissionForm, ensemble: "Ensemble"
 ) -> None:
     """Writes test.npz and submission.csv."""
-    from foldsmith.evaluation.predictions import class_prior, stack_predictions
+    from foldsmith.evaluation.predictions import stack_predictions
 
     run, members = command.run, command.members
-    paths, classes = load_npz(members[0].test)["path"], load_classes(run.classes)
+    paths, task = load_npz(members[0].test)["path"], ensemble.task
     probabilities = ensemble.predict(stack_predictions([member.test for member in members], paths.tolist()))
     test = {"path": paths, "probabilities": probabilities}
     save_npz(run.test, **test)
-    prior = class_prior(load_folds(run.folds)["label"], len(classes))
-    for line in save_submission(run.submission, form, test, prior, competition, classes):
+    prior = task.prior(task.targets(load_folds(run.folds)))
+    for line in save_submission(run.submission, form, test, prior, competition):
         say(f"blend: {line}")
 
 

@@ -49,7 +49,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.inference.features import captured_features
     from foldsmith.inference.memory import Portion
     from foldsmith.inference.predict import predict
-    from foldsmith.inference.weights import load_trained
+    from foldsmith.inference.weights import load_trained, task_of
 
     run = command.run
     folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
@@ -62,23 +62,23 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
         loaded = [load_trained(each, facts, command.device, command.precision) for each in all_weights]
         model, recipe, compute = loaded[0]
         held_out = folds[folds["fold"] == fold]
-        paths, labels = held_out["path"].to_numpy(dtype=np.str_), held_out["label"].to_numpy(np.int64)
+        paths, labels = held_out["path"].to_numpy(dtype=np.str_), task_of(facts).targets(held_out)
         total = len(loaded) * len(recipe.views) * len(paths)
         with progress(f"examine: fold {fold}", total, "images") as advance:
-            rows, size = cache.rows(list(paths)), recipe.predict_batch_size
+            rows, size, task = cache.rows(list(paths)), recipe.predict_batch_size, task_of(facts)
             portion = portion or Portion(size)
             by_network = [
                 [
-                    predict(
-                        each, cache.pixels, rows, (view,), size, compute, advance, portion, loss=recipe.loss
-                    )
+                    predict(each, cache.pixels, rows, (view,), size, compute, advance, portion, task=task)
                     for view in recipe.views
                 ]
                 for each, *_ in loaded
             ]
         by_view = np.mean(by_network, axis=0)  # (V, n, K)
-        given = np.stack([each[np.arange(len(labels)), labels] for each in by_view])
-        seen.append((paths, np.stack([each.argmax(axis=1) for each in by_view]).astype(np.int32), given))
+        figures = [task.view_figures(labels, predictions) for predictions in by_view]
+        seen.append(
+            (paths, *(np.stack([view[name] for view in figures]) for name in ("prediction", "given")))
+        )
         if place == 0:
             # what a network was trained on looks different to it: held-out images stand beside the test's
             chosen = [choose(each, command.plan.seed) for each in (paths, test_paths[readable])]
@@ -89,7 +89,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
                 rows = cache.rows([path for part in chosen for path in part.tolist()])
                 predict(
                     model, cache.pixels, rows, ("identity",), size, compute, advance, portion,
-                    loss=recipe.loss,
+                    task=task,
                 )  # fmt: skip
             is_test = np.repeat([False, True], [len(part) for part in chosen])
             save_npz(

@@ -17,7 +17,7 @@ from foldsmith.process.files import digest_of_file, save_npz
 from foldsmith.process.terminal import progress, say
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import check_claim, digests_of_trained, is_current, require_trained, write_stamp
-from foldsmith.run.tables import load_folds, load_samples
+from foldsmith.run.tables import load_folds, load_samples, load_task
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,10 +42,10 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     """Writes test.npz; `made` are run.json of the folds that predict."""
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.evaluation.predictions import average, class_prior
+    from foldsmith.evaluation.predictions import average
     from foldsmith.inference.memory import Portion
     from foldsmith.inference.predict import predict
-    from foldsmith.inference.weights import load_trained
+    from foldsmith.inference.weights import load_trained, task_of
 
     run = command.run
     paths = list(load_samples(run.test_samples)["path"])
@@ -57,18 +57,27 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
         with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
             for weights in run.of_fold(fold).all_weights(seeds):
                 model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
-                views, batch_size = recipe.views, recipe.predict_batch_size
+                views, batch_size, task = recipe.views, recipe.predict_batch_size, task_of(facts)
                 portion = portion or Portion(batch_size)
                 made_by = predict(
-                    model, cache.pixels, rows, views, batch_size, compute, advance, portion, loss=recipe.loss
+                    model,
+                    cache.pixels,
+                    rows,
+                    views,
+                    batch_size,
+                    compute,
+                    advance,
+                    portion,
+                    task=task_of(facts),
                 )
                 predictions.append(made_by)
         networks = f"{seeds} networks, " if seeds > 1 else ""
         say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
-    probabilities = average(predictions)
+    task = load_task(run)
+    probabilities = average(predictions, task)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""
     # the pixels of an unreadable image are blank; what is known of it is how often each class occurs
-    probabilities[unreadable] = class_prior(load_folds(run.folds)["label"], probabilities.shape[1])
+    probabilities[unreadable] = task.prior(task.targets(load_folds(run.folds)))
     if unreadable.any():
         say(f"infer: {unreadable.sum()} unreadable test images get the class prior")
     save_npz(run.test, path=np.array(paths, dtype=np.str_), probabilities=probabilities)

@@ -19,7 +19,7 @@ from foldsmith.process.machine import versions
 from foldsmith.process.terminal import say
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import check_claim, digests_of_trained, is_current, require_from, write_stamp
-from foldsmith.run.tables import load_classes, load_folds, load_samples
+from foldsmith.run.tables import load_classes, load_folds, load_samples, load_task
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def leak(command: Command, made_from: str) -> None:
         rounds.train()
     held_out = split_up[split_up["fold"] >= 0].reset_index(drop=True)
     predicted = [load_npz(leaky.heldout(fold)) for fold in command.plan.folds]
-    right = scatter_oof(held_out, predicted, num_classes).argmax(axis=1) == held_out["label"].to_numpy()
+    right = scatter_oof(held_out, predicted, load_task(run)).argmax(axis=1) == held_out["label"].to_numpy()
     groups = pd.Series(join_groups(list(samples["near"]), list(samples["digest"])))
     duplicated = set(samples.loc[groups.duplicated(keep=False), "path"])
     oof = load_npz(run.oof)
@@ -92,10 +92,10 @@ def leak(command: Command, made_from: str) -> None:
 def split_equal_pictures(command: Command, samples: pd.DataFrame) -> pd.DataFrame:
     """folds.csv as it would be if nobody had looked for equal pictures; declared groups stay together."""
     labels, groups = samples["label"].to_numpy(np.int64), join_groups(list(samples["group"]))
-    plan = command.plan
+    plan, task = command.plan, load_task(command.run)
     if plan.holdout is not None:
-        return build_folds(samples, assign_holdout(labels, groups, plan.holdout, plan.seed))
-    return build_folds(samples, assign_folds(labels, groups, plan.num_folds, plan.seed))
+        return build_folds(samples, assign_holdout(labels, groups, plan.holdout, plan.seed), task)
+    return build_folds(samples, assign_folds(labels, groups, plan.num_folds, plan.seed), task)
 
 
 if __name__ == "__main__":

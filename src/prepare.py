@@ -38,6 +38,7 @@ from foldsmith.recipes import Recipe
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import check_claim, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
+from foldsmith.tasks import build_task
 from foldsmith.training.resolve import settle
 
 
@@ -61,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     metadata = read_metadata(competition)
-    form = read_submission_form(competition, metadata.classes)
+    task = build_task(metadata.task, len(metadata.classes))
+    form = read_submission_form(competition, metadata.classes, task)
     images = [*metadata.samples["path"], *competition.test_images]
     say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} classes by {metadata.source}; "
         f"{len(competition.test_images):,} test images")  # fmt: skip
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     test_samples = facts.loc[competition.test_images].reset_index()
     data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
     # only now, when the new input is known to be good, may --again remove an old run
-    claim_run(run, command.again, **command.identity, data=data)
+    claim_run(run, command.again, **command.identity, data=data, task=metadata.task)
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
         save_table(path, table)

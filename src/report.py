@@ -27,7 +27,15 @@ from foldsmith.run.stamps import (
     training_seconds,
     write_stamp,
 )
-from foldsmith.run.tables import load_classes, load_folds, load_log, load_problems, load_samples, save_table
+from foldsmith.run.tables import (
+    load_classes,
+    load_folds,
+    load_log,
+    load_problems,
+    load_samples,
+    load_task,
+    save_table,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,6 +99,7 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
     evidence = Evidence(
         competition=command.competition,
         run=command.name,
+        task=load_task(run),
         cv=load_json(run.cv),
         labels=oof["label"],
         folds=oof["fold"],

@@ -16,11 +16,12 @@ from foldsmith.competition.folder import match_ids, read_table
 from foldsmith.errors import InputError, first_of, refuse_wrong
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json
-from foldsmith.process.terminal import say, show_table
+from foldsmith.process.terminal import figure, say, show_table
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.paths import truth_path
 from foldsmith.run.stamps import check_identity, digests_of_trained, require, require_from, training_seconds
-from foldsmith.run.tables import load_classes, load_samples
+from foldsmith.run.tables import load_classes, load_samples, load_task
+from foldsmith.tasks import Task
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,9 +35,9 @@ def main(argv: list[str] | None = None) -> int:
             require_from(run.stamp(stage), stage, trained)
     if truth.is_file():
         images = list(load_samples(run.test_samples)["path"])
-        classes = load_classes(run.classes)
-        given = read_labels(run.submission, images, classes)
-        true = read_labels(truth, images, classes)
+        classes, task = load_classes(run.classes), load_task(run)
+        given = read_decisions(run.submission, images, classes, task)
+        true = read_decisions(truth, images, classes, task)
         absent = [image for image in true if image not in given]
         if absent:
             raise InputError(
@@ -58,8 +59,8 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
     error = "" if cv["standard_error"] is None else f" ± {cv['standard_error']:.4f}"
     rows = [
-        (cv["metric"], f"{cv['mean']:.4f}{error}, out-of-fold {cv['oof']:.4f}"),
-        ("folds", ", ".join(f"{score:.4f}" for score in cv["folds"])),
+        (cv["metric"], f"{figure(cv['mean'])}{error}, out-of-fold {figure(cv['oof'])}"),
+        ("folds", ", ".join(map(figure, cv["folds"]))),
         ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),
     ]
     if run.blend.is_file():
@@ -74,30 +75,18 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     return rows
 
 
-def read_labels(path: Path, images: list[str], classes: pd.DataFrame) -> dict[str, int]:
-    """The class of each image in a CSV of ids and labels, or ids and probabilities by class.
+def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: Task) -> dict[str, int]:
+    """Return the decision for each image in a CSV of a submission's form.
 
-    Labels may be categories or class names, whichever all of them are. Raises InputError for an id that is no
-    test image, or a label that is no class.
+    Raises InputError for an id that is no test image, or a label that is no class.
     """
     table = read_table(path)
     if len(table.columns) < 2:
         raise InputError(f"{path} needs an id column and a label column; it has only '{table.columns[0]}'.")
-    labels = table.iloc[:, 1].str.strip()
-    if len(table.columns) > 2:
-        try:
-            labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
-        except ValueError as error:
-            raise InputError(f"{path}: a probability is no number ({error}).") from error
     matched = match_ids(table.iloc[:, 0].str.strip(), images, path)
     wrong = [row for row, image in enumerate(matched) if image is None]
     refuse_wrong(path, table.index[wrong], len(table), "line", "name no test image", "check the ids.")
-    words = next((words for words in ("category", "class_name") if set(labels) <= set(classes[words])), None)
-    if words is None:
-        strange = first_of(sorted(set(labels) - set(classes["category"]) - set(classes["class_name"])))
-        raise InputError(f"{path} holds labels that are no class, or of two kinds: {strange}.")
-    index = dict(zip(classes[words], classes["label"], strict=True))
-    return {image: index[label] for image, label in zip(matched, labels, strict=True)}
+    return dict(zip(matched, task.read_decisions(path, table, classes).tolist(), strict=True))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from foldsmith.process.files import digest_of_file, save_csv
 from foldsmith.process.terminal import say
 from foldsmith.run.command import FoldPlan, read_command
 from foldsmith.run.stamps import check_claim, is_current, require, write_stamp
-from foldsmith.run.tables import load_classes, load_samples
+from foldsmith.run.tables import load_classes, load_samples, load_task
+from foldsmith.tasks import Task
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     samples, classes = load_samples(run.samples), load_classes(run.classes)
-    folds = split(samples, plan)
+    folds = split(samples, plan, load_task(run))
     for line in warnings_of(folds, classes, plan):
         say(f"split: {line}")
     save_csv(run.folds, folds)
@@ -55,25 +56,25 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def split(samples: pd.DataFrame, plan: FoldPlan) -> pd.DataFrame:
+def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
     """The table of folds.csv for a plan. Raises InputError if there are fewer images than folds."""
     if plan.limit is not None:
-        chosen = choose_limited(samples["label"].to_numpy(), plan.limit, plan.seed)
+        chosen = choose_limited(task.strata(task.targets(samples)), plan.limit, plan.seed)
         samples = samples.iloc[chosen].reset_index(drop=True)
-    labels = samples["label"].to_numpy()
+    strata = task.strata(task.targets(samples))
     near = release_large(list(samples["near"]), largest=len(samples) // (2 * plan.num_parts))
     groups = join_groups(list(samples["digest"]), list(samples["group"]), near)
     if plan.holdout is not None:
-        folds = assign_holdout(labels, groups, plan.holdout, plan.seed)
+        folds = assign_holdout(strata, groups, plan.holdout, plan.seed)
     else:
-        folds = assign_folds(labels, groups, plan.num_folds, plan.seed)
+        folds = assign_folds(strata, groups, plan.num_folds, plan.seed)
     held_out = np.bincount(folds[folds != ALWAYS_TRAINED], minlength=len(plan.folds))
     if held_out.min() == 0 or held_out.max() > len(samples) - 2:
         raise InputError(
             f"{len(samples)} images in {len(set(groups))} groups cannot be split so that every fold trains "
             "on two and holds out one; use fewer folds, or more images."
         )
-    return build_folds(samples, folds)
+    return build_folds(samples, folds, task)
 
 
 def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:

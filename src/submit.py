@@ -12,7 +12,6 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import sys
 
 import numpy as np
-import pandas as pd
 
 from foldsmith.comparison.members import (
     RunsCommand,
@@ -28,7 +27,7 @@ from foldsmith.comparison.members import (
 )
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
-from foldsmith.evaluation.predictions import average, class_prior, stack_predictions
+from foldsmith.evaluation.predictions import average, stack_predictions
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_npz, save_json, save_npz
 from foldsmith.process.terminal import say
@@ -42,7 +41,7 @@ from foldsmith.run.stamps import (
     require_from,
     write_stamp,
 )
-from foldsmith.run.tables import load_classes, load_folds
+from foldsmith.run.tables import load_classes, load_folds, load_task
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     trained = digests_of_trained(run, command.folds_to_use)
     require_from(run.stamp("infer"), "infer", trained)
     competition, classes = read_competition(command.folder), load_classes(run.classes)
-    form = read_submission_form(competition, classes)
+    task = load_task(run)
+    form = read_submission_form(competition, classes, task)
     inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
         say(f"submit: {run.submission} is up to date")
         return 0
-    prior = class_prior(load_folds(run.folds)["label"], len(classes))
-    submit(run, competition, form, prior, classes)
+    submit(run, competition, form, task.prior(task.targets(load_folds(run.folds))))
     write_stamp(run.stamp("submit"), inputs, [run.submission], trained=trained)
     return 0
 
@@ -76,7 +75,8 @@ def submit_average(command: RunsCommand) -> int:
     identity = identity_of(command, "submit")
     check_claim(run, command.again, **identity)
     competition, classes = read_folder(command), load_classes(members[0].classes)
-    form = read_submission_form(competition, classes)
+    task = load_task(members[0])
+    form = read_submission_form(competition, classes, task)
     digests = digests_of(members)
     inputs = {"members": digests, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
@@ -84,7 +84,7 @@ def submit_average(command: RunsCommand) -> int:
         return 0
 
     paths = load_npz(members[0].test)["path"]
-    probabilities = average(stack_predictions([member.test for member in members], paths.tolist()))
+    probabilities = average(stack_predictions([member.test for member in members], paths.tolist()), task)
     claim_run(run, command.again, **identity)
     copies = copy_tables(members[0], run)
     save_npz(run.test, path=paths, probabilities=probabilities)
@@ -94,17 +94,14 @@ def submit_average(command: RunsCommand) -> int:
     ]
     save_json(run.blend, {"command": command.line("submit"), "runs": parts})
     say(f"submit: {run.test}, the mean of {', '.join(command.member_names)}")
-    prior = class_prior(load_folds(members[0].folds)["label"], len(classes))
-    submit(run, competition, form, prior, classes)
+    submit(run, competition, form, task.prior(task.targets(load_folds(members[0].folds))))
     write_stamp(run.stamp("submit"), inputs, [*copies, run.test, run.blend, run.submission])
     return 0
 
 
-def submit(
-    run: RunPaths, competition: Competition, form: SubmissionForm, prior: np.ndarray, classes: pd.DataFrame
-) -> None:
+def submit(run: RunPaths, competition: Competition, form: SubmissionForm, prior: np.ndarray) -> None:
     """Writes submission.csv from test.npz, and says where the sample and the test folder disagree."""
-    for line in save_submission(run.submission, form, load_npz(run.test), prior, competition, classes):
+    for line in save_submission(run.submission, form, load_npz(run.test), prior, competition):
         say(f"submit: {line}")
     say(f"submit: {run.submission} ({len(form.ids):,} rows, checked)")
 

@@ -13,7 +13,7 @@ import numpy as np
 from foldsmith.competition.folder import read_settings
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_npz, save_json
-from foldsmith.process.terminal import say
+from foldsmith.process.terminal import figure, say
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import (
     check_claim,
@@ -23,7 +23,7 @@ from foldsmith.run.stamps import (
     require_trained,
     write_stamp,
 )
-from foldsmith.run.tables import load_classes, load_folds
+from foldsmith.run.tables import load_classes, load_folds, load_task
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,25 +50,25 @@ def main(argv: list[str] | None = None) -> int:
 def validate(command: Command, metric: str) -> None:
     """Writes everything from the held-out predictions."""
     # scikit-learn takes seconds to import, which a stage that is up to date should not pay
-    from foldsmith.evaluation.metrics import cross_validation
+    from foldsmith.evaluation.cross_validation import cross_validation, undefined_notes
     from foldsmith.evaluation.predictions import save_oof, scatter_oof
     from foldsmith.report.provenance import notes_of
 
-    run = command.run
+    run, task = command.run, load_task(command.run)
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)
     held_out = all_folds[all_folds["fold"].isin(command.folds_to_use)].reset_index(drop=True)
     probabilities = scatter_oof(
-        held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], len(classes)
+        held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], task
     )
-    labels, folds = held_out["label"].to_numpy(np.int64), held_out["fold"].to_numpy(np.int64)
+    folds = held_out["fold"].to_numpy(np.int64)
     cv = {
         "competition": command.competition,
         "run": command.name,
-        **cross_validation(labels, folds, probabilities, metric),
+        **cross_validation(task.targets(held_out), folds, probabilities, metric, task),
         "seed": command.recipe.seed,
         "fold_seed": command.plan.seed,
     }
-    save_oof(run, held_out, probabilities)
+    save_oof(run, held_out, probabilities, task)
     save_json(run.cv, cv)
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
     spread = (
@@ -76,8 +76,8 @@ def validate(command: Command, metric: str) -> None:
         if cv["std"] is None
         else f" ± {cv['standard_error']:.4f} (standard error; deviation {cv['std']:.4f})"
     )
-    say(f"validate: {metric} {cv['mean']:.4f}{spread}, out-of-fold {cv['oof']:.4f}")
-    for note in notes:
+    say(f"validate: {metric} {figure(cv['mean'])}{spread}, out-of-fold {figure(cv['oof'])}")
+    for note in [*undefined_notes(cv), *notes]:
         say(f"validate: {note}")
     say(f"validate: {run.cv}, {run.oof}")
 

@@ -22,7 +22,7 @@ import train
 import validate
 from foldsmith.comparison.members import names_runs
 from foldsmith.errors import InputError
-from foldsmith.evaluation.metrics import cross_validation
+from foldsmith.evaluation.cross_validation import cross_validation
 from foldsmith.process.files import save_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp

@@ -13,7 +13,7 @@ from foldsmith.evaluation.calibration import (
     calibrate,
     fit_temperature,
 )
-from foldsmith.evaluation.metrics import expected_calibration_error
+from foldsmith.tasks.metrics import expected_calibration_error
 
 
 def make_predictions(temperature: float, count: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Blends against brute force, scikit-learn and analytic errors; and no weight sees what it is judged by."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +14,15 @@ from foldsmith.comparison import blend_weights as selection
 from foldsmith.comparison.blend_weights import climb, find_blend, mix, parts_of
 from foldsmith.comparison.class_factors import apply_class_factors, fit_class_factors
 from foldsmith.comparison.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
-from foldsmith.competition.folder import METRICS as NAMES
+from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.metrics import LOWER_IS_BETTER, METRICS
-from foldsmith.evaluation.predictions import floor_probabilities
-from foldsmith.evaluation.resampling import SCORERS, bootstrap_gain, sign_of
+from foldsmith.evaluation.resampling import bootstrap_gain
+from foldsmith.tasks import SingleLabel
+from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.probabilities import floor_probabilities
 
 CLASSES = 6
+TASK = SingleLabel(CLASSES)
 
 
 def make_runs(num_runs: int = 3, count: int = 400, seed: int = 0, noise: float = 1.5) -> tuple:
@@ -41,7 +44,7 @@ def everyone(count: int) -> np.ndarray:
 # --- the metrics with counts
 
 
-@pytest.mark.parametrize("metric", NAMES)
+@pytest.mark.parametrize("metric", METRICS)
 @given(seed=st.integers(0, 10**6))
 def test_a_count_is_as_good_as_an_image_repeated(metric: str, seed: int) -> None:
     draws = np.random.default_rng(seed)
@@ -51,13 +54,47 @@ def test_a_count_is_as_good_as_an_image_repeated(metric: str, seed: int) -> None
     counts = draws.integers(0, 4, size=30)
     counts[0] = 2
     repeated = np.repeat(np.arange(30), counts)
-    expected = METRICS[metric](labels[repeated], probabilities[repeated])
-    assert SCORERS[metric](labels, probabilities)(counts.astype(float)) == pytest.approx(expected, abs=1e-6)
+    expected = METRICS[metric].score(labels[repeated], probabilities[repeated])
+    assert METRICS[metric].scorer(labels, probabilities)(counts.astype(float)) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_every_metric_can_be_resampled_and_has_a_direction() -> None:
-    assert list(SCORERS) == list(METRICS) == list(NAMES)
-    assert {name for name in NAMES if sign_of(name) < 0} == LOWER_IS_BETTER
+    assert all(metric.bootstrappable for metric in METRICS.values())
+    lower = {name for name, metric in METRICS.items() if metric.sign < 0}
+    assert lower == {"log_loss", "expected_calibration_error"}
+
+
+def test_without_a_scorer_of_its_own_a_metric_is_resampled_by_repeating_images() -> None:
+    labels, _, (run, *_) = make_runs(count=60)
+    counts = np.random.default_rng(1).integers(0, 4, size=60).astype(float)
+    for metric in METRICS.values():
+        plain = replace(metric, weighted=None)
+        expected = metric.scorer(labels, run)(counts)
+        assert plain.scorer(labels, run)(counts) == pytest.approx(expected, abs=1e-6), metric.name
+
+
+def test_a_metric_that_cannot_be_bootstrapped_is_refused_by_name() -> None:
+    labels, _, (run, *_) = make_runs(count=60)
+    with pytest.raises(InputError, match="macro_f1.*accuracy"):
+        replace(METRICS["macro_f1"], bootstrappable=False).scorer(labels, run)
+
+
+def test_draws_without_a_score_are_left_out_of_a_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, _, (one, other, _) = make_runs(count=40)
+    # not every draw of 40 images has all six classes
+    strict = replace(
+        METRICS["accuracy"],
+        weighted=None,
+        is_defined=lambda targets, predictions: len(np.unique(targets)) > 5,
+    )
+    monkeypatch.setitem(METRICS, "accuracy", strict)
+    gain = bootstrap_gain(labels, one, other, "accuracy", seed=0, num_draws=60)
+    assert np.isfinite([gain.difference, gain.standard_error]).all()
+    monkeypatch.setitem(METRICS, "accuracy", replace(strict, is_defined=lambda targets, predictions: False))
+    with pytest.raises(InputError, match="accuracy.*40"):
+        bootstrap_gain(labels, one, other, "accuracy", seed=0)
 
 
 # --- the bootstrap
@@ -84,7 +121,7 @@ def test_the_bootstrap_error_of_a_difference_of_log_losses_is_that_of_a_mean() -
     assert found.standard_error == pytest.approx(gains.std(ddof=1) / 30, rel=0.05)
 
 
-@pytest.mark.parametrize("metric", NAMES)
+@pytest.mark.parametrize("metric", METRICS)
 def test_a_run_gains_nothing_over_itself_and_the_same_seed_gives_the_same_error(metric: str) -> None:
     labels, _, (one, other) = make_runs(2, count=100)
     assert bootstrap_gain(labels, one, one, metric, seed=0, num_draws=20) == PairedDifference(0.0, 0.0)
@@ -110,22 +147,25 @@ def simplex(num_runs: int, steps: int) -> list[np.ndarray]:
 def test_a_climb_on_log_loss_comes_as_close_as_every_weighting_in_fiftieths(seed: int) -> None:
     labels, _, runs = make_runs(3, seed=seed)
     (weights,) = climb(labels, runs, "log_loss", everyone(len(labels)))
-    losses = [METRICS["log_loss"](labels, mix(runs, each)) for each in simplex(3, 50)]
-    assert METRICS["log_loss"](labels, mix(runs, weights)) <= min(losses) + 2e-4
+    losses = [METRICS["log_loss"].score(labels, mix(runs, each, TASK)) for each in simplex(3, 50)]
+    assert METRICS["log_loss"].score(labels, mix(runs, weights, TASK)) <= min(losses) + 2e-4
     assert max(losses) > min(losses) + 0.05  # it could have gone wrong
 
 
-@pytest.mark.parametrize("metric", NAMES)
+@pytest.mark.parametrize("metric", METRICS)
 def test_a_climb_is_never_below_its_best_run_nor_above_what_brute_force_finds(metric: str) -> None:
     labels, _, runs = make_runs(2)
     (weights,) = climb(labels, runs, metric, everyone(len(labels)))
     assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
-    reached = sign_of(metric) * METRICS[metric](labels, mix(runs, weights))
-    alone = [sign_of(metric) * METRICS[metric](labels, each) for each in runs]
+    reached = METRICS[metric].sign * METRICS[metric].score(labels, mix(runs, weights, TASK))
+    alone = [METRICS[metric].sign * METRICS[metric].score(labels, each) for each in runs]
     assert reached >= max(alone) - 1e-6
     # a climb of n steps ends at a weighting in n-ths
     every = {tuple(each) for steps in range(1, selection.NUM_STEPS + 1) for each in simplex(2, steps)}
-    most = max(sign_of(metric) * METRICS[metric](labels, mix(runs, np.array(each))) for each in every)
+    most = max(
+        METRICS[metric].sign * METRICS[metric].score(labels, mix(runs, np.array(each), TASK))
+        for each in every
+    )
     assert reached <= most + 1e-6
 
 
@@ -150,7 +190,7 @@ def test_a_climb_ends_where_it_stood_best_and_not_where_it_stopped() -> None:
         labels, _, runs = make_runs(3, count=60, seed=seed)
         (weights,) = climb(labels, runs, "accuracy", everyone(60))
         best, path = climb_by_hand(labels, runs, selection.NUM_STEPS)
-        assert METRICS["accuracy"](labels, mix(runs, weights)) == pytest.approx(best)
+        assert METRICS["accuracy"].score(labels, mix(runs, weights, TASK)) == pytest.approx(best)
         fell += path[-1] < best
     assert fell > 0  # it matters
 
@@ -166,7 +206,7 @@ def test_bags_that_climb_together_climb_as_they_do_alone() -> None:
 def test_a_useless_run_gets_next_to_nothing() -> None:
     labels, folds, runs = make_runs(2)
     useless = np.full_like(runs[0], 1 / CLASSES)
-    blend = find_blend(labels, folds, np.stack([*runs, useless]), "log_loss", seed=0)
+    blend = find_blend(TASK, labels, folds, np.stack([*runs, useless]), "log_loss", seed=0)
     assert blend.weights[2] < 0.05 and blend.weights_by_part[:, 2].max() < 0.05
 
 
@@ -176,11 +216,11 @@ def test_a_useless_run_gets_next_to_nothing() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 def test_weights_for_a_fold_know_nothing_of_its_labels(metric: str) -> None:
     labels, folds, runs = make_runs(3, count=200)
-    before = find_blend(labels, folds, runs, metric, seed=0)
+    before = find_blend(TASK, labels, folds, runs, metric, seed=0)
     for fold in range(4):
         scrambled = labels.copy()
         scrambled[folds == fold] = np.random.default_rng(fold).permutation(labels[folds == fold])
-        after = find_blend(scrambled, folds, runs, metric, seed=0)
+        after = find_blend(TASK, scrambled, folds, runs, metric, seed=0)
         np.testing.assert_array_equal(after.weights_by_part[fold], before.weights_by_part[fold])
         np.testing.assert_array_equal(after.probabilities[folds == fold], before.probabilities[folds == fold])
         assert (after.weights != before.weights).any()  # those of all images do know
@@ -190,16 +230,16 @@ def test_weights_for_a_fold_know_nothing_of_its_labels(metric: str) -> None:
 def test_adjustments_of_a_fold_know_nothing_of_its_labels(metric: str) -> None:
     labels, folds, runs = make_runs(2, count=200)
     weights = np.full((4, 2), 0.5)
-    before = cross_fit(labels, folds, runs, weights, ADJUSTMENTS[metric])
+    before = cross_fit(TASK, labels, folds, runs, weights, ADJUSTMENTS[metric])
     scrambled = np.where(folds == 1, (labels + 1) % CLASSES, labels)
-    after = cross_fit(scrambled, folds, runs, weights, ADJUSTMENTS[metric])
+    after = cross_fit(TASK, scrambled, folds, runs, weights, ADJUSTMENTS[metric])
     np.testing.assert_array_equal(after[folds == 1], before[folds == 1])
     assert (after[folds != 1] != before[folds != 1]).any()
 
 
 def test_every_fold_is_blended_by_its_own_weights() -> None:
     labels, folds, runs = make_runs(3, count=200)
-    blend = find_blend(labels, folds, runs, "log_loss", seed=3)
+    blend = find_blend(TASK, labels, folds, runs, "log_loss", seed=3)
     assert blend.weights_by_part.shape == (4, 3)
     for row, fold in enumerate(folds):
         by_hand = (blend.weights_by_part[fold][:, None] * runs[:, row].astype(float)).sum(axis=0)
@@ -216,7 +256,7 @@ def test_a_single_held_out_share_is_dealt_into_even_parts_whatever_its_labels() 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None:
     labels, folds, runs = make_runs(3, count=200)
-    first, again, other = (find_blend(labels, folds, runs, "accuracy", seed) for seed in (0, 0, 1))
+    first, again, other = (find_blend(TASK, labels, folds, runs, "accuracy", seed) for seed in (0, 0, 1))
     assert first.probabilities.tobytes() == again.probabilities.tobytes()
     assert (first.weights != other.weights).any()
 
@@ -226,19 +266,19 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None
 
 def test_two_good_runs_that_err_differently_are_blended_and_it_earns_more_than_its_error() -> None:
     labels, folds, runs = make_runs(2, count=1500)
-    made = build_ensemble(labels, folds, runs, "accuracy", seed=0)
+    made = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
     assert made.blended and made.gain.difference > made.gain.standard_error > 0
     assert made.score == pytest.approx(sklearn.metrics.accuracy_score(labels, made.probabilities.argmax(1)))
     assert made.gain.difference == pytest.approx(made.score - max(made.scores))
     assert made.adjustment is None
-    np.testing.assert_allclose(made.predict(runs[:, :5]), mix(runs[:, :5], made.blend.weights))
+    np.testing.assert_allclose(made.predict(runs[:, :5]), mix(runs[:, :5], made.blend.weights, TASK))
 
 
 def test_a_gain_within_its_standard_error_is_not_used() -> None:
     within = 0
     for seed in range(12):
         labels, folds, runs = make_runs(2, count=80, seed=seed, noise=0.4)
-        made = build_ensemble(labels, folds, runs, "accuracy", seed=0)
+        made = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
         assert made.blended == (made.gain.difference > made.gain.standard_error)
         within += 0 < made.gain.difference <= made.gain.standard_error
         if not made.blended:
@@ -246,10 +286,10 @@ def test_a_gain_within_its_standard_error_is_not_used() -> None:
     assert within > 0
 
 
-@pytest.mark.parametrize("metric", NAMES)
+@pytest.mark.parametrize("metric", METRICS)
 def test_a_run_blended_with_itself_is_itself_and_no_gain(metric: str) -> None:
     labels, folds, (run,) = make_runs(1, count=120)
-    made = build_ensemble(labels, folds, np.stack([run, run]), metric, seed=0)
+    made = build_ensemble(TASK, labels, folds, np.stack([run, run]), metric, seed=0)
     np.testing.assert_allclose(made.blend.probabilities, run, atol=1e-6)
     assert not made.blended and abs(made.gain.difference) < 1e-6
 
@@ -257,7 +297,7 @@ def test_a_run_blended_with_itself_is_itself_and_no_gain(metric: str) -> None:
 def test_what_is_no_gain_leaves_the_better_run_as_it_is() -> None:
     labels, folds, runs = make_runs(1, count=300)
     worse = np.full_like(runs[0], 1 / CLASSES)
-    made = build_ensemble(labels, folds, np.stack([worse, runs[0]]), "accuracy", seed=0)
+    made = build_ensemble(TASK, labels, folds, np.stack([worse, runs[0]]), "accuracy", seed=0)
     assert not made.blended and made.better == 1
     assert made.probabilities.tobytes() == runs[0].tobytes()
     assert made.predict(np.stack([worse, runs[0]])).tobytes() == runs[0].tobytes()
@@ -267,7 +307,7 @@ def test_what_is_no_gain_leaves_the_better_run_as_it_is() -> None:
 def test_a_temperature_is_kept_where_it_earns_and_left_out_where_it_does_not() -> None:
     labels, folds, runs = make_runs(2, count=1500)
     sure = np.stack([floor_probabilities(each**4 / (each**4).sum(axis=1, keepdims=True)) for each in runs])
-    made = build_ensemble(labels, folds, sure, "log_loss", seed=0)
+    made = build_ensemble(TASK, labels, folds, sure, "log_loss", seed=0)
     assert made.value > 1 and made.adjustment_gain.difference > made.adjustment_gain.standard_error
     cross_fitted = sklearn.metrics.log_loss(labels, made.probabilities)
     assert cross_fitted == pytest.approx(made.score - made.adjustment_gain.difference, abs=1e-6)
@@ -275,7 +315,7 @@ def test_a_temperature_is_kept_where_it_earns_and_left_out_where_it_does_not() -
     draws = np.random.default_rng(0)
     calibrated = runs[0]
     drawn = (calibrated.cumsum(axis=1) < draws.random((1500, 1))).sum(axis=1).clip(max=CLASSES - 1)
-    fair = build_ensemble(drawn, folds, np.stack([calibrated, calibrated]), "log_loss", seed=0)
+    fair = build_ensemble(TASK, drawn, folds, np.stack([calibrated, calibrated]), "log_loss", seed=0)
     assert fair.value is None and fair.facts(["a", "b"])["adjustment"]["value"] is None
 
 
@@ -324,7 +364,7 @@ def test_class_factors_are_one_where_nothing_is_to_be_gained() -> None:
 def test_class_factors_are_kept_for_macro_f1_where_they_earn() -> None:
     labels, probabilities = make_rare()
     made = build_ensemble(
-        labels, np.arange(len(labels)) % 5, np.stack([probabilities] * 2), "macro_f1", seed=0
+        TASK, labels, np.arange(len(labels)) % 5, np.stack([probabilities] * 2), "macro_f1", seed=0
     )
     assert not made.blended and made.value is not None and made.adjustment.name == "class factors"
     nested = sklearn.metrics.f1_score(labels, made.probabilities.argmax(axis=1), average="macro")

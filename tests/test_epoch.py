@@ -13,9 +13,10 @@ from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.inference.features import captured_features
 from foldsmith.inference.memory import Portion
-from foldsmith.inference.predict import predict, reconstruct, to_probabilities
+from foldsmith.inference.predict import predict, reconstruct
 from foldsmith.inference.views import VIEWS, check_views
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.losses import ClassificationLoss
 from foldsmith.training.epoch import train_one_epoch
 from foldsmith.training.objective import Classification
@@ -24,7 +25,7 @@ from foldsmith.training.step import Step
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 SIZE, CLASSES = 8, 4
-CROSS_ENTROPY = Classification(nn.CrossEntropyLoss())
+CROSS_ENTROPY = Classification(nn.CrossEntropyLoss(), SingleLabel(CLASSES))
 
 
 def make_compute() -> Compute:
@@ -123,7 +124,9 @@ def make_pixels(count: int = 23) -> np.ndarray:
 
 
 def predicted(rows: np.ndarray, views: tuple[str, ...] = ("identity",), batch_size: int = 8) -> np.ndarray:
-    return predict(make_model(), make_pixels(), rows, views, batch_size, make_compute(), loss="ce")
+    return predict(
+        make_model(), make_pixels(), rows, views, batch_size, make_compute(), task=SingleLabel(CLASSES)
+    )
 
 
 FLIPS = {
@@ -172,9 +175,9 @@ def test_sigmoids_are_shares_of_their_sum_and_softmaxes_are_torchs() -> None:
     logits = 4 * torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
     sigmoids = 1 / (1 + np.exp(-logits.double().numpy()))
     np.testing.assert_allclose(
-        to_probabilities(logits, "bce"), sigmoids / sigmoids.sum(axis=1, keepdims=True), rtol=1e-5
+        SingleLabel(3, "bce").activate(logits), sigmoids / sigmoids.sum(axis=1, keepdims=True), rtol=1e-5
     )
-    assert torch.equal(to_probabilities(logits, "ce"), logits.softmax(dim=1))
+    assert torch.equal(SingleLabel(3).activate(logits), logits.softmax(dim=1))
 
 
 def test_binary_cross_entropy_and_its_probabilities_find_how_often_each_class_occurs() -> None:
@@ -190,21 +193,23 @@ def test_binary_cross_entropy_and_its_probabilities_find_how_often_each_class_oc
         return loss
 
     optimizer.step(step)
-    found = to_probabilities(logits.detach()[None], "bce")[0]
+    found = SingleLabel(3, "bce").activate(logits.detach()[None])[0]
     np.testing.assert_allclose(found, shares, atol=1e-3)
 
 
 def test_predicting_changes_no_weight_and_no_batch_statistic() -> None:
     model = make_model().train()
     before = copy.deepcopy(model.state_dict())
-    predict(model, make_pixels(), np.arange(9), ("identity",), 4, make_compute(), loss="ce")
+    predict(model, make_pixels(), np.arange(9), ("identity",), 4, make_compute(), task=SingleLabel(CLASSES))
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_progress_counts_every_image_once() -> None:
     seen: list[int] = []
     rows, views = np.arange(23), ("identity", "hflip")
-    predict(make_model(), make_pixels(), rows, views, 8, make_compute(), seen.append, loss="ce")
+    predict(
+        make_model(), make_pixels(), rows, views, 8, make_compute(), seen.append, task=SingleLabel(CLASSES)
+    )
     assert seen == [8, 8, 7]
 
 
@@ -269,7 +274,17 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
     rows, model, counted = np.random.default_rng(3).permutation(23), Short(most=3), []
     expected = [by_hand(make_pixels()[row], views) for row in rows]
     portion = Portion(8)
-    made = predict(model, make_pixels(), rows, views, 8, make_compute(), counted.append, portion, loss="ce")
+    made = predict(
+        model,
+        make_pixels(),
+        rows,
+        views,
+        8,
+        make_compute(),
+        counted.append,
+        portion,
+        task=SingleLabel(CLASSES),
+    )
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
     # batches are read in the size they had: 8, 8 and 7
     assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and portion.size == 2
@@ -278,14 +293,24 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         f"CUDA out of memory: from here on at most {size} images are predicted at a time" for size in (4, 2)
     ]
     model.seen.clear()
-    again = predict(model, make_pixels(), rows, views, 8, make_compute(), portion=portion, loss="ce")
+    again = predict(
+        model, make_pixels(), rows, views, 8, make_compute(), portion=portion, task=SingleLabel(CLASSES)
+    )
     assert max(model.seen) == 2 and capsys.readouterr().out == "", "what did not fit is not tried again"
     assert again.tobytes() == made.tobytes()
 
 
 def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        predict(Short(most=0), make_pixels(), np.arange(5), ("identity",), 4, make_compute(), loss="ce")
+        predict(
+            Short(most=0),
+            make_pixels(),
+            np.arange(5),
+            ("identity",),
+            4,
+            make_compute(),
+            task=SingleLabel(CLASSES),
+        )
 
 
 def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
@@ -293,7 +318,15 @@ def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
     for most in (100, 3):
         model = Short(most)
         with captured_features(model, CLASSES) as features:
-            predict(model, make_pixels(), np.arange(23), ("identity",), 8, make_compute(), loss="ce")
+            predict(
+                model,
+                make_pixels(),
+                np.arange(23),
+                ("identity",),
+                8,
+                make_compute(),
+                task=SingleLabel(CLASSES),
+            )
         captured.append(np.concatenate(features))
     assert captured[0].shape == (23, 24)
     np.testing.assert_allclose(captured[1], captured[0], rtol=1e-4, atol=1e-5)

@@ -25,8 +25,10 @@ from foldsmith.data.folds import (
 )
 from foldsmith.errors import InputError
 from foldsmith.run.command import FoldPlan
+from foldsmith.tasks import SingleLabel
 from split import split
 
+TASK = SingleLabel(13)
 # any mix of frequent, rare and absent classes
 labels_of_any_set = st.lists(st.integers(0, 12), min_size=12, max_size=150).map(
     lambda classes: np.array(classes, dtype=np.int64)
@@ -209,7 +211,7 @@ def test_the_order_of_the_label_file_does_not_matter(
         np.random.default_rng(seed).shuffle(document["annotations"])
         (folder / "answer.json").write_text(json.dumps(document))
         samples = read_metadata(read_competition(folder)).samples
-        tables.append(split(samples.assign(digest="", near=""), plan))
+        tables.append(split(samples.assign(digest="", near=""), plan, TASK))
     pd.testing.assert_frame_equal(tables[0], tables[1])
     pd.testing.assert_frame_equal(tables[0], tables[2])
 
@@ -224,7 +226,7 @@ def test_the_order_of_the_label_file_does_not_matter(
 )
 def test_every_sample_has_exactly_one_fold(plan: FoldPlan, folds: set[int]) -> None:
     samples = make_samples(np.arange(40) % 4)
-    table = split(samples, plan)
+    table = split(samples, plan, TASK)
     assert list(table.columns) == ["path", "label", "fold"]
     assert table["path"].is_unique and len(table) == (plan.limit or len(samples))
     assert set(table["fold"]) == folds
@@ -235,7 +237,7 @@ def test_every_sample_has_exactly_one_fold(plan: FoldPlan, folds: set[int]) -> N
 def test_images_with_the_same_pixels_or_the_same_group_are_held_out_together() -> None:
     samples = make_samples(np.arange(60) % 3, [f"patient {index // 4}" for index in range(60)])
     samples.loc[[3, 17, 41], "digest"] = "the same"  # joins three patients
-    folds = split(samples, FoldPlan(5, None, 0, None)).set_index("path")["fold"]
+    folds = split(samples, FoldPlan(5, None, 0, None), TASK).set_index("path")["fold"]
     for patient in samples["group"].unique():
         assert folds[samples.loc[samples["group"] == patient, "path"]].nunique() == 1
     assert folds[samples.loc[[3, 17, 41], "path"]].nunique() == 1
@@ -246,10 +248,10 @@ def test_near_duplicates_are_held_out_together_unless_they_are_as_many_as_half_a
     pairs = {first: f"train/{first}.png" for first in range(0, 20, 2)}
     for first, name in pairs.items():
         samples.loc[[first, first + 31], "near"] = name
-    folds = split(samples, FoldPlan(5, None, 0, None))["fold"]
+    folds = split(samples, FoldPlan(5, None, 0, None), TASK)["fold"]
     assert all(folds[first] == folds[first + 31] for first in pairs)
     alike = make_samples(np.arange(60) % 3).assign(near=["train/0.png"] * 40 + [""] * 20)
-    counts = split(alike, FoldPlan(5, None, 0, None))["fold"].value_counts()
+    counts = split(alike, FoldPlan(5, None, 0, None), TASK)["fold"].value_counts()
     assert counts.tolist() == [12] * 5
 
 
@@ -266,12 +268,12 @@ def test_a_split_with_an_empty_fold_or_nothing_to_train_on_is_refused(
     labels: list[int], groups: list[str] | None, plan: FoldPlan
 ) -> None:
     with pytest.raises(InputError, match="cannot be split"):
-        split(make_samples(np.array(labels), groups), plan)
+        split(make_samples(np.array(labels), groups), plan, TASK)
 
 
 def test_folds_are_written_with_their_paths_and_labels() -> None:
     samples = make_samples(np.array([2, 0, 1]))
-    table = build_folds(samples, [1, 0, 1])
+    table = build_folds(samples, [1, 0, 1], TASK)
     assert table.to_dict("list") == {
         "path": ["train/0.png", "train/1.png", "train/2.png"],
         "label": [2, 0, 1],

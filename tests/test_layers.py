@@ -15,8 +15,8 @@ PACKAGE = SRC / "foldsmith"
 STAGES = {path.stem for path in SRC.glob("*.py")}
 # every package may import those before it and itself, and nothing after it
 ORDER = (
-    "errors", "seeding", "tasks", "process", "augment", "recipes", "competition", "models", "run", "data",
-    "evaluation", "inference", "report", "training", "comparison",
+    "errors", "natural_order", "seeding", "tasks", "process", "augment", "recipes", "competition", "models",
+    "run", "data", "evaluation", "inference", "report", "training", "comparison",
 )  # fmt: skip
 # the modules that need torch or another library that takes seconds to import
 HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison"}

@@ -12,7 +12,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from timm.loss import BinaryCrossEntropy
 from torch import nn
 
-from foldsmith.tasks.losses import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
+from foldsmith.tasks import SingleLabel
+from foldsmith.tasks.losses import ClassificationLoss, class_weights, log_priors
 
 labels_of_any_set = st.lists(st.integers(0, 7), min_size=1, max_size=80).map(np.array)
 
@@ -41,19 +42,22 @@ def test_no_weights_are_none() -> None:
 def test_loss_and_accuracy_are_scikit_learns(labels: np.ndarray, seed: int) -> None:
     logits = np.random.default_rng(seed).normal(0, 3, (len(labels), 8))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    loss, accuracy = loss_and_accuracy(probabilities, labels)
+    loss, accuracy = SingleLabel(probabilities.shape[1]).loss_and_credit(probabilities, labels)
     assert loss == pytest.approx(log_loss(labels, probabilities, labels=np.arange(8)))
     assert accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(axis=1)))
 
 
 def test_an_impossible_class_that_is_true_costs_much_but_not_infinitely() -> None:
-    loss, accuracy = loss_and_accuracy(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
+    loss, accuracy = SingleLabel(2).loss_and_credit(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
     assert math.isfinite(loss) and loss > 80
     assert accuracy == 0
 
 
 def test_no_images_have_no_loss() -> None:
-    assert all(math.isnan(value) for value in loss_and_accuracy(np.empty((0, 3)), np.empty(0, dtype=int)))
+    assert all(
+        math.isnan(value)
+        for value in SingleLabel(3).loss_and_credit(np.empty((0, 3)), np.empty(0, dtype=int))
+    )
 
 
 # --- the loss of logits and targets, against torch's own and against formulas in numpy

@@ -1,8 +1,11 @@
 """Every metric against scikit-learn or a loop in plain Python."""
 
+import json
 import math
 import statistics
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from foldsmith.competition import folder as competition
-from foldsmith.evaluation.metrics import METRICS, cross_validation, expected_calibration_error, score
+from foldsmith.competition.folder import read_settings
+from foldsmith.evaluation.cross_validation import cross_validation, score, undefined_notes
+from foldsmith.tasks import SingleLabel
+from foldsmith.tasks.metrics import METRICS, expected_calibration_error
 
 Predictions = tuple[np.ndarray, np.ndarray]
+
+
+def task_of(probabilities: np.ndarray) -> SingleLabel:
+    return SingleLabel(probabilities.shape[1])
 
 
 @st.composite
@@ -49,7 +58,7 @@ def counts_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[int, tuple[
 @each_set
 def test_accuracies_and_f1_follow_their_definitions(given: Predictions) -> None:
     labels, probabilities = given
-    scores, counts = score(labels, probabilities), counts_of(labels, probabilities)
+    scores, counts = score(labels, probabilities, task_of(probabilities)), counts_of(labels, probabilities)
     assert scores["accuracy"] == pytest.approx(sum(both for *_, both in counts.values()) / len(labels))
     recalls = [both / true for true, _, both in counts.values() if true]
     assert scores["balanced_accuracy"] == pytest.approx(statistics.mean(recalls))
@@ -66,7 +75,9 @@ def test_the_log_loss_is_the_mean_surprise(given: Predictions) -> None:
         -math.log(max(row[label], 2**-23)) for row, label in zip(probabilities.tolist(), labels, strict=True)
     ]
     # scikit-learn divides by the sum of a row, which float32 gives to seven digits
-    assert score(labels, probabilities)["log_loss"] == pytest.approx(statistics.mean(surprise), abs=1e-5)
+    assert score(labels, probabilities, task_of(probabilities))["log_loss"] == pytest.approx(
+        statistics.mean(surprise), abs=1e-5
+    )
 
 
 @often
@@ -77,7 +88,9 @@ def test_the_top_five_are_the_five_most_probable(given: Predictions) -> None:
         label in sorted(range(len(row)), key=lambda k: -row[k])[:5]
         for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True)
     ]
-    assert score(labels, probabilities)["top5_accuracy"] == pytest.approx(statistics.mean(hits))
+    assert score(labels, probabilities, task_of(probabilities))["top5_accuracy"] == pytest.approx(
+        statistics.mean(hits)
+    )
 
 
 @often
@@ -102,7 +115,7 @@ def test_the_calibration_error_is_the_weighted_gap_of_fifteen_bins(given: Predic
 def test_scikit_learn_agrees(given: Predictions) -> None:
     labels, probabilities = given
     predicted, every = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
-    scores = score(labels, probabilities)
+    scores = score(labels, probabilities, task_of(probabilities))
     with warnings.catch_warnings():
         # it tells of predicted classes that never occur, and of k that is all classes
         warnings.simplefilter("ignore")
@@ -121,14 +134,14 @@ def test_scikit_learn_agrees(given: Predictions) -> None:
 
 
 def test_every_metric_is_a_plain_number_that_json_can_hold() -> None:
-    scores = score(np.array([0, 1]), np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32))
+    scores = score(np.array([0, 1]), np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32), SingleLabel(2))
     assert list(scores) == list(METRICS)
     assert all(type(value) is float for value in scores.values())
 
 
 def test_perfect_predictions_have_perfect_scores() -> None:
     labels = np.arange(7)
-    scores = score(labels, np.eye(7, dtype=np.float32) * (1 - 1e-6) + 1e-6 / 7)
+    scores = score(labels, np.eye(7, dtype=np.float32) * (1 - 1e-6) + 1e-6 / 7, SingleLabel(7))
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy"):
         assert scores[name] == 1.0
     assert scores["log_loss"] == pytest.approx(0, abs=1e-5)
@@ -138,20 +151,20 @@ def test_perfect_predictions_have_perfect_scores() -> None:
 @pytest.mark.parametrize("num_classes", [2, 3, 5])
 def test_five_classes_or_fewer_are_always_among_the_top_five(num_classes: int) -> None:
     probabilities = np.full((4, num_classes), 1 / num_classes, dtype=np.float32)
-    assert score(np.array([0, 1, 1, 0]), probabilities)["top5_accuracy"] == 1.0
+    assert score(np.array([0, 1, 1, 0]), probabilities, task_of(probabilities))["top5_accuracy"] == 1.0
 
 
 def test_a_class_that_is_never_predicted_counts_as_nothing_and_an_absent_one_not_at_all() -> None:
     labels = np.array([0, 0, 1, 1])  # class 2 never occurs, class 1 is never predicted
     probabilities = np.array([[0.8, 0.1, 0.1]] * 4, dtype=np.float32)
-    scores = score(labels, probabilities)
+    scores = score(labels, probabilities, task_of(probabilities))
     assert scores["accuracy"] == 0.5
     assert scores["balanced_accuracy"] == 0.5
     assert scores["macro_f1"] == pytest.approx((2 * 2 / (2 + 4) + 0) / 2)
 
 
 def test_a_single_image_can_be_scored() -> None:
-    scores = score(np.array([1]), np.array([[0.3, 0.6, 0.1]], dtype=np.float32))
+    scores = score(np.array([1]), np.array([[0.3, 0.6, 0.1]], dtype=np.float32), SingleLabel(3))
     assert scores["accuracy"] == scores["balanced_accuracy"] == scores["macro_f1"] == 1.0
     assert scores["log_loss"] == pytest.approx(-math.log(0.6), abs=1e-6)
     assert scores["expected_calibration_error"] == pytest.approx(0.4, abs=1e-6)
@@ -168,27 +181,29 @@ def make_oof() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("metric", METRICS)
 def test_cross_validation_gives_mean_deviation_and_standard_error_over_folds(metric: str) -> None:
     labels, folds, probabilities = make_oof()
-    cv = cross_validation(labels, folds, probabilities, metric)
-    scores = [score(labels[folds == k], probabilities[folds == k])[metric] for k in range(3)]
+    cv = cross_validation(labels, folds, probabilities, metric, task_of(probabilities))
+    scores = [
+        score(labels[folds == k], probabilities[folds == k], task_of(probabilities))[metric] for k in range(3)
+    ]
     assert cv["metric"] == metric
     assert cv["folds"] == pytest.approx(scores, abs=1e-12)
     assert cv["mean"] == pytest.approx(statistics.mean(scores), abs=1e-12)
     assert cv["std"] == pytest.approx(statistics.stdev(scores), abs=1e-12)
     assert cv["standard_error"] == pytest.approx(statistics.stdev(scores) / math.sqrt(3), abs=1e-12)
-    assert cv["oof"] == cv["metrics"][metric] == score(labels, probabilities)[metric]
+    assert cv["oof"] == cv["metrics"][metric] == score(labels, probabilities, task_of(probabilities))[metric]
     assert cv["metrics_by_fold"][metric] == cv["folds"]
     assert (cv["num_images"], cv["num_classes"]) == (90, 4)
 
 
 def test_the_mean_over_folds_weighs_folds_alike_and_the_out_of_fold_score_images() -> None:
     labels, folds, probabilities = make_oof()
-    cv = cross_validation(labels, folds, probabilities, "accuracy")
+    cv = cross_validation(labels, folds, probabilities, "accuracy", task_of(probabilities))
     assert cv["oof"] == pytest.approx(np.average(cv["folds"], weights=[20, 30, 40]))
 
 
 def test_one_held_out_share_has_no_deviation() -> None:
     labels, _, probabilities = make_oof()
-    cv = cross_validation(labels, np.zeros(90, dtype=int), probabilities, "accuracy")
+    cv = cross_validation(labels, np.zeros(90, dtype=int), probabilities, "accuracy", task_of(probabilities))
     assert cv["std"] is None and cv["standard_error"] is None
     assert cv["mean"] == cv["oof"] == cv["folds"][0]
 
@@ -196,11 +211,39 @@ def test_one_held_out_share_has_no_deviation() -> None:
 def test_the_order_of_the_rows_does_not_matter() -> None:
     labels, folds, probabilities = make_oof()
     order = np.random.default_rng(0).permutation(90)
-    cv = cross_validation(labels, folds, probabilities, "accuracy")
-    shuffled = cross_validation(labels[order], folds[order], probabilities[order], "accuracy")
+    cv = cross_validation(labels, folds, probabilities, "accuracy", task_of(probabilities))
+    shuffled = cross_validation(
+        labels[order], folds[order], probabilities[order], "accuracy", task_of(probabilities)
+    )
     assert shuffled["folds"] == cv["folds"]
     assert shuffled["metrics"] == pytest.approx(cv["metrics"])
 
 
-def test_competition_toml_may_name_every_metric() -> None:
-    assert tuple(METRICS) == competition.METRICS
+def test_competition_toml_may_name_every_metric(tmp_path: Path) -> None:
+    for name in METRICS:
+        (tmp_path / "competition.toml").write_text(f'metric = "{name}"')
+        assert read_settings(tmp_path).metric == name
+
+
+def test_a_metric_that_a_fold_lacks_is_left_out_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, folds, probabilities = make_oof()
+    labels[folds == 1] = 0
+    needs_two = replace(
+        METRICS["accuracy"], is_defined=lambda targets, predictions: len(np.unique(targets)) > 1
+    )
+    monkeypatch.setitem(METRICS, "accuracy", needs_two)
+    cv = cross_validation(labels, folds, probabilities, "accuracy", task_of(probabilities))
+    kept = [cv["folds"][0], cv["folds"][2]]
+    assert cv["folds"][1] is None and cv["metrics_by_fold"]["accuracy"][1] is None
+    assert cv["mean"] == pytest.approx(np.mean(kept)) and cv["std"] == pytest.approx(np.std(kept, ddof=1))
+    assert cv["standard_error"] == pytest.approx(np.std(kept, ddof=1) / 2**0.5)
+    (note,) = undefined_notes(cv)
+    assert "accuracy" in note and "1 of 3" in note
+    json.dumps(cv, allow_nan=False)
+
+    inside = folds == 1
+    alone = cross_validation(
+        labels[inside], folds[inside], probabilities[inside], "accuracy", task_of(probabilities)
+    )
+    assert [alone[name] for name in ("mean", "std", "standard_error", "oof")] == [None] * 4
+    assert undefined_notes(alone)

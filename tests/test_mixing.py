@@ -9,10 +9,11 @@ import scipy.stats
 import torch
 
 from foldsmith.data.loader import EpochBatches
+from foldsmith.tasks import SingleLabel
 from foldsmith.training.mixing import Mix, Mixing, apply_mix
 
 SIZE, CLASSES, COUNT = 16, 5, 9
-MIXUP = Mixing(mixup=0.4, cutmix=0.0, share=1.0, num_epochs=10, seed=3, purpose=0, num_classes=CLASSES)
+MIXUP = Mixing(mixup=0.4, cutmix=0.0, share=1.0, num_epochs=10, seed=3, purpose=0, task=SingleLabel(CLASSES))
 CUTMIX = replace(MIXUP, mixup=0.0, cutmix=1.0)
 BOTH = replace(MIXUP, cutmix=1.0)
 CPU = torch.device("cpu")

@@ -11,12 +11,17 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from foldsmith.competition.submission import SubmissionForm, fill_submission, write_submission
-from foldsmith.evaluation.metrics import accuracy, score
-from foldsmith.evaluation.predictions import average, floor_probabilities
+from foldsmith.evaluation.cross_validation import score
+from foldsmith.evaluation.predictions import average
 from foldsmith.inference.compute import build_compute
 from foldsmith.inference.predict import predict
+from foldsmith.tasks import SingleLabel
+from foldsmith.tasks.class_cells import LabelCells, ProbabilityCells
+from foldsmith.tasks.metrics import accuracy
+from foldsmith.tasks.probabilities import floor_probabilities
 
 CLASSES = 7
+TASK = SingleLabel(CLASSES)
 # few values, so that most rows have ties
 TIED = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 9), st.just(CLASSES)), elements=st.sampled_from([0.125, 0.25])
@@ -27,8 +32,10 @@ def form_of(num_images: int, column_labels: list[int]) -> SubmissionForm:
     names = [f"{index}.png" for index in range(num_images)]
     images = [f"test/{name}" for name in names]
     columns = ["id", *(f"c{label}" for label in column_labels)] if column_labels else ["id", "label"]
-    values = [] if column_labels else [f"c{label}" for label in range(CLASSES)]
-    return SubmissionForm(columns, names, images, values, column_labels, [])
+    labels = LabelCells([f"c{label}" for label in range(CLASSES)])
+    return SubmissionForm(
+        columns, names, images, ProbabilityCells(column_labels) if column_labels else labels
+    )
 
 
 def filled(probabilities: np.ndarray, column_labels: list[int]) -> pd.DataFrame:
@@ -52,7 +59,7 @@ def test_ties_are_broken_alike_in_any_order_of_rows(probabilities: np.ndarray, s
     labels = np.arange(len(probabilities)) % CLASSES
     order = list(range(len(labels)))
     shuffler.shuffle(order)
-    here, there = score(labels, probabilities), score(labels[order], probabilities[order])
+    here, there = score(labels, probabilities, TASK), score(labels[order], probabilities[order], TASK)
     assert all(np.isclose(here[name], there[name], rtol=0, atol=1e-6) for name in here)
 
 
@@ -80,7 +87,9 @@ def test_probabilities_are_the_softmax_in_float32_of_logits_of_any_precision(
     pixels = np.zeros((4, 1, 1, 3), np.uint8)
     pixels[:, 0, 0, 0] = range(4)
     compute = build_compute("cpu", precision, (0.0,) * 3, (1.0,) * 3)
-    probabilities = predict(Coarse(logits), pixels, np.arange(4), ("identity",), 3, compute, loss="ce")
+    probabilities = predict(
+        Coarse(logits), pixels, np.arange(4), ("identity",), 3, compute, task=SingleLabel(CLASSES)
+    )
     if precision == "bf16":
         logits = torch.from_numpy(logits).bfloat16().float().numpy()
     exact = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
@@ -110,5 +119,7 @@ def test_a_written_probability_is_the_one_that_was_predicted(
 def test_a_mean_over_many_folds_loses_nothing_to_float32() -> None:
     draws = np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=(40, 9)).astype(np.float32)
     exact = draws.astype(np.float64).mean(axis=0)
-    np.testing.assert_allclose(average(list(draws)), exact, atol=1e-6)
-    assert (average(list(draws)) == average(list(draws[::-1]))).mean() > 0.9
+    np.testing.assert_allclose(average(list(draws), SingleLabel(CLASSES)), exact, atol=1e-6)
+    assert (
+        average(list(draws), SingleLabel(CLASSES)) == average(list(draws[::-1]), SingleLabel(CLASSES))
+    ).mean() > 0.9

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.tasks import SingleLabel
 from foldsmith.training.epoch import train_one_epoch
 from foldsmith.training.objective import (
     Classification,
@@ -26,14 +27,15 @@ from foldsmith.training.state import build_state
 from foldsmith.training.step import Step
 
 SIZE, CLASSES = 6, 4
+TASK = SingleLabel(CLASSES)
 CROSS_ENTROPY = nn.CrossEntropyLoss(label_smoothing=0.1)
 
 each_objective = pytest.mark.parametrize(
     "objective",
     [
-        Classification(CROSS_ENTROPY),
+        Classification(CROSS_ENTROPY, TASK),
         Reconstruction(),
-        ClassificationAndReconstruction(CROSS_ENTROPY, 0.5),
+        ClassificationAndReconstruction(CROSS_ENTROPY, TASK, 0.5),
     ],
     ids=["classification", "reconstruction", "both"],
 )
@@ -104,10 +106,10 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("objective", "weights"),
     [
-        (Classification(CROSS_ENTROPY), (1.0, 0.0)),
+        (Classification(CROSS_ENTROPY, TASK), (1.0, 0.0)),
         (Reconstruction(), (0.0, 1.0)),
-        (ClassificationAndReconstruction(CROSS_ENTROPY, 0.3), (1.0, 0.3)),
-        (ClassificationAndReconstruction(CROSS_ENTROPY, 25.0), (1.0, 25.0)),
+        (ClassificationAndReconstruction(CROSS_ENTROPY, TASK, 0.3), (1.0, 0.3)),
+        (ClassificationAndReconstruction(CROSS_ENTROPY, TASK, 25.0), (1.0, 25.0)),
     ],
     ids=["classification", "reconstruction", "both", "both, the second heavily"],
 )
@@ -130,7 +132,7 @@ def test_an_objective_is_its_formula_and_has_its_gradient(
 
 @pytest.mark.parametrize(
     "objective",
-    [Classification(CROSS_ENTROPY), ClassificationAndReconstruction(CROSS_ENTROPY, 0.5)],
+    [Classification(CROSS_ENTROPY, TASK), ClassificationAndReconstruction(CROSS_ENTROPY, TASK, 0.5)],
     ids=["classification", "both"],
 )
 def test_the_images_classified_rightly_are_counted(objective: Objective) -> None:
@@ -149,7 +151,7 @@ def test_with_mixed_targets_the_class_that_has_most_of_them_is_the_right_one() -
     hot = functional.one_hot(labels, CLASSES).float()
     kept = torch.tensor([0.9, 0.6, 0.51, 0.4, 0.1, 0.7, 0.2, 1.0])[:, None]
     targets = kept * hot + (1 - kept) * hot.roll(1, dims=1)
-    assert Classification(CROSS_ENTROPY)(model, images, targets, make_compute())[1] == 5
+    assert Classification(CROSS_ENTROPY, TASK)(model, images, targets, make_compute())[1] == 5
 
 
 @each_objective
@@ -194,8 +196,10 @@ def test_a_loss_is_taken_in_single_precision_whatever_the_network_computes_in(ob
 
 
 def test_a_weight_of_zero_leaves_the_reconstruction_out() -> None:
-    assert build_objective(CROSS_ENTROPY, 0.0) == Classification(CROSS_ENTROPY)
-    assert build_objective(CROSS_ENTROPY, 0.2) == ClassificationAndReconstruction(CROSS_ENTROPY, 0.2)
+    assert build_objective(CROSS_ENTROPY, TASK, 0.0) == Classification(CROSS_ENTROPY, TASK)
+    assert build_objective(CROSS_ENTROPY, TASK, 0.2) == ClassificationAndReconstruction(
+        CROSS_ENTROPY, TASK, 0.2
+    )
 
 
 # the encoder's rate
@@ -264,7 +268,7 @@ def test_a_step_moves_the_encoder_by_its_own_rate(encoder_lr: float) -> None:
         state,
         batches,
         rates,
-        Step(state, ClassificationAndReconstruction(nn.CrossEntropyLoss(), 2.0), make_compute()),
+        Step(state, ClassificationAndReconstruction(nn.CrossEntropyLoss(), TASK, 2.0), make_compute()),
     )
     for (name, ours), theirs in zip(state.model.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldsmith.errors import InputError
-from foldsmith.evaluation.predictions import average, class_prior, floor_probabilities, scatter_oof
+from foldsmith.evaluation.predictions import average, scatter_oof
+from foldsmith.tasks import SingleLabel
+from foldsmith.tasks.probabilities import class_prior, floor_probabilities
 
 often = settings(deadline=None, max_examples=50)
 
@@ -45,7 +47,7 @@ def test_held_out_predictions_find_their_row_by_path_never_by_position(order: tu
     folds = make_folds()
     heldout, by_path = make_heldout(folds)
     folds = folds.sample(frac=1, random_state=1)
-    oof = scatter_oof(folds, [heldout[fold] for fold in order], 4)
+    oof = scatter_oof(folds, [heldout[fold] for fold in order], SingleLabel(4))
     assert oof.shape == (12, 4) and oof.dtype == np.float32
     np.testing.assert_allclose(oof, np.stack([by_path[path] for path in folds["path"]]), atol=1e-6)
 
@@ -54,14 +56,14 @@ def test_an_image_without_a_prediction_is_told() -> None:
     folds = make_folds()
     heldout, _ = make_heldout(folds)
     with pytest.raises(InputError, match=r"4 held-out images have no prediction \(first: train/1.png\)"):
-        scatter_oof(folds, [heldout[0], heldout[2]], 4)
+        scatter_oof(folds, [heldout[0], heldout[2]], SingleLabel(4))
 
 
 def test_an_image_predicted_twice_is_told() -> None:
     folds = make_folds()
     heldout, _ = make_heldout(folds)
     with pytest.raises(InputError, match="train/.*predicted twice"):
-        scatter_oof(folds, [*heldout, heldout[1]], 4)
+        scatter_oof(folds, [*heldout, heldout[1]], SingleLabel(4))
 
 
 def test_an_image_that_is_not_among_the_folds_is_told() -> None:
@@ -69,7 +71,7 @@ def test_an_image_that_is_not_among_the_folds_is_told() -> None:
     heldout, _ = make_heldout(folds)
     heldout[0]["path"] = np.array(["train/elsewhere.png", *heldout[0]["path"][1:]])
     with pytest.raises(InputError, match="train/elsewhere.png.*not in folds.csv"):
-        scatter_oof(folds, heldout, 4)
+        scatter_oof(folds, heldout, SingleLabel(4))
 
 
 @often
@@ -96,19 +98,19 @@ def test_flooring_a_certain_prediction_leaves_the_others_a_trace() -> None:
 @given(st.integers(1, 6), st.integers(1, 20), st.integers(0, 2**31))
 def test_the_average_is_the_mean_over_folds_in_any_order(num_folds: int, count: int, seed: int) -> None:
     folds = [make_probabilities(count, 5, seed + fold, sharpness=1.0) for fold in range(num_folds)]
-    averaged = average(folds)
+    averaged = average(folds, SingleLabel(3))
     expected = [
         [sum(float(fold[row, k]) for fold in folds) / num_folds for k in range(5)] for row in range(count)
     ]
     assert averaged.dtype == np.float32
     np.testing.assert_allclose(averaged, expected, atol=2e-6)
-    np.testing.assert_allclose(average(folds[::-1]), averaged, atol=1e-7)
+    np.testing.assert_allclose(average(folds[::-1], SingleLabel(3)), averaged, atol=1e-7)
 
 
 def test_averaging_leaves_the_predictions_alone() -> None:
     folds = [make_probabilities(3, 4, seed) for seed in range(2)]
     before = [fold.copy() for fold in folds]
-    average(folds)
+    average(folds, SingleLabel(3))
     assert all(np.array_equal(a, b) for a, b in zip(folds, before, strict=True))
 
 

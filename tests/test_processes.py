@@ -332,7 +332,8 @@ with meeting("cpu") as (processes, device):
     compute = build_compute(device, "fp32", (0.5,) * 3, (0.25,) * 3)
     recipe = replace(RECIPES["quick"], optimizer="sgd", momentum=0.9, weight_decay=0.0, ema_decay=0.0)
     state = build_state(Toy(short=processes.rank == 1), recipe, compute)
-    step = Step(state, Classification(nn.CrossEntropyLoss()), compute, processes=processes, sam=sam)
+    objective = Classification(nn.CrossEntropyLoss(), SingleLabel(3))
+    step = Step(state, objective, compute, processes=processes, sam=sam)
     torch.manual_seed(7)
     told, done = {"seen": [], "grads": [], "losses": []}, 0
     try:

@@ -11,6 +11,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from foldsmith.report import Evidence, class_tables, write_report
+from foldsmith.tasks import SingleLabel
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -30,6 +31,7 @@ def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 
     for column in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
         log[column] = draws.random(5)
     return Evidence(
+        task=SingleLabel(probabilities.shape[1]),
         competition="demo",
         run="quick",
         cv={

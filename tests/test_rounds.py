@@ -21,6 +21,7 @@ from foldsmith.process.signals import Interrupted
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import FoldPaths, RunPaths
 from foldsmith.seeding import derive_seed
+from foldsmith.tasks import SingleLabel
 from foldsmith.training import fold as fold_module
 from foldsmith.training import loop as epochs_module
 from foldsmith.training import rounds as rounds_module
@@ -247,7 +248,9 @@ def test_the_surest_are_chosen_whatever_their_order_and_equals_by_path(
     random.shuffle(order)
     # of every image class 1 is the more probable one
     probabilities = np.array([[0.1, confidences[row]] for row in order])
-    table = choose_surest([paths[row] for row in order], probabilities, share)
+    table = choose_surest(
+        [paths[row] for row in order], probabilities, share, SingleLabel(probabilities.shape[1])
+    )
     assert list(zip(table["path"], table["confidence"], strict=True)) == expected
     assert (table["label"] == 1).all()
 
@@ -255,7 +258,7 @@ def test_the_surest_are_chosen_whatever_their_order_and_equals_by_path(
 @pytest.mark.parametrize(("count", "share", "expected"), [(6149, 0.5, 3074), (10, 1.0, 10), (3, 0.01, 1)])
 def test_a_share_is_rounded_and_at_least_one(count: int, share: float, expected: int) -> None:
     paths = [f"test/{index}.png" for index in range(count)]
-    assert len(choose_surest(paths, np.full((count, 2), 0.5), share)) == expected
+    assert len(choose_surest(paths, np.full((count, 2), 0.5), share, SingleLabel(2))) == expected
 
 
 # --- interrupted, and gone on with

@@ -24,10 +24,10 @@ import train
 import validate
 from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
-from foldsmith.evaluation.predictions import FLOOR
 from foldsmith.inference.weights import load_weights
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
+from foldsmith.tasks.probabilities import FLOOR
 from foldsmith.training import loop as epochs_module
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report)

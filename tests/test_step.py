@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.recipes import RECIPES
+from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.losses import ClassificationLoss
 from foldsmith.training.epoch import train_one_epoch
 from foldsmith.training.objective import Classification
@@ -18,7 +19,7 @@ from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.step import Step
 
 SIZE, CLASSES = 8, 4
-CROSS_ENTROPY = Classification(nn.CrossEntropyLoss())
+CROSS_ENTROPY = Classification(nn.CrossEntropyLoss(), SingleLabel(CLASSES))
 RECIPE = replace(RECIPES["quick"], optimizer="sgd", momentum=0.9, weight_decay=0.0, ema_decay=0.0)
 
 
@@ -83,7 +84,8 @@ def test_with_class_weights_too_micro_batches_give_the_mean_of_the_whole_batch(s
     images, labels = make_batch()
     if soft:
         labels = 0.7 * functional.one_hot(labels, CLASSES) + 0.3 * functional.one_hot(labels.flip(0), CLASSES)
-    objective = Classification(ClassificationLoss("ce", torch.tensor([0.5, 1.0, 1.5, 3.0])))
+    weights = torch.tensor([0.5, 1.0, 1.5, 3.0])
+    objective = Classification(ClassificationLoss("ce", weights), SingleLabel(CLASSES))
     losses, grads = [], []
     for size in (0, 5):
         state = make_state(plain=True)

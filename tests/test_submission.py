@@ -20,11 +20,13 @@ from foldsmith.competition.submission import (
     write_submission,
 )
 from foldsmith.errors import InputError
+from foldsmith.tasks import SingleLabel
 
 # categories that are no positions, and names in another order than the categories
 CLASSES = pd.DataFrame(
     {"label": [0, 1, 2], "category": ["3", "7", "20"], "class_name": ["eel", "cat", "dog"]}
 )
+TASK = SingleLabel(3)
 TEST = [f"test/{index}.jpg" for index in range(12)]
 LABEL_ROWS = [[index, "3"] for index in range(12)]
 UNIFORM = np.full(3, 1 / 3, dtype=np.float32)
@@ -44,6 +46,10 @@ def draw_probabilities(images: list[str], seed: int = 0) -> dict[str, np.ndarray
     return {image: draws.dirichlet([0.5] * 3).astype(np.float32) for image in images}
 
 
+def check(path: Path, competition: Competition) -> list[str]:
+    return check_submission(path, read_submission_form(competition, CLASSES, TASK), competition)
+
+
 def cells_of(path: Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
@@ -51,9 +57,9 @@ def cells_of(path: Path) -> list[list[str]]:
 
 def submit(folder: Path, competition: Competition, probabilities: dict[str, np.ndarray]) -> list[list[str]]:
     """Fills, writes and checks a submission; every line of the file, read by the csv module."""
-    form = read_submission_form(competition, CLASSES)
+    form = read_submission_form(competition, CLASSES, TASK)
     write_submission(folder / "submission.csv", fill_submission(form, probabilities, UNIFORM))
-    check_submission(folder / "submission.csv", competition, CLASSES)
+    check(folder / "submission.csv", competition)
     return cells_of(folder / "submission.csv")
 
 
@@ -68,7 +74,7 @@ def test_without_a_sample_the_rows_are_in_natural_order_under_filename_and_class
     names = ["2.jpg", "9.jpg", "10.jpg", "deep/1.jpg"]
     best = [int(np.argmax(probabilities[f"test/{name}"])) for name in names]
     assert written[1:] == [[name, ["3", "7", "20"][label]] for name, label in zip(names, best, strict=True)]
-    notes = read_submission_form(make(tmp_path, test=test), CLASSES).notes
+    notes = read_submission_form(make(tmp_path, test=test), CLASSES, TASK).notes
     assert len(notes) == 1 and "no sample submission" in notes[0]
 
 
@@ -106,8 +112,8 @@ def test_a_sample_with_only_a_placeholder_takes_the_words_of_the_label_file_and_
     tmp_path: Path, placeholder: str
 ) -> None:
     competition = make(tmp_path, ["id", "label"], [[index, placeholder] for index in range(12)])
-    form = read_submission_form(competition, CLASSES)
-    assert form.values == ["3", "7", "20"]
+    form = read_submission_form(competition, CLASSES, TASK)
+    assert form.cells.words == ["3", "7", "20"]
     assert len(form.notes) == 1 and f"'{placeholder}'" in form.notes[0]
 
 
@@ -116,7 +122,7 @@ def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
 ) -> None:
     swapped = CLASSES.assign(category=["0", "1", "2"], class_name=["2", "1", "0"])
     competition = make(tmp_path, ["id", "label"], [[index, "0"] for index in range(12)])
-    assert read_submission_form(competition, swapped).values == ["0", "1", "2"]
+    assert read_submission_form(competition, swapped, TASK).cells.words == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -138,20 +144,20 @@ def test_a_sample_that_does_not_fit_is_refused(
     tmp_path: Path, header: list, rows: list, told: list[str]
 ) -> None:
     with pytest.raises(InputError) as caught:
-        read_submission_form(make(tmp_path, header, rows), CLASSES)
+        read_submission_form(make(tmp_path, header, rows), CLASSES, TASK)
     words = [str(tmp_path / "sample_submission.csv"), *told]
     assert [word for word in words if word not in str(caught.value)] == []
 
 
 def test_a_sample_that_mixes_numbers_and_names_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sample_submission.csv"):
-        read_submission_form(make(tmp_path, ["id", "label"], [[0, "3"], [1, "cat"]]), CLASSES)
+        read_submission_form(make(tmp_path, ["id", "label"], [[0, "3"], [1, "cat"]]), CLASSES, TASK)
 
 
 def test_a_sample_without_a_header_is_refused(tmp_path: Path) -> None:
     # its first row would be taken for the header, and the first image would get no row
     with pytest.raises(InputError, match="header"):
-        read_submission_form(make(tmp_path, ["0", "3"], LABEL_ROWS[1:]), CLASSES)
+        read_submission_form(make(tmp_path, ["0", "3"], LABEL_ROWS[1:]), CLASSES, TASK)
 
 
 @pytest.mark.parametrize("header", [["id", "label"], ["id", "eel", "cat", "dog"]])
@@ -159,14 +165,14 @@ def test_names_that_two_classes_share_cannot_be_submitted(tmp_path: Path, header
     twins = CLASSES.assign(class_name=["cat", "cat", "eel"])
     rows = [[0, *(["cat"] if len(header) == 2 else [1, 0, 0])]]
     with pytest.raises(InputError, match="sample_submission.csv"):
-        read_submission_form(make(tmp_path, header, rows), twins)
+        read_submission_form(make(tmp_path, header, rows), twins, TASK)
 
 
 def test_the_id_column_of_the_settings_must_come_first(tmp_path: Path) -> None:
     rows = [["3", "0.jpg"], ["7", "1.jpg"]]
     with pytest.raises(InputError, match="'image'"):
         competition = make(tmp_path, ["label", "image"], rows, id_column="image")
-        read_submission_form(competition, CLASSES)
+        read_submission_form(competition, CLASSES, TASK)
 
 
 # --- where the sample and the test folder disagree
@@ -175,14 +181,14 @@ def test_the_id_column_of_the_settings_must_come_first(tmp_path: Path) -> None:
 def test_up_to_one_row_in_a_hundred_without_an_image_gets_the_prior_and_is_told(tmp_path: Path) -> None:
     test = [f"test/{index}.jpg" for index in range(99)]
     competition = make(tmp_path, ["id", "label"], [[index, "3"] for index in range(100)], test=test)
-    form = read_submission_form(competition, CLASSES)
+    form = read_submission_form(competition, CLASSES, TASK)
     assert form.missing_images == ["99"]
     prior = np.array([0.2, 0.3, 0.5])
     certain = {image: np.array([1.0, 0, 0]) for image in test}
     table = fill_submission(form, certain, prior)
     assert table["label"].tolist() == ["3"] * 99 + ["20"]
     write_submission(tmp_path / "submission.csv", table)
-    told = check_submission(tmp_path / "submission.csv", competition, CLASSES)
+    told = check(tmp_path / "submission.csv", competition)
     assert told == disagreements(form, competition)
     assert len(told) == 1 and "1 row" in told[0] and "prior" in told[0] and "99" in told[0]
 
@@ -190,7 +196,7 @@ def test_up_to_one_row_in_a_hundred_without_an_image_gets_the_prior_and_is_told(
 def test_a_probability_row_without_an_image_is_the_prior(tmp_path: Path) -> None:
     test = [f"test/{index}.jpg" for index in range(99)]
     rows = [[index, 1, 0, 0] for index in range(100)]
-    form = read_submission_form(make(tmp_path, ["id", "dog", "cat", "eel"], rows, test=test), CLASSES)
+    form = read_submission_form(make(tmp_path, ["id", "dog", "cat", "eel"], rows, test=test), CLASSES, TASK)
     table = fill_submission(form, draw_probabilities(test), np.array([0.2, 0.3, 0.5]))
     np.testing.assert_allclose(table.iloc[99, 1:].to_numpy(dtype=float), [0.5, 0.3, 0.2])
 
@@ -199,12 +205,12 @@ def test_more_rows_without_an_image_are_refused(tmp_path: Path) -> None:
     test = [f"test/{index}.jpg" for index in range(98)]
     competition = make(tmp_path, ["id", "label"], [[index, "3"] for index in range(100)], test=test)
     with pytest.raises(InputError, match="2 of 100 .*first: 98, 99"):
-        read_submission_form(competition, CLASSES)
+        read_submission_form(competition, CLASSES, TASK)
 
 
 def test_test_images_without_a_row_are_told_in_natural_order(tmp_path: Path) -> None:
     competition = make(tmp_path, ["id", "label"], [[index, "3"] for index in (0, 1, 3)])
-    form = read_submission_form(competition, CLASSES)
+    form = read_submission_form(competition, CLASSES, TASK)
     told = disagreements(form, competition)
     assert len(told) == 1 and "9 test images" in told[0] and "test/2.jpg, test/4.jpg, test/5.jpg" in told[0]
     assert len(fill_submission(form, draw_probabilities(TEST), UNIFORM)) == 3
@@ -212,7 +218,7 @@ def test_test_images_without_a_row_are_told_in_natural_order(tmp_path: Path) -> 
 
 def test_where_both_name_the_same_rows_there_is_nothing_to_tell(tmp_path: Path) -> None:
     competition = make(tmp_path, ["id", "label"], LABEL_ROWS)
-    assert disagreements(read_submission_form(competition, CLASSES), competition) == []
+    assert disagreements(read_submission_form(competition, CLASSES, TASK), competition) == []
 
 
 # --- filling
@@ -227,14 +233,14 @@ def test_predictions_are_matched_by_image_whatever_their_order(
     folder.mkdir(exist_ok=True)
     header = ["id", "dog", "eel", "cat"] if as_probabilities else ["id", "label"]
     rows = [[index, *([0.5, 0.5, 0] if as_probabilities else ["3"])] for index in range(12)]
-    form = read_submission_form(make(folder, header, rows), CLASSES)
+    form = read_submission_form(make(folder, header, rows), CLASSES, TASK)
     probabilities = draw_probabilities(TEST, seed)
     table = fill_submission(form, {image: probabilities[image] for image in shuffled}, UNIFORM)
     pd.testing.assert_frame_equal(table, fill_submission(form, probabilities, UNIFORM))
 
 
 def test_an_image_without_a_prediction_is_refused(tmp_path: Path) -> None:
-    form = read_submission_form(make(tmp_path, ["id", "label"], LABEL_ROWS), CLASSES)
+    form = read_submission_form(make(tmp_path, ["id", "label"], LABEL_ROWS), CLASSES, TASK)
     probabilities = draw_probabilities(TEST)
     del probabilities["test/7.jpg"], probabilities["test/10.jpg"]
     with pytest.raises(InputError, match="2 test images have no prediction.*test/7.jpg"):
@@ -243,7 +249,7 @@ def test_an_image_without_a_prediction_is_refused(tmp_path: Path) -> None:
 
 def test_a_prediction_that_is_no_number_is_refused(tmp_path: Path) -> None:
     # the largest of NaNs is the first class, which nobody predicted
-    form = read_submission_form(make(tmp_path, ["id", "label"], LABEL_ROWS), CLASSES)
+    form = read_submission_form(make(tmp_path, ["id", "label"], LABEL_ROWS), CLASSES, TASK)
     probabilities = {**draw_probabilities(TEST), "test/7.jpg": np.full(3, np.nan)}
     with pytest.raises(InputError, match="test/7.jpg"):
         fill_submission(form, probabilities, UNIFORM)
@@ -321,7 +327,7 @@ def test_every_single_change_of_a_good_submission_is_caught(tmp_path: Path, form
     path = tmp_path / "submission.csv"
     write_rows(path, cells[0] if cells else [], cells[1:])
     with pytest.raises(InputError, match=told) as caught:
-        check_submission(path, competition, CLASSES)
+        check(path, competition)
     assert str(path) in str(caught.value)
 
 
@@ -341,10 +347,10 @@ def test_a_label_submission_with_any_cell_replaced_is_accepted_only_for_another_
     cells[row][column] = cell
     write_rows(folder / "changed.csv", cells[0], cells[1:])
     if same or (row > 0 and column == 1 and cell in ("cat", "dog", "eel")):
-        assert check_submission(folder / "changed.csv", competition, CLASSES) == []
+        assert check(folder / "changed.csv", competition) == []
     else:
         with pytest.raises(InputError):
-            check_submission(folder / "changed.csv", competition, CLASSES)
+            check(folder / "changed.csv", competition)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +368,7 @@ def test_a_file_that_differs_in_what_cannot_be_seen_is_caught(tmp_path: Path, ch
     path = tmp_path / "submission.csv"
     path.write_text(change(path.read_text()), encoding="utf-8")
     with pytest.raises(InputError, match="submission.csv"):
-        check_submission(path, competition, CLASSES)
+        check(path, competition)
 
 
 def test_a_header_that_says_one_word_twice_is_written_as_it_is(tmp_path: Path) -> None:

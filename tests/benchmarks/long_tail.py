@@ -115,8 +115,8 @@ def link(folder: Path, part: Path, samples: pd.DataFrame) -> list[tuple[str, int
 
 def measure(folder: Path, output: Path, names: list[str]) -> None:
     """Prints the scores of runs on the test images, by how frequent the classes are, and paired gains."""
-    from foldsmith.evaluation.metrics import METRICS as SCORES
     from foldsmith.evaluation.resampling import bootstrap_gain
+    from foldsmith.tasks.metrics import METRICS as SCORES
 
     truth = pd.read_csv(folder.parent / f"{folder.name}-truth.csv")
     predicted = {name: read_predictions(output / name, truth) for name in names}
@@ -126,7 +126,7 @@ def measure(folder: Path, output: Path, names: list[str]) -> None:
     for name, (_, probabilities) in predicted.items():
         right = probabilities.argmax(axis=1) == labels
         recall = [right[np.isin(labels, classes)].mean() for classes in parts]
-        scores = [SCORES[metric](labels, probabilities) for metric in METRICS]
+        scores = [SCORES[metric].score(labels, probabilities) for metric in METRICS]
         print(f"{name}: " + ", ".join(f"{score:.4f}" for score in [*scores, *recall]))
         if name != names[0]:
             for metric in METRICS:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from mutants import LABELS, NAMES, READ, REFUSED, Case, csv_cases, json_cases, sample_cases, settings_cases
 from plain_readers import image_of, lines_of, possible_labels_of_csv, true_labels_of_json, true_settings
 
-from foldsmith.competition.folder import METRICS, Competition, Settings, read_settings
+from foldsmith.competition.folder import Competition, Settings, read_settings
 from foldsmith.competition.labels import read_metadata
 from foldsmith.competition.submission import (
     check_submission,
@@ -32,6 +32,8 @@ from foldsmith.competition.submission import (
     write_submission,
 )
 from foldsmith.errors import InputError
+from foldsmith.tasks import SingleLabel
+from foldsmith.tasks.metrics import METRICS
 
 TRAIN = [f"train/{index}.png" for index in range(12)]
 TEST = [f"test/{index}.png" for index in range(12)]
@@ -83,7 +85,7 @@ def try_sample(folder: Path, case: Case) -> str:
     """Reads the sample, fills a submission and reads it back; READ or REFUSED. Raises WrongOutcome."""
     competition = Competition(folder, Settings(), TRAIN, TEST)
     try:
-        form = read_submission_form(competition, CLASSES)
+        form = read_submission_form(competition, CLASSES, SingleLabel(3))
     except InputError as error:
         return refused(folder, case, error)
     rows = lines_of(case.content)
@@ -97,7 +99,7 @@ def try_sample(folder: Path, case: Case) -> str:
     table = fill_submission(form, dict(zip(TEST, chances, strict=True)), np.full(3, 1 / 3))
     written = folder / "submission.part"
     write_submission(written, table)
-    check_submission(written, competition, CLASSES)
+    check_submission(written, form, competition)
     header, *lines = csv.reader(io.StringIO(written.read_text(encoding="utf-8"), newline=""))
     written.unlink()
     refuse_unless(header == rows[0] and [line[0] for line in lines] == ids, case, "written in another form")

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldsmith.evaluation.predictions import floor_probabilities
-from foldsmith.evaluation.resampling import SCORERS, draw_counts, log_loss, sign_of
+from foldsmith.evaluation.resampling import draw_counts
 from foldsmith.seeding import derive_seed
+from foldsmith.tasks import Task
+from foldsmith.tasks.metrics import METRICS
 
 NUM_STEPS = 50  # of a climb: weights in fiftieths
 NUM_BAGS = 10
+TIE_BREAK = "log_loss"  # the metric that decides between equal scores
 NUM_PARTS = 5  # into which the images of a single held-out share are dealt
 
 
@@ -30,9 +32,9 @@ class Blend:
     probabilities: np.ndarray
 
 
-def mix(predictions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weighted mean of runs' probabilities (R, N, K), float32 (N, K)."""
-    return floor_probabilities(np.tensordot(weights.astype(np.float64), predictions, axes=1))
+def mix(predictions: np.ndarray, weights: np.ndarray, task: Task) -> np.ndarray:
+    """Return the weighted mean of runs' predictions (R, N, K), float32 (N, K)."""
+    return task.finish(np.tensordot(weights.astype(np.float64), predictions, axes=1))
 
 
 def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.ndarray) -> np.ndarray:
@@ -53,10 +55,10 @@ def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.nda
         for place, mixture in enumerate(mixtures):
             weights = (mixture / mixture.sum()).astype(stacked.dtype)
             mixed = (weights @ stacked).reshape(predictions.shape[1:])  # (N, K)
-            score, loss = SCORERS[metric](labels, mixed), log_loss(labels, mixed)
+            score, loss = METRICS[metric].scorer(labels, mixed), METRICS[TIE_BREAK].scorer(labels, mixed)
             for row in np.flatnonzero(places.ravel() == place):
                 counts = bags[row // num_runs]
-                quality[row] = sign_of(metric) * score(counts), -loss(counts)
+                quality[row] = METRICS[metric].sign * score(counts), METRICS[TIE_BREAK].sign * loss(counts)
         for bag in range(len(bags)):
             row = max(range(bag * num_runs, (bag + 1) * num_runs), key=quality.__getitem__)
             chosen[bag] = candidates[row]
@@ -66,7 +68,7 @@ def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.nda
 
 
 def find_blend(
-    labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, seed: int
+    task: Task, labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, seed: int
 ) -> Blend:
     """Weights for runs' out-of-fold probabilities (R, N, K), and what they make of images they were not
     found on.
@@ -88,7 +90,7 @@ def find_blend(
     weights = climbed.reshape(len(inside), NUM_BAGS, -1).mean(axis=1)
     probabilities = np.empty(predictions.shape[1:], np.float32)
     for part, found in enumerate(weights[1:]):
-        probabilities[parts == part] = mix(predictions[:, parts == part], found)
+        probabilities[parts == part] = mix(predictions[:, parts == part], found, task)
     return Blend(weights[0], weights[1:], parts, probabilities)
 
 

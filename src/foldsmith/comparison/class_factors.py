@@ -6,7 +6,7 @@ the most probable one; the factors are thresholds in another form (Lipton et al.
 
 import numpy as np
 
-from foldsmith.evaluation.resampling import macro_f1_of_classes
+from foldsmith.tasks.metrics import decide, weighted_macro_f1_of_classes
 
 FACTORS = np.geomspace(1 / 8, 8, 25)  # the middle one is 1
 NUM_ROUNDS = 3
@@ -26,7 +26,7 @@ def fit_class_factors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarr
     num_classes = probabilities.shape[1]
     factors, everyone = np.ones(num_classes), np.ones(len(labels))
     values = probabilities.astype(np.float64)
-    best = macro_f1_of_classes(labels, values.argmax(axis=1), num_classes)(everyone)
+    best = weighted_macro_f1_of_classes(labels, decide(values), num_classes)(everyone)
     for _ in range(NUM_ROUNDS if num_classes > 1 else 0):
         before = best
         for label in range(num_classes):
@@ -38,7 +38,9 @@ def fit_class_factors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarr
                 raised = values[:, label] * factor
                 # of equal values the first class is the answer, as everywhere
                 wins = (raised > height) | ((raised == height) & (label < rival))
-                score = macro_f1_of_classes(labels, np.where(wins, label, rival), num_classes)(everyone)
+                score = weighted_macro_f1_of_classes(labels, np.where(wins, label, rival), num_classes)(
+                    everyone
+                )
                 if score > best + 1e-12:
                     best, factors[label] = score, factor
         if best == before:

@@ -11,11 +11,12 @@ import numpy as np
 
 from foldsmith.comparison.blend_weights import Blend, find_blend, mix
 from foldsmith.comparison.class_factors import apply_class_factors, fit_class_factors
+from foldsmith.errors import InputError
 from foldsmith.evaluation.calibration import apply_temperature, fit_temperature
 from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.metrics import METRICS
-from foldsmith.evaluation.predictions import floor_probabilities
-from foldsmith.evaluation.resampling import bootstrap_gain, sign_of
+from foldsmith.evaluation.resampling import bootstrap_gain
+from foldsmith.tasks import Task
+from foldsmith.tasks.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Ensemble:
     kept; `probabilities`, float32 (N, K), are out-of-fold and cross-fitted, of what is used.
     """
 
+    task: Task
     scores: list[float]
     better: int
     blend: Blend
@@ -95,36 +97,41 @@ class Ensemble:
         Where those are means over folds, they are less sure than a fold's own, to which the adjustment was
         fitted: a temperature above 1 then makes them a little too modest.
         """
-        used = mix(predictions, self.blend.weights) if self.blended else predictions[self.better]
+        used = mix(predictions, self.blend.weights, self.task) if self.blended else predictions[self.better]
         if self.value is None:
             return used
-        return floor_probabilities(self.adjustment.apply(used, self.value))
+        return self.task.finish(self.adjustment.apply(used, self.value))
 
 
 def build_ensemble(
-    labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, seed: int
+    task: Task, labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, seed: int
 ) -> Ensemble:
     """Blends, judges and adjusts runs by their out-of-fold probabilities (R, N, K).
 
     Weights and adjustment of an image are never fitted to its own fold. Only two yes-or-no questions are
     answered by all images: which run is the better one, and whether a gain exceeds its error.
     """
-    blend = find_blend(labels, folds, predictions, metric, seed)
-    scores = [METRICS[metric](labels, each) for each in predictions]
-    better = max(range(len(scores)), key=lambda run: sign_of(metric) * scores[run])
+    if any(METRICS[metric].evaluate(labels, prediction) is None for prediction in predictions):
+        raise InputError(
+            f"{metric} is not defined on the {len(labels)} held-out images; blend by another metric "
+            "(competition.toml), or hold out more images."
+        )
+    blend = find_blend(task, labels, folds, predictions, metric, seed)
+    scores = [METRICS[metric].evaluate(labels, each) for each in predictions]
+    better = max(range(len(scores)), key=lambda run: METRICS[metric].sign * scores[run])
     gain = bootstrap_gain(labels, predictions[better], blend.probabilities, metric, seed)
     used, weights = blend.probabilities, blend.weights_by_part
     if not _earns(gain):
         used, weights = predictions[better], np.eye(len(scores))[[better] * len(blend.weights_by_part)]
     adjustment, adjustment_gain, value = ADJUSTMENTS.get(metric), None, None
     if adjustment is not None:
-        adjusted = cross_fit(labels, blend.parts, predictions, weights, adjustment)
+        adjusted = cross_fit(task, labels, blend.parts, predictions, weights, adjustment)
         adjustment_gain = bootstrap_gain(labels, used, adjusted, metric, seed)
         if _earns(adjustment_gain):
-            everywhere = mix(predictions, blend.weights if _earns(gain) else weights[0])
+            everywhere = mix(predictions, blend.weights if _earns(gain) else weights[0], task)
             used, value = adjusted, adjustment.fit(labels, everywhere)
-    score = METRICS[metric](labels, blend.probabilities)
-    return Ensemble(scores, better, blend, score, gain, adjustment, adjustment_gain, value, used)
+    score = METRICS[metric].evaluate(labels, blend.probabilities)
+    return Ensemble(task, scores, better, blend, score, gain, adjustment, adjustment_gain, value, used)
 
 
 def _earns(gain: PairedDifference) -> bool:
@@ -132,6 +139,7 @@ def _earns(gain: PairedDifference) -> bool:
 
 
 def cross_fit(
+    task: Task,
     labels: np.ndarray,
     parts: np.ndarray,
     predictions: np.ndarray,
@@ -145,7 +153,7 @@ def cross_fit(
     """
     adjusted = np.empty(predictions.shape[1:], np.float32)
     for part, weights in enumerate(weights_by_part):
-        held_out, blended = parts == part, mix(predictions, weights)
+        held_out, blended = parts == part, mix(predictions, weights, task)
         value = adjustment.fit(labels[~held_out], blended[~held_out])
-        adjusted[held_out] = floor_probabilities(adjustment.apply(blended[held_out], value))
+        adjusted[held_out] = task.finish(adjustment.apply(blended[held_out], value))
     return adjusted

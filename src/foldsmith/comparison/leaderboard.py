@@ -14,12 +14,12 @@ import pandas as pd
 
 from foldsmith.errors import InputError, first_of
 from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact
-from foldsmith.evaluation.metrics import LOWER_IS_BETTER
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.recipes import Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, training_seconds
-from foldsmith.run.tables import load_classes
+from foldsmith.run.tables import load_classes, load_task
+from foldsmith.tasks.metrics import METRICS
 
 SURE = 0.05  # adjusted p under which one run is said to be better
 
@@ -78,7 +78,7 @@ def _is_stale(run: RunPaths) -> bool:
 
 def _load_run(run: RunPaths) -> Run:
     cv, oof, identity = load_json(run.cv), load_npz(run.oof), load_json(run.identity)
-    right = pd.Series(oof["probabilities"].argmax(axis=1) == oof["label"], index=oof["path"])
+    right = pd.Series(load_task(run).correct(oof["label"], oof["probabilities"]), index=oof["path"])
     categories = load_classes(run.classes)["category"].to_numpy()[oof["label"]]
     if run.blend.is_file():
         made = load_json(run.blend)["runs"]  # it costs what its runs cost
@@ -114,8 +114,8 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
         }
         for run in runs
     ]
-    lower = metrics[0] in LOWER_IS_BETTER
-    table = pd.DataFrame(rows).astype({"standard_error": float})
+    lower = not METRICS[metrics[0]].higher_is_better
+    table = pd.DataFrame(rows).astype({"score": float, "standard_error": float})
     return table.sort_values(["score", "run"], ascending=[lower, True], ignore_index=True)
 
 

@@ -131,8 +131,8 @@ def read_shared_folds(members: Sequence[RunPaths]) -> pd.DataFrame:
     first, rest = members[0], members[1:]
     folds = load_folds(first.folds)
     for member in rest:
-        other = load_folds(member.folds).set_index("path")[["label", "fold"]]
-        if not other.sort_index().equals(folds.set_index("path")[["label", "fold"]].sort_index()):
+        other = load_folds(member.folds).set_index("path")
+        if not other.sort_index().equals(folds.set_index("path").sort_index()):
             raise InputError(
                 f"{first.root} and {member.root} have different folds; train one of them anew with the "
                 "other's --folds or --holdout, --limit and --fold-seed, and near_duplicates."
@@ -177,8 +177,9 @@ def refuse_trained(run: RunPaths) -> None:
 
 def identity_of(command: RunsCommand, stage: str, **settings: object) -> dict[str, object]:
     """What the new run's name stands for, in the place of a recipe and its folds."""
+    identity = load_json(command.members[0].identity)
     recipe = {"name": command.name, "made_by": stage, "made_of": command.member_names, **settings}
-    return {"recipe": recipe, "folds": load_json(command.members[0].identity)["folds"]}
+    return {"recipe": recipe, "folds": identity["folds"], "task": identity.get("task", "multiclass")}
 
 
 def copy_tables(source: RunPaths, run: RunPaths) -> list[Path]:

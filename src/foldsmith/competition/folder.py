@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -12,20 +11,14 @@ from typing import NoReturn
 import pandas as pd
 
 from foldsmith.errors import InputError, first_of, refuse_wrong, unknown_name
+from foldsmith.natural_order import natural_key
 from foldsmith.process.terminal import printable
+from foldsmith.tasks.metrics import METRICS
 
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".ppm",
     ".pgm",
 }  # fmt: skip
-METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "top5_accuracy",
-    "log_loss",
-    "expected_calibration_error",
-)
 
 
 @dataclass(frozen=True)
@@ -91,15 +84,6 @@ def read_settings(folder: Path) -> Settings:
     if settings.metric not in METRICS:
         raise unknown_name(f"metric in {path}:", settings.metric, METRICS)
     return settings
-
-
-def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
-    """Sorts numbers in names as numbers: 2.jpg before 10.jpg."""
-    parts = re.split(r"([0-9]+)", text)
-    # digits compared by length, then by value: the same order as numbers, and no number is too long
-    digits = [part.lstrip("0") for part in parts]
-    keys = [(len(digits[at]), digits[at]) if at % 2 else (0, part) for at, part in enumerate(parts)]
-    return keys, text
 
 
 def is_image(file: str) -> bool:

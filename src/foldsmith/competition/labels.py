@@ -1,12 +1,11 @@
 """Label files of every form, read into one table of samples."""
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from foldsmith.competition.folder import Competition, find_tables, match_ids, natural_key, read_table
+from foldsmith.competition.folder import Competition, find_tables, match_ids, read_table
 from foldsmith.competition.labels_csv import (
     candidate_tables,
     find_label_tables,
@@ -15,6 +14,7 @@ from foldsmith.competition.labels_csv import (
 )
 from foldsmith.competition.labels_json import is_label_json, parse_json, read_json_labels
 from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.tasks import SingleLabel
 
 CLASS_FOLDERS = "train"  # what `labels` in competition.toml calls one folder a class
 
@@ -29,6 +29,7 @@ class Metadata:
     was taken for the labels.
     """
 
+    task: str
     source: str
     samples: pd.DataFrame
     classes: pd.DataFrame
@@ -55,7 +56,9 @@ def read_metadata(competition: Competition) -> Metadata:
         source = path.name
         rows = read_csv_labels(path, competition)
         rows["path"] = _resolve(path, rows["name"], "line", competition)
-    return replace(_build_metadata(path, source, rows, names), notes=notes)
+    task = SingleLabel
+    encoded = task.encode(rows, names, path)
+    return Metadata(task.name, source, encoded.samples, encoded.classes, encoded.repeated, notes)
 
 
 def _notes_on_folders(competition: Competition, images: list[str]) -> list[str]:
@@ -151,30 +154,3 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
         example = f"'{names.iloc[wrong[0]]}'" if wrong else ""
         refuse_wrong(path, names.index[wrong], len(names), unit, what, remedy, example)
     return [image for image in images if image is not None]
-
-
-def _build_metadata(path: Path, source: str, rows: pd.DataFrame, names: dict[str, str]) -> Metadata:
-    """Classes in the order of their numbers or names, samples in natural order; repeated rows once."""
-    rows = rows[["path", "category", "group"]]
-    named_again = sorted(set(rows.loc[rows["path"].duplicated(), "path"]), key=natural_key)
-    rows = rows.drop_duplicates()
-    for column, meaning in (("category", "labels"), ("group", "groups")):
-        values = rows.groupby("path", sort=True)[column].unique()
-        torn = values[values.map(len) > 1]
-        if len(torn):
-            told = " and ".join(torn.iloc[0])
-            raise InputError(
-                f"{path}: {len(torn)} images have two different {meaning} (first: {torn.index[0]}: {told}); "
-                "keep one of them."
-            )
-    categories = sorted({*rows["category"], *names}, key=natural_key)
-    if all(re.fullmatch(r"[+-]?[0-9]{1,18}", category) for category in categories):
-        categories.sort(key=int)
-    if rows["category"].nunique() < 2:
-        only = rows["category"].iloc[0]
-        raise InputError(f"{path} gives every image only one class ({only}); there is nothing to tell apart.")
-    classes = pd.DataFrame({"label": range(len(categories)), "category": categories})
-    classes["class_name"] = [names.get(category, category) for category in categories]
-    samples = rows.merge(classes, on="category").set_index("path").loc[sorted(rows["path"], key=natural_key)]
-    columns = ["path", "label", "class_name", "category", "group"]
-    return Metadata(source, samples.reset_index()[columns], classes, named_again)

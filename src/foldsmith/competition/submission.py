@@ -1,7 +1,7 @@
 """The form of a submission: read from the sample, written, and checked against sample and test folder."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,13 +11,15 @@ import pandas as pd
 from foldsmith.competition.folder import (
     Competition,
     match_ids,
-    natural_key,
     read_table,
     sample_submission_path,
 )
 from foldsmith.competition.labels_csv import refuse_headless
 from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.natural_order import natural_key
 from foldsmith.process.files import written_whole
+from foldsmith.tasks import Task
+from foldsmith.tasks.task import Cells
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,19 @@ class SubmissionForm:
     """What a submission must look like, row by row.
 
     `columns` are the header; `ids` and `images` (None where the test folder has no such image) the rows in
-    order. `values` are the words for class 0 … K-1 where the form asks for one label; `column_labels` the
-    class of each probability column where it asks for probabilities, else empty.
+    order. `cells` are what the form asks for beside the id, as the competition's task reads it.
     """
 
     columns: list[str]
     ids: list[str]
     images: list[str | None]
-    values: list[str]
-    column_labels: list[int]
-    notes: list[str]
+    cells: Cells
+    notes: list[str] = field(default_factory=list)
 
     @property
     def content(self) -> dict[str, list[str]]:
         """What a submission's text depends on besides the predictions, for a stamp."""
-        return {"columns": self.columns, "ids": self.ids, "values": self.values}
+        return {"columns": self.columns, "ids": self.ids, "values": self.cells.words}
 
     @property
     def missing_images(self) -> list[str]:
@@ -47,7 +47,7 @@ class SubmissionForm:
         return [name for name, image in zip(self.ids, self.images, strict=True) if image is None]
 
 
-def read_submission_form(competition: Competition, classes: pd.DataFrame) -> SubmissionForm:
+def read_submission_form(competition: Competition, classes: pd.DataFrame, task: Task) -> SubmissionForm:
     """The form the sample submission asks for; without one `filename,class`, sorted naturally by file name.
 
     `classes` has `label`, `category`, `class_name`. Raises InputError if the sample fits neither test nor
@@ -61,8 +61,7 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame) -> Sub
             columns=["filename", "class"],
             ids=[names[index] for index in order],
             images=[competition.test_images[index] for index in order],
-            values=list(classes["category"]),
-            column_labels=[],
+            cells=task.default_cells(classes),
             notes=["no sample submission: written as filename,class, sorted by file name."],
         )
     table = read_table(path)
@@ -85,68 +84,9 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame) -> Sub
             f"{competition.folder / 'test'} (first: {first_of(missing)}); "
             "the test folder is not whole, or belongs to another sample."
         )
-    if len(columns) == 2:
-        values, notes = _vocabulary(path, set(table.iloc[:, 1].str.strip()), classes)
-        return SubmissionForm(columns, ids, images, values, [], notes)
-    return SubmissionForm(
-        columns,
-        ids,
-        images,
-        [],
-        _column_labels(path, [column.strip() for column in columns[1:]], classes),
-        [],
-    )
-
-
-def _vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """How the sample writes labels: as categories of the label file, or as class names."""
-    for column in ("category", "class_name"):
-        if used <= set(classes[column]):
-            if classes[column].duplicated().any():
-                twice = classes.loc[classes[column].duplicated(), column].iloc[0]
-                raise InputError(
-                    f"{path} asks for class names, but two classes are named '{twice}'; rename one."
-                )
-            return list(classes[column]), []
-    both = {*classes["category"], *classes["class_name"]}
-    if used <= both:
-        raise InputError(
-            f"{path} mixes class numbers and class names ({first_of(sorted(used))}); fetch it again."
-        )
-    unknown = sorted(used - both)
-    if len(used) > 1 or _is_fraction(unknown[0]):
-        raise InputError(
-            f"{path}: {len(unknown)} of its labels are no class of this competition (first: {unknown[0]!r}); "
-            f"the classes are {first_of(classes['category'])}; fetch the sample of this competition."
-        )
-    placeholder = f"the sample submission holds only '{unknown[0]}', which is no class"
-    return list(classes["category"]), [f"{placeholder}: labels are written as in the label file."]
-
-
-def _is_fraction(text: str) -> bool:
-    try:
-        return not float(text).is_integer()
-    except (ValueError, OverflowError):
-        return False
-
-
-def _column_labels(path: Path, columns: list[str], classes: pd.DataFrame) -> list[int]:
-    """The class of each probability column."""
-    for known in ("category", "class_name"):
-        labels = dict(zip(classes[known], classes["label"], strict=True))
-        if len(labels) == len(classes) == len(columns) and set(columns) == set(labels):
-            return [int(labels[column]) for column in columns]
-    names = {*classes["category"], *classes["class_name"]}
-    strange = [column for column in columns if column not in names]
-    told = (
-        f"{len(strange)} columns are no class (first: {first_of(strange)})"
-        if strange
-        else "some columns are missing"
-    )
-    raise InputError(
-        f"{path}: one label column or one probability column for each of the {len(classes)} classes is "
-        f"understood, but it has {len(columns)} columns besides the id and {told}."
-    )
+    names = [column.strip() for column in columns[1:]]
+    cells = task.read_cells(path, names, table.iloc[:, 1:], classes)
+    return SubmissionForm(columns, ids, images, cells, cells.notes)
 
 
 def fill_submission(
@@ -166,12 +106,7 @@ def fill_submission(
     if len(unknown):
         image = form.images[unknown[0]]
         raise InputError(f"{len(unknown)} test images have a prediction that is no number (first: {image}).")
-    if form.column_labels:
-        rows = rows.astype(np.float64)
-        rows /= rows.sum(axis=1, keepdims=True)
-        table = pd.DataFrame(rows[:, form.column_labels])
-    else:
-        table = pd.DataFrame([form.values[label] for label in rows.argmax(axis=1)])
+    table = form.cells.fill(rows)
     table.insert(0, "id", form.ids)
     return table.set_axis(form.columns, axis=1)  # a header may say one word twice
 
@@ -186,7 +121,6 @@ def save_submission(
     predicted: dict[str, np.ndarray],
     prior: np.ndarray,
     competition: Competition,
-    classes: pd.DataFrame,
 ) -> list[str]:
     """Writes a submission from `predicted`, which is test.npz, checked before it takes its name: one that is
     there is one that was accepted.
@@ -197,16 +131,15 @@ def save_submission(
     table = fill_submission(form, probabilities, prior)
     with written_whole(path) as temporary:
         write_submission(temporary, table)
-        return check_submission(temporary, competition, classes)
+        return check_submission(temporary, form, competition)
 
 
-def check_submission(path: Path, competition: Competition, classes: pd.DataFrame) -> list[str]:
-    """Reads a written submission back and checks it against the sample submission and the test folder.
+def check_submission(path: Path, form: SubmissionForm, competition: Competition) -> list[str]:
+    """Read a written submission back and check it against its form and the test folder.
 
     Returns sentences about rows in which the two sources disagree. Raises InputError at the first thing that
     a competition would refuse: header, ids, order, label vocabulary, or probabilities.
     """
-    form = read_submission_form(competition, classes)
     header, *rows = _read_exactly(path)
     if header != form.columns:
         raise InputError(
@@ -217,14 +150,10 @@ def check_submission(path: Path, competition: Competition, classes: pd.DataFrame
     for line, (written, wanted) in enumerate(zip_longest(ids, form.ids, fillvalue="missing"), start=2):
         if written != wanted:
             raise InputError(f"{path}, line {line}: {counts}the id is '{written}', it must be '{wanted}'.")
-    values = set(form.values)
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {len(row)} cells, it must have {len(header)}.")
-        if not form.column_labels and row[1] not in values:
-            raise InputError(f"{path}, line {line}: '{row[1]}' is no label of this competition.")
-    if form.column_labels:
-        _check_probabilities(path, pd.DataFrame(rows).iloc[:, 1:])
+    form.cells.check(path, rows)
     return disagreements(form, competition)
 
 
@@ -238,18 +167,6 @@ def _read_exactly(path: Path) -> list[list[str]]:
     if not any(lines):
         raise InputError(f"{path} is not a valid CSV file: it is empty.")
     return lines
-
-
-def _check_probabilities(path: Path, cells: pd.DataFrame) -> None:
-    try:
-        values = cells.to_numpy(dtype=np.float64)
-    except ValueError as error:
-        raise InputError(f"{path}: a probability is no number ({error}).") from error
-    with np.errstate(invalid="ignore"):
-        fine = (values >= 0).all(axis=1) & (values <= 1).all(axis=1) & (np.abs(values.sum(axis=1) - 1) < 1e-6)
-    if not fine.all():
-        line = int(np.flatnonzero(~fine)[0])
-        raise InputError(f"{path}, line {line + 2}: probabilities must lie in [0, 1] and sum to 1.")
 
 
 def unasked_images(form: SubmissionForm, competition: Competition) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.seeding import derive_seed
+from foldsmith.tasks import Task
 
 ALWAYS_TRAINED = -1
 
@@ -38,9 +39,9 @@ def choose_limited(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return np.sort(ranked[:limit])
 
 
-def build_folds(samples: pd.DataFrame, folds: Sequence[int]) -> pd.DataFrame:
-    """The content of folds.csv: path, label, fold."""
-    return pd.DataFrame({"path": samples["path"], "label": samples["label"], "fold": np.asarray(folds)})
+def build_folds(samples: pd.DataFrame, folds: Sequence[int], task: Task) -> pd.DataFrame:
+    """Return the content of folds.csv: path, the task's target columns, fold."""
+    return samples[["path", *task.target_columns]].assign(fold=np.asarray(folds))
 
 
 def rare_classes(labels: np.ndarray, num_classes: int, num_folds: int) -> list[int]:

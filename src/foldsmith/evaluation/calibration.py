@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from foldsmith.evaluation.metrics import NUM_BINS, bins_of, expected_calibration_error
-from foldsmith.evaluation.predictions import logarithms
+from foldsmith.tasks.metrics import NUM_BINS, bins_of, decide, expected_calibration_error
+from foldsmith.tasks.probabilities import logarithms
 
 LEAST, MOST = 0.05, 20.0  # temperatures beyond these say that the probabilities carry nothing, or everything
 
@@ -30,7 +30,7 @@ class Calibration:
 def bin_confidences(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """The reliability diagram: low, high, count, confidence and accuracy (means, NaN where empty) a bin."""
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
+    right = decide(probabilities) == labels
     bins = bins_of(confidence)
     counts = np.bincount(bins, minlength=NUM_BINS)
     edges = np.arange(NUM_BINS + 1) / NUM_BINS

@@ -7,6 +7,8 @@ how many images that makes; the ones with the least probable labels are suspecte
 import numpy as np
 import pandas as pd
 
+from foldsmith.tasks.metrics import decide
+
 COLUMNS = (
     "rank",
     "path",
@@ -31,7 +33,7 @@ def rank_label_issues(
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    predicted = probabilities.argmax(axis=1)
+    predicted = decide(probabilities)
     present = np.unique(labels)  # cleanlab knows no class without an image
     quality, suspected = np.ones(len(labels)), np.zeros(len(labels), bool)
     if len(present) > 1:

@@ -9,32 +9,16 @@ import pandas as pd
 from foldsmith.errors import InputError
 from foldsmith.process.files import load_npz, save_csv, save_npz
 from foldsmith.run.paths import RunPaths
-
-# 2^-23: the smallest step below 1 in float32. No class is ever called impossible, so that one wrong image
-# cannot make the log loss infinite, and float32 and float64 clip nothing when they compute it.
-FLOOR = np.float32(2**-23)
+from foldsmith.tasks import Task
 
 
-def floor_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities float32 (N, K), none below FLOOR, that sum to 1."""
-    floored = np.maximum(probabilities.astype(np.float64), 2 * FLOOR)
-    return (floored / floored.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def logarithms(probabilities: np.ndarray) -> np.ndarray:
-    """Natural logarithms of probabilities of any shape, float64, finite where one is zero."""
-    return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
-
-
-def scatter_oof(
-    folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], num_classes: int
-) -> np.ndarray:
+def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], task: Task) -> np.ndarray:
     """The held-out probabilities of every row of folds.csv, float32 (N, K), matched by path.
 
     Raises InputError if a row has none, two, or a path is unknown.
     """
     row = {path: index for index, path in enumerate(folds["path"])}
-    probabilities = np.full((len(folds), num_classes), np.nan, dtype=np.float32)
+    probabilities = np.full((len(folds), task.num_outputs), np.nan, dtype=np.float32)
     for predicted in heldout:
         for path, values in zip(predicted["path"].tolist(), predicted["probabilities"], strict=True):
             if path not in row or not np.isnan(probabilities[row[path], 0]):
@@ -48,7 +32,7 @@ def scatter_oof(
         raise InputError(
             f"{len(absent)} held-out images have no prediction (first: {first}); run src/train.py."
         )
-    return floor_probabilities(probabilities)
+    return task.finish(probabilities)
 
 
 def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], source: str) -> np.ndarray:
@@ -82,25 +66,19 @@ def stack_predictions(files: Sequence[Path], paths: Sequence[str]) -> np.ndarray
     return np.stack(stacked)
 
 
-def save_oof(run: RunPaths, held_out: pd.DataFrame, probabilities: np.ndarray) -> None:
+def save_oof(run: RunPaths, held_out: pd.DataFrame, probabilities: np.ndarray, task: Task) -> None:
     """Writes oof.npz and oof.csv: probabilities (N, K) of the rows of folds.csv that were held out."""
     save_npz(
         run.oof,
         path=held_out["path"].to_numpy(dtype=np.str_),
-        label=held_out["label"].to_numpy(np.int64),
+        label=task.targets(held_out),
         fold=held_out["fold"].to_numpy(np.int64),
         probabilities=probabilities,
     )
-    table = held_out.assign(prediction=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1))
+    table = held_out.assign(prediction=task.decide(probabilities), confidence=task.confidence(probabilities))
     save_csv(run.oof_table, table)
 
 
-def class_prior(labels: Sequence[int] | np.ndarray, num_classes: int) -> np.ndarray:
-    """The share of each class among the training labels, float32 (K,)."""
-    counts = np.bincount(np.asarray(labels), minlength=num_classes)
-    return (counts / counts.sum()).astype(np.float32)
-
-
-def average(predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of probabilities (N, K) over folds, float32 (N, K)."""
-    return floor_probabilities(np.mean([each.astype(np.float64) for each in predictions], axis=0))
+def average(predictions: Sequence[np.ndarray], task: Task) -> np.ndarray:
+    """Return the mean of predictions (N, K) over networks, float32 (N, K)."""
+    return task.finish(np.mean([prediction.astype(np.float64) for prediction in predictions], axis=0))

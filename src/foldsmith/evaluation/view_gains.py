@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.evaluation.chance import compare_paired
-from foldsmith.evaluation.predictions import logarithms
+from foldsmith.tasks.metrics import decide
+from foldsmith.tasks.probabilities import logarithms
 
 MEAN = "mean of all views"
 
@@ -20,7 +21,7 @@ def score_views(views: dict[str, np.ndarray], labels: np.ndarray, probabilities:
     first view, paired image by image, with its standard error.
     """
     rows = np.arange(len(labels))
-    predictions = [*views["prediction"], probabilities.argmax(axis=1)]
+    predictions = [*views["prediction"], decide(probabilities)]
     given = [*views["given"], probabilities[rows, labels]]
     names = [*views["view"].tolist(), MEAN]
     first = predictions[0] == labels

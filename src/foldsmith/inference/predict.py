@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import logsigmoid
 
 from foldsmith.data.loader import prepare_ahead
 from foldsmith.data.pixels import Pixels
 from foldsmith.inference.compute import Compute
 from foldsmith.inference.memory import Portion
 from foldsmith.inference.views import VIEWS
+from foldsmith.tasks import Task
 
 
 @torch.inference_mode()
@@ -25,16 +25,16 @@ def predict(
     advance: Callable[[int], None] = lambda count: None,
     portion: Portion | None = None,
     *,
-    loss: str,
+    task: Task,
 ) -> np.ndarray:
-    """Probabilities of the images in these rows of the cache, float32 (len(rows), K): the mean over views.
+    """Return predictions of images in these rows of the cache, float32 (len(rows), K): the mean over views.
 
-    `loss` is what the model was trained by. A `portion` remembers what there was room for.
+    A `portion` remembers the batch size that memory had room for.
     """
     predicted = []
     for logits in compute_logits(model, pixels, rows, views, batch_size, compute, portion):
         # left on the device until the end: there is no step that waits for it
-        predicted.append(mean_of_views(logits, loss))
+        predicted.append(mean_of_views(logits, task))
         advance(len(predicted[-1]))
     return torch.cat(predicted).cpu().numpy()
 
@@ -78,10 +78,10 @@ def load_batches(
 
 
 def predict_views(
-    model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute, *, loss: str
+    model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute, task: Task
 ) -> torch.Tensor:
-    """Probabilities of normalised images (B, C, H, W), float32 (B, K): the mean over views."""
-    return mean_of_views(logits_of_views(model, images, views, compute), loss)
+    """Return predictions of normalised images (B, C, H, W), float32 (B, K): the mean over views."""
+    return mean_of_views(logits_of_views(model, images, views, compute), task)
 
 
 def logits_of_views(
@@ -91,17 +91,9 @@ def logits_of_views(
         return [model(VIEWS[view](images)) for view in views]
 
 
-def mean_of_views(logits: Sequence[torch.Tensor], loss: str) -> torch.Tensor:
-    return torch.stack([to_probabilities(each.float(), loss) for each in logits]).mean(dim=0)
-
-
-def to_probabilities(logits: torch.Tensor, loss: str) -> torch.Tensor:
-    """Probabilities (B, K) from logits (B, K) of a model that was trained by `loss`.
-
-    `bce` teaches each class a sigmoid of its own, of which a softmax would take the odds and be too sure: the
-    sigmoids are divided by their sum.
-    """
-    return (logsigmoid(logits) if loss == "bce" else logits).softmax(dim=1)
+def mean_of_views(logits: Sequence[torch.Tensor], task: Task) -> torch.Tensor:
+    """Return the mean prediction, float32 (B, K), of the logits of each view."""
+    return torch.stack([task.activate(view.float()) for view in logits]).mean(dim=0)
 
 
 @torch.inference_mode()

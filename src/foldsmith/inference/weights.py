@@ -12,6 +12,7 @@ from foldsmith.inference.compute import Compute, build_compute, choose_device, s
 from foldsmith.models import build_model
 from foldsmith.process.files import written_whole
 from foldsmith.recipes import Recipe
+from foldsmith.tasks import Task, build_task
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -44,6 +45,11 @@ def load_trained(
     compute = build_compute(device, precision, normalisation["mean"], normalisation["std"])
     model = load_weights(path, facts).to(compute.device, memory_format=torch.channels_last)
     return model, recipe, compute
+
+
+def task_of(facts: dict[str, Any]) -> Task:
+    """Return the task that weights were trained for, from the facts (run.json) that lie beside them."""
+    return build_task(facts.get("task", "multiclass"), facts["num_classes"], facts["recipe"]["loss"])
 
 
 def recipe_of(facts: dict[str, Any]) -> Recipe:

@@ -1,5 +1,6 @@
 """What a person sees: plain lines, tables, and progress bars where there is a terminal."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -22,6 +23,11 @@ def hide_bars() -> None:
 
 def say(line: str) -> None:
     print(printable(line), flush=True)
+
+
+def figure(value: float | None) -> str:
+    """Return four decimals, as leaderboards show them; a dash where there is no value."""
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def printable(text: str) -> str:

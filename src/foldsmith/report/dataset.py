@@ -9,6 +9,7 @@ from foldsmith.evaluation.shift import tell_apart
 from foldsmith.evaluation.view_gains import score_views
 from foldsmith.report import charts, class_tables, galleries
 from foldsmith.report.evidence import Evidence
+from foldsmith.tasks.metrics import decide
 
 PROBLEM_ROWS = 200
 PROBLEM_KINDS = 20
@@ -99,7 +100,7 @@ def compare_counts(evidence: Evidence, test_probabilities: np.ndarray) -> pd.Dat
     """
     num_classes = len(evidence.class_names)
     held_out, test = (
-        np.bincount(each.argmax(axis=1), minlength=num_classes)
+        np.bincount(decide(each), minlength=num_classes)
         for each in (evidence.probabilities, test_probabilities)
     )
     num_held_out, num_test = len(evidence.labels), len(test_probabilities)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.report.pictures import Pictures
+from foldsmith.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Evidence:
 
     competition: str
     run: str
+    task: Task
     cv: dict  # the content of cv.json
     labels: np.ndarray  # (N,) int class index
     folds: np.ndarray  # (N,) int, the fold in which the image was held out

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.report.pictures import Pictures
+from foldsmith.tasks.metrics import decide
 
 MISTAKES, DOUBTS, SUSPECTS = 24, 24, 48
 PAIRS, EXAMPLES = 10, 3  # confused pairs with pictures, and pictures of each side
@@ -28,7 +29,7 @@ def confident_mistakes(
     paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], pictures: Pictures
 ) -> list[dict[str, object]]:
     """The wrong predictions with the most probability."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    wrong = np.flatnonzero(decide(probabilities) != labels)
     first = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:MISTAKES]
     return [_card(row, paths, labels, probabilities, names, pictures) for row in first]
 
@@ -66,7 +67,7 @@ def pair_examples(
     pictures: Pictures,
 ) -> list[dict[str, object]]:
     """For the first PAIRS of true and predicted class: images taken for the other, and typical ones of it."""
-    predicted = probabilities.argmax(axis=1)
+    predicted = decide(probabilities)
     examples = []
     for pair in pairs.head(PAIRS).itertuples():
         true, other = pair.true_label, pair.predicted_label
@@ -123,7 +124,7 @@ def _card(
     names: Sequence[str],
     pictures: Pictures,
 ) -> dict[str, object]:
-    given, predicted = int(labels[row]), int(probabilities[row].argmax())
+    given, predicted = int(labels[row]), int(decide(probabilities[row : row + 1])[0])
     if given == predicted:
         order = np.argsort(-probabilities[row], kind="stable")
         other = int(order[1]) if len(order) > 1 else predicted

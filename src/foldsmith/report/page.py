@@ -8,33 +8,27 @@ import numpy as np
 
 from foldsmith.evaluation.chance import spread_of_folds
 from foldsmith.process.files import written_whole
-from foldsmith.process.terminal import progress
+from foldsmith.process.terminal import figure, progress
 from foldsmith.report import dataset, findings, plots, sections
 from foldsmith.report.evidence import Evidence, check_evidence
+from foldsmith.tasks.metrics import METRICS
 
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "top5_accuracy": "Top-5 accuracy",
-    "log_loss": "Log loss",
-    "expected_calibration_error": "Expected calibration error",
+# the sections by name: their title and template; which of them a page has is its task's to say
+SECTIONS = {
+    "folds": ("Folds", "folds.html"),
+    "learning-curves": ("Learning curves", "learning-curves.html"),
+    "classes": ("Classes", "classes.html"),
+    "confused-pairs": ("Most confused pairs", "confused-pairs.html"),
+    "confusion-matrix": ("Confusion matrix", "confusion-matrix.html"),
+    "suspected-labels": ("Suspected labels", "suspected-labels.html"),
+    "mistakes": ("Mistakes and doubts", "mistakes.html"),
+    "calibration": ("Calibration", "calibration.html"),
+    "data": ("Data", "data.html"),
+    "equal-pictures": ("Equal pictures", "equal-pictures.html"),
+    "problems": ("Problems in the data", "problems.html"),
+    "training-against-test": ("Training against test", "training-against-test.html"),
+    "test-predictions": ("Test predictions", "test-predictions.html"),
 }
-SECTIONS = (
-    ("Folds", "folds.html"),
-    ("Learning curves", "learning-curves.html"),
-    ("Classes", "classes.html"),
-    ("Most confused pairs", "confused-pairs.html"),
-    ("Confusion matrix", "confusion-matrix.html"),
-    ("Suspected labels", "suspected-labels.html"),
-    ("Mistakes and doubts", "mistakes.html"),
-    ("Calibration", "calibration.html"),
-    ("Data", "data.html"),
-    ("Equal pictures", "equal-pictures.html"),
-    ("Problems in the data", "problems.html"),
-    ("Training against test", "training-against-test.html"),
-    ("Test predictions", "test-predictions.html"),
-)
 
 
 def write_report(path: Path, evidence: Evidence) -> None:
@@ -58,7 +52,7 @@ def build_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "figure": _figure,
+        "figure": figure,
         "percent": _percent,
         "signed": "{:+.4f}".format,
         "metric": _metric_name,
@@ -68,12 +62,12 @@ def build_environment() -> jinja2.Environment:
 
 def _context(evidence: Evidence) -> dict:
     fold_numbers = np.unique(evidence.folds).tolist()
-    right = evidence.probabilities.argmax(axis=1) == evidence.labels
+    right = evidence.task.correct(evidence.labels, evidence.probabilities)
     spread = spread_of_folds(right, evidence.folds)
     context = {
         "evidence": evidence,
         "cv": evidence.cv,
-        "sections": SECTIONS,
+        "sections": [SECTIONS[name] for name in evidence.task.report_sections],
         "fold_numbers": fold_numbers,
         "spread_in_words": findings.spread_in_words(spread),
         "most_suspected": findings.MOST_SUSPECTED,
@@ -112,14 +106,9 @@ def _made_in_short(facts: dict[str, str]) -> str:
     return "How it was made" + (": " if chosen else "") + ", ".join(chosen)
 
 
-def _figure(value: float | None) -> str:
-    """Four decimals, as leaderboards show them; a dash where there is no value."""
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
-
-
 def _percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f}%"
 
 
 def _metric_name(name: str) -> str:
-    return METRIC_NAMES.get(name, name.replace("_", " ").capitalize())
+    return METRICS[name].title

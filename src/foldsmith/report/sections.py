@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from foldsmith.evaluation.calibration import bin_confidences, calibrate
-from foldsmith.evaluation.metrics import LOWER_IS_BETTER
 from foldsmith.report import charts, class_tables, galleries, matrix, plots
 from foldsmith.report.evidence import Evidence
+from foldsmith.tasks.metrics import METRICS, decide
 
 Context = dict[str, Any]
 
@@ -24,7 +24,7 @@ def describe_folds(cv: dict, fold_numbers: list[int]) -> Context:
         "metric_rows": rows,
         "answer_strip": rows[0]["strip"],
         "far_off_folds": {fold: metrics for fold, metrics in far_off.items() if metrics},
-        "lower_is_better": LOWER_IS_BETTER,
+        "lower_is_better": {name for name, metric in METRICS.items() if not metric.higher_is_better},
     }
 
 
@@ -33,14 +33,15 @@ def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
     rows = []
     for name in sorted(cv["metrics"], key=lambda name: name != cv["metric"]):
         scores = np.array(cv["metrics_by_fold"][name], float)
+        defined = scores[np.isfinite(scores)]
         far_off = class_tables.mark_far_off(scores)
         drawable = len(scores) > 1 and np.isfinite(scores).all()
         rows.append(
             {
                 "name": name,
                 "scores": list(zip(scores, far_off, strict=True)),
-                "mean": scores.mean(),
-                "std": scores.std(ddof=1) if len(scores) > 1 else math.nan,
+                "mean": defined.mean() if len(defined) else math.nan,
+                "std": defined.std(ddof=1) if len(defined) > 1 else math.nan,
                 "oof": cv["metrics"][name],
                 "strip": plots.draw_fold_scores(fold_numbers, scores, far_off) if drawable else "",
             }
@@ -51,7 +52,7 @@ def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
 def describe_classes(evidence: Evidence) -> Context:
     """Every class, the most confused pairs with pictures, and the matrix with its most confused group."""
     names, probabilities, labels = evidence.class_names, evidence.probabilities, evidence.labels
-    counts = class_tables.count_confusions(labels, probabilities.argmax(axis=1), len(names))
+    counts = class_tables.count_confusions(labels, decide(probabilities), len(names))
     classes = class_tables.score_classes(counts, names)
     images = evidence.class_counts[classes["label"]]
     order = class_tables.order_similar_classes(counts)

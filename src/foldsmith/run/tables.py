@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from foldsmith.process.files import save_csv
+from foldsmith.process.files import load_json, save_csv
+from foldsmith.run.paths import RunPaths
+from foldsmith.tasks import Task, build_task
 
 TEXT = {
     "path": str,
@@ -57,6 +59,12 @@ def load_samples(path: Path) -> pd.DataFrame:
 def load_classes(path: Path) -> pd.DataFrame:
     """classes.csv: label, category, class_name; row i is class i."""
     return _load(path)
+
+
+def load_task(run: RunPaths, loss: str = "ce") -> Task:
+    """Return the task of a prepared run, or of a blend, for networks trained by `loss`."""
+    name = load_json(run.identity).get("task", "multiclass")
+    return build_task(name, len(load_classes(run.classes)), loss)
 
 
 def load_problems(path: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The loss of a recipe, and the same figures from probabilities."""
+"""Cross entropies of logits, with class weights, label smoothing and logit adjustment."""
 
 import numpy as np
 import torch
@@ -74,12 +74,3 @@ def log_priors(labels: np.ndarray, num_classes: int) -> torch.Tensor:
     """
     counts = np.bincount(labels, minlength=num_classes)
     return torch.tensor(np.log(np.maximum(counts, 1) / len(labels)), dtype=torch.float32)
-
-
-def loss_and_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Mean negative log likelihood and accuracy of probabilities (n, K); NaN for no images."""
-    if len(labels) == 0:
-        return float("nan"), float("nan")
-    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    loss = -np.log(np.maximum(given, np.finfo(np.float32).tiny)).mean()
-    return float(loss), float((probabilities.argmax(axis=1) == labels).mean())

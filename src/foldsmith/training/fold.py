@@ -23,7 +23,7 @@ from foldsmith.process.files import save_npz
 from foldsmith.recipes import Recipe
 from foldsmith.run.paths import FoldPaths, RunPaths
 from foldsmith.seeding import derive_seed
-from foldsmith.tasks.losses import ClassificationLoss, class_weights, log_priors, loss_and_accuracy
+from foldsmith.tasks import Task, build_task
 from foldsmith.training.loop import CHECKPOINT_SECONDS, Epochs
 from foldsmith.training.mixing import build_mixing
 from foldsmith.training.objective import build_objective
@@ -80,6 +80,10 @@ class FoldTraining:
     @property
     def files(self) -> FoldPaths:
         return self.paths or self.run.of_fold(self.fold)
+
+    @property
+    def task(self) -> Task:
+        return build_task("multiclass", self.num_classes, self.recipe.loss)
 
     @property
     def title(self) -> str:
@@ -152,15 +156,13 @@ class FoldTraining:
 
     def _epochs(self, compute: Compute, portion: Portion) -> Epochs:
         recipe, labels = self.recipe, self.training.labels
-        weights = class_weights(recipe.class_weights, labels, self.num_classes)
-        adjustment = log_priors(labels, self.num_classes) * recipe.logit_adjustment
-        loss_function = ClassificationLoss(
-            recipe.loss, weights, recipe.label_smoothing, adjustment if recipe.logit_adjustment else None
+        loss_function = self.task.build_loss(
+            labels, recipe.class_weights, recipe.label_smoothing, recipe.logit_adjustment
         )
 
         def measure(model: nn.Module) -> tuple[float, float]:
             probabilities = self._predict(model, ("identity",), compute, portion)
-            return loss_and_accuracy(probabilities, self.held_out.labels)
+            return self.task.loss_and_credit(probabilities, self.held_out.labels)
 
         return Epochs(
             name=self.title,
@@ -169,14 +171,16 @@ class FoldTraining:
             pixels=self.cache.pixels,
             rows=self.training.rows,
             labels=labels,
-            objective=build_objective(loss_function.to(compute.device), recipe.reconstruction_weight),
+            objective=build_objective(
+                loss_function.to(compute.device), self.task, recipe.reconstruction_weight
+            ),
             measure=measure,
             log_path=self.files.log,
             checkpoint_path=self.files.checkpoint,
             made_from=self.made_from,
             workers=self.workers,
             checkpoint_seconds=self.checkpoint_seconds,
-            mixing=build_mixing(recipe, self.fold, self.num_classes),
+            mixing=build_mixing(recipe, self.fold, self.task),
             processes=self.processes,
         )
 
@@ -188,6 +192,6 @@ class FoldTraining:
         rows = self.processes.my_part(self.held_out.rows)
         mine = predict(
             model, self.cache.pixels, rows, views, batch_size, compute,
-            portion=portion, loss=self.recipe.loss,
+            portion=portion, task=self.task,
         )  # fmt: skip
         return self.processes.join_parts(mine)

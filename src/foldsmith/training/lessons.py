@@ -23,6 +23,7 @@ from foldsmith.process.files import save_png
 from foldsmith.recipes import Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
+from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.losses import ClassificationLoss
 from foldsmith.training.objective import Classification, Objective, Reconstruction
 
@@ -117,7 +118,7 @@ class TellingApart:
 
     def objective(self, compute: Compute) -> Objective:
         loss = ClassificationLoss("ce", label_smoothing=self.recipe.label_smoothing)
-        return Classification(loss.to(compute.device))
+        return Classification(loss.to(compute.device), SingleLabel(self.num_classes))
 
     def measure(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> tuple[float, float]:
         """How well images that are augmented in one way are found among those augmented in another: the cross

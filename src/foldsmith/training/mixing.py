@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import one_hot
 
 from foldsmith.data.loader import EpochBatches
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
+from foldsmith.tasks import Task
 from foldsmith.training.processes import ALONE, Processes
 
 
@@ -42,7 +42,7 @@ class Mixing:
     num_epochs: float
     seed: int
     purpose: int | str
-    num_classes: int
+    task: Task
 
     def draw(self, epoch: int, batch: int, count: int, size: int) -> Mix | None:
         """What happens to a batch of `count` images of `size` pixels; None: nothing."""
@@ -85,7 +85,7 @@ class Mixing:
             mine = slice(start, start + len(labels))
             images = processes.join_batch(images, start, count)
             labels = processes.join_batch(labels, start, count)
-            images, targets = apply_mix(images, one_hot(labels, self.num_classes).float(), mix)
+            images, targets = apply_mix(images, self.task.soft_targets(labels), mix)
             yield images[mine], targets[mine]
 
 
@@ -103,7 +103,7 @@ def apply_mix(images: torch.Tensor, targets: torch.Tensor, mix: Mix) -> tuple[to
     return made, mix.kept * targets + (1 - mix.kept) * targets[partners]
 
 
-def build_mixing(recipe: Recipe, purpose: int | str, num_classes: int) -> Mixing | None:
+def build_mixing(recipe: Recipe, purpose: int | str, task: Task) -> Mixing | None:
     """The mixing of a training; None where the recipe has none."""
     if not (recipe.mixup or recipe.cutmix):
         return None
@@ -114,5 +114,5 @@ def build_mixing(recipe: Recipe, purpose: int | str, num_classes: int) -> Mixing
         num_epochs=recipe.mix_until * recipe.epochs,
         seed=recipe.seed,
         purpose=purpose,
-        num_classes=num_classes,
+        task=task,
     )

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from foldsmith.inference.compute import Compute
+from foldsmith.tasks import Task
 
 
 class Objective(Protocol):
@@ -28,6 +29,7 @@ class Classification:
     """A loss of logits and labels, such as cross entropy."""
 
     loss_function: nn.Module
+    task: Task
 
     def weight_of(self, labels: torch.Tensor) -> torch.Tensor | float:
         return weight_of(self.loss_function, labels)
@@ -37,7 +39,7 @@ class Classification:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         with compute.autocast():
             logits = model(images)  # (B, K)
-        return self.loss_function(logits.float(), labels), count_correct(logits, labels)
+        return self.loss_function(logits.float(), labels), self.task.count_correct(logits, labels)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class ClassificationAndReconstruction:
     """Both at once: the classification's loss + weight x the mean squared error."""
 
     loss_function: nn.Module
+    task: Task
     weight: float
 
     def weight_of(self, labels: torch.Tensor) -> torch.Tensor | float:
@@ -72,7 +75,9 @@ class ClassificationAndReconstruction:
         with compute.autocast():
             logits, reconstructed = model.classify_and_reconstruct(images)
         loss = self.loss_function(logits.float(), labels)
-        return loss + self.weight * mse_loss(reconstructed.float(), images), count_correct(logits, labels)
+        return loss + self.weight * mse_loss(reconstructed.float(), images), self.task.count_correct(
+            logits, labels
+        )
 
 
 def weight_of(loss_function: nn.Module, labels: torch.Tensor) -> torch.Tensor | float:
@@ -83,14 +88,8 @@ def weight_of(loss_function: nn.Module, labels: torch.Tensor) -> torch.Tensor | 
     return weights[labels].sum() if labels.ndim == 1 else (labels @ weights).sum()
 
 
-def build_objective(loss_function: nn.Module, reconstruction_weight: float) -> Objective:
+def build_objective(loss_function: nn.Module, task: Task, reconstruction_weight: float) -> Objective:
     """The objective of a classifier; with a weight, an autoencoder's reconstruction counts as well."""
     if reconstruction_weight:
-        return ClassificationAndReconstruction(loss_function, reconstruction_weight)
-    return Classification(loss_function)
-
-
-def count_correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Of labels (B,); of targets (B, K) the class that has most of them counts."""
-    labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
-    return (logits.detach().argmax(dim=1) == labels).sum()
+        return ClassificationAndReconstruction(loss_function, task, reconstruction_weight)
+    return Classification(loss_function, task)

@@ -12,6 +12,7 @@ from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
 from foldsmith.run.command import Command
 from foldsmith.run.tables import load_samples
+from foldsmith.tasks import Task
 
 
 def images_to_label(command: Command) -> list[str]:
@@ -43,7 +44,7 @@ def show_training_pictures(test: pd.DataFrame, training: pd.DataFrame) -> pd.Ser
     return near | test["digest"].isin(training["digest"])
 
 
-def choose_surest(paths: Sequence[str], probabilities: np.ndarray, share: float) -> pd.DataFrame:
+def choose_surest(paths: Sequence[str], probabilities: np.ndarray, share: float, task: Task) -> pd.DataFrame:
     """The share of the images (n,) whose most probable class is the most probable, at least one: path, label,
     confidence; the surest first, equals by path.
 
@@ -51,13 +52,13 @@ def choose_surest(paths: Sequence[str], probabilities: np.ndarray, share: float)
     unsure of everything, and a few epochs make them sure of everything, so that a threshold that suits one
     recipe takes no image, or all, in another one.
     """
-    confidence = probabilities.max(axis=1)
+    confidence = task.confidence(probabilities)
     count = max(1, round(share * len(paths)))
     chosen = np.lexsort((np.array(paths, dtype=np.str_), -confidence))[:count]
     return pd.DataFrame(
         {
             "path": [paths[place] for place in chosen],
-            "label": probabilities.argmax(axis=1)[chosen],
+            "label": task.decide(probabilities)[chosen],
             "confidence": confidence[chosen],
         }
     )

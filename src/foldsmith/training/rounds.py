@@ -34,7 +34,6 @@ from foldsmith.run.paths import FoldPaths
 from foldsmith.run.stamps import is_current, write_stamp
 from foldsmith.run.tables import load_pseudo_labels
 from foldsmith.seeding import derive_seed
-from foldsmith.tasks.losses import loss_and_accuracy
 from foldsmith.training.fold import FoldTraining, Samples
 from foldsmith.training.pseudo_labels import choose_surest
 
@@ -155,7 +154,10 @@ class Rounds:
             facts = load_json(self._network(number - 1, 0)[1].run)["facts"]
             predicted = np.mean([self._predict(weights, facts) for weights in teachers], axis=0)
             if first.processes.is_first:
-                save_csv(paths.pseudo_labels, choose_surest(self.test_paths, predicted, recipe.pseudo_share))
+                save_csv(
+                    paths.pseudo_labels,
+                    choose_surest(self.test_paths, predicted, recipe.pseudo_share, first.task),
+                )
                 write_stamp(paths.pseudo_stamp, inputs, [paths.pseudo_labels])
             first.processes.share(None)
         labelled = load_pseudo_labels(paths.pseudo_labels)
@@ -173,7 +175,7 @@ class Rounds:
         size = recipe.predict_batch_size
         mine = predict(
             model, first.cache.pixels, rows, recipe.views, size, compute,
-            portion=self._portion, loss=recipe.loss,
+            portion=self._portion, task=first.task,
         )  # fmt: skip
         return first.processes.join_parts(mine).astype(np.float64)
 
@@ -204,7 +206,7 @@ class Rounds:
 
     def _score(self, probabilities: np.ndarray) -> dict[str, float]:
         """Accuracy and log loss of the held-out images."""
-        loss, accuracy = loss_and_accuracy(probabilities, self.first.held_out.labels)
+        loss, accuracy = self.first.task.loss_and_credit(probabilities, self.first.held_out.labels)
         return {"accuracy": accuracy, "loss": loss}
 
     def _title(self, number: int, seed: int) -> str:

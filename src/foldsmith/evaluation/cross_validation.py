@@ -1,0 +1,55 @@
+"""The figures of cv.json: every metric by fold, their mean and spread, and over all images at once.
+
+A metric that a fold has no value for, such as an area under a curve without a positive image, is None there
+and left out of the mean.
+"""
+
+import numpy as np
+
+from foldsmith.tasks import Task
+
+Score = float | None
+
+
+def score(targets: np.ndarray, predictions: np.ndarray, task: Task) -> dict[str, Score]:
+    """Return every metric of the task by name; None where one is not defined."""
+    return {name: metric.evaluate(targets, predictions) for name, metric in task.metrics.items()}
+
+
+def cross_validation(
+    targets: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, task: Task
+) -> dict[str, object]:
+    """Return the figures of cv.json: `metric` by fold with mean, deviation and error, and all metrics.
+
+    Mean, standard deviation (divided by folds - 1) and standard error (over the root of the number of folds)
+    are those of the folds in which the metric is defined; None where there are too few. `oof` is the metric
+    over all held-out images at once.
+    """
+    by_fold = [score(targets[folds == fold], predictions[folds == fold], task) for fold in np.unique(folds)]
+    overall = score(targets, predictions, task)
+    scores = [fold[metric] for fold in by_fold]
+    defined = [value for value in scores if value is not None]
+    std = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+    return {
+        "task": task.name,
+        "metric": metric,
+        "folds": scores,
+        "mean": float(np.mean(defined)) if defined else None,
+        "std": std,
+        "standard_error": std / len(defined) ** 0.5 if std is not None else None,
+        "oof": overall[metric],
+        "num_images": len(targets),
+        "num_classes": predictions.shape[1],
+        "metrics": overall,
+        "metrics_by_fold": {name: [fold[name] for fold in by_fold] for name in overall},
+    }
+
+
+def undefined_notes(cv: dict) -> list[str]:
+    """Return a sentence for the run's metric where folds, or all of them, have no value for it."""
+    missing = [str(fold) for fold, value in enumerate(cv["folds"]) if value is None]
+    if not missing:
+        return []
+    kept = len(cv["folds"]) - len(missing)
+    rest = f"the mean is that of the other {kept}" if kept else "there is no mean"
+    return [f"{cv['metric']} is not defined in {len(missing)} of {len(cv['folds'])} folds: {rest}."]

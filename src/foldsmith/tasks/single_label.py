@@ -1,0 +1,183 @@
+"""One class an image, the task of most competitions: probabilities by softmax, the most probable class wins.
+
+N images · B images of a batch · K classes.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from foldsmith.errors import InputError
+from foldsmith.natural_order import natural_key
+from foldsmith.tasks.class_cells import (
+    LabelCells,
+    ProbabilityCells,
+    class_vocabulary,
+    match_class_columns,
+    read_labels,
+)
+from foldsmith.tasks.metrics import METRICS, Metric, decide
+from foldsmith.tasks.probabilities import class_prior, floor_probabilities
+from foldsmith.tasks.task import Cells, Encoded
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class SingleLabel:
+    """One of K classes an image. Targets are class indices int64 (N,), predictions probabilities (N, K).
+
+    The network is trained by `loss`: `ce`, cross entropy, or `bce`, binary cross entropy of each class.
+    """
+
+    num_outputs: int
+    loss: str = "ce"
+
+    name: ClassVar[str] = "multiclass"
+    target_columns: ClassVar[tuple[str, ...]] = ("label",)
+    report_sections: ClassVar[tuple[str, ...]] = (
+        "folds",
+        "learning-curves",
+        "classes",
+        "confused-pairs",
+        "confusion-matrix",
+        "suspected-labels",
+        "mistakes",
+        "calibration",
+        "data",
+        "equal-pictures",
+        "problems",
+        "training-against-test",
+        "test-predictions",
+    )
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        return {name: metric for name, metric in METRICS.items() if self.name in metric.tasks}
+
+    # --- label file -> targets
+    @staticmethod
+    def encode(rows: pd.DataFrame, names: dict[str, str], source: Path) -> Encoded:
+        """Sort classes by their numbers or names, samples in natural order; keep repeated rows once.
+
+        Raises InputError if an image has two classes or groups, or if there is only one class.
+        """
+        rows = rows[["path", "category", "group"]]
+        repeated = sorted(set(rows.loc[rows["path"].duplicated(), "path"]), key=natural_key)
+        rows = rows.drop_duplicates()
+        _refuse_contradictions(rows, source)
+        categories = sorted({*rows["category"], *names}, key=natural_key)
+        if all(re.fullmatch(r"[+-]?[0-9]{1,18}", category) for category in categories):
+            categories.sort(key=int)
+        if rows["category"].nunique() < 2:
+            only = rows["category"].iloc[0]
+            raise InputError(
+                f"{source} gives every image only one class ({only}); a classifier needs two or more."
+            )
+        classes = pd.DataFrame({"label": range(len(categories)), "category": categories})
+        classes["class_name"] = [names.get(category, category) for category in categories]
+        merged = rows.merge(classes, on="category").set_index("path")
+        samples = merged.loc[sorted(rows["path"], key=natural_key)].reset_index()
+        return Encoded(samples[["path", "label", "class_name", "category", "group"]], classes, repeated)
+
+    def targets(self, table: pd.DataFrame) -> np.ndarray:
+        return table["label"].to_numpy(np.int64)
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        return targets
+
+    def prior(self, targets: np.ndarray) -> np.ndarray:
+        """Return how often each class occurs, float32 (K,)."""
+        return class_prior(targets, self.num_outputs)
+
+    # --- training
+    def build_loss(
+        self, targets: np.ndarray, class_weights: str, label_smoothing: float, logit_adjustment: float
+    ) -> "nn.Module":
+        from foldsmith.tasks import losses
+
+        weights = losses.class_weights(class_weights, targets, self.num_outputs)
+        adjustment = losses.log_priors(targets, self.num_outputs) * logit_adjustment
+        return losses.ClassificationLoss(
+            self.loss, weights, label_smoothing, adjustment if logit_adjustment else None
+        )
+
+    def soft_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
+        """Return one-hot targets float32 (B, K)."""
+        from torch.nn.functional import one_hot
+
+        return one_hot(targets, self.num_outputs).float()
+
+    def activate(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """Return the softmax of logits (B, K); of a network trained by `bce` its sigmoids over their sum.
+
+        `bce` teaches each class a sigmoid of its own. A softmax would take their odds and be overconfident.
+        """
+        from torch.nn.functional import logsigmoid
+
+        return (logsigmoid(logits) if self.loss == "bce" else logits).softmax(dim=1)
+
+    def count_correct(self, logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+        """Count labels (B,) that are most probable; of soft targets (B, K) the largest counts."""
+        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        return (logits.detach().argmax(dim=1) == labels).sum()
+
+    def loss_and_credit(self, predictions: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+        """Return the mean negative log likelihood and the accuracy."""
+        if len(targets) == 0:
+            return float("nan"), float("nan")
+        own = predictions[np.arange(len(targets)), targets].astype(np.float64)
+        loss = -np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()
+        return float(loss), float(self.correct(targets, predictions).mean())
+
+    # --- predictions -> decisions
+    def finish(self, predictions: np.ndarray) -> np.ndarray:
+        return floor_probabilities(predictions)
+
+    def decide(self, predictions: np.ndarray) -> np.ndarray:
+        return decide(predictions)
+
+    def confidence(self, predictions: np.ndarray) -> np.ndarray:
+        return predictions.max(axis=1)
+
+    def correct(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """Return whether the most probable class is the target, bool (N,)."""
+        return decide(predictions) == targets
+
+    def view_figures(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            "prediction": decide(predictions).astype(np.int32),
+            "given": predictions[np.arange(len(targets)), targets],
+        }
+
+    # --- submission
+    def default_cells(self, classes: pd.DataFrame) -> Cells:
+        return LabelCells(list(classes["category"]))
+
+    def read_cells(self, path: Path, columns: list[str], table: pd.DataFrame, classes: pd.DataFrame) -> Cells:
+        """Return label cells for one column beside the id, probability cells for a column a class."""
+        if len(columns) == 1:
+            return class_vocabulary(path, set(table.iloc[:, 0].str.strip()), classes)
+        return ProbabilityCells(match_class_columns(path, columns, classes))
+
+    def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
+        return read_labels(path, table, classes)
+
+
+def _refuse_contradictions(rows: pd.DataFrame, source: Path) -> None:
+    """Raise InputError for images with two labels or two groups."""
+    for column, meaning in (("category", "labels"), ("group", "groups")):
+        values = rows.groupby("path", sort=True)[column].unique()
+        torn = values[values.map(len) > 1]
+        if len(torn):
+            first = " and ".join(torn.iloc[0])
+            raise InputError(
+                f"{source}: {len(torn)} images have two different {meaning} "
+                f"(first: {torn.index[0]}: {first}); keep one row of each."
+            )
