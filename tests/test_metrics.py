@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from foldsmith.competition.folder import folder as competition
+from foldsmith.competition import folder as competition
 from foldsmith.evaluation.metrics import METRICS, cross_validation, expected_calibration_error, score
 
 Predictions = tuple[np.ndarray, np.ndarray]

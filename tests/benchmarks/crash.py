@@ -44,8 +44,9 @@ import submit
 import train
 import validate
 from foldsmith.evaluation import label_issues, metrics, shift  # noqa: F401
+from foldsmith.inference import features  # noqa: F401
 from foldsmith.report import page, provenance  # noqa: F401
-from foldsmith.training import check, features, fold, pretraining, rounds  # noqa: F401
+from foldsmith.training import check, fold, pretraining, rounds  # noqa: F401
 
 STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report)
 STAGES = {stage.__name__: stage.main for stage in STAGES}
