@@ -1,4 +1,4 @@
-"""Takes the pictures of the README from the report of the demo's run.
+"""Take the pictures of README.md and docs/outputs.md from the report of the demo's run.
 
 .venv/bin/python tests/benchmarks/screenshots.py output/demo80/quick/report.html tests/pictures
 """

@@ -5,7 +5,7 @@ from dataclasses import replace
 from foldsmith.recipes.recipe import Recipe
 
 # What most photographs can bear: timm's ResNet-18 from scratch at 128 pixels. A competition's own images
-# decide the fields that chosen.py names; variants of this row have it as it stands here. So chosen, 89.4 %
+# decide the fields that default.py names; variants of this row have it as it stands here. So chosen, 89.4 %
 # of a fold of CIFAR-10 as JPEG files and 56.8 % of one of tiny80, each after half an hour on one busy core.
 DEFAULT = Recipe(
     name="default",
@@ -21,7 +21,7 @@ DEFAULT = Recipe(
 )
 
 # Images of up to about 64 pixels, in the time that a CPU has: 94.5 % on Fashion-MNIST, a fold of three in 14
-# minutes on one busy core. An ablation (RESULTS.md) took out alternating flips, Nesterov's momentum, label
+# minutes on one busy core. An ablation (docs/log.md) took out alternating flips, Nesterov's momentum, label
 # smoothing and averaged weights: in ten epochs none earned its place.
 SMALL_IMAGES = Recipe(
     name="small-images-fast",
@@ -58,7 +58,7 @@ SMALL_IMAGES_BEST = replace(
 
 # Tens of thousands of photographs for the best score that a GPU gives: small ones are enlarged, for the
 # network divides sides by four at once. On tiny80 larger crops, more weight decay and this network gained 2
-# to 4 points each over networks for small images (RESULTS.md): 69.6 and 70.6 % of two folds (one view) after
+# to 4 points each over networks for small images (docs/log.md): 69.6 and 70.6 % of two folds (one view) after
 # 40 of the epochs, which took about 11 s each on an H200 that other runs shared; 70.0 % of one fold (both
 # views) after 38 epochs, in 139 minutes of two cores.
 PHOTOS = replace(
