@@ -43,11 +43,7 @@ import split
 import submit
 import train
 import validate
-<<<<<<< HEAD
 from foldsmith.evaluation import cross_validation, label_issues, shift  # noqa: F401
-=======
-from foldsmith.evaluation import label_issues, metrics, shift  # noqa: F401
->>>>>>> docs
 from foldsmith.inference import features  # noqa: F401
 from foldsmith.report import page, provenance  # noqa: F401
 from foldsmith.training import check, fold, pretraining, rounds  # noqa: F401
