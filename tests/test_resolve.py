@@ -82,8 +82,7 @@ def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition
 def test_a_stage_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
     stage: ModuleType, make_competition: MakeCompetition
 ) -> None:
-    words = [*words_of(make_competition()), "--set", "pretrain=instances", "--set", "report_leak=true"]
-    words += ["--set", "pretrain_augment=instances"]
+    words = [*words_of(make_competition()), "--set", "pretrain=autoencoder", "--set", "report_leak=true"]
     with pytest.raises(InputError, match="is not there; run src/"):
         stage.main(words)
 

@@ -56,9 +56,6 @@ RECIPES = {
     + ["--set", "report_leak=true"],
     "rounds": ["--recipe", "quick", "--image-size", "16", "--batch-size", "6", "--epochs", "2"]
     + ["--rounds", "2", "--set", "seeds=2"],
-    "instances": ["--recipe", "small-images-fast", "--image-size", "20", "--batch-size", "6", "--epochs", "2"]
-    + ["--set", "pretrain=instances", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"]
-    + ["--set", "pretrain_augment=instances"],
     "autoencoder": ["--recipe", "autoencoder-lenet-upsampled", "--image-size", "52", "--batch-size", "6"]
     + ["--epochs", "2", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"],
 }

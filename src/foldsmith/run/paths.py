@@ -120,10 +120,6 @@ class RunPaths:
     def reconstructions(self) -> Path:
         return self.root / "pretrain" / "reconstructions.png"
 
-    @property
-    def neighbours(self) -> Path:
-        return self.root / "pretrain" / "neighbours.png"
-
     def fold(self, fold: int) -> Path:
         return self.root / f"fold{fold}"
 

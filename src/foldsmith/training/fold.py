@@ -105,7 +105,7 @@ class FoldTraining:
             recipe.drop_path,
         )
         if recipe.pretrain != "none":
-            load_pretrained(model, self.pretrained or self.run, recipe.pretrain, self.num_classes)
+            load_pretrained(model, self.pretrained or self.run)
         mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         reconstructs = recipe.reconstruction_weight > 0
