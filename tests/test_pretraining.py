@@ -18,7 +18,6 @@ from torch import nn
 
 import examine
 import infer
-import leak
 import prepare
 import pretrain
 import report
@@ -625,8 +624,8 @@ def test_pixels_are_normalised_and_come_back(channels: int) -> None:
 
 
 def test_a_grey_autoencoder_runs_through_all_stages(folder: Path, tmp_path: Path) -> None:
-    stages = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report, score)
-    run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3", "--set", "report_leak=true")
+    stages = (prepare, split, pretrain, train, validate, infer, submit, examine, report, score)
+    run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3")
     assert load_file(run.pretrained("encoder"))["down1.0.weight"].shape == (6, 1, 5, 5)
     with Image.open(run.reconstructions) as picture:
         shown = np.asarray(picture.convert("RGB"))

@@ -35,7 +35,6 @@ from conftest import write_competition
 
 import examine
 import infer
-import leak
 import prepare
 import pretrain
 import report
@@ -48,12 +47,11 @@ from foldsmith.inference import features  # noqa: F401
 from foldsmith.report import page, provenance  # noqa: F401
 from foldsmith.training import check, fold, pretraining, rounds  # noqa: F401
 
-STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report)
+STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, report)
 STAGES = {stage.__name__: stage.main for stage in STAGES}
 WORDS = ["--name", "run", "--folds", "2", "--precision", "fp32", "--device", "cpu"]
 RECIPES = {
-    "quick": ["--recipe", "quick", "--image-size", "16", "--batch-size", "4", "--epochs", "3"]
-    + ["--set", "report_leak=true"],
+    "quick": ["--recipe", "quick", "--image-size", "16", "--batch-size", "4", "--epochs", "3"],
     "rounds": ["--recipe", "quick", "--image-size", "16", "--batch-size", "6", "--epochs", "2"]
     + ["--rounds", "2", "--set", "seeds=2"],
     "autoencoder": ["--recipe", "autoencoder-lenet-upsampled", "--image-size", "52", "--batch-size", "6"]
@@ -71,7 +69,6 @@ SAME = (
     "run/*.csv",
     "run/**/*.npz",
     "run/cv.json",
-    "run/leak.json",
     "run/**/*.safetensors",
 )
 SAME += ("run/pretrain/*.png",)

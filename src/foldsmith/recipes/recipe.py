@@ -32,7 +32,6 @@ class Recipe:
     )
     max_unreadable: float = 0.01  # share of training or test images; more unreadable ones stop the run
     near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
-    report_leak: bool = False  # train once more with near-duplicates split: what would a leak gain?
     cache: bool = (
         True  # false: pixels are not kept but decoded each time, for more images than the disk holds
     )

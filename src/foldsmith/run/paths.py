@@ -168,16 +168,6 @@ class RunPaths:
         return self.root / "label_issues.csv"
 
     @property
-    def leak(self) -> Path:
-        """The score with near-duplicates split, beside the honest one; where `report_leak` asks for it."""
-        return self.root / "leak.json"
-
-    @property
-    def leaky(self) -> "RunPaths":
-        """The same training on folds that split near-duplicates."""
-        return RunPaths(self.root / "leaky")
-
-    @property
     def report(self) -> Path:
         return self.root / "report.html"
 
