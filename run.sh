@@ -77,7 +77,7 @@ stop() {
 }
 trap 'stop 130' INT
 trap 'stop 143' TERM
-for stage in demo prepare split pretrain train validate infer submit examine leak report score; do
+for stage in demo prepare split pretrain train validate infer submit examine report score; do
     "$venv/bin/python" "$here/src/$stage.py" "$@" &
     running=$!
     wait "$running"

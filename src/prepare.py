@@ -47,8 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     competition = read_competition(command.folder)
     command = settle(command, competition)
     run, recipe = command.run, command.recipe
-    if recipe.report_leak:
-        command.refuse_leak_of_a_fold()
     inputs = inputs_of(competition, recipe)
     current = not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(run_cache_path(run))
     if not current:

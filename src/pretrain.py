@@ -1,4 +1,4 @@
-"""Trains a network on images without labels, for recipes that start from one: encoder, and decoder.
+"""Pretrain an autoencoder on images without labels, for recipes that start from one.
 
 .venv/bin/python src/pretrain.py input/flowers102 --recipe autoencoder-lenet-upsampled
 """
@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 def pretrain(command: Command, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.training.pretraining import Pretraining, choose_pictured, picture_path, pretrained_paths
+    from foldsmith.training.pretraining import Pretraining, pretrained_paths
+    from foldsmith.training.reconstruction import choose_pictured
 
     run, recipe = command.run, command.recipe
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
@@ -65,15 +66,14 @@ def pretrain(command: Command, inputs: dict[str, object]) -> None:
         precision=command.precision,
         workers=command.workers,
     ).train()
-    picture = picture_path(run, recipe.pretrain)
-    outputs = [*pretrained_paths(run, recipe.pretrain), run.pretrain_log, picture]
+    outputs = [*pretrained_paths(run), run.pretrain_log, run.reconstructions]
     write_stamp(
         run.pretrain_run, inputs, outputs, recipe=command.identity["recipe"],
         command=command.line("pretrain"), versions=inputs["versions"], **facts,
     )  # fmt: skip
     remove_checkpoints(run.pretrain_checkpoint)
     say(f"pretrain: {run.pretrained('encoder')} ({facts['epochs']} epochs, {facts['seconds']:.0f} s); "
-        f"held-out loss {facts['held_out_loss']:.5f}; see {picture}")  # fmt: skip
+        f"held-out loss {facts['held_out_loss']:.5f}; see {run.reconstructions}")  # fmt: skip
 
 
 if __name__ == "__main__":

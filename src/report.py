@@ -70,9 +70,6 @@ def optional_files(command: Command) -> list[Path]:
         # network that was trained on test images tells these
         biased = (recipe.pretrain != "none" and not recipe.pretrain_test) or recipe.rounds > 1
         shown += [run.views] if biased else [run.views, run.features]
-    leak = run.stamp("leak")
-    if run.leak.is_file() and leak.is_file() and load_json(leak).get("oof") == digest_of_file(run.oof):
-        shown += [run.leak]
     return shown
 
 
@@ -118,7 +115,6 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
         views=views,
         features=features,
         test_probabilities=None if test is None else test["probabilities"],
-        leak=load_json(run.leak) if run.leak in shown else None,
     )
     write_report(run.report, evidence)
     return int(issues["suspected"].sum())

@@ -169,12 +169,12 @@ def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
 
 def test_who_asks_for_a_pretraining_gets_no_weights_that_it_would_replace() -> None:
     photos = grounds_of(5_000, 500, pretrained=True)
-    wanted = ["pretrain=instances", "pretrain_augment=instances"]
+    wanted = ["pretrain=autoencoder", "model=autoencoder-lenet"]
     recipe = choose_recipe(photos, wanted)
-    assert (recipe.pretrain, recipe.pretrained, recipe.model) == ("instances", False, "timm:resnet18")
+    assert (recipe.pretrain, recipe.pretrained, recipe.model) == ("autoencoder", False, "autoencoder-lenet")
     assert choose_recipe(photos, ["pretrain=none"]).pretrained
     for start in ("pretrained=true", "weights=mine.pth"):
-        with pytest.raises(InputError, match="pretrain is 'instances', it must be none where"):
+        with pytest.raises(InputError, match="pretrain is 'autoencoder', it must be none where"):
             choose_recipe(photos, [*wanted, start])
 
 

@@ -68,7 +68,7 @@ def test_separable_classes_are_learned_in_every_precision(
         ["sam=0.02", "clip_grad=1", "recalibrate=4", "logit_adjustment=1", "label_smoothing=0.1"],
         ["augment=trivial", "erase=0.2", "alternating_flip=true", "sampling=balanced"],
         ["loss=bce", "seeds=2", "rounds=2", "lr=0.02"],
-        ["pretrain=instances", "pretrain_epochs=2", "pretrain_augment=instances"],
+        ["pretrain=autoencoder", "pretrain_epochs=2", "model=autoencoder-lenet-upsampled", "image_size=52"],
         ["model=whitened-cnn", "image_size=32", "optimizer=muon", "lr=0.01"],
         ["model=timm:resnet18", "image_size=32", "optimizer=sgd", "lr=0.03", "ema_decay=0.5"],
         ["compile=true", "epochs=8"],

@@ -1,18 +1,23 @@
-"""The size in the header of every form is the one PIL reads, and of any bytes a size or nothing."""
+"""The size in the header of every form is the one it was written with, and of any bytes a size or nothing."""
 
 import io
+import struct
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from foldsmith.data.headers import claimed_size
+from foldsmith.data.headers import MAX_PIXELS, claimed_size
 
 FORMS: dict[str, tuple[str, dict[str, object]]] = {
     "JPEG": ("JPEG", {}),
     "progressive JPEG": ("JPEG", {"progressive": True}),
+    "JPEG with broken EXIF": ("JPEG", {"exif": b"Exif\0\0II*\0\x08\0\0\0\xff\xff"}),
     "JPEG with a comment and EXIF": ("JPEG", {"comment": b"\xff\xc0" * 99, "exif": Image.Exif()}),
     "PNG": ("PNG", {}),
     "GIF": ("GIF", {}),
@@ -37,21 +42,22 @@ def content_of(name: str, width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (300, 7), (5, 5000)])
-def test_the_claimed_size_is_the_one_pil_reads(name: str, width: int, height: int) -> None:
+def test_the_claimed_size_is_that_of_the_picture(name: str, width: int, height: int) -> None:
     content = content_of(name, width, height)
-    with Image.open(io.BytesIO(content)) as image:
-        assert claimed_size(content) == image.size == (width, height)
+    assert claimed_size(content) == (width, height)
+    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (height, width)
 
 
 def test_other_spellings_of_a_header_are_read() -> None:
-    old_bitmap = b"BM" + bytes(12) + b"\x0c\0\0\0" + b"\x2c\x01\x07\0"
+    old_bitmap = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, 300, 7, 1, 24)
     assert claimed_size(old_bitmap) == (300, 7)
-    downward = b"BM" + bytes(12) + b"\x28\0\0\0" + b"\x2c\x01\0\0" + (-7).to_bytes(4, "little", signed=True)
+    downward = b"BM" + bytes(12) + struct.pack("<IiiHH6I", 40, 300, -7, 1, 24, *[0] * 6)
     assert claimed_size(downward) == (300, 7)
     assert claimed_size(b"P5 # a comment\n300\n# another\n7 255\n") == (300, 7)
-    # motorola's byte order, and sides of 32 bits
-    entries = b"\x01\x00\x00\x04\0\0\0\1\0\0\x01\x2c" + b"\x01\x01\x00\x04\0\0\0\1\0\0\0\7"
-    assert claimed_size(b"MM\0*\0\0\0\x08\0\2" + entries) == (300, 7)
+    # motorola's byte order, and sides of 32 bits; black is 0, in one strip
+    tags = [(256, 4, 300), (257, 4, 7), (262, 4, 1), (273, 4, 8), (278, 4, 7), (279, 4, 2100)]
+    entries = b"".join(struct.pack(">HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    assert claimed_size(b"MM\0*\0\0\0\x08" + struct.pack(">H", len(tags)) + entries + bytes(4)) == (300, 7)
     padded = content_of("JPEG", 300, 7)
     assert claimed_size(padded[:2] + b"\xff\xff" + padded[2:]) == (300, 7)
 
@@ -61,8 +67,39 @@ def test_damaged_headers_give_a_size_or_nothing_and_come_to_an_end(name: str, da
     content = bytearray(content_of(name, 30, 20))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(2, min(len(content), 80) - 1))] = data.draw(st.integers(0, 255))
-    size = claimed_size(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    assert size is None or (len(size) == 2 and all(isinstance(side, int) for side in size))
+    try:
+        size = claimed_size(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    except ValueError:  # some damage claims more than the limit
+        return
+    assert size is None or (len(size) == 2 and 1 <= size[0] * size[1] <= MAX_PIXELS)
+
+
+@pytest.mark.parametrize(("height", "refused"), [(1_789, False), (1_790, True)])
+def test_more_pixels_than_the_limit_are_refused_at_once_and_without_a_warning(
+    height: int, refused: bool
+) -> None:
+    """Pillow warns of half of the limit, which no user of ours is to read: 100,000 pixels a line."""
+    claim = b"P6 100000 %d 255\n" % height
+    assert (100_000 * height > MAX_PIXELS) == refused
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if refused:
+            with pytest.raises(ValueError, match="178,956,970"):
+                claimed_size(claim)
+        else:
+            assert claimed_size(claim) == (100_000, height)
+
+
+def test_a_flaw_in_metadata_is_no_warning_and_the_size_is_read() -> None:
+    """Whose threads decode do not share what `warnings.catch_warnings` sets in one of them."""
+    content = content_of("JPEG with broken EXIF", 300, 7)
+    with pytest.warns(UserWarning), Image.open(io.BytesIO(content)) as image:
+        assert image.size == (300, 7)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(claimed_size, [content] * 100)) == {(300, 7)}
+    assert told == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"no image", b"P6", b"RIFF", b"\xff\xd8\xff\xff"])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from foldsmith.errors import InputError
-from foldsmith.models import MODELS, build_model, normalisation
+from foldsmith.models import MODELS, build_model, last_layer, normalisation
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.models.backbone import fetch_weights
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
@@ -342,3 +342,16 @@ def test_synchronised_batch_norm_is_the_same_network(name: str) -> None:
         torch.testing.assert_close(synchronised(images), expected)
     assert list(synchronised.state_dict()) == names
     assert any(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules())
+
+
+@pytest.mark.parametrize("name", ["cnn-a", "crnn", "bottleneck-resnet", "timm:resnet18", "autoencoder-lenet"])
+def test_the_last_layer_is_the_one_that_gives_the_logits(name: str) -> None:
+    size = 100 if name.startswith("auto") else 32
+    model = build_model(name, 7, size).eval()
+    found, layer = last_layer(model, 7)
+    assert model.get_submodule(found) is layer
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.arange(7.0))
+        torch.testing.assert_close(model(images), torch.arange(7.0).expand(2, 7))

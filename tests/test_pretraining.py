@@ -18,7 +18,6 @@ from torch import nn
 
 import examine
 import infer
-import leak
 import prepare
 import pretrain
 import report
@@ -33,11 +32,12 @@ from foldsmith.inference.compute import build_compute
 from foldsmith.models import build_model
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import RunPaths
+from foldsmith.training import fold as fold_module
 from foldsmith.training import loop as epochs_module
 from foldsmith.training import pretraining as pretraining_module
-from foldsmith.training.lessons import PICTURED, Reconstructing
 from foldsmith.training.loop import Epochs
-from foldsmith.training.pretraining import Pretraining, choose_pictured
+from foldsmith.training.pretraining import Pretraining
+from foldsmith.training.reconstruction import PICTURED, choose_pictured
 
 SIZE, COUNT, CLASSES = 52, 20, 3  # the smallest images that the network takes
 TOY = replace(
@@ -168,6 +168,7 @@ def test_the_number_of_classes_changes_nothing(pretrained: tuple[Path, dict], tm
     [
         {"lr": 1.0, "epochs": 1, "batch_size": 3, "augment": "photo", "ema_decay": 0.9, "encoder_lr": 1e-9},
         {"weight_decay": 0.5, "reconstruction_weight": 3.0, "label_smoothing": 0.2, "validate_every": 7},
+        {"mixup": 0.2, "cutmix": 1.0, "erase": 0.5, "train_size": 40, "alternating_flip": True, "sam": 0.1},
     ],
 )
 def test_the_fine_tunings_fields_change_nothing(
@@ -215,9 +216,9 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
 def test_patience_stops_it_and_the_epoch_with_the_lowest_held_out_loss_is_kept(
     losses: list[float], patience: int, epochs: int, kept: int, tmp_path: Path, after: Callable[[int], Path]
 ) -> None:
-    told = iter([*losses[:epochs], -1.0])  # the last is of the weights that are kept
+    measured = iter([*losses[:epochs], -1.0])  # the last is of the weights that are kept
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reconstructing, "measure", lambda *words: (float(next(told)), float("nan")))
+        patch.setattr(pretraining_module, "reconstruction_error", lambda *_, **__: float(next(measured)))
         recipe = replace(TOY, pretrain_epochs=5, pretrain_patience=patience)
         facts = make_pretraining(tmp_path, recipe).train()
     assert facts["epochs"] == epochs and facts["held_out_loss"] == -1
@@ -289,10 +290,10 @@ def test_a_pretraining_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
 def test_patience_goes_on_where_it_was_cut_off(
     epoch: int, tmp_path: Path, after: Callable[[int], Path]
 ) -> None:
-    told = iter([5, 3, 4, 4, -1])
+    measured = iter([5, 3, 4, 4, -1])
     recipe = replace(TOY, pretrain_epochs=9, pretrain_patience=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reconstructing, "measure", lambda *words: (float(next(told)), float("nan")))
+        patch.setattr(pretraining_module, "reconstruction_error", lambda *_, **__: float(next(measured)))
         with pytest.MonkeyPatch.context() as cut, pytest.raises(PowerCut):
             interrupt(cut, epoch)
             make_pretraining(tmp_path, recipe).train()
@@ -534,6 +535,24 @@ def test_the_average_of_the_weights_starts_from_the_pretrained_ones_too(
         assert torch.equal(states[0][f"encoder.{name}"], tensor)
 
 
+def test_every_network_of_every_round_starts_from_the_pretrained_ones(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--rounds", "2", "--set", "seeds=2")
+    run, started, whole = run_stages(folder, tmp_path, UNTIL_PRETRAIN, *words), [], fold_module.build_state
+
+    def watch(model: nn.Module, *words: object) -> object:
+        started.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return whole(model, *words)
+
+    monkeypatch.setattr(fold_module, "build_state", watch)
+    run_stages(folder, tmp_path, (train,), *words)
+    assert len(started) == 2 * 2 * 2  # folds, rounds, seeds
+    for part in ("encoder", "decoder"):
+        for name, tensor in load_file(run.pretrained(part)).items():
+            assert all(torch.equal(start[f"{part}.{name}"], tensor) for start in started)
+
+
 def test_a_rate_of_next_to_nothing_leaves_the_encoder_where_pretraining_put_it(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -605,8 +624,8 @@ def test_pixels_are_normalised_and_come_back(channels: int) -> None:
 
 
 def test_a_grey_autoencoder_runs_through_all_stages(folder: Path, tmp_path: Path) -> None:
-    stages = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report, score)
-    run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3", "--set", "report_leak=true")
+    stages = (prepare, split, pretrain, train, validate, infer, submit, examine, report, score)
+    run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3")
     assert load_file(run.pretrained("encoder"))["down1.0.weight"].shape == (6, 1, 5, 5)
     with Image.open(run.reconstructions) as picture:
         shown = np.asarray(picture.convert("RGB"))

@@ -123,12 +123,6 @@ def test_rare_classes_are_not_made_up_for_twice(other: str) -> None:
         override(BASE, ["class_weights=auto", other])
 
 
-def test_instances_are_not_told_apart_unchanged() -> None:
-    with pytest.raises(InputError, match="pretrain_augment is 'none', it must be an augmentation where"):
-        override(BASE, ["pretrain=instances"])
-    assert override(BASE, ["pretrain=autoencoder"]).pretrain_augment == "none"
-
-
 @pytest.mark.parametrize("setting", ["train_size=32", "train_size_from=32", "alternating_flip=true"])
 def test_what_a_pipeline_cannot_do_is_refused(setting: str, tmp_path: Path) -> None:
     albumentations.save(albumentations.HorizontalFlip(), tmp_path / "flip.json")

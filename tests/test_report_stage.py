@@ -1,4 +1,4 @@
-"""The report of a whole run: its figures against the files they come from, and what leaks and shifts show."""
+"""The report of a whole run: its figures against the files they come from, and what shifts show."""
 
 import json
 import re
@@ -13,7 +13,6 @@ from PIL import Image
 
 import examine
 import infer
-import leak
 import prepare
 import report
 import split
@@ -21,7 +20,7 @@ import train
 import validate
 from foldsmith.errors import InputError
 
-STAGES = (prepare, split, train, validate, infer, examine, leak, report)
+STAGES = (prepare, split, train, validate, infer, examine, report)
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "3", "--batch-size", "8", "--folds", "2"]
 WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", "run"]
 
@@ -49,7 +48,7 @@ def folder(make_competition: MakeCompetition) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("output")
-    words = [str(folder), *WORDS, "--output", str(output), "--set", "report_leak=true"]
+    words = [str(folder), *WORDS, "--output", str(output)]
     for stage in STAGES:
         assert stage.main(words) == 0
     return output / folder.name / "run"
@@ -89,11 +88,9 @@ def test_equal_pictures_are_told_kept_in_one_fold_and_shown(run: Path) -> None:
 
 def test_figures_of_the_page_are_those_of_the_files(run: Path) -> None:
     page, oof = text_of((run / "report.html").read_text()), np.load(run / "oof.npz")
-    cv, leaky = (json.loads((run / name).read_text()) for name in ("cv.json", "leak.json"))
+    cv = json.loads((run / "cv.json").read_text())
     right = oof["probabilities"].argmax(axis=1) == oof["label"]
     assert f"{right.mean():.4f}" in page and f"± {cv['standard_error']:.4f}" in page
-    assert leaky["accuracy"] == pytest.approx(right.mean()) and leaky["num_duplicates"] == 2
-    assert f"would have been {leaky['accuracy_leaky']:.4f} instead of {right.mean():.4f}" in page
     predicted = np.bincount(np.load(run / "test.npz")["probabilities"].argmax(axis=1), minlength=3)
     for label, count in enumerate(predicted):
         assert re.search(rf"kind {label} 33\.3% [\d.]+% {100 * count / 15:.1f}% {count} ", page)
@@ -106,9 +103,9 @@ def test_a_report_without_later_stages_is_a_report_and_says_what_comes(
 ) -> None:
     shutil.copytree(run.parent, tmp_path / folder.name)
     early = tmp_path / folder.name / "run"
-    for name in ("views.npz", "features.npz", "test.npz", "leak.json"):
+    for name in ("views.npz", "features.npz", "test.npz"):
         (early / name).unlink()
-    words = [str(folder), *WORDS, "--output", str(tmp_path), "--set", "report_leak=true"]
+    words = [str(folder), *WORDS, "--output", str(tmp_path)]
     assert report.main(words) == 0
     page = text_of((early / "report.html").read_text())
     assert "src/infer.py comes after training" in page and "src/examine.py comes after training" in page
@@ -120,9 +117,7 @@ def test_a_report_without_later_stages_is_a_report_and_says_what_comes(
 def test_the_same_report_is_not_written_twice(
     folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [str(folder), *WORDS, "--output", str(run.parent.parent), "--set", "report_leak=true"]
-    for stage in (examine, leak, report):
+    words = [str(folder), *WORDS, "--output", str(run.parent.parent)]
+    for stage in (examine, report):
         assert stage.main(words) == 0
-    assert capsys.readouterr().out.count("up to date") == 3
-    with pytest.raises(InputError, match="leave --fold out"):
-        leak.main([*words, "--fold", "0"])
+    assert capsys.readouterr().out.count("up to date") == 2

@@ -14,7 +14,6 @@ from conftest import MakeCompetition
 import compare
 import examine
 import infer
-import leak
 import look
 import prepare
 import report
@@ -30,7 +29,7 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.tasks.probabilities import FLOOR
 from foldsmith.training import loop as epochs_module
 
-STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report)
+STAGES = (prepare, split, train, validate, infer, submit, examine, report)
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "2", "--batch-size", "8", "--folds", "2"]
 WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", "run"]
 TWO = ["--set", "seeds=2", "--rounds", "2", "--set", "pseudo_share=1"]
@@ -54,7 +53,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     """A run of two networks a fold in two rounds."""
     output = tmp_path_factory.mktemp("output")
     for stage in STAGES:
-        assert stage.main(words_of(folder, output, *TWO, "--set", "report_leak=true")) == 0
+        assert stage.main(words_of(folder, output, *TWO)) == 0
     return RunPaths(output / folder.name / "run")
 
 
@@ -132,8 +131,8 @@ def test_the_report_tells_of_networks_and_rounds_and_no_shift_of_images_trained_
 ) -> None:
     page = run.report.read_text()
     assert "over 2 folds of 2 networks, whose predictions are averaged, in 2 rounds" in page
-    command = read_command(words_of(folder, run.root.parents[1], *TWO, "--set", "report_leak=true"), "")
-    assert report.optional_files(command) == [run.test, run.views, run.leak]
+    command = read_command(words_of(folder, run.root.parents[1], *TWO), "")
+    assert report.optional_files(command) == [run.test, run.views]
 
 
 def test_runs_of_one_and_of_several_networks_are_compared(
@@ -166,7 +165,7 @@ def test_the_same_command_again_does_nothing_even_without_the_earlier_rounds(
     copy = RunPaths(tmp_path / folder.name / "run")
     for fold in (0, 1):
         shutil.rmtree(copy.of_fold(fold).round(1).root)
-    words = words_of(folder, tmp_path, *TWO, "--set", "report_leak=true")
+    words = words_of(folder, tmp_path, *TWO)
     monkeypatch.setattr(epochs_module, "train_one_epoch", None)
     for stage in STAGES:
         assert stage.main(words) == 0
@@ -183,12 +182,9 @@ def test_again_trains_every_network_of_every_round_anew(
         return whole(*words)
 
     monkeypatch.setattr(epochs_module, "train_one_epoch", count)
-    words = words_of(folder, tmp_path, *TWO, "--set", "report_leak=true", "--again")
+    words = words_of(folder, tmp_path, *TWO, "--again")
     train.main([*words, "--fold", "1"])
     assert len(epochs) == 8
-    validate.main(words)
-    leak.main(words)
-    assert len(epochs) == 8 + 16
     copy = RunPaths(tmp_path / folder.name / "run")
     for name in ("fold1/weights.safetensors", "fold1/seed1/weights.safetensors", "fold1/heldout.npz"):
         assert (copy.root / name).read_bytes() == (run.root / name).read_bytes()

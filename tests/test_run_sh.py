@@ -18,7 +18,6 @@ STAGES = (
     "infer",
     "submit",
     "examine",
-    "leak",
     "report",
     "score",
 )

@@ -13,7 +13,6 @@ from conftest import MakeCompetition
 
 import examine
 import infer
-import leak
 import prepare
 import report
 import score
@@ -26,7 +25,7 @@ from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.run.command import read_command
 
-STAGES = (prepare, split, train, validate, infer, submit, examine, leak, report, score)
+STAGES = (prepare, split, train, validate, infer, submit, examine, report, score)
 # a network and images as small as they get, in fp32 so that every machine computes alike
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "8", "--batch-size", "8"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
@@ -332,15 +331,6 @@ def test_runs_with_labels_for_other_images_have_a_cache_each(
         command = read_command([*words, "--name", name], "")
         counts.append(len(open_run_cache(command.run, command.folder, command.recipe.image_size).index))
     assert counts == [24, 23]
-
-
-def test_a_leak_of_one_fold_is_refused_before_anything_is_done(
-    make_competition: MakeCompetition, tmp_path: Path
-) -> None:
-    words = [str(make_competition()), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--fold", "1"]
-    with pytest.raises(InputError, match="leave --fold out"):
-        prepare.main([*words, "--set", "report_leak=true"])
-    assert not any(tmp_path.iterdir())
 
 
 def test_bad_metadata_ends_with_status_2_and_one_sentence(

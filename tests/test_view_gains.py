@@ -1,12 +1,10 @@
 """The worth of views, against scikit-learn and scipy."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import sem
 from sklearn.metrics import accuracy_score, log_loss
 
-from foldsmith.evaluation.leakage import compare_leak
 from foldsmith.evaluation.view_gains import score_views
 from foldsmith.report.dataset import align_views
 
@@ -45,14 +43,3 @@ def test_views_are_matched_by_path() -> None:
     assert aligned["prediction"].tolist() == [[2, 0, 1]] and aligned["given"].tolist() == [[0.2, 0.0, 0.1]]
     with pytest.raises(KeyError):
         align_views(views, np.array(["a", "nowhere"]))
-
-
-def test_a_leak_is_compared_on_the_images_that_both_have_held_out() -> None:
-    honest = pd.Series([True, False, False, True, False], index=list("abcde"))
-    leaky = pd.Series([True, True, True, False], index=list("bcda"))
-    leak = compare_leak(honest, leaky, {"b", "c"})
-    assert (leak["num_images"], leak["num_duplicates"]) == (4, 2)
-    assert (leak["accuracy"], leak["accuracy_leaky"]) == (0.5, 0.75)
-    assert leak["gain"] == pytest.approx(0.25)
-    assert (leak["accuracy_duplicates"], leak["accuracy_leaky_duplicates"]) == (0.0, 1.0)
-    assert leak["gain_error"] == pytest.approx(sem([-1, 1, 1, 0]))

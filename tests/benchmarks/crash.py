@@ -35,7 +35,6 @@ from conftest import write_competition
 
 import examine
 import infer
-import leak
 import prepare
 import pretrain
 import report
@@ -48,17 +47,13 @@ from foldsmith.inference import features  # noqa: F401
 from foldsmith.report import page, provenance  # noqa: F401
 from foldsmith.training import check, fold, pretraining, rounds  # noqa: F401
 
-STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, leak, report)
+STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, report)
 STAGES = {stage.__name__: stage.main for stage in STAGES}
 WORDS = ["--name", "run", "--folds", "2", "--precision", "fp32", "--device", "cpu"]
 RECIPES = {
-    "quick": ["--recipe", "quick", "--image-size", "16", "--batch-size", "4", "--epochs", "3"]
-    + ["--set", "report_leak=true"],
+    "quick": ["--recipe", "quick", "--image-size", "16", "--batch-size", "4", "--epochs", "3"],
     "rounds": ["--recipe", "quick", "--image-size", "16", "--batch-size", "6", "--epochs", "2"]
     + ["--rounds", "2", "--set", "seeds=2"],
-    "instances": ["--recipe", "small-images-fast", "--image-size", "20", "--batch-size", "6", "--epochs", "2"]
-    + ["--set", "pretrain=instances", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"]
-    + ["--set", "pretrain_augment=instances"],
     "autoencoder": ["--recipe", "autoencoder-lenet-upsampled", "--image-size", "52", "--batch-size", "6"]
     + ["--epochs", "2", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"],
 }
@@ -74,7 +69,6 @@ SAME = (
     "run/*.csv",
     "run/**/*.npz",
     "run/cv.json",
-    "run/leak.json",
     "run/**/*.safetensors",
 )
 SAME += ("run/pretrain/*.png",)

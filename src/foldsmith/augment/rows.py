@@ -166,11 +166,6 @@ AUGMENTATIONS = {
     "photo": Augmentation(
         crop=(0.35, 1.0), hflip=True, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05
     ),
-    # of an image that is to be known again by any part of it (Wu et al., Unsupervised feature learning via
-    # non-parametric instance discrimination, 2018)
-    "instances": Augmentation(
-        crop=(0.2, 1.0), hflip=True, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1
-    ),
     # for small images and for photographs
     "trivial": Augmentation(shift=8, hflip=True, trivial=1.0),
     "trivial-crop": Augmentation(crop=(0.35, 1.0), hflip=True, trivial=1.0),

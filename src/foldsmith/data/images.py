@@ -12,11 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from foldsmith.data.headers import claimed_size
+from foldsmith.data.headers import MAX_PIXELS, claimed_size
 
-# where Pillow too calls a file a decompression bomb: a few bytes can claim gigabytes of pixels, and many
-# threads decode at once
-MAX_PIXELS = 178_956_970
 BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 
 
@@ -47,8 +44,6 @@ def decode_image(path: Path, least: int | None = None) -> np.ndarray:
     if not data:
         raise ValueError("the file is empty")
     width, height = claimed_size(data) or (0, 0)
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}")
     # OpenCV tells of broken files on the standard error of the process; the reason goes into problems.csv
     # instead
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -41,20 +41,11 @@ def check_values(recipe: "Recipe") -> None:
         ("batch_size", recipe.batch_size >= 1, "at least 1"),
         ("micro_batch", recipe.micro_batch >= 0, "zero or a number of images"),
         ("channels", recipe.channels in (1, 3), "1 or 3"),
-        (
-            "pretrain",
-            recipe.pretrain in ("none", "autoencoder", "instances"),
-            "none, autoencoder or instances",
-        ),
+        ("pretrain", recipe.pretrain in ("none", "autoencoder"), "none or autoencoder"),
         (
             "pretrain",
             recipe.pretrain == "none" or not (recipe.pretrained or recipe.weights),
             "none where a network starts from weights (pretrained, weights), which it would replace",
-        ),
-        (
-            "pretrain_augment",
-            recipe.pretrain != "instances" or recipe.pretrain_augment != "none",
-            "an augmentation where images are told apart, such as instances: as it is, each finds itself",
         ),
         ("pretrain_epochs", recipe.pretrain_epochs >= 1, "at least 1"),
         ("pretrain_batch_size", recipe.pretrain_batch_size >= 1, "at least 1"),

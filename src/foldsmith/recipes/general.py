@@ -100,8 +100,7 @@ RECIPES = (
     PHOTOS,
     # A few images a class of things that differ in detail, such as flowers: more epochs of small batches.
     # 64.1 % on Flowers-102, five folds in five minutes of an H200 that other runs shared. For a CPU
-    # `whitened-cnn-tall` is the quicker network (60.3 % in 36 minutes on one core; RESULTS.md). With another
-    # network than this one, telling images apart first, without labels, did not pay.
+    # `whitened-cnn-tall` is the quicker network (60.3 % in 36 minutes on one core; RESULTS.md).
     replace(
         PHOTOS,
         name="fine-grained-few",

@@ -12,7 +12,6 @@ from foldsmith.recipes.bounds import check_values
 PRETRAINED: dict[str, tuple[str, ...]] = {
     "none": (),
     "autoencoder": ("encoder", "decoder"),
-    "instances": ("encoder",),
 }
 
 
@@ -33,7 +32,6 @@ class Recipe:
     )
     max_unreadable: float = 0.01  # share of training or test images; more unreadable ones stop the run
     near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
-    report_leak: bool = False  # train once more with near-duplicates split: what would a leak gain?
     cache: bool = (
         True  # false: pixels are not kept but decoded each time, for more images than the disk holds
     )
@@ -56,14 +54,12 @@ class Recipe:
     std: tuple[float, ...] = ()
 
     # pretraining without labels
-    # none; autoencoder: encoder and decoder learn to reconstruct the images; instances: any network learns to
-    # tell every image from all others; both from scratch
+    # none; autoencoder: encoder and decoder learn to reconstruct the images, from scratch
     pretrain: str = "none"
     pretrain_epochs: int = 30
     pretrain_batch_size: int = 128
     pretrain_lr: float = 1e-3
-    # a row of AUGMENTATIONS: what it gives is input and target of an autoencoder; instances need one, such as
-    # instances
+    # a row of AUGMENTATIONS: the augmented image is both input and target
     pretrain_augment: str = "none"
     pretrain_test: bool = False  # the test images, which need no labels here, are trained on as well
     pretrain_holdout: float = 0.1  # share of the images that only measures
@@ -130,7 +126,7 @@ class Recipe:
             alternating_flip=False,
             sampling="natural",
             encoder_lr=0.0,
-            weight_decay=self.weight_decay if self.pretrain == "instances" else 0.0,
+            weight_decay=0.0,
             sam=0.0,
             ema_decay=0.0,
             validate_every=1,

@@ -34,7 +34,6 @@ class Evidence:
     views: dict[str, np.ndarray] | None = None  # views.npz
     features: dict[str, np.ndarray] | None = None  # features.npz
     test_probabilities: np.ndarray | None = None  # (M, K) float32
-    leak: dict | None = None  # leak.json
 
     @property
     def has_pictures(self) -> bool:

@@ -101,11 +101,6 @@ class Command:
         parts = {"recipe": asdict(self.recipe), "folds": asdict(self.plan)}
         return parts if self.grounds is None else {**parts, "grounds": asdict(self.grounds)}
 
-    def refuse_leak_of_a_fold(self) -> None:
-        """Raises InputError where `--fold` stands beside `report_leak`."""
-        if self.fold is not None:
-            raise InputError("report_leak compares whole cross-validations; leave --fold out.")
-
     def limited(self, facts: DataFacts) -> DataFacts:
         """The facts of the images that are used."""
         return replace(facts, num_images=min(facts.num_images, self.plan.limit or facts.num_images))

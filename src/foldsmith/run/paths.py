@@ -120,10 +120,6 @@ class RunPaths:
     def reconstructions(self) -> Path:
         return self.root / "pretrain" / "reconstructions.png"
 
-    @property
-    def neighbours(self) -> Path:
-        return self.root / "pretrain" / "neighbours.png"
-
     def fold(self, fold: int) -> Path:
         return self.root / f"fold{fold}"
 
@@ -170,16 +166,6 @@ class RunPaths:
     @property
     def label_issues(self) -> Path:
         return self.root / "label_issues.csv"
-
-    @property
-    def leak(self) -> Path:
-        """The score with near-duplicates split, beside the honest one; where `report_leak` asks for it."""
-        return self.root / "leak.json"
-
-    @property
-    def leaky(self) -> "RunPaths":
-        """The same training on folds that split near-duplicates."""
-        return RunPaths(self.root / "leaky")
 
     @property
     def report(self) -> Path:

@@ -1,13 +1,12 @@
 """What a recipe names, checked before hours are spent on it."""
 
 import torch
-from torch import nn
 
 from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.inference.compute import choose_device, choose_precision, refuse_on_device
 from foldsmith.inference.views import check_views
-from foldsmith.models import build_model, check_model, last_layer, takes_any_size
+from foldsmith.models import build_model, check_model, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.recipes.neutral import NEUTRAL
@@ -65,30 +64,11 @@ def _check_network(recipe: Recipe) -> None:
         )
     if recipe.drop_path:  # refused by networks that have nothing to drop
         build_model(recipe.model, 2, recipe.image_size, recipe.channels, drop_path=recipe.drop_path)
-    if recipe.pretrain == "instances":
-        _check_last_layer(recipe, model)
-    asked = {"pretrain": recipe.pretrain == "autoencoder", "encoder_lr": recipe.encoder_lr,
-             "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
-    if any(asked.values()) and not isinstance(model, Autoencoder):
-        field = next(field for field, value in asked.items() if value)
+    wanted = {"pretrain": recipe.pretrain == "autoencoder", "encoder_lr": recipe.encoder_lr,
+              "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
+    if any(wanted.values()) and not isinstance(model, Autoencoder):
+        field = next(field for field, value in wanted.items() if value)
         raise InputError(
             f"recipe '{recipe.name}': {field} is for autoencoders, and {recipe.model} is none; "
             f"they are {', '.join(AUTOENCODER_PLANS)}."
         )
-
-
-def _check_last_layer(recipe: Recipe, model: nn.Module) -> None:
-    """Raises InputError unless a linear last layer is all of the network, of 2 classes, that knows them."""
-    head = last_layer(model, 2)
-    if head is None:
-        raise InputError(
-            f"model {recipe.model} has no linear last layer, which pretrain=instances replaces; use another "
-            "model, or --set pretrain=none."
-        )
-    other = build_model(recipe.model, 3, recipe.image_size, recipe.channels).state_dict()
-    for name, tensor in model.state_dict().items():
-        if tensor.shape != other[name].shape and not name.startswith(f"{head[0]}."):
-            raise InputError(
-                f"model {recipe.model} has more than one last layer ({name}, {head[0]}), and "
-                "pretrain=instances replaces one; use another model, or --set pretrain=none."
-            )

@@ -54,9 +54,8 @@ class FoldTraining:
     """One network of one fold of one run, ready to train.
 
     `made_from` is the digest of all that the result depends on: recipe, fold, data and versions, and never
-    `workers`, other folds, or interruptions. `pretrained` is the run whose pretraining it starts from, where
-    that is another one. Where a fold has more networks, each has a `name` for its lines, `paths` of its own,
-    and `heldout_path` for its own predictions.
+    `workers`, other folds, or interruptions. Where a fold has more networks, each has a `name` for its lines,
+    `paths` of its own, and `heldout_path` for its own predictions.
     """
 
     run: RunPaths
@@ -71,7 +70,6 @@ class FoldTraining:
     precision: str = "auto"
     workers: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    pretrained: RunPaths | None = None
     processes: Processes = ALONE
     name: str = ""
     paths: FoldPaths | None = None
@@ -109,7 +107,7 @@ class FoldTraining:
             recipe.drop_path,
         )
         if recipe.pretrain != "none":
-            load_pretrained(model, self.pretrained or self.run, recipe.pretrain, self.num_classes)
+            load_pretrained(model, self.run)
         mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         reconstructs = recipe.reconstruction_weight > 0

@@ -1,8 +1,8 @@
-"""Pretraining without labels: a network learns to reconstruct images, or to tell them apart."""
+"""Pretraining without labels: an autoencoder learns to reconstruct images."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,29 @@ from torch import nn
 
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
-from foldsmith.inference.compute import build_compute, set_determinism
+from foldsmith.inference.compute import Compute, build_compute, set_determinism
 from foldsmith.inference.memory import Portion
 from foldsmith.inference.weights import save_weights
-from foldsmith.models import build_model, last_layer, normalisation
+from foldsmith.models import build_model, normalisation
 from foldsmith.models.autoencoder import Autoencoder
+from foldsmith.process.files import save_png
 from foldsmith.recipes import PRETRAINED, Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
 from foldsmith.training.checkpoint import Log
-from foldsmith.training.lessons import PICTURED, Lesson, Reconstructing, TellingApart
 from foldsmith.training.loop import Epochs
+from foldsmith.training.objective import Reconstruction
+from foldsmith.training.reconstruction import draw_reconstructions, reconstruction_error
 from foldsmith.training.state import build_state
-from foldsmith.training.whitening import fit_first_layer
+
+PARTS = PRETRAINED["autoencoder"]  # of the network, that folds start from
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The pretraining of one run: `rows` (n,) of the cache, of which a share is held out and only measures.
+    """The pretraining of one run: `rows` (n,) of the cache, of which a share is held out to measure.
 
-    `pictured` are the rows of the images that are shown beside what was learned of them. `made_from` is as in
-    Epochs.
+    `pictured` are the rows of the images shown beside their reconstructions. `made_from` is as in Epochs.
     """
 
     run: RunPaths
@@ -48,68 +50,48 @@ class Pretraining:
     workers: int | None = None
 
     def train(self) -> dict[str, Any]:
-        """Trains, from its checkpoint if there is one; writes what folds start from, log and picture.
+        """Train, from the checkpoint if there is one; write the weights, the log and the picture.
 
-        The weights of the epoch with the lowest held-out loss are kept where the recipe stops early, else
-        the last ones. Returns facts for run.json. Raises InputError if a loss is not finite.
+        Where the recipe stops early, the weights of the epoch with the lowest held-out loss are kept, else
+        the last ones. Return facts for run.json. Raise InputError if a loss is not finite.
         """
         started, recipe = time.monotonic(), self.recipe.pretraining
         set_determinism(recipe.deterministic)
         held_out, trained = self._split()
-        lesson = self._lesson(trained)
-        torch.manual_seed(derive_seed(recipe.seed, "initial weights", "pretrain"))
-        model = build_model(
-            recipe.model,
-            lesson.num_classes,
-            recipe.image_size,
-            recipe.channels,
-            drop_path=recipe.drop_path,
+        model, compute = self._build(recipe)
+        portion = Portion(recipe.predict_batch_size)
+        error_of = partial(
+            reconstruction_error,
+            pixels=self.cache.pixels,
+            rows=held_out,
+            compute=compute,
+            portion=portion,
+            batch_size=recipe.predict_batch_size,
         )
-        mean, std = normalisation(model, from_pretrained=False, channels=recipe.channels)
-        mean, std = recipe.mean or mean, recipe.std or std
-        compute = build_compute(self.device, self.precision, mean, std, lesson.reconstructs)
-        fit_first_layer(model, self.cache.pixels, trained, compute)
-        state = build_state(model, recipe, compute)
-
-        def measure(model: nn.Module) -> tuple[float, float]:
-            loss, accuracy = lesson.measure(model, held_out, compute)
-            if not np.isfinite(loss):
-                raise InputError("pretrain: the held-out loss is not finite; lower pretrain_lr.")
-            return loss, accuracy
-
-        def keep_best(log: Log) -> bool:
-            """Keeps the weights so far, if they are to be kept; whether there is hope of better ones."""
-            losses = [entry["val_loss"] for entry in log]
-            best = int(np.argmin(losses)) + 1
-            if not recipe.pretrain_patience or best == len(log):
-                for part, trained_part in lesson.parts_of(model).items():
-                    save_weights(self.run.pretrained(part), trained_part)
-            return not recipe.pretrain_patience or len(log) - best < recipe.pretrain_patience
-
         position = Epochs(
             name="pretrain",
             purpose="pretrain",
             recipe=recipe,
             pixels=self.cache.pixels,
             rows=trained,
-            labels=lesson.labels(len(trained)),
-            objective=lesson.objective(compute),
-            measure=measure,
+            labels=np.zeros(len(trained), np.int64),  # the loader gives labels; the objective ignores them
+            objective=Reconstruction(),
+            measure=lambda model: (_finite(error_of(model)), float("nan")),
             log_path=self.run.pretrain_log,
             checkpoint_path=self.run.pretrain_checkpoint,
             made_from=self.made_from,
             workers=self.workers,
-            goes_on=keep_best,
-        ).run(state, compute)
-        load_pretrained(model, self.run, recipe.pretrain, lesson.num_classes)
-        lesson.write_picture(model, self.pictured, compute)
-        parts = lesson.parts_of(model).values()
+            goes_on=partial(self._keep_best, model),
+        ).run(build_state(model, recipe, compute), compute)
+        load_pretrained(model, self.run)
+        picture = draw_reconstructions(model, self.cache.pixels, self.pictured, compute, portion)
+        save_png(self.run.reconstructions, picture)
         return {
-            "parameters": sum(tensor.numel() for part in parts for tensor in part.parameters()),
+            "parameters": sum(tensor.numel() for part in parts_of(model) for tensor in part.parameters()),
             "training_images": len(trained),
             "held_out_images": len(held_out),
             "epochs": len(position.log),
-            "held_out_loss": lesson.measure(model, held_out, compute)[0],
+            "held_out_loss": error_of(model),
             "device": str(compute.device),
             "precision": compute.precision,
             "hardware": compute.hardware,
@@ -118,18 +100,26 @@ class Pretraining:
             "seconds": time.monotonic() - started,
         }
 
-    def _lesson(self, trained: np.ndarray) -> Lesson:
-        recipe = self.recipe.pretraining
-        portion = Portion(recipe.predict_batch_size)
-        if recipe.pretrain == "instances":
-            return TellingApart(self.run, recipe, self.cache, portion, trained)
-        return Reconstructing(self.run, recipe, self.cache, portion, self.num_classes)
+    def _build(self, recipe: Recipe) -> tuple[nn.Module, Compute]:
+        """Build the network, with its initial weights, and the device and precision it is trained in."""
+        torch.manual_seed(derive_seed(recipe.seed, "initial weights", "pretrain"))
+        model = build_model(recipe.model, self.num_classes, recipe.image_size, recipe.channels)
+        mean, std = normalisation(model, from_pretrained=False, channels=recipe.channels)
+        mean, std = recipe.mean or mean, recipe.std or std
+        return model, build_compute(self.device, self.precision, mean, std, reconstructs=True)
+
+    def _keep_best(self, model: nn.Module, log: Log) -> bool:
+        """Save the weights if they are to be kept; return whether to train another epoch."""
+        losses, patience = [entry["val_loss"] for entry in log], self.recipe.pretrain_patience
+        best = int(np.argmin(losses)) + 1
+        if not patience or best == len(log):
+            for name, part in zip(PARTS, parts_of(model), strict=True):
+                save_weights(self.run.pretrained(name), part)
+        return not patience or len(log) - best < patience
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out and training rows, drawn from the seed alone; at least one is held out, or two where they
-        are told apart: one alone is found among itself by any network."""
-        least = 2 if self.recipe.pretrain == "instances" else 1
-        count = max(least, round(self.recipe.pretrain_holdout * len(self.rows)))
+        """Return held-out and training rows, drawn from the seed alone; at least one is held out."""
+        count = max(1, round(self.recipe.pretrain_holdout * len(self.rows)))
         if len(self.rows) - count < 2:
             raise InputError(f"{len(self.rows)} images are too few to pretrain on.")
         draws = np.random.default_rng(derive_seed(self.recipe.seed, "pretrain", "held out"))
@@ -137,29 +127,23 @@ class Pretraining:
         return np.sort(self.rows[shuffled[:count]]), np.sort(self.rows[shuffled[count:]])
 
 
-def pretrained_paths(run: RunPaths, kind: str) -> list[Path]:
-    return [run.pretrained(part) for part in PRETRAINED[kind]]
+def _finite(loss: float) -> float:
+    if not np.isfinite(loss):
+        raise InputError("pretrain: the held-out loss is not finite; lower pretrain_lr.")
+    return loss
 
 
-def picture_path(run: RunPaths, kind: str) -> Path:
-    return run.neighbours if kind == "instances" else run.reconstructions
+def parts_of(model: nn.Module) -> list[nn.Module]:
+    """Return the parts of an autoencoder that pretraining trains, in the order of PARTS."""
+    assert isinstance(model, Autoencoder)  # check_recipe has refused any other network
+    return [model.get_submodule(name) for name in PARTS]
 
 
-def load_pretrained(model: nn.Module, run: RunPaths, kind: str, num_classes: int) -> None:
-    """Loads what the run's pretraining learned into a network of the same kind, whose head stays as it is."""
-    if kind == "autoencoder":
-        assert isinstance(model, Autoencoder)  # check_recipe has seen that it is
-        for part in PRETRAINED[kind]:
-            model.get_submodule(part).load_state_dict(load_file(run.pretrained(part)))
-        return
-    head = last_layer(model, num_classes)
-    assert head is not None  # check_recipe has seen that there is one
-    weights = {**load_file(run.pretrained("encoder"))}
-    weights |= {f"{head[0]}.{name}": tensor for name, tensor in head[1].state_dict().items()}
-    model.load_state_dict(weights)
+def pretrained_paths(run: RunPaths) -> list[Path]:
+    return [run.pretrained(name) for name in PARTS]
 
 
-def choose_pictured(paths: Sequence[str]) -> list[str]:
-    """At most PICTURED of these paths, evenly spread."""
-    places = np.linspace(0, len(paths) - 1, min(PICTURED, len(paths))).round().astype(int)
-    return [paths[place] for place in places]
+def load_pretrained(model: nn.Module, run: RunPaths) -> None:
+    """Load the run's pretrained parts into an autoencoder, whose head stays as it is."""
+    for path, part in zip(pretrained_paths(run), parts_of(model), strict=True):
+        part.load_state_dict(load_file(path))

@@ -1,0 +1,45 @@
+"""What an autoencoder's pretraining learned: its error, and images beside their reconstructions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from foldsmith.data.pixels import Pixels
+from foldsmith.inference.compute import Compute
+from foldsmith.inference.memory import Portion
+from foldsmith.inference.predict import reconstruct
+
+PICTURED = 10  # images shown beside their reconstructions
+
+
+def reconstruction_error(
+    model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute, portion: Portion, batch_size: int
+) -> float:
+    """Return the mean squared error over the images in these rows (n,), in units of the normalised images."""
+    total = 0.0
+    for images, output in reconstruct(model, pixels, rows, batch_size, compute, portion):
+        total += float((output - images).square().mean(dim=(1, 2, 3)).double().sum())
+    return total / len(rows)
+
+
+def draw_reconstructions(
+    model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute, portion: Portion
+) -> np.ndarray:
+    """Return a row of these images above a row of their reconstructions, uint8 (height, width, 3)."""
+    pairs = list(reconstruct(model, pixels, rows, PICTURED, compute, portion))
+    lines = [torch.cat([pair[side] for pair in pairs]) for side in (0, 1)]
+    return np.concatenate([join_images(compute.to_pixels(images)) for images in lines])
+
+
+def join_images(images: np.ndarray, gap: int = 4) -> np.ndarray:
+    """Join images uint8 (n, H, W, 3) side by side on white, uint8 (H + gap, n * (W + gap), 3)."""
+    framed = np.pad(images, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    return np.concatenate(list(framed), axis=1)
+
+
+def choose_pictured(paths: Sequence[str]) -> list[str]:
+    """Return at most PICTURED of these paths, evenly spread."""
+    indices = np.linspace(0, len(paths) - 1, min(PICTURED, len(paths))).round().astype(int)
+    return [paths[index] for index in indices]
