@@ -5,17 +5,15 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from foldsmith.competition.folder import Competition, find_tables, match_ids, read_table
-from foldsmith.competition.labels_csv import (
-    candidate_tables,
-    find_label_tables,
-    read_csv_labels,
-    tables_that_name,
-)
-from foldsmith.competition.labels_json import is_label_json, parse_json, read_json_labels
+from foldsmith.competition import labels_csv, labels_json
+from foldsmith.competition.folder import Competition, match_ids
+from foldsmith.competition.label_form import LabelForm
+from foldsmith.competition.labels_csv import tables_that_name
 from foldsmith.errors import InputError, first_of, refuse_wrong
 from foldsmith.tasks import SingleLabel
 
+# the forms of label files; where files of several fit, those of the first form are taken
+FORMS = (labels_json.FORM, labels_csv.FORM)
 CLASS_FOLDERS = "train"  # what `labels` in competition.toml calls one folder a class
 
 
@@ -38,27 +36,27 @@ class Metadata:
 
 
 def read_metadata(competition: Competition) -> Metadata:
-    """Reads the labels of a competition folder. Raises InputError if they are not whole and consistent."""
+    """Read the labels of a competition folder. Raise InputError if they are not whole and consistent."""
     path = find_label_file(competition)
-    names: dict[str, str] = {}
     notes: list[str] = []
     if path is None:
-        path, source = competition.folder / "train", "the folders under train/"
+        path, source, names = competition.folder / "train", "the folders under train/", {}
         _refuse_settings(competition, "id_column", "label_column", "group_column")
         rows = _read_class_folders(competition)
         notes = [] if competition.settings.labels else _notes_on_folders(competition, list(rows["path"]))
-    elif path.suffix.lower() == ".json":
-        source = path.name
-        _refuse_settings(competition, "label_column")
-        rows, names = read_json_labels(path, competition.settings.group_column)
-        rows["path"] = _resolve(path, rows["name"], "annotation", competition)
     else:
-        source = path.name
-        rows = read_csv_labels(path, competition)
-        rows["path"] = _resolve(path, rows["name"], "line", competition)
+        form, source = form_of(path), path.name
+        _refuse_settings(competition, *form.unsupported)
+        rows, names = form.read(path, competition)
+        rows["path"] = _resolve(path, rows["name"], form.unit, competition)
     task = SingleLabel
     encoded = task.encode(rows, names, path)
     return Metadata(task.name, source, encoded.samples, encoded.classes, encoded.repeated, notes)
+
+
+def form_of(path: Path) -> LabelForm:
+    """Return the form of a label file by the end of its name; any other name is read as CSV."""
+    return next((form for form in FORMS if path.suffix.lower() in form.suffixes), labels_csv.FORM)
 
 
 def _notes_on_folders(competition: Competition, images: list[str]) -> list[str]:
@@ -74,41 +72,43 @@ def _notes_on_folders(competition: Competition, images: list[str]) -> list[str]:
 
 
 def find_label_file(competition: Competition) -> Path | None:
-    """The one settings name, answer.json, another JSON or CSV that fits; None for class folders.
+    """Return the label file: the one that settings name, answer.json, or the one that fits; None for folders.
 
-    If nothing fits but there are such files, the first: reading it tells what is wrong with it.
+    If no file fits and there are no class folders, return the first candidate: reading it says what is wrong.
+    Raise InputError if several fit, or if a candidate beside class folders cannot be read.
     """
     folder, named = competition.folder, competition.settings.labels
     if named == CLASS_FOLDERS:
         return None
     if named:
-        path = folder / named
-        if PurePosixPath(named).name != named or not path.is_file():
-            raise InputError(
-                f"{folder / 'competition.toml'}: labels names '{named}', not a file in {folder}."
-            )
-        return path
+        return _named_file(folder, named)
     if (folder / "answer.json").is_file():
         return folder / "answer.json"
-    in_folders = _images_in_folders(competition)
-    documents = find_tables(folder, ".json")
-    fitting = [path for path in documents if is_label_json(path)]
-    fitting = fitting or find_label_tables(competition, len(in_folders))
+    in_folders = len(_images_in_folders(competition))
+    fitting = next(filter(None, (form.find(competition, in_folders) for form in FORMS)), [])
     if len(fitting) > 1:
         names = first_of([path.name for path in fitting])
         raise InputError(
             f"{folder} holds several label files ({names}); "
             f'write labels = "FILE" in {folder / "competition.toml"}.'
         )
-    if not fitting and in_folders:
-        # what cannot be read may be the labels: it must not make the names of folders the labels instead
-        for path in documents:
-            parse_json(path)
-        for path in candidate_tables(competition):
-            read_table(path)
-    if not fitting and not in_folders:
-        fitting = documents or candidate_tables(competition)
-    return fitting[0] if fitting else None
+    if fitting:
+        return fitting[0]
+    candidates = [(form, path) for form in FORMS for path in form.candidates(competition)]
+    if not in_folders:
+        return candidates[0][1] if candidates else None
+    # a file that cannot be read may hold the labels: folders must not become classes because of that
+    for form, path in candidates:
+        form.parse(path)
+    return None
+
+
+def _named_file(folder: Path, name: str) -> Path:
+    """Return the file that `labels` in competition.toml names. Raise InputError if the folder has none."""
+    path = folder / name
+    if PurePosixPath(name).name != name or not path.is_file():
+        raise InputError(f"{folder / 'competition.toml'}: labels names '{name}', not a file in {folder}.")
+    return path
 
 
 def _refuse_settings(competition: Competition, *names: str) -> None:

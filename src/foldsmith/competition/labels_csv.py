@@ -12,6 +12,7 @@ from foldsmith.competition.folder import (
     read_table,
     sample_submission_path,
 )
+from foldsmith.competition.label_form import LabelForm
 from foldsmith.errors import InputError, first_of, refuse_wrong
 
 ID_COLUMNS = ("id", "image_id", "image", "filename", "file_name", "file", "path", "img", "name", "image_name")
@@ -148,3 +149,14 @@ def _match(ids: pd.Series, competition: Competition) -> list[str | None]:
         return match_ids(ids, competition.train_images)
     except InputError:
         return []  # ids that could name two images are no reason to choose a file
+
+
+FORM = LabelForm(
+    name="CSV",
+    suffixes=(".csv",),
+    unit="line",
+    candidates=candidate_tables,
+    find=find_label_tables,
+    read=lambda path, competition: (read_csv_labels(path, competition), {}),
+    parse=read_table,
+)

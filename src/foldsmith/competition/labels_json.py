@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from foldsmith.competition.folder import Competition, find_tables
+from foldsmith.competition.label_form import LabelForm
 from foldsmith.errors import InputError, first_of, refuse_wrong
 
 
@@ -145,3 +147,19 @@ def _integer_text(value: Any) -> str | None:
 
 def _group_text(value: Any) -> str:
     return "" if value is None else str(value).strip()
+
+
+def _candidates(competition: Competition) -> list[Path]:
+    return find_tables(competition.folder, ".json")
+
+
+FORM = LabelForm(
+    name="JSON",
+    suffixes=(".json",),
+    unit="annotation",
+    candidates=_candidates,
+    find=lambda competition, in_folders: [path for path in _candidates(competition) if is_label_json(path)],
+    read=lambda path, competition: read_json_labels(path, competition.settings.group_column),
+    parse=parse_json,
+    unsupported=("label_column",),
+)
