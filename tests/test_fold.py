@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import naming
 from torch import nn
 
 from foldsmith.augment.host import augment_batch
@@ -397,14 +398,14 @@ def test_a_rare_class_is_predicted_more_often_with_a_remedy(
 def test_a_run_that_diverges_is_refused_even_in_its_very_last_step(epochs: int, tmp_path: Path) -> None:
     # one step an epoch: its loss is measured before the step that ruins the weights
     recipe = replace(TOY, optimizer="sgd", schedule="constant", warmup=0.0, batch_size=64, lr=1e30)
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match=naming("finite", "lr")):
         make_training(tmp_path, recipe=replace(recipe, epochs=epochs)).train()
     assert not RunPaths(tmp_path).weights(0).exists()
 
 
 @pytest.mark.parametrize("field", ["augment", "optimizer", "schedule", "model"])
 def test_a_word_no_table_knows_is_refused_before_anything_is_written(field: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown"):
+    with pytest.raises(InputError, match=naming(field, "'nothing'")):
         make_training(tmp_path, recipe=replace(TOY, **{field: "nothing"})).train()
     assert not any(tmp_path.iterdir())
 
@@ -414,7 +415,7 @@ def test_the_samples_of_a_fold_are_matched_by_path() -> None:
     samples = select_samples(folds, folds["fold"] == 2, cache)
     assert [f"train/{row}.png" for row in samples.rows] == samples.paths
     assert samples.labels.tolist() == [row % CLASSES for row in samples.rows]
-    with pytest.raises(InputError, match="does not hold train/elsewhere.png"):
+    with pytest.raises(InputError, match="train/elsewhere.png"):
         select_samples(folds.assign(path="train/elsewhere.png"), folds["fold"] == 2, cache)
 
 
