@@ -271,23 +271,22 @@ def test_every_metric_may_be_asked_for(tmp_path: Path, metric: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('metrik = "accuracy"', ["metrik", "did you mean 'metric'", "labels, id_column"]),
-        ('[metric]\nname = "accuracy"', ["metric takes a text in quotes"]),
-        ("label_column = 3", ["label_column takes a text in quotes, not 3"]),
-        ("group_column = true", ["group_column takes a text in quotes, not True"]),
-        ('id_column = ["id"]', ["id_column takes a text in quotes", "['id']"]),
-        ('metric = "acuracy"', ["'acuracy'", "did you mean 'accuracy'", "log_loss"]),
+        ('metrik = "accuracy"', ["'metrik'", "'metric'", "labels, id_column"]),
+        ('[metric]\nname = "accuracy"', ["metric"]),
+        ("label_column = 3", ["label_column", 3]),
+        ("group_column = true", ["group_column", "True"]),
+        ('id_column = ["id"]', ["id_column", "['id']"]),
+        ('metric = "acuracy"', ["'acuracy'", "'accuracy'", "log_loss"]),
         ('metric = ""', ["metric", "accuracy"]),
         ("metric = accuracy", ["TOML", "line 1"]),
         ('metric = "accuracy', ["TOML"]),
         ('metric = "accuracy"\nmetric = "log_loss"', ["TOML"]),
     ],
 )
-def test_settings_that_nobody_understands_are_refused(tmp_path: Path, text: str, told: list[str]) -> None:
+def test_settings_that_nobody_understands_are_refused(tmp_path: Path, text: str, told: list[object]) -> None:
     path = write_settings(tmp_path, text)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=naming(path, *told)):
         read_settings(tmp_path)
-    assert all(words in str(caught.value) for words in [str(path), *told])
 
 
 def test_settings_that_are_not_utf8_are_refused(tmp_path: Path) -> None:

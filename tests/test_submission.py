@@ -122,25 +122,23 @@ def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
 @pytest.mark.parametrize(
     ("header", "rows", "told"),
     [
-        (["id", "label"], [], ["one row a test image"]),
-        (["id"], [[0]], ["a label column"]),
-        (["id", "label"], [[0, "cat"], [1, "cow"], [2, "pig"]], ["2 of its labels", "'cow'", "3, 7, 20"]),
+        (["id", "label"], [], []),
+        (["id"], [[0]], []),
+        (["id", "label"], [[0, "cat"], [1, "cow"], [2, "pig"]], [2, "'cow'", "3, 7, 20"]),
         (["id", "label"], [[0, "0.5"], [1, "0.5"]], ["'0.5'"]),
-        (["id", "label"], [[0, "3"], [1, "3"], [0, "7"]], ["1 of 3 lines", "repeat an id"]),
-        (["id", "label"], [[0, "3"], [77, "3"]], ["1 of 2", "no image", "77"]),
-        (["id", "3", "7"], [[0, 1, 0]], ["3 classes", "2 columns", "missing"]),
-        (["id", "3", "7", "21"], [[0, 1, 0, 0]], ["3 classes", "1 column", "21"]),
-        (["id", "3", "cat", "dog"], [[0, 1, 0, 0]], ["3 classes"]),
-        (["id", "3", "7", "20", "width"], [[0, 1, 0, 0, 5]], ["4 columns", "width"]),
+        (["id", "label"], [[0, "3"], [1, "3"], [0, "7"]], [1, 3, "line"]),
+        (["id", "label"], [[0, "3"], [77, "3"]], [1, 2, 77]),
+        (["id", "3", "7"], [[0, 1, 0]], [3, 2]),
+        (["id", "3", "7", "21"], [[0, 1, 0, 0]], [3, 21]),
+        (["id", "3", "cat", "dog"], [[0, 1, 0, 0]], [3]),
+        (["id", "3", "7", "20", "width"], [[0, 1, 0, 0, 5]], [3, 4, "width"]),
     ],
 )  # fmt: skip
 def test_a_sample_that_does_not_fit_is_refused(
-    tmp_path: Path, header: list, rows: list, told: list[str]
+    tmp_path: Path, header: list, rows: list, told: list[object]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=naming(tmp_path / "sample_submission.csv", *told)):
         read_submission_form(make(tmp_path, header, rows), CLASSES)
-    words = [str(tmp_path / "sample_submission.csv"), *told]
-    assert [word for word in words if word not in str(caught.value)] == []
 
 
 def test_a_sample_that_mixes_numbers_and_names_is_refused(tmp_path: Path) -> None:
