@@ -46,8 +46,11 @@ PLAIN = replace(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def a_network_that_draws() -> Iterator[None]:
-    """A network with dropout among the known ones: its draws must not depend on what ran before either."""
+def small_networks() -> Iterator[None]:
+    """Two small networks among the known ones.
+
+    One has dropout: its draws must not depend on what ran before either.
+    """
 
     def build_dropout_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
         convolution = nn.Conv2d(channels, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)
@@ -55,8 +58,15 @@ def a_network_that_draws() -> Iterator[None]:
             *convolution, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, num_classes)
         )
 
+    def build_hidden_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
+        """A network with a hidden convolution, which is what Muon trains; small, as Muon takes its time."""
+        first, second = nn.Conv2d(channels, 6, 3, stride=2), nn.Conv2d(6, 8, 3, stride=2)
+        pooled = nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(first, nn.ReLU(), second, *pooled, nn.Linear(8, num_classes))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS, "dropout-cnn", build_dropout_cnn)
+        patch.setitem(MODELS, "hidden-cnn", build_hidden_cnn)
         yield
 
 
@@ -256,8 +266,8 @@ MEANS: dict[str, dict[str, object]] = {
     "recalibrate": {"recalibrate": 2, "ema_decay": 0.9},
     "clip_grad": {"clip_grad": 0.5},
     "sam": {"sam": 0.1},
-    "muon": {"optimizer": "muon", "model": "quick-cnn", "lr": 0.01, "weight_decay": 0.05},
-    "drop_path": {"model": "timm:resnet10t", "drop_path": 0.5, "epochs": 2},
+    "muon": {"optimizer": "muon", "model": "hidden-cnn", "lr": 0.01, "weight_decay": 0.05},
+    "drop_path": {"model": "timm:test_resnet", "drop_path": 0.5, "epochs": 2},
     "trivial": {"augment": "trivial", "augment_strength": 0.7, "erase": 0.2},
     "bce": {"loss": "bce", "cutmix": 1.0, "mix_share": 0.5},
 }
