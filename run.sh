@@ -2,7 +2,8 @@
 # One command from a competition folder to a checked submission.
 #
 #   ./run.sh                                   the demo: installs, draws input/demo80, runs every stage on it
-#   ./run.sh test                              installs if needed, then the whole test suite
+#   ./run.sh test                              installs if needed, then the whole test suite, on several cores
+#   ./run.sh test -m "not slow"                the quick part of it; all words go to pytest
 #   ./run.sh input/tiny80 --recipe resnet64    every stage on a competition folder of yours
 #   ./run.sh study crnn                        a study's recipes, one after the other, beside its own figures
 #   ./run.sh --help                            every word the stages understand
@@ -54,7 +55,8 @@ if [ "${1:-}" = test ]; then
     cd "$here"
     "$venv/bin/ruff" check --quiet .
     "$venv/bin/ruff" format --check --quiet .
-    exec "$venv/bin/python" -m pytest "$@"
+    # a worker a core, each with one thread: on toy networks a second thread only waits; -n 0 starts no worker
+    exec "$venv/bin/python" -m pytest -n auto --maxprocesses 8 --dist worksteal "$@"
 fi
 if [ "${1:-}" = study ]; then
     shift
@@ -62,7 +64,7 @@ if [ "${1:-}" = study ]; then
 fi
 for word in "$@"; do
     if [ "$word" = --help ] || [ "$word" = -h ]; then
-        sed -n '2,8s/^# \{0,1\}//p' "$here/run.sh"
+        sed -n '2,9s/^# \{0,1\}//p' "$here/run.sh"
         exec "$venv/bin/python" "$here/src/prepare.py" --help
     fi
 done

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 from torchvision.transforms.v2 import functional as torchvision
 
 import prepare
@@ -98,7 +98,7 @@ def test_flip_gives_the_image_or_its_mirror_about_equally_often() -> None:
 
 
 def test_an_unknown_augmentation_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'crop-flip'"):
+    with pytest.raises(InputError, match=naming("'crop-flop'", "'crop-flip'")):
         build_augmentation("crop-flop", SIZE)
 
 
@@ -421,7 +421,7 @@ def test_erasing_changes_no_other_draw_and_a_share_of_none_is_none() -> None:
 
 
 def test_a_pipeline_erases_for_itself(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"erase=0.5 is for rows of AUGMENTATIONS; erase in .* itself"):
+    with pytest.raises(InputError, match=naming("erase=0.5", "pipeline.json")):
         build_augmentation(saved(tmp_path, albumentations.HorizontalFlip()), SIZE, erase=0.5)
 
 
@@ -515,15 +515,15 @@ def test_a_single_transform_that_was_saved_is_a_pipeline(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("transform", "told"),
     [
-        (albumentations.Resize(8, 9), r"\(8, 9, 3\)"),
-        (albumentations.Normalize(), r"float32 \(24, 24, 3\)"),
+        (albumentations.Resize(8, 9), "(8, 9, 3)"),
+        (albumentations.Normalize(), "float32 (24, 24, 3)"),
     ],
     ids=["size", "type"],
 )
 def test_a_pipeline_that_changes_size_or_type_is_refused(
     transform: object, told: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=rf"pipeline.json turns images of 24 x 24 into .*{told}.*must keep"):
+    with pytest.raises(InputError, match=naming("pipeline.json", "24 x 24", told)):
         build_augmentation(saved(tmp_path, transform), SIZE)
 
 
@@ -534,7 +534,7 @@ def test_a_pipeline_that_changes_size_or_type_of_some_images_is_refused_when_it_
     transform: albumentations.BasicTransform, tmp_path: Path
 ) -> None:
     pipeline = albumentations.Compose([transform])
-    with pytest.raises(InputError, match="must keep size and uint8"):
+    with pytest.raises(InputError, match="uint8"):
         augment_batch(pipeline, np.repeat(make_images(), 8, axis=0), 0)
 
 
@@ -546,15 +546,13 @@ def test_a_file_that_is_no_pipeline_is_refused_with_the_reason(
     name: str, content: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(
-        InputError, match=rf"{name} is no pipeline of albumentations.save: \w+: .+"
-    ) as refused:
+    with pytest.raises(InputError, match=naming(name, "albumentations.save")) as refused:
         build_augmentation(str(tmp_path / name), SIZE)
     assert "\n" not in str(refused.value)
 
 
 def test_a_pipeline_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.yaml: there is no such file"):
+    with pytest.raises(InputError, match="none.yaml"):
         build_augmentation(str(tmp_path / "none.yaml"), SIZE)
 
 
@@ -577,8 +575,8 @@ def test_a_fold_is_trained_anew_when_its_pipeline_has_changed(
     assert "is up to date" not in capsys.readouterr().out
     assert weights.read_bytes() != first
     Path(file).write_text("{}")
-    with pytest.raises(InputError, match="is no pipeline of albumentations.save"):
+    with pytest.raises(InputError, match=naming(file, "albumentations.save")):
         train.main(words)
     Path(file).unlink()
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match=naming(file)):
         train.main(words)

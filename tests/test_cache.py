@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -106,7 +106,7 @@ def test_rows_are_found_by_path_in_any_order(cache: PixelCache, data: st.DataObj
 
 @pytest.mark.parametrize("absent", ["train/99.png", "0.png", ""])
 def test_a_path_that_is_not_cached_is_refused(cache: PixelCache, absent: str) -> None:
-    with pytest.raises(InputError, match=f"does not hold {absent}.*prepare.py"):
+    with pytest.raises(InputError, match=naming(absent, "prepare.py")):
         cache.rows(["train/0.png", absent])
 
 
@@ -230,7 +230,7 @@ def test_a_cache_of_which_one_byte_changed_is_refused_with_the_remedy(
     change_one_byte(kept.path / changed)
     # as an editor would leave it, however fast this test is
     os.utime(kept.path / changed, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
-    with pytest.raises(InputError, match=f"is damaged: {changed} changed.*run src/prepare.py"):
+    with pytest.raises(InputError, match=naming(changed, "prepare.py")):
         open_cache(kept.path, folder, SIZE)
     assert changed_files(kept.path) == [changed]
 
@@ -294,7 +294,7 @@ def test_prepare_decodes_a_damaged_cache_anew_and_the_other_stages_refuse_it(
     change_one_byte(file, len(before) // 2)
     os.utime(file, ns=(1, 1))
     capsys.readouterr()
-    with pytest.raises(InputError, match="is damaged: pixels.npy changed"):
+    with pytest.raises(InputError, match="pixels.npy"):
         train.main([*words, "--device", "cpu"])
     assert prepare.main(words) == 0 and "decoded" in capsys.readouterr().out
     assert file.read_bytes() == before

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import naming
 from torch import nn
 from torch.nn import functional
 
@@ -101,12 +102,12 @@ def test_the_average_is_told_of_every_step() -> None:
     assert state.ema.step == 3
 
 
-@pytest.mark.parametrize(("broken", "told"), [(0, "step 2 of 4"), (2, "step 4 of 4")])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, told: str) -> None:
+@pytest.mark.parametrize(("broken", "told"), [(0, 2), (2, 4)])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, told: int) -> None:
     rates = np.full(4, 1e-3)
     rates[broken] = 1e38  # the step after it meets weights beyond all bounds
     state = build_state(make_model(), make_recipe(), make_compute())
-    with pytest.raises(InputError, match=rf"not finite at {told} \(learning rate .*lower lr"):
+    with pytest.raises(InputError, match=naming("finite", told, 4, "lr")):
         train_one_epoch(state, make_batches([4] * 4), rates, Step(state, CROSS_ENTROPY, make_compute()))
 
 
@@ -244,7 +245,7 @@ def test_the_eight_views_of_a_square_are_all_different() -> None:
 
 
 def test_an_unknown_view_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'hflip'"):
+    with pytest.raises(InputError, match=naming("'hflipp'", "'hflip'")):
         check_views(("identity", "hflipp"))
 
 

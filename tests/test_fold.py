@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import naming
 from torch import nn
 
 from foldsmith.augment.host import augment_batch
@@ -45,8 +46,11 @@ PLAIN = replace(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def a_network_that_draws() -> Iterator[None]:
-    """A network with dropout among the known ones: its draws must not depend on what ran before either."""
+def small_networks() -> Iterator[None]:
+    """Two small networks among the known ones.
+
+    One has dropout: its draws must not depend on what ran before either.
+    """
 
     def build_dropout_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
         convolution = nn.Conv2d(channels, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)
@@ -54,8 +58,15 @@ def a_network_that_draws() -> Iterator[None]:
             *convolution, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, num_classes)
         )
 
+    def build_hidden_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
+        """A network with a hidden convolution, which is what Muon trains; small, as Muon takes its time."""
+        first, second = nn.Conv2d(channels, 6, 3, stride=2), nn.Conv2d(6, 8, 3, stride=2)
+        pooled = nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(first, nn.ReLU(), second, *pooled, nn.Linear(8, num_classes))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS, "dropout-cnn", build_dropout_cnn)
+        patch.setitem(MODELS, "hidden-cnn", build_hidden_cnn)
         yield
 
 
@@ -255,8 +266,8 @@ MEANS: dict[str, dict[str, object]] = {
     "recalibrate": {"recalibrate": 2, "ema_decay": 0.9},
     "clip_grad": {"clip_grad": 0.5},
     "sam": {"sam": 0.1},
-    "muon": {"optimizer": "muon", "model": "quick-cnn", "lr": 0.01, "weight_decay": 0.05},
-    "drop_path": {"model": "timm:resnet10t", "drop_path": 0.5, "epochs": 2},
+    "muon": {"optimizer": "muon", "model": "hidden-cnn", "lr": 0.01, "weight_decay": 0.05},
+    "drop_path": {"model": "timm:test_resnet", "drop_path": 0.5, "epochs": 2},
     "trivial": {"augment": "trivial", "augment_strength": 0.7, "erase": 0.2},
     "bce": {"loss": "bce", "cutmix": 1.0, "mix_share": 0.5},
 }
@@ -397,14 +408,14 @@ def test_a_rare_class_is_predicted_more_often_with_a_remedy(
 def test_a_run_that_diverges_is_refused_even_in_its_very_last_step(epochs: int, tmp_path: Path) -> None:
     # one step an epoch: its loss is measured before the step that ruins the weights
     recipe = replace(TOY, optimizer="sgd", schedule="constant", warmup=0.0, batch_size=64, lr=1e30)
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match=naming("finite", "lr")):
         make_training(tmp_path, recipe=replace(recipe, epochs=epochs)).train()
     assert not RunPaths(tmp_path).weights(0).exists()
 
 
 @pytest.mark.parametrize("field", ["augment", "optimizer", "schedule", "model"])
 def test_a_word_no_table_knows_is_refused_before_anything_is_written(field: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown"):
+    with pytest.raises(InputError, match=naming(field, "'nothing'")):
         make_training(tmp_path, recipe=replace(TOY, **{field: "nothing"})).train()
     assert not any(tmp_path.iterdir())
 
@@ -414,7 +425,7 @@ def test_the_samples_of_a_fold_are_matched_by_path() -> None:
     samples = select_samples(folds, folds["fold"] == 2, cache)
     assert [f"train/{row}.png" for row in samples.rows] == samples.paths
     assert samples.labels.tolist() == [row % CLASSES for row in samples.rows]
-    with pytest.raises(InputError, match="does not hold train/elsewhere.png"):
+    with pytest.raises(InputError, match="train/elsewhere.png"):
         select_samples(folds.assign(path="train/elsewhere.png"), folds["fold"] == 2, cache)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,19 +58,19 @@ def test_a_folder_that_is_not_there_is_told_with_its_neighbours(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["a-file", "absent/deeper"])
 def test_a_file_or_a_folder_in_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "a-file").touch()
-    with pytest.raises(InputError, match=f"{name} is not a folder"):
+    with pytest.raises(InputError, match=name):
         read_competition(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("part", "instead", "told"),
     [
-        ("train", None, "has no folder train/"),
-        ("test", None, "has no folder test/"),
-        ("test", "test", "has no folder test/"),
-        ("train", "train/notes.txt", "train holds no images"),
-        ("test", "test/.0.jpg", "test holds no images"),
-        ("test", "test/0.jpg/notes.txt", "test holds no images"),
+        ("train", None, "train/"),
+        ("test", None, "test/"),
+        ("test", "test", "test/"),
+        ("train", "train/notes.txt", "/train"),
+        ("test", "test/.0.jpg", "/test"),
+        ("test", "test/0.jpg/notes.txt", "/test"),
     ],
 )
 def test_a_folder_without_train_or_test_images_is_refused(
@@ -271,28 +271,27 @@ def test_every_metric_may_be_asked_for(tmp_path: Path, metric: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('metrik = "accuracy"', ["metrik", "did you mean 'metric'", "labels, id_column"]),
-        ('[metric]\nname = "accuracy"', ["metric takes a text in quotes"]),
-        ("label_column = 3", ["label_column takes a text in quotes, not 3"]),
-        ("group_column = true", ["group_column takes a text in quotes, not True"]),
-        ('id_column = ["id"]', ["id_column takes a text in quotes", "['id']"]),
-        ('metric = "acuracy"', ["'acuracy'", "did you mean 'accuracy'", "log_loss"]),
-        ('metric = ""', ["metric", "known: accuracy"]),
-        ("metric = accuracy", ["not valid TOML", "line 1"]),
-        ('metric = "accuracy', ["not valid TOML"]),
-        ('metric = "accuracy"\nmetric = "log_loss"', ["not valid TOML"]),
+        ('metrik = "accuracy"', ["'metrik'", "'metric'", "labels, id_column"]),
+        ('[metric]\nname = "accuracy"', ["metric"]),
+        ("label_column = 3", ["label_column", 3]),
+        ("group_column = true", ["group_column", "True"]),
+        ('id_column = ["id"]', ["id_column", "['id']"]),
+        ('metric = "acuracy"', ["'acuracy'", "'accuracy'", "log_loss"]),
+        ('metric = ""', ["metric", "accuracy"]),
+        ("metric = accuracy", ["TOML", "line 1"]),
+        ('metric = "accuracy', ["TOML"]),
+        ('metric = "accuracy"\nmetric = "log_loss"', ["TOML"]),
     ],
 )
-def test_settings_that_nobody_understands_are_refused(tmp_path: Path, text: str, told: list[str]) -> None:
+def test_settings_that_nobody_understands_are_refused(tmp_path: Path, text: str, told: list[object]) -> None:
     path = write_settings(tmp_path, text)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=naming(path, *told)):
         read_settings(tmp_path)
-    assert all(words in str(caught.value) for words in [str(path), *told])
 
 
 def test_settings_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "competition.toml").write_bytes('label_column = "Gerät"'.encode("latin-1"))
-    with pytest.raises(InputError, match="not valid TOML"):
+    with pytest.raises(InputError, match=naming("competition.toml", "TOML")):
         read_settings(tmp_path)
 
 
@@ -310,14 +309,14 @@ def test_every_cell_of_a_table_is_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "not a valid CSV"),
-        (b"\n\n", "not a valid CSV"),
+        (b"", "CSV"),
+        (b"\n\n", "CSV"),
         (b"id,label\n1,2\n3,4,5\n", "line 3"),
-        (b"id,label\n1,2,3\n4,5,6\n", "more or fewer cells than the header"),
-        (b'id,label\n"1,2\n', "not a valid CSV"),
-        ("id,label\n1,ä\n".encode("latin-1"), "not a valid CSV"),
-        ("id,label\n1,2\n".encode("utf-16"), "not a valid CSV"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "not a valid CSV"),
+        (b"id,label\n1,2,3\n4,5,6\n", "header"),
+        (b'id,label\n"1,2\n', "CSV"),
+        ("id,label\n1,ä\n".encode("latin-1"), "CSV"),
+        ("id,label\n1,2\n".encode("utf-16"), "CSV"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "CSV"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
@@ -356,10 +355,10 @@ def test_a_folder_that_may_not_be_read_is_refused_and_not_passed_over(
         return true_scandir(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(InputError, match=r"train/b cannot be read: Permission denied"):
+    with pytest.raises(InputError, match=naming("train/b", "Permission denied")):
         list_files(tmp_path, "train")
 
 
 def test_an_id_that_could_name_two_images_is_told_with_its_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^labels\.csv: the id '0' could name train/0\.jpg, train/0\.png"):
+    with pytest.raises(InputError, match=naming("labels.csv", "'0'", "train/0.jpg", "train/0.png")):
         match_ids(["0"], ["train/0.jpg", "train/0.png"], Path("labels.csv"))

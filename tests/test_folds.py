@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
@@ -267,7 +267,7 @@ def test_near_duplicates_are_held_out_together_unless_they_are_as_many_as_half_a
 def test_a_split_with_an_empty_fold_or_nothing_to_train_on_is_refused(
     labels: list[int], groups: list[str] | None, plan: FoldPlan
 ) -> None:
-    with pytest.raises(InputError, match="cannot be split"):
+    with pytest.raises(InputError, match=naming("images", "folds")):
         split(make_samples(np.array(labels), groups), plan, TASK)
 
 

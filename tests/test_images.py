@@ -151,7 +151,7 @@ def test_a_file_cut_off_anywhere_is_no_image(tmp_path: Path, name: str) -> None:
     content = FILES[name]()
     cuts = [len(content) * tenth // 10 for tenth in range(10)] + [len(content) - 3]
     for cut in cuts:
-        with pytest.raises(ValueError, match="empty" if cut == 0 else "cannot be decoded"):
+        with pytest.raises(ValueError, match="empty" if cut == 0 else "decoded"):
             decode_image(write(tmp_path, content[:cut]))
 
 
@@ -165,14 +165,14 @@ def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path: Path, name: str) -
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "the file is empty"),
+        (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "no image"),
         (b"<html><h1>404 Not Found</h1></html>", "no image"),
         (b"\0" * 1000, "no image"),
         (b"\xff\xd8\xff\xd9", "no image"),
         (b"\x89PNG\r\n\x1a\n", "no image"),
-        (b"P6 100000 100000 255\n", "more than the limit of 178,956,970 pixels"),
-        (b"P6 -1 -1 255\n", "cannot be decoded"),
+        (b"P6 100000 100000 255\n", "178,956,970"),
+        (b"P6 -1 -1 255\n", "decoded"),
     ],
 )
 def test_a_file_that_is_no_image_is_refused_with_the_reason(

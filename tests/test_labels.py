@@ -3,13 +3,12 @@
 import copy
 import json
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeCompetition, write_rows
+from conftest import MakeCompetition, naming, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -277,7 +276,7 @@ def test_an_image_whose_group_is_null_has_no_group(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["answer.json", "labels.csv"])
 def test_a_group_column_that_is_not_there_is_refused(tmp_path: Path, form: str) -> None:
-    with pytest.raises(InputError, match=rf"{form}.* 'patient'"):
+    with pytest.raises(InputError, match=naming(form, "'patient'")):
         if form == "answer.json":
             read_document(tmp_path, DOCUMENT, group_column="patient")
         else:
@@ -285,7 +284,7 @@ def test_a_group_column_that_is_not_there_is_refused(tmp_path: Path, form: str) 
 
 
 def test_one_image_in_two_groups_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="groups.*train/0.png"):
+    with pytest.raises(InputError, match=naming("group", "train/0.png")):
         read_csv(tmp_path, "id,label,g\n0,a,x\n1,b,x\n0,a,y\n", group_column="g")
 
 
@@ -316,73 +315,73 @@ COCO: dict[str, Any] = {
     "annotations": [{"image_id": 100 + index, "category_id": label} for index, label in enumerate(LABELS)],
 }
 
-BAD_DOCUMENTS: dict[str, tuple[Any, list[str]]] = {
+BAD_DOCUMENTS: dict[str, tuple[Any, list[object]]] = {
     "a list": ([1, 2], ["'annotations'"]),
     "a number": (3, ["'annotations'"]),
     "null": (None, ["'annotations'"]),
     "an empty object": ({}, ["'annotations'"]),
     "another key": ({"annotation": []}, ["'annotations'"]),
-    "no annotations": ({"annotations": []}, ["'annotations' is empty"]),
-    "annotations null": ({"annotations": None}, ["must be a list"]),
-    "annotations an object": ({"annotations": {"0.png": 1}}, ["dict", "must be a list"]),
-    "annotations a text": ({"annotations": "0.png"}, ["must be a list"]),
-    "entries no objects": ({"annotations": ["0.png", 1, {}]}, ["2 of 3", "no objects"]),
-    "no file name": (annotations((3, {}), (5, {}), drop="file_name"), ["2 of 12", "'file_name'", "tion 3"]),
-    "no category": (annotations((11, {}), drop="category"), ["1 of 12", "'category'", "annotation 11"]),
-    "category 1.0": (annotations((2, {"category": 1.0})), ["1 of 12", "annotation 2", "2.png", "1.0"]),
-    "category true": (annotations((2, {"category": True})), ["1 of 12", "annotation 2", "2.png", "True"]),
-    "category null": (annotations((2, {"category": None})), ["1 of 12", "annotation 2", "2.png", "None"]),
-    "category x": (annotations((2, {"category": "x"}), (3, {"category": "y"})), ["2 of 12", "2.png", "'x'"]),
-    "category 1.5": (annotations((2, {"category": "1.5"})), ["1 of 12", "annotation 2", "'1.5'"]),
-    "category 1e0": (annotations((2, {"category": "1e0"})), ["1 of 12", "annotation 2", "'1e0'"]),
-    "category empty": (annotations((2, {"category": ""})), ["1 of 12", "annotation 2", "2.png", "''"]),
-    "category a list": (annotations((2, {"category": [1]})), ["1 of 12", "annotation 2", "[1]"]),
-    "category an object": (annotations((2, {"category": {"id": 1}})), ["1 of 12", "annotation 2"]),
-    "category nan": (annotations((2, {"category": float("nan")})), ["1 of 12", "annotation 2", "nan"]),
-    "category huge": (annotations((2, {"category": 10**30})), ["1 of 12", "annotation 2", "2.png"]),
-    "category Arabic": (annotations((2, {"category": "٣"})), ["1 of 12", "annotation 2", "'٣'"]),
-    "file name a number": (annotations((4, {"file_name": 4})), ["1 of 12", "no text", "annotation 4"]),
-    "file name empty": (annotations((4, {"file_name": " "})), ["1 of 12", "no text", "annotation 4"]),
-    "two labels": (appended(file_name="0.png", category=1), ["1 image", "train/0.png", "0 and 1"]),
-    "two labels, two spellings": (appended(file_name="./0.png", category=1), ["train/0.png", "0 and 1"]),
-    "not there": (appended(file_name="99.png", category=1), ["1 of 13", "not in", "'99.png'"]),
-    "a folder": (appended(file_name=".", category=1), ["1 of 13", "not in"]),
-    "a zero byte": (appended(file_name="\0", category=1), ["1 of 13", "not in"]),
-    "leaving by ..": (appended(file_name="../test/0.png", category=1), ["1 of 13", "outside", "'../"]),
-    "leaving deep": (appended(file_name="a/../../x.png", category=1), ["1 of 13", "outside", "'a/.."]),
-    "leaving by ..\\": (appended(file_name="..\\test\\0.png", category=1), ["1 of 13", "outside"]),
-    "leaving by /": (appended(file_name="/etc/passwd", category=1), ["1 of 13", "outside", "/etc/passwd"]),
-    "leaving by C:": (appended(file_name="C:\\0.png", category=1), ["1 of 13", "C:\\0.png"]),
-    "category not listed": (annotations((6, {"category": 9})), ["1 of 12", "does not list", "annotation 6"]),
-    "category id twice": (categories({"id": "01", "name": "cow"}), ["'categories'", "1 id", "first: 1"]),
-    "category without id": (categories({"name": "cow"}), ["1 of 4", "no integer 'id'"]),
-    "category id a float": (categories({"id": 3.0}), ["1 of 4", "no integer 'id'"]),
-    "category id a bool": (categories({"id": True}), ["1 of 4", "no integer 'id'"]),
-    "categories texts": ({**DOCUMENT, "categories": ["cat", "dog"]}, ["2 of 2", "no objects"]),
-    "categories an object": ({**DOCUMENT, "categories": {"0": "cat"}}, ["must be a list"]),
+    "no annotations": ({"annotations": []}, ["'annotations'"]),
+    "annotations null": ({"annotations": None}, ["'annotations'"]),
+    "annotations an object": ({"annotations": {"0.png": 1}}, ["'annotations'", "dict"]),
+    "annotations a text": ({"annotations": "0.png"}, ["'annotations'"]),
+    "entries no objects": ({"annotations": ["0.png", 1, {}]}, [2, 3, "'annotations'"]),
+    "no file name": (annotations((3, {}), (5, {}), drop="file_name"), [2, 12, "'file_name'", 3]),
+    "no category": (annotations((11, {}), drop="category"), [1, 12, "'category'", 11]),
+    "category 1.0": (annotations((2, {"category": 1.0})), [1, 12, 2, "2.png", "1.0"]),
+    "category true": (annotations((2, {"category": True})), [1, 12, 2, "2.png", "True"]),
+    "category null": (annotations((2, {"category": None})), [1, 12, 2, "2.png", "None"]),
+    "category x": (annotations((2, {"category": "x"}), (3, {"category": "y"})), [2, 12, "2.png", "'x'"]),
+    "category 1.5": (annotations((2, {"category": "1.5"})), [1, 12, 2, "'1.5'"]),
+    "category 1e0": (annotations((2, {"category": "1e0"})), [1, 12, 2, "'1e0'"]),
+    "category empty": (annotations((2, {"category": ""})), [1, 12, 2, "2.png", "''"]),
+    "category a list": (annotations((2, {"category": [1]})), [1, 12, 2, "[1]"]),
+    "category an object": (annotations((2, {"category": {"id": 1}})), [1, 12, 2]),
+    "category nan": (annotations((2, {"category": float("nan")})), [1, 12, 2, "nan"]),
+    "category huge": (annotations((2, {"category": 10**30})), [1, 12, 2, "2.png"]),
+    "category Arabic": (annotations((2, {"category": "٣"})), [1, 12, 2, "'٣'"]),
+    "file name a number": (annotations((4, {"file_name": 4})), [1, 12, 4]),
+    "file name empty": (annotations((4, {"file_name": " "})), [1, 12, 4]),
+    "two labels": (appended(file_name="0.png", category=1), [1, "train/0.png", 0]),
+    "two labels, two spellings": (appended(file_name="./0.png", category=1), ["train/0.png", 0, 1]),
+    "not there": (appended(file_name="99.png", category=1), [1, 13, "'99.png'"]),
+    "a folder": (appended(file_name=".", category=1), [1, 13]),
+    "a zero byte": (appended(file_name="\0", category=1), [1, 13]),
+    "leaving by ..": (appended(file_name="../test/0.png", category=1), [1, 13, "'../"]),
+    "leaving deep": (appended(file_name="a/../../x.png", category=1), [1, 13, "'a/.."]),
+    "leaving by ..\\": (appended(file_name="..\\test\\0.png", category=1), [1, 13, "train/"]),
+    "leaving by /": (appended(file_name="/etc/passwd", category=1), [1, 13, "/etc/passwd"]),
+    "leaving by C:": (appended(file_name="C:\\0.png", category=1), [1, 13, "C:\\0.png"]),
+    "category not listed": (annotations((6, {"category": 9})), [1, 12, "'categories'", 6]),
+    "category id twice": (categories({"id": "01", "name": "cow"}), ["'categories'", 1]),
+    "category without id": (categories({"name": "cow"}), [1, 4, "'id'"]),
+    "category id a float": (categories({"id": 3.0}), [1, 4, "'id'"]),
+    "category id a bool": (categories({"id": True}), [1, 4, "'id'"]),
+    "categories texts": ({**DOCUMENT, "categories": ["cat", "dog"]}, [2, "'categories'"]),
+    "categories an object": ({**DOCUMENT, "categories": {"0": "cat"}}, ["'categories'"]),
     "one class": (
         {"annotations": [{"file_name": "0.png", "category": 4}, {"file_name": "1.png", "category": "4"}]},
-        ["only one class", "4"],
+        ["class", 4],
     ),
-    "COCO image not listed": ({**COCO, "images": COCO["images"][:10]}, ["2 of 12", "'images'", "tion 10"]),
+    "COCO image not listed": ({**COCO, "images": COCO["images"][:10]}, [2, 12, "'images'", 10]),
     "COCO image id of another type": (
         {**COCO, "images": [{**image, "id": str(image["id"])} for image in COCO["images"]]},
-        ["12 of 12", "'image_id'", "annotation 0"],
+        [12, "'image_id'", 0],
     ),
-    "COCO images no objects": ({**COCO, "images": [1]}, ["1 of 1", "no objects"]),
-    "COCO images without id": ({**COCO, "images": [{"file_name": "0.png"}]}, ["1 of 1", "no 'id'"]),
-    "COCO images a text": ({**COCO, "images": "x"}, ["must be a list"]),
+    "COCO images no objects": ({**COCO, "images": [1]}, [1, "'images'"]),
+    "COCO images without id": ({**COCO, "images": [{"file_name": "0.png"}]}, [1, "'id'"]),
+    "COCO images a text": ({**COCO, "images": "x"}, ["'images'"]),
     "COCO without category_id": (
         {**COCO, "annotations": [{"image_id": 100}]},
-        ["1 of 1", "'category_id'", "annotation 0"],
+        [1, "'category_id'", 0],
     ),
     "COCO two labels": (
         {**COCO, "annotations": [*COCO["annotations"], {"image_id": 100, "category_id": 2}]},
-        ["1 image", "train/0.png", "0 and 2"],
+        [1, "train/0.png", 0, 2],
     ),
     "COCO file name a number": (
         {**COCO, "images": [{"id": 100 + index, "file_name": index} for index in range(12)]},
-        ["12 of 12", "no text", "annotation 0"],
+        [12, 0],
     ),
 }  # fmt: skip
 
@@ -390,9 +389,8 @@ BAD_DOCUMENTS: dict[str, tuple[Any, list[str]]] = {
 @pytest.mark.parametrize("name", BAD_DOCUMENTS)
 def test_a_bad_document_is_refused_with_file_count_and_first_example(tmp_path: Path, name: str) -> None:
     document, told = BAD_DOCUMENTS[name]
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=naming(tmp_path / "answer.json", *told)):
         read_document(tmp_path, document)
-    assert [words for words in [str(tmp_path / "answer.json"), *told] if words not in str(caught.value)] == []
 
 
 def test_a_coco_document_that_is_whole_is_read(tmp_path: Path) -> None:
@@ -404,32 +402,32 @@ def test_a_coco_image_id_listed_twice_is_refused(tmp_path: Path) -> None:
     document["annotations"].pop()
     # annotation 0 would silently become that of the second file
     document["images"].append({"id": 100, "file_name": "11.png"})
-    with pytest.raises(InputError, match="100"):
+    with pytest.raises(InputError, match=naming(100)):
         read_document(tmp_path, document)
 
 
 GOOD_CSV = "id,label\n" + "".join(f"{index}.png,kind {label}\n" for index, label in enumerate(LABELS))
 
-BAD_TABLES: dict[str, tuple[bytes, list[str]]] = {
-    "empty": (b"", ["not a valid CSV"]),
-    "blank lines": (b"\n\n\n", ["not a valid CSV"]),
-    "header only": (b"id,label\n", ["no rows"]),
-    "a row too long": (f"{GOOD_CSV}0.png,kind 0,x\n".encode(), ["1 of 13", "cells", "line 14"]),
-    "all rows too long": (GOOD_CSV.replace("\n", ",1\n").replace("l,1", "l").encode(), ["12 of 12", "cells"]),
-    "a row too short": (f"{GOOD_CSV}0.png\n".encode(), ["1 of 13", "cells", "line 14"]),
-    "no label cell": (GOOD_CSV.replace("kind 2", " ").encode(), ["4 of 12", "empty 'label'", "line 4"]),
-    "no id cell": (GOOD_CSV.replace("\n0.png", "\n").encode(), ["1 of 12", "empty 'id'", "line 2"]),
-    "no label column": (b"a,b,c\n0.png,1,2\n", ["no id and label column", "a, b, c"]),
-    "one column": (b"id\n0.png\n", ["no id and label column"]),
-    "semicolons": (GOOD_CSV.replace(",", ";").encode(), ["no id and label column", "id;label"]),
-    "an open quote": (f'{GOOD_CSV}"0.png,kind 0\n'.encode(), ["not a valid CSV"]),
-    "Latin-1": (GOOD_CSV.replace("kind", "Käfer").encode("latin-1"), ["not a valid CSV"]),
-    "UTF-16": (GOOD_CSV.encode("utf-16"), ["not a valid CSV"]),
-    "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\xff", ["not a valid CSV"]),
-    "two labels": (f"{GOOD_CSV}0.png,kind 1\n".encode(), ["1 image", "train/0.png", "kind 0 and kind 1"]),
-    "not there": (f"{GOOD_CSV}99.png,kind 1\n98.png,kind 1\n".encode(), ["2 of 14", "not in", "'99.png'"]),
-    "leaving": (f"{GOOD_CSV}../0.png,kind 1\n".encode(), ["1 of 13", "outside", "'../0.png'"]),
-    "one class": (b"id,label\n0.png,a\n1.png,a\n", ["only one class", "(a)"]),
+BAD_TABLES: dict[str, tuple[bytes, list[object]]] = {
+    "empty": (b"", ["CSV"]),
+    "blank lines": (b"\n\n\n", ["CSV"]),
+    "header only": (b"id,label\n", []),
+    "a row too long": (f"{GOOD_CSV}0.png,kind 0,x\n".encode(), [1, 13, "line 14"]),
+    "all rows too long": (GOOD_CSV.replace("\n", ",1\n").replace("l,1", "l").encode(), [12]),
+    "a row too short": (f"{GOOD_CSV}0.png\n".encode(), [1, 13, "line 14"]),
+    "no label cell": (GOOD_CSV.replace("kind 2", " ").encode(), [4, 12, "'label'", "line 4"]),
+    "no id cell": (GOOD_CSV.replace("\n0.png", "\n").encode(), [1, 12, "'id'", "line 2"]),
+    "no label column": (b"a,b,c\n0.png,1,2\n", ["a, b, c"]),
+    "one column": (b"id\n0.png\n", ["id"]),
+    "semicolons": (GOOD_CSV.replace(",", ";").encode(), ["id;label"]),
+    "an open quote": (f'{GOOD_CSV}"0.png,kind 0\n'.encode(), ["CSV"]),
+    "Latin-1": (GOOD_CSV.replace("kind", "Käfer").encode("latin-1"), ["CSV"]),
+    "UTF-16": (GOOD_CSV.encode("utf-16"), ["CSV"]),
+    "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\xff", ["CSV"]),
+    "two labels": (f"{GOOD_CSV}0.png,kind 1\n".encode(), [1, "train/0.png", "kind 0", "kind 1"]),
+    "not there": (f"{GOOD_CSV}99.png,kind 1\n98.png,kind 1\n".encode(), [2, 14, "'99.png'"]),
+    "leaving": (f"{GOOD_CSV}../0.png,kind 1\n".encode(), [1, 13, "'../0.png'"]),
+    "one class": (b"id,label\n0.png,a\n1.png,a\n", ["class", "(a)"]),
 }  # fmt: skip
 
 
@@ -437,9 +435,8 @@ BAD_TABLES: dict[str, tuple[bytes, list[str]]] = {
 def test_a_bad_table_is_refused_with_file_count_and_first_example(tmp_path: Path, name: str) -> None:
     content, told = BAD_TABLES[name]
     (tmp_path / "labels.csv").write_bytes(content)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=naming(tmp_path / "labels.csv", *told)):
         read(tmp_path)
-    assert [words for words in [str(tmp_path / "labels.csv"), *told] if words not in str(caught.value)] == []
 
 
 def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
@@ -470,12 +467,12 @@ def test_a_label_column_of_the_settings_that_is_not_there_is_named(tmp_path: Pat
 def test_two_tables_that_could_be_the_labels_are_refused_with_the_remedy(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(GOOD_CSV)
-    with pytest.raises(InputError, match=r"a\.csv, b\.csv.*labels = "):
+    with pytest.raises(InputError, match=naming("a.csv", "b.csv", "labels = ")):
         read(tmp_path)
 
 
 def test_a_folder_without_any_labels_is_refused_with_all_forms(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no labels.*answer.json.*COCO.*CSV.*folder a class"):
+    with pytest.raises(InputError, match=naming(tmp_path, "answer.json", "COCO", "CSV")):
         read(tmp_path)
 
 
@@ -484,7 +481,7 @@ def test_the_label_file_of_the_settings_must_lie_in_the_folder(tmp_path: Path, n
     (tmp_path / "labels.csv").write_text(GOOD_CSV)
     (tmp_path / "in/deep").mkdir(parents=True)
     (tmp_path / "in/deep/labels.csv").write_text(GOOD_CSV)
-    with pytest.raises(InputError, match=rf"labels names '{re.escape(name)}'"):
+    with pytest.raises(InputError, match=naming("labels", f"'{name}'")):
         read(tmp_path / "in", labels=name)
 
 
@@ -511,7 +508,7 @@ def test_the_label_file_of_the_settings_must_lie_in_the_folder(tmp_path: Path, n
 )
 def test_text_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "answer.json").write_text(text)
-    with pytest.raises(InputError, match=r"answer\.json .*JSON"):
+    with pytest.raises(InputError, match=naming("answer.json", "JSON")):
         read(tmp_path)
 
 
@@ -519,7 +516,7 @@ def test_text_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
 def test_json_that_is_not_utf8_is_refused(tmp_path: Path, encoding: str) -> None:
     text = json.dumps({**DOCUMENT, "by": "Käte"}, ensure_ascii=False)
     (tmp_path / "answer.json").write_bytes(text.encode(encoding))
-    with pytest.raises(InputError, match=r"answer\.json .*UTF-8"):
+    with pytest.raises(InputError, match=naming("answer.json", "UTF-8")):
         read(tmp_path)
 
 
@@ -527,7 +524,7 @@ def test_json_that_is_not_utf8_is_refused(tmp_path: Path, encoding: str) -> None
 def test_json_cut_off_anywhere_is_refused(tmp_path: Path, tenth: int) -> None:
     content = json.dumps(DOCUMENT).encode()
     (tmp_path / "answer.json").write_bytes(content[: len(content) * tenth // 10])
-    with pytest.raises(InputError, match=r"answer\.json is not valid JSON.*cut off"):
+    with pytest.raises(InputError, match=naming("answer.json", "JSON")):
         read(tmp_path)
 
 
@@ -615,7 +612,7 @@ def test_a_column_of_row_numbers_is_not_taken_for_the_ids(tmp_path: Path) -> Non
 def test_columns_that_could_both_be_meant_are_refused(tmp_path: Path) -> None:
     for header in (["id", "image", "label"], ["id", "class", "label"]):
         write_rows(tmp_path / "labels.csv", header, [[row, row, row % 3] for row in range(12)])
-        with pytest.raises(InputError, match="more than one possible id and label column"):
+        with pytest.raises(InputError, match=naming("labels.csv", *header)):
             read(tmp_path)
 
 
@@ -634,7 +631,7 @@ def test_a_table_of_groups_beside_class_folders_is_not_taken_for_labels(tmp_path
     write_rows(
         tmp_path / "patients.csv", ["image", "patient"], [[f"{row}.png", row // 2] for row in range(12)]
     )
-    with pytest.raises(InputError, match="group_column names 'patient', but the labels are no CSV"):
+    with pytest.raises(InputError, match=naming("group_column", "'patient'")):
         read(tmp_path, images, group_column="patient")
 
 

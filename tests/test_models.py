@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from conftest import naming
 from safetensors.torch import save_file
 from torch import nn
 
@@ -167,21 +168,21 @@ def test_study_1s_network_computes_what_the_report_writes_out() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("quick-cn", "unknown model 'quick-cn'; did you mean 'quick-cnn'.*bottleneck-resnet.*timm:<name>"),
-        ("resnet18", "timm:<name>"),
-        ("timm:resnt18", "unknown timm model 'resnt18'.*resnet18"),
-        ("timm:", "unknown timm model"),
-        ("timm:resnet18.nobody_in1k", "nobody_in1k"),
+        ("quick-cn", ["'quick-cn'", "'quick-cnn'", "bottleneck-resnet", "timm:<name>"]),
+        ("resnet18", ["'resnet18'", "timm:<name>"]),
+        ("timm:resnt18", ["'resnt18'", "resnet18"]),
+        ("timm:", ["timm", "''"]),
+        ("timm:resnet18.nobody_in1k", ["nobody_in1k"]),
     ],
 )
-def test_an_unknown_model_names_the_nearest(name: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_an_unknown_model_names_the_nearest(name: str, told: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*told)):
         build_model(name, 7, SIZE)
 
 
 @pytest.mark.parametrize(("pretrained", "weights"), [(True, ""), (False, "weights.pth")])
 def test_our_own_models_have_no_pretrained_weights(pretrained: bool, weights: str) -> None:
-    with pytest.raises(InputError, match="quick-cnn has no pretrained weights"):
+    with pytest.raises(InputError, match=naming("quick-cnn", "weights")):
         build_model("quick-cnn", 7, SIZE, 3, pretrained, weights)
 
 
@@ -229,14 +230,14 @@ def test_a_weights_file_of_a_transformer_fits_another_image_size(tmp_path: Path)
 
 
 def test_a_missing_weights_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere.pth: there is no such file"):
+    with pytest.raises(InputError, match="nowhere.pth"):
         build_model("timm:resnet18", 7, SIZE, weights=str(tmp_path / "nowhere.pth"))
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet34", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
 def test_weights_of_another_network_are_refused(name: str, donor: nn.Module, tmp_path: Path) -> None:
     path = save(donor, tmp_path / "resnet18.pth")
-    with pytest.raises(InputError, match=f"resnet18.pth cannot be loaded into {name}: .*[a-z]"):
+    with pytest.raises(InputError, match=naming("resnet18.pth", name)):
         build_model(f"timm:{name}", 7, 64, weights=path)
 
 
@@ -244,7 +245,7 @@ def test_weights_of_another_network_are_refused(name: str, donor: nn.Module, tmp
 def test_a_file_that_holds_no_weights_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(b"these are no weights")
-    with pytest.raises(InputError, match="cannot be loaded into resnet18"):
+    with pytest.raises(InputError, match=naming(path, "resnet18")):
         build_model("timm:resnet18", 7, SIZE, weights=str(path))
 
 
@@ -272,9 +273,7 @@ def test_pretrained_weights_without_a_network_are_an_error_at_once(
 ) -> None:
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
-    with pytest.raises(
-        InputError, match="resnet18 could not be fetched.*Without a network, name a local file"
-    ):
+    with pytest.raises(InputError, match=naming("resnet18", "weights=")):
         build_model("timm:resnet18", 7, SIZE, pretrained=True)
     assert waited == [], "it tried again instead of telling"
     assert len(no_network) <= 2
@@ -323,10 +322,10 @@ def test_drop_path_leaves_branches_out_in_training_and_never_in_prediction() -> 
 
 @pytest.mark.parametrize("name", ["quick-cnn", "timm:vgg11", "timm:densenet121"])
 def test_drop_path_is_refused_where_there_is_nothing_to_leave_out(name: str) -> None:
-    with pytest.raises(InputError, match=r"drop_path=0.2: model .* has no residual branch"):
+    with pytest.raises(InputError, match=naming("drop_path=0.2", name.removeprefix("timm:"))):
         build_model(name, 4, 64, drop_path=0.2)
     recipe = Recipe(name="test", model=name, image_size=64, drop_path=0.2)
-    with pytest.raises(InputError, match="^drop_path=0.2: model .* has no residual branch"):
+    with pytest.raises(InputError, match=naming("drop_path=0.2", name.removeprefix("timm:"))):
         check_recipe(recipe, "cpu", "fp32")
 
 

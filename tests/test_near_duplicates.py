@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from conftest import naming
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -101,7 +102,7 @@ def test_exact_copies_are_pairs_at_no_bit_at_all_and_none_is_sought_below() -> N
     expected = np.stack([np.arange(30), np.arange(30, 60)], axis=1)
     np.testing.assert_array_equal(find_near_duplicates(thumbnails, 0), expected)
     assert find_near_duplicates(thumbnails, -1).shape == (0, 2)
-    with pytest.raises(ValueError, match="up to 7 bits"):
+    with pytest.raises(ValueError, match=naming(MAX_BITS)):
         find_near_duplicates(thumbnails, MAX_BITS + 1)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from conftest import naming
 from torch import nn
 
 from foldsmith.errors import InputError
@@ -143,7 +144,7 @@ def test_what_muon_leaves_is_trained_as_adamw_trains_it() -> None:
 
 
 def test_an_unknown_optimizer_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'adam'"):
+    with pytest.raises(InputError, match=naming("'adamv'", "'adam'")):
         build_optimizer(nn.Linear(1, 1), make_recipe(optimizer="adamv"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -75,7 +75,7 @@ def test_a_single_row_is_one_image(path: Path, array: np.ndarray, kind: Callable
 def test_a_row_that_is_not_there_is_an_error(path: Path, row: int, beyond: int) -> None:
     pixels = StoredPixels(path)
     for rows in (beyond, np.array([row, beyond]), np.array([beyond, row])):
-        with pytest.raises(IndexError, match=f"of {COUNT}"):
+        with pytest.raises(IndexError, match=naming(COUNT)):
             pixels[rows]
 
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_cut_off_while_it_is_open_is_an_error(array: np.ndarray, 
     pixels = StoredPixels(path)
     os.truncate(path, path.stat().st_size - 1)
     np.testing.assert_array_equal(pixels[: COUNT - 1], array[:-1])
-    with pytest.raises(OSError, match=rf"pixels.npy ends before row {COUNT - 1}"):
+    with pytest.raises(OSError, match=naming("pixels.npy", COUNT - 1)):
         pixels[COUNT - 1]
 
 
@@ -280,10 +280,10 @@ def change(file: Path) -> None:
 
 
 CHANGES = {
-    "changed": (change, "it has changed"),
-    "touched": (lambda file: os.utime(file, ns=(1, 1)), "it has changed"),
+    "changed": (change, "changed"),
+    "touched": (lambda file: os.utime(file, ns=(1, 1)), "changed"),
     "removed": (Path.unlink, "No such file or directory"),
-    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:50]), "it has changed"),
+    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:50]), "changed"),
 }
 
 
@@ -297,7 +297,7 @@ def test_a_file_that_is_not_what_it_was_is_named(what: str, threads: int, tmp_pa
     do, told = CHANGES[what]
     do(files[4])
     assert pixels[np.array([0, 5])].any()
-    with pytest.raises(InputError, match=rf"4\.png is not what src/prepare.py saw \({told}\); run src/prep"):
+    with pytest.raises(InputError, match=naming("4.png", told, "prepare.py")):
         pixels[np.arange(6)]
 
 
@@ -368,7 +368,7 @@ def test_training_on_an_image_that_is_not_what_it_was_ends_in_one_sentence(
     error = capsys.readouterr().err
     assert ended.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and "Traceback" not in error
-    assert f"train/3.png is not what src/prepare.py saw ({told}); run src/prepare.py again." in error
+    assert re.search(naming("train/3.png", told, "prepare.py"), error)
 
 
 @pytest.mark.parametrize("stage", [infer, examine, report])
@@ -380,7 +380,7 @@ def test_a_later_stage_names_an_image_that_is_gone(
     run_stages(folder, tmp_path, *words, stages=(prepare, split, train, validate))
     for image in ("test/0.png", "train/3.png"):
         (folder / image).unlink()
-    with pytest.raises(InputError, match=r"/(test/0|train/3).png is not what src/prepare.py saw \(No such"):
+    with pytest.raises(InputError, match=r"/(test/0|train/3)\.png.*No such file"):
         run_stages(folder, tmp_path, *words, stages=(stage,))
 
 
@@ -391,7 +391,7 @@ def test_an_image_that_was_only_touched_is_refused_until_prepare_has_seen_it_aga
     words = ("--set", "cache=off", "--workers", "0", "--epochs", "1")
     run_stages(folder, tmp_path, *words, stages=(prepare, split))
     os.utime(folder / "train" / "3.png", ns=(1, 1))
-    with pytest.raises(InputError, match=r"train/3.png is not what src/prepare.py saw"):
+    with pytest.raises(InputError, match=naming("train/3.png", "prepare.py")):
         run_stages(folder, tmp_path, *words, stages=(train,))
     run_stages(folder, tmp_path, *words, stages=(prepare, train))
 
@@ -402,7 +402,7 @@ def test_a_streamed_cache_that_is_not_whole_is_made_again(folder: Path, tmp_path
     run = run_stages(folder, tmp_path, *words, stages=(prepare,))
     cache = next((run.parent / "cache").glob("streamed-*"))
     (cache / lost).unlink()
-    with pytest.raises(InputError, match="the pixel cache .* is not there; run src/prepare.py"):
+    with pytest.raises(InputError, match=naming(cache, "prepare.py")):
         run_stages(folder, tmp_path, *words, stages=(split, train))
     run_stages(folder, tmp_path, *words, stages=(prepare,))
     assert (cache / lost).is_file()
@@ -419,5 +419,5 @@ def test_a_streamed_cache_that_is_damaged_is_refused(
         states.write_bytes(damage)
     else:
         np.save(states, np.load(states)[:-1])
-    with pytest.raises(InputError, match="the pixel cache .* is damaged"):
+    with pytest.raises(InputError, match=re.escape(str(states.parent))):
         run_stages(folder, tmp_path, *words, stages=(train,))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,12 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 from safetensors.numpy import load_file
 from torch import distributed, nn
 from torch.nn import functional
 
+import prepare
+import split
+import train
 from foldsmith.process.devices import wait_for
+from foldsmith.process.exit import run_main
+from foldsmith.process.faults import MachineError
 from foldsmith.recipes import RECIPES
 from foldsmith.run.paths import RunPaths
 from foldsmith.training.processes import ALONE, Processes, unsynchronised
@@ -49,14 +55,21 @@ def folder(make_competition: MakeCompetition) -> Path:
     return make_competition(num_classes=3, per_class=15)
 
 
+def words_of(folder: Path, output: Path, *words: str) -> list[str]:
+    return [str(folder), *PLAIN, "--output", str(output), *words]
+
+
 def make_run(folder: Path, output: Path, *words: str) -> list[str]:
-    """The words of a run that is split and ready to train."""
-    words = [str(folder), *PLAIN, "--output", str(output), *words]
-    # in a process of its own: this one would keep the run to itself until it ends
-    program = "import sys, prepare, split; sys.exit(prepare.main(sys.argv[1:]) or split.main(sys.argv[1:]))"
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(SRC)}
-    subprocess.run([sys.executable, "-c", program, *words], check=True, env=environment, capture_output=True)
-    return words
+    """Prepare and split a run; return its words for a training in another process.
+
+    The run is prepared in a folder of its own and moved: this process locks it until it ends, and what locks
+    it stays behind.
+    """
+    prepared = output.with_name(f"{output.name}-prepared")
+    for stage in (prepare, split):
+        assert stage.main(words_of(folder, prepared, *words)) == 0
+    shutil.copytree(prepared, output, dirs_exist_ok=True)
+    return words_of(folder, output, *words)
 
 
 def command_of(words: list[str], processes: int = 1) -> list[str]:
@@ -75,53 +88,81 @@ def trained_until(told: str, words: list[str]) -> Iterator[subprocess.Popen]:
         yield training
 
 
-@pytest.fixture(scope="module")
-def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """What one process makes of all folds, one after the other."""
-    output = tmp_path_factory.mktemp("alone")
-    words = make_run(folder, output, "--epochs", "3", "--device", "cpu")
-    subprocess.run(command_of(words), check=True, env=ENVIRONMENT, capture_output=True)
+def train_alone(words: list[str], output: Path) -> RunPaths:
+    """Train all folds in this process, one after the other, with as many threads as the others have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert train.main(words) == 0
+    finally:
+        torch.set_num_threads(threads)
     return RunPaths(output / "tiny" / "cnn-d")
 
 
-def test_folds_on_several_devices_are_those_of_one(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
-    words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu,cpu")
-    done = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "train: folds 0, 1, 2 on cpu, cpu" in done.stdout
+@pytest.fixture(scope="module")
+def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    """A run of three epochs, trained by one process."""
+    output = tmp_path_factory.mktemp("alone")
+    return train_alone(make_run(folder, output, "--epochs", "3", "--device", "cpu"), output)
+
+
+# all networks of two rounds, and labels that no rounding changes: every test image is taken
+TWO_ROUNDS = ["--epochs", "2", "--set", "seeds=2", "--rounds", "2", "--set", "pseudo_share=1"]
+
+
+@pytest.fixture(scope="module")
+def rounds_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    """A run of two networks a fold in two rounds, trained by one process."""
+    output = tmp_path_factory.mktemp("rounds")
+    return train_alone(make_run(folder, output, *TWO_ROUNDS, "--device", "cpu"), output)
+
+
+def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
+    folder: Path, rounds_alone: RunPaths, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu,cpu")
+    capfd.readouterr()
+    assert train.main(words) == 0
+    told = capfd.readouterr()
+    assert told.err == "" and "train: folds 0, 1, 2 on cpu, cpu" in told.out
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
-    for fold in range(3):
-        assert run.weights(fold).read_bytes() == alone.weights(fold).read_bytes()
-        assert run.heldout(fold).read_bytes() == alone.heldout(fold).read_bytes()
-        assert not run.checkpoint(fold).exists()
-    again = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
-    assert again.returncode == 0 and again.stdout.count("up to date") == 3
+    ours, theirs = (
+        {
+            path.relative_to(each.root): path.read_bytes()
+            for kind in ("*.safetensors", "*.npz", "pseudo_labels.csv")
+            for path in each.root.glob(f"fold*/**/{kind}")
+        }
+        for each in (run, rounds_alone)
+    )
+    assert ours == theirs and len(ours) == 3 * (2 * (2 + 3) + 1)
+    assert not any(run.checkpoint(fold).exists() for fold in range(3))
+    assert train.main(words) == 0
+    assert capfd.readouterr().out.count("up to date") == 3
 
 
-def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(folder: Path, tmp_path: Path) -> None:
+def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = make_run(folder, tmp_path, "--epochs", ENDLESS, "--device", "cpu,cpu")
     (tmp_path / "tiny/cnn-d/fold1").mkdir()
     (tmp_path / "tiny/cnn-d/fold1/log.csv").mkdir()  # no file can take this name
-    done = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.count("error: ") == 1 and "log.csv" in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(SystemExit) as ended:
+        run_main(lambda: train.main(words))
+    error = capfd.readouterr().err
+    assert ended.value.code == 1
+    assert error.count("error: ") == 1 and "log.csv" in error and "Traceback" not in error
     assert not (tmp_path / "tiny/cnn-d/fold0/run.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "told"), [(signal.SIGKILL, "was killed (signal 9)"), (signal.SIGABRT, "crashed (signal 6)")]
-)
-def test_a_process_that_is_ended_ends_the_command_in_a_sentence(
-    folder: Path, tmp_path: Path, number: signal.Signals, told: str
-) -> None:
+def test_a_process_that_is_killed_ends_the_command_in_a_sentence(folder: Path, tmp_path: Path) -> None:
     words = make_run(folder, tmp_path, "--epochs", ENDLESS, "--device", "cpu,cpu")
     with trained_until("epoch", words) as training:
         children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
         trains = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        os.kill(int(trains[0]), number)
+        os.kill(int(trains[0]), signal.SIGKILL)
         _, error = training.communicate()
     assert training.returncode == 1
-    assert error.startswith(f"error: a process that trains {told}") and error.count("\n") == 1
+    assert error.startswith("error: ") and "signal 9" in error and error.count("\n") == 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in trains)
 
 
@@ -141,31 +182,49 @@ def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPa
     assert training.returncode in (143, 0)  # it may just have come to its end
     if training.returncode:
         assert error == "stopped; the same command goes on from here.\n"
-    subprocess.run(command_of(words), check=True, env=ENVIRONMENT, capture_output=True)
-    run = RunPaths(tmp_path / "tiny" / "cnn-d")
+    run = train_alone([*words, "--device", "cpu"], tmp_path)
     for fold in range(3):
         assert run.weights(fold).read_bytes() == alone.weights(fold).read_bytes()
+        assert run.heldout(fold).read_bytes() == alone.heldout(fold).read_bytes()
 
 
-def test_two_processes_train_what_one_does_to_rounding(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
-    words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu")
+def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
+    folder: Path, rounds_alone: RunPaths, tmp_path: Path
+) -> None:
+    words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu")
     done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    # the first process alone speaks
+    assert done.stdout.count("epoch 2/2") == 3 * 2 * 2
+    assert done.stdout.count("round 2: 6 of 6 test images") == 3
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
-    start = load_file(alone.weights(0))
     for fold in range(3):
-        ours, theirs = load_file(run.weights(fold)), load_file(alone.weights(fold))
-        for name in theirs:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
-        with np.load(run.heldout(fold)) as mine, np.load(alone.heldout(fold)) as other:
-            assert mine["path"].tolist() == other["path"].tolist()
-            np.testing.assert_allclose(mine["probabilities"], other["probabilities"], atol=1e-4)
-        logs = [pd.read_csv(each.log(fold)) for each in (run, alone)]
+        assert json.loads(run.fold_run(fold).read_text())["processes"] == 2
+        ours, theirs = run.of_fold(fold), rounds_alone.of_fold(fold)
+        labels = [
+            dict(pd.read_csv(each.pseudo_labels)[["path", "label"]].to_numpy()) for each in (ours, theirs)
+        ]
+        assert labels[0] == labels[1]
+        for mine, other in ((ours, theirs), (ours.round(1), theirs.round(1))):
+            for path, other_path in zip(mine.all_weights(2), other.all_weights(2), strict=True):
+                assert_close_weights(path, other_path)
+            with np.load(mine.heldout) as held_out, np.load(other.heldout) as other_held_out:
+                assert held_out["path"].tolist() == other_held_out["path"].tolist()
+                np.testing.assert_allclose(
+                    held_out["probabilities"], other_held_out["probabilities"], atol=1e-4
+                )
+        logs = [pd.read_csv(each.log(fold)) for each in (run, rounds_alone)]
         np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
         np.testing.assert_allclose(logs[0]["val_loss"], logs[1]["val_loss"], rtol=1e-3)
-        assert json.loads(run.fold_run(fold).read_text())["processes"] == 2
-    assert any(np.abs(start[name] - load_file(alone.weights(1))[name]).max() > 0.01 for name in start)
-    assert done.stdout.count("epoch 3/3") == 3  # the first process alone speaks
+    first, second = (load_file(rounds_alone.weights(fold)) for fold in (0, 1))
+    assert any(np.abs(first[name] - second[name]).max() > 0.01 for name in first)
+    assert not list(run.root.rglob("checkpoint*"))
+
+
+def assert_close_weights(path: Path, other: Path) -> None:
+    ours, theirs = load_file(path), load_file(other)
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does(folder: Path, tmp_path: Path) -> None:
@@ -177,74 +236,16 @@ def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does(folder: Path, t
         "sam=0.05",
         "clip_grad=1",
     )
-    settings = [word for field in fields for word in ("--set", field)]
-    made = []
-    for count in (1, 2):
-        words = make_run(folder, tmp_path / str(count), "--epochs", "2", "--device", "cpu", *settings)
-        done = subprocess.run(
-            command_of([*words, "--fold", "0"], count), env=ENVIRONMENT, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        made.append(RunPaths(tmp_path / str(count) / "tiny" / "cnn-d"))
-    ours, theirs = (load_file(run.weights(0)) for run in made)
-    for name in theirs:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
-    logs = [pd.read_csv(run.log(0)) for run in made]
+    words = ["--epochs", "2", "--device", "cpu", *(word for field in fields for word in ("--set", field))]
+    one = train_alone([*make_run(folder, tmp_path / "1", *words), "--fold", "0"], tmp_path / "1")
+    together = start_two([*make_run(folder, tmp_path / "2", *words), "--fold", "0"])
+    told = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0, 0], told
+    two = RunPaths(tmp_path / "2" / "tiny" / "cnn-d")
+    assert_close_weights(one.weights(0), two.weights(0))
+    logs = [pd.read_csv(run.log(0)) for run in (one, two)]
     np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
     np.testing.assert_allclose(logs[0]["train_accuracy"], logs[1]["train_accuracy"])
-
-
-# all networks of two rounds, and labels that no rounding changes: every test image is taken
-TWO_ROUNDS = ["--epochs", "2", "--set", "seeds=2", "--rounds", "2", "--set", "pseudo_share=1"]
-
-
-@pytest.fixture(scope="module")
-def rounds_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """Networks and rounds as one process trains them."""
-    output = tmp_path_factory.mktemp("rounds")
-    words = make_run(folder, output, *TWO_ROUNDS, "--device", "cpu")
-    subprocess.run(command_of(words), check=True, env=ENVIRONMENT, capture_output=True)
-    return RunPaths(output / "tiny" / "cnn-d")
-
-
-def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
-    folder: Path, rounds_alone: RunPaths, tmp_path: Path
-) -> None:
-    words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu,cpu")
-    done = subprocess.run(command_of(words), env=ENVIRONMENT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    run = RunPaths(tmp_path / "tiny" / "cnn-d")
-    ours, theirs = (
-        {
-            path.relative_to(each.root): path.read_bytes()
-            for kind in ("*.safetensors", "*.npz", "pseudo_labels.csv")
-            for path in each.root.glob(f"fold*/**/{kind}")
-        }
-        for each in (run, rounds_alone)
-    )
-    assert ours == theirs and len(ours) == 3 * (2 * (2 + 3) + 1)
-
-
-def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
-    folder: Path, rounds_alone: RunPaths, tmp_path: Path
-) -> None:
-    words = [*make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu"), "--fold", "0"]
-    done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("fold 0 round 2: 6 of 6 test images pseudo-labelled") == 1
-    ours, theirs = (run.of_fold(0) for run in (RunPaths(tmp_path / "tiny" / "cnn-d"), rounds_alone))
-    labels = [dict(pd.read_csv(each.pseudo_labels)[["path", "label"]].to_numpy()) for each in (ours, theirs)]
-    assert labels[0] == labels[1]
-    for mine, other in ((ours, theirs), (ours.round(1), theirs.round(1))):
-        for path, other_path in zip(mine.all_weights(2), other.all_weights(2), strict=True):
-            weights, other_weights = load_file(path), load_file(other_path)
-            for name in other_weights:
-                np.testing.assert_allclose(
-                    weights[name], other_weights[name], rtol=1e-3, atol=1e-4, err_msg=name
-                )
-        with np.load(mine.heldout) as held_out, np.load(other.heldout) as other_held_out:
-            np.testing.assert_allclose(held_out["probabilities"], other_held_out["probabilities"], atol=1e-4)
-    assert not list(ours.root.rglob("checkpoint*"))
 
 
 def test_two_processes_that_were_killed_go_on_after_their_last_epoch(
@@ -260,9 +261,7 @@ def test_two_processes_that_were_killed_go_on_after_their_last_epoch(
     together = start_two(words)
     told = [process.communicate() for process in together]
     assert [process.returncode for process in together] == [0, 0], told
-    ours = load_file(RunPaths(tmp_path / "tiny" / "cnn-d").weights(0))
-    for name, theirs in load_file(alone.weights(0)).items():
-        np.testing.assert_allclose(ours[name], theirs, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert_close_weights(RunPaths(tmp_path / "tiny" / "cnn-d").weights(0), alone.weights(0))
 
 
 def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:
@@ -486,10 +485,11 @@ def test_batch_norm_that_is_synchronised_meets_nobody_while_a_process_tries_alon
 
 
 def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, tmp_path: Path) -> None:
-    words = [str(folder), *PLAIN, "--output", str(tmp_path), "--device", "cpu"]  # never prepared
-    done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert done.stderr.count("error: ") == 1 and "run src/split.py first" in done.stderr
+    together = start_two(words_of(folder, tmp_path, "--device", "cpu"))  # never prepared
+    errors = [process.communicate()[1] for process in together]
+    assert [process.returncode for process in together] == [2, 2], errors
+    assert errors[0].startswith("error: ") and errors[0].count("\n") == 1 and "split.py" in errors[0]
+    assert errors[1] == ""
 
 
 def test_a_process_that_ends_while_it_is_asked_about_is_not_waited_for_forever() -> None:
@@ -506,6 +506,14 @@ def test_a_process_that_ends_while_it_is_asked_about_is_not_waited_for_forever()
             return next(self.codes, 0)
 
     assert wait_for([Ending(), Ending()]) == 0
+
+
+def test_a_process_that_crashed_ends_the_wait_with_its_signal() -> None:
+    class Crashed:
+        exitcode = -signal.SIGABRT
+
+    with pytest.raises(MachineError, match=naming(int(signal.SIGABRT))):
+        wait_for([Crashed()])
 
 
 def test_alone_everything_is_the_first_ones() -> None:

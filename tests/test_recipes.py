@@ -6,6 +6,7 @@ from typing import Any
 
 import albumentations
 import pytest
+from conftest import naming
 
 from foldsmith.augment.rows import AUGMENTATIONS
 from foldsmith.errors import InputError
@@ -68,22 +69,22 @@ def test_the_last_of_two_settings_of_one_field_counts() -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("epochs=many", "epochs takes a whole number"),
-        ("epochs=1e3", "epochs takes a whole number"),
-        ("epochs=2.5", "epochs takes a whole number"),
-        ("lr=fast", "lr takes a number"),
-        ("pretrained=maybe", "pretrained takes true or false"),
-        ("pretrained=", "pretrained takes true or false"),
-        ("mean=.5,x,.5", "mean takes numbers, with commas"),
-        ("epochs", "write FIELD=VALUE"),
-        ("epoch=3", "unknown recipe field 'epoch'; did you mean 'epochs'.*known: image_size, .*views"),
-        ("Epochs=3", "did you mean 'epochs'"),
-        ("name=mine", "unknown recipe field 'name'"),
-        ("=3", "unknown recipe field ''"),
+        ("epochs=many", ["epochs", "many"]),
+        ("epochs=1e3", ["epochs", "1e3"]),
+        ("epochs=2.5", ["epochs", "2.5"]),
+        ("lr=fast", ["lr", "fast"]),
+        ("pretrained=maybe", ["pretrained", "true", "false", "maybe"]),
+        ("pretrained=", ["pretrained", "true", "false"]),
+        ("mean=.5,x,.5", ["mean", ".5,x,.5"]),
+        ("epochs", ["epochs", "FIELD=VALUE"]),
+        ("epoch=3", ["'epoch'", "'epochs'", "image_size", "views"]),
+        ("Epochs=3", ["'Epochs'", "'epochs'"]),
+        ("name=mine", ["'name'"]),
+        ("=3", ["''"]),
     ],
 )
-def test_an_override_that_cannot_be_read_tells_why(setting: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_an_override_that_cannot_be_read_tells_why(setting: str, told: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*told)):
         override(BASE, [setting])
 
 
@@ -105,21 +106,19 @@ def test_an_override_that_cannot_be_read_tells_why(setting: str, told: str) -> N
     ],
 )  # fmt: skip
 def test_a_value_no_training_can_have_is_refused_by_name(setting: str) -> None:
-    with pytest.raises(InputError, match=f"{setting.partition('=')[0]} is .*, it must be"):
+    with pytest.raises(InputError, match=rf"\b{setting.partition('=')[0]}\b"):
         override(BASE, [setting])
 
 
 @pytest.mark.parametrize("other", ["loss=bce", "sampling=balanced"])
 def test_logits_are_adjusted_for_cross_entropy_of_natural_samples_alone(other: str) -> None:
-    with pytest.raises(
-        InputError, match="logit_adjustment is 1.0, it must be zero unless loss is ce and samp"
-    ):
+    with pytest.raises(InputError, match=naming("logit_adjustment", "1.0", "loss", "sampling")):
         override(BASE, ["logit_adjustment=1", other])
 
 
 @pytest.mark.parametrize("other", ["logit_adjustment=0.5", "sampling=balanced"])
 def test_rare_classes_are_not_made_up_for_twice(other: str) -> None:
-    with pytest.raises(InputError, match="class_weights is 'auto', it must be none where"):
+    with pytest.raises(InputError, match=naming("class_weights", "auto", "none")):
         override(BASE, ["class_weights=auto", other])
 
 
@@ -127,7 +126,7 @@ def test_rare_classes_are_not_made_up_for_twice(other: str) -> None:
 def test_what_a_pipeline_cannot_do_is_refused(setting: str, tmp_path: Path) -> None:
     albumentations.save(albumentations.HorizontalFlip(), tmp_path / "flip.json")
     recipe = override(BASE, [f"augment={tmp_path / 'flip.json'}", setting])
-    with pytest.raises(InputError, match=f"{setting.partition('=')[0]} of .* is for rows of AUGMENTATIONS"):
+    with pytest.raises(InputError, match=naming(setting.partition("=")[0], "flip.json")):
         check_recipe(recipe, "cpu", "fp32")
 
 
@@ -143,9 +142,7 @@ def test_a_pipeline_takes_the_recipe_that_its_refusal_asks_for(tmp_path: Path) -
 
 
 def test_a_size_that_a_smaller_image_cannot_have_is_refused_with_what_helps() -> None:
-    with pytest.raises(
-        InputError, match=r"train_size is 112, it must be at most image_size \(64\)"
-    ) as refused:
+    with pytest.raises(InputError, match=naming("train_size", 112, "image_size", 64)) as refused:
         override(RECIPES["photos-best"], ["image_size=64"])
     words = str(refused.value).rstrip(".").split(": ")[-1].split()
     assert override(RECIPES["photos-best"], ["image_size=64", *words[1::2]]).train_size == 0
@@ -177,9 +174,7 @@ def test_resnet64_is_the_same_network_at_64_pixels() -> None:
 
 
 def test_an_unknown_recipe_lists_the_known_and_the_nearest() -> None:
-    with pytest.raises(
-        InputError, match="'quik'; did you mean 'quick'.*known: default, quick, small-images-fast, "
-    ):
+    with pytest.raises(InputError, match=naming("'quik'", "'quick'", *RECIPES)):
         find_recipe("quik")
 
 
@@ -201,10 +196,10 @@ def test_a_recipe_file_that_keeps_the_name_of_a_row_is_named_like_the_file(tmp_p
 
 @pytest.mark.parametrize("text", ["recipe = 3\n", "RECIPE = {'epochs': 3}\n", ""])
 def test_a_recipe_file_without_a_recipe_is_told(text: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="file.py defines no RECIPE"):
+    with pytest.raises(InputError, match=naming("file.py", "RECIPE")):
         find_recipe(write(tmp_path / "file.py", text))
 
 
 def test_a_recipe_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing.py: there is no such file"):
+    with pytest.raises(InputError, match="nothing.py"):
         find_recipe(str(tmp_path / "nothing.py"))

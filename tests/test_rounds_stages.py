@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 
 import compare
 import examine
@@ -199,7 +199,7 @@ def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
     words = words_of(folder, tmp_path, "--rounds", "2")
     for stage in (prepare, split):
         assert stage.main(words) == 0
-    with pytest.raises(InputError, match="can be read and shows no training picture; leave rounds at 1"):
+    with pytest.raises(InputError, match=naming("rounds", 1)):
         train.main(words)
     assert not list(tmp_path.rglob("log.csv"))
 

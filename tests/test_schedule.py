@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from conftest import naming
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,5 +58,5 @@ def test_a_warm_up_of_every_step_only_rises() -> None:
 
 
 def test_an_unknown_schedule_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'cosine'"):
+    with pytest.raises(InputError, match=naming("'cosin'", "'cosine'")):
         learning_rates("cosin", 0.1, 0, 5)

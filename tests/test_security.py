@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 
 import examine
 import infer
@@ -85,7 +85,7 @@ def test_pickles_in_the_place_of_our_arrays_are_refused_and_not_run(
     folder = make_competition()
     cache = build_cache(tmp_path / "cache", folder, ["train/0.png"], 8)
     np.save(cache.path / "pixels.npy", bomb, allow_pickle=True)
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="pixels.npy"):
         open_cache(cache.path, folder, 8)
     assert not (tmp_path / "ran").exists()
     with pytest.raises(FileNotFoundError):  # the bomb itself is not a dud
@@ -135,7 +135,7 @@ def test_no_label_file_leads_out_of_the_folder(
     leaving = way_out.format(folder.parent)
     spelled = json.dumps(leaving)[1:-1] if path.suffix == ".json" else leaving
     path.write_text(path.read_text().replace("17.png", spelled))
-    with pytest.raises(InputError, match=r"1 of 18 .* name a file outside train/"):
+    with pytest.raises(InputError, match=naming(path, 1, 18, "train/")):
         prepare.main([str(folder), *SMALL, "--output", str(tmp_path)])
     assert not any(tmp_path.iterdir())
 
@@ -146,7 +146,7 @@ def test_a_sample_submission_that_leads_out_names_no_image(
     folder = make_competition()
     sample = folder / "sample_submission.csv"
     sample.write_text(sample.read_text().replace("\n0.png", "\n../../../etc/passwd"))
-    with pytest.raises(InputError, match="1 of 6 ids that have no image"):
+    with pytest.raises(InputError, match=naming(sample, 1, 6, "etc/passwd")):
         prepare.main([str(folder), *SMALL, "--output", str(tmp_path)])
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import naming
 from torch import nn
 
 from foldsmith.errors import InputError
@@ -631,19 +632,21 @@ def test_every_other_network_takes_only_the_size_it_was_built_for(name: str) -> 
 @pytest.mark.parametrize(
     ("name", "size", "told"),
     [
-        ("autoencoder-padded-5", 64, "its decoder makes 96 x 96 .* the studies' size is 100"),
-        ("autoencoder-lenet", 64, "its decoder makes 91 x 91 .* the studies' size is 100"),
-        ("autoencoder-lenet-upsampled", 54, "its decoder makes 52 x 52 .* the studies' size is 100"),
-        ("crnn", 6, "too small for a CRNN"),
-        ("crnn-kernels333", 12, "too small for a CRNN"),
-        ("cnn-a", 7, "too small for this network"),
-        ("cnn-g", 15, "too small for this network"),
-        ("cnn-gap", 7, "[Tt]oo small"),
+        ("autoencoder-padded-5", 64, ["96 x 96", 100]),
+        ("autoencoder-lenet", 64, ["91 x 91", 100]),
+        ("autoencoder-lenet-upsampled", 54, ["52 x 52", 100]),
+        ("crnn", 6, []),
+        ("crnn-kernels333", 12, []),
+        ("cnn-a", 7, []),
+        ("cnn-g", 15, []),
+        ("cnn-gap", 7, []),
     ],
 )
-def test_a_recipe_of_a_size_that_the_network_cannot_take_is_refused(name: str, size: int, told: str) -> None:
+def test_a_recipe_of_a_size_that_the_network_cannot_take_is_refused(
+    name: str, size: int, told: list[object]
+) -> None:
     recipe = replace(RECIPES[name], image_size=size)
-    with pytest.raises(InputError, match=f"model {name} cannot take images of {size} x {size}: .*{told}"):
+    with pytest.raises(InputError, match=naming(name, f"{size} x {size}", *told)):
         check_recipe(recipe, "cpu", "fp32")
 
 
@@ -660,16 +663,16 @@ def test_a_recipe_of_another_size_that_the_network_can_take_is_accepted(name: st
 @pytest.mark.parametrize("field", ["pretrain", "encoder_lr", "reconstruction_weight"])
 def test_only_autoencoders_have_an_encoder_to_treat_apart(field: str) -> None:
     recipe = replace(RECIPES["cnn-a"], **{field: "autoencoder" if field == "pretrain" else 0.5})
-    with pytest.raises(InputError, match=f"{field} is for autoencoders, and cnn-a is none"):
+    with pytest.raises(InputError, match=naming(field, "cnn-a")):
         check_recipe(recipe, "cpu", "fp32")
 
 
 @pytest.mark.parametrize("size", [28, 40, 48])
 def test_images_too_small_for_study_3s_head_are_refused_when_the_network_is_built(size: int) -> None:
-    with pytest.raises(InputError, match="too small"):
+    with pytest.raises(InputError, match=naming(100)):
         build_model("autoencoder-lenet-upsampled", 2, size)
 
 
 def test_images_too_small_for_gaps_poolings_are_refused_when_the_network_is_built() -> None:
-    with pytest.raises(InputError, match="too small"):
+    with pytest.raises(InputError, match="7 x 7"):
         build_model("cnn-gap", 2, 7)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_rows
+from conftest import naming, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,25 +128,23 @@ def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
 @pytest.mark.parametrize(
     ("header", "rows", "told"),
     [
-        (["id", "label"], [], ["one row a test image"]),
-        (["id"], [[0]], ["a label column"]),
-        (["id", "label"], [[0, "cat"], [1, "cow"], [2, "pig"]], ["2 of its labels", "'cow'", "3, 7, 20"]),
+        (["id", "label"], [], []),
+        (["id"], [[0]], []),
+        (["id", "label"], [[0, "cat"], [1, "cow"], [2, "pig"]], [2, "'cow'", "3, 7, 20"]),
         (["id", "label"], [[0, "0.5"], [1, "0.5"]], ["'0.5'"]),
-        (["id", "label"], [[0, "3"], [1, "3"], [0, "7"]], ["1 of 3 lines", "repeat an id"]),
-        (["id", "label"], [[0, "3"], [77, "3"]], ["1 of 2", "no image", "77"]),
-        (["id", "3", "7"], [[0, 1, 0]], ["3 classes", "2 columns", "missing"]),
-        (["id", "3", "7", "21"], [[0, 1, 0, 0]], ["3 classes", "1 column", "21"]),
-        (["id", "3", "cat", "dog"], [[0, 1, 0, 0]], ["3 classes"]),
-        (["id", "3", "7", "20", "width"], [[0, 1, 0, 0, 5]], ["4 columns", "width"]),
+        (["id", "label"], [[0, "3"], [1, "3"], [0, "7"]], [1, 3, "line"]),
+        (["id", "label"], [[0, "3"], [77, "3"]], [1, 2, 77]),
+        (["id", "3", "7"], [[0, 1, 0]], [3, 2]),
+        (["id", "3", "7", "21"], [[0, 1, 0, 0]], [3, 21]),
+        (["id", "3", "cat", "dog"], [[0, 1, 0, 0]], [3]),
+        (["id", "3", "7", "20", "width"], [[0, 1, 0, 0, 5]], [3, 4, "width"]),
     ],
 )  # fmt: skip
 def test_a_sample_that_does_not_fit_is_refused(
-    tmp_path: Path, header: list, rows: list, told: list[str]
+    tmp_path: Path, header: list, rows: list, told: list[object]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=naming(tmp_path / "sample_submission.csv", *told)):
         read_submission_form(make(tmp_path, header, rows), CLASSES, TASK)
-    words = [str(tmp_path / "sample_submission.csv"), *told]
-    assert [word for word in words if word not in str(caught.value)] == []
 
 
 def test_a_sample_that_mixes_numbers_and_names_is_refused(tmp_path: Path) -> None:
@@ -204,7 +202,7 @@ def test_a_probability_row_without_an_image_is_the_prior(tmp_path: Path) -> None
 def test_more_rows_without_an_image_are_refused(tmp_path: Path) -> None:
     test = [f"test/{index}.jpg" for index in range(98)]
     competition = make(tmp_path, ["id", "label"], [[index, "3"] for index in range(100)], test=test)
-    with pytest.raises(InputError, match="2 of 100 .*first: 98, 99"):
+    with pytest.raises(InputError, match=naming("sample_submission.csv", 2, 100, 98, 99)):
         read_submission_form(competition, CLASSES, TASK)
 
 
@@ -243,7 +241,7 @@ def test_an_image_without_a_prediction_is_refused(tmp_path: Path) -> None:
     form = read_submission_form(make(tmp_path, ["id", "label"], LABEL_ROWS), CLASSES, TASK)
     probabilities = draw_probabilities(TEST)
     del probabilities["test/7.jpg"], probabilities["test/10.jpg"]
-    with pytest.raises(InputError, match="2 test images have no prediction.*test/7.jpg"):
+    with pytest.raises(InputError, match=naming(2, "test/7.jpg", "infer.py")):
         fill_submission(form, probabilities, UNIFORM)
 
 
@@ -277,7 +275,7 @@ EITHER: dict[str, tuple[Callable[[Cells], object], str]] = {
     "no header": (lambda cells: cells.pop(0), "header"),
     "one column more": (lambda cells: [row.append("0") for row in cells], "header"),
     "one column less": (lambda cells: [row.pop() for row in cells], "header"),
-    "nothing": (lambda cells: cells.clear(), "not a valid CSV"),
+    "nothing": (lambda cells: cells.clear(), "CSV"),
     "only a header": (lambda cells: cells.__delitem__(slice(1, None)), "0 rows"),
     "a row missing in the middle": (lambda cells: cells.pop(4), "11 rows"),
     "the last row missing": (lambda cells: cells.pop(), "11 rows"),

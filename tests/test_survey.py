@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import naming
 from PIL import Image
 
 from foldsmith.data.survey import LOOKED_AT, look_at
@@ -75,6 +76,6 @@ def test_what_cannot_be_read_tells_nothing(tmp_path: Path, capfd: pytest.Capture
     (tmp_path / "cut.png").write_bytes((tmp_path / good[0]).read_bytes()[:60])
     (tmp_path / "empty.jpg").write_bytes(b"")
     assert look_at(tmp_path, [*good, "cut.png", "empty.jpg", "gone.jpg"]) == DataFacts(5, 40, True)
-    with pytest.raises(InputError, match="none of 2 training images can be read.*empty.jpg: the file is em"):
+    with pytest.raises(InputError, match=naming(2, "empty.jpg")):
         look_at(tmp_path, ["empty.jpg", "gone.jpg"])
     assert capfd.readouterr().err == ""

@@ -101,13 +101,24 @@ def test_a_fold_computes_it_from_its_training_images_and_keeps_it(
         "--recipe",
         "small-images-fast",
         "--epochs",
-        "2",
+        "1",
         "--batch-size",
-        "4",
+        "5",
         "--folds",
         "2",
     ]
-    words += ["--output", str(tmp_path), "--device", "cpu", "--precision", "fp32", "--workers", "0"]
+    words += [
+        "--set",
+        "optimizer=sgd",
+        "--output",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--workers",
+        "0",
+    ]
     for stage in (prepare, split, train):
         assert stage.main(words) == 0
     run = RunPaths(tmp_path / folder.name / "small-images-fast")
