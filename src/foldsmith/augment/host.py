@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from foldsmith.augment.albumentations_file import check_made
+from foldsmith.augment.albumentations_file import apply_pipeline
 from foldsmith.augment.colours import LUMA
 from foldsmith.augment.rows import Augmentation, Draws
 from foldsmith.augment.trivial import SMOOTHING, UNCHANGED, UNMOVED, spreading_table
@@ -37,15 +37,7 @@ def augment_batch(
         part = slice(start, start + len(images))
         draws = augmentation.draw_part(seed, part, count, images.shape[1], side, mirrored)
         return apply_draws(images, draws, side)
-    # albumentations 2.0.8 keeps a stream of its own in every process, so it is seeded here: once a batch,
-    # which gives the same images in any worker at half the cost of once an image
-    augmentation.set_random_seed((seed + start) % 2**32)
-    augmented = np.empty_like(images)
-    for index, image in enumerate(images):
-        made = augmentation(image=image)["image"]
-        check_made(made, len(image))  # what is drawn may change size or type of some images only
-        augmented[index] = made
-    return augmented
+    return apply_pipeline(augmentation, images, seed + start)
 
 
 def apply_draws(images: np.ndarray, draws: Draws, side: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foldsmith.augment.albumentations_file import load_pipeline, pipeline_file
+from foldsmith.augment.albumentations_file import describe_augment, is_pipeline, load_pipeline
 from foldsmith.augment.colours import CHROMA, LUMA
 from foldsmith.augment.trivial import draw_trivial
 from foldsmith.errors import InputError, unknown_name
@@ -187,11 +187,13 @@ def build_augmentation(
     TrivialAugment, if it has any. Raises InputError for an unknown name, and for a pipeline that does not
     give uint8 (size, size, 3), or is to erase.
     """
-    file = pipeline_file(name)
-    if file:
+    if is_pipeline(name):
         if erase:
-            raise InputError(f"erase={erase} is for rows of AUGMENTATIONS; erase in {name} itself.")
-        return load_pipeline(file, size)
+            raise InputError(
+                f"erase={erase} is for rows of AUGMENTATIONS; --set erase=0, and add a CoarseDropout to "
+                f"{describe_augment(name)} instead."
+            )
+        return load_pipeline(name, size)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "FILE.json"])
     row = AUGMENTATIONS[name]
