@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,20 +155,16 @@ def _unsaveable(transform: object, reason: str) -> InputError:
 
 
 def describe_augment(augment: str) -> str:
-    """Return the names of a pipeline's transforms, such as `HorizontalFlip, OneOf(Blur, Affine)`.
+    """Return the names of a pipeline's transforms, such as `Compose(HorizontalFlip, OneOf(Blur, Affine))`.
 
     A row of AUGMENTATIONS and a file are returned as they are.
     """
-    if not is_pipeline_text(augment):
-        return augment
-    return _names(json.loads(augment)["transforms"]) or "an empty pipeline"
+    return _names(json.loads(augment)) if is_pipeline_text(augment) else augment
 
 
-def _names(transforms: Iterable[Mapping[str, Any]]) -> str:
-    return ", ".join(
-        fields[CLASS] + (f"({_names(fields['transforms'])})" if "transforms" in fields else "")
-        for fields in transforms
-    )
+def _names(fields: Mapping[str, Any]) -> str:
+    inner = f"({', '.join(map(_names, fields['transforms']))})" if "transforms" in fields else ""
+    return fields[CLASS] + inner
 
 
 # --- from text or file to images
