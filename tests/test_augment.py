@@ -3,6 +3,7 @@
 Against albumentations, torchvision, OpenCV and numpy. And pipelines from files.
 """
 
+import random
 from pathlib import Path
 
 import albumentations
@@ -498,7 +499,7 @@ def test_a_saved_pipeline_makes_what_albumentations_makes_with_the_seed(name: st
     loaded = build_augmentation(saved(tmp_path, *example(), name=name), SIZE)
     made = augment_batch(loaded, images, seed)
     pipeline = albumentations.Compose(example())
-    pipeline.set_random_seed(seed % 2**32)
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     np.testing.assert_array_equal(made, [pipeline(image=image)["image"] for image in images])
     np.testing.assert_array_equal(augment_batch(loaded, images, seed), made)
     assert not np.array_equal(augment_batch(loaded, images, seed + 1), made)
@@ -513,17 +514,17 @@ def test_a_single_transform_that_was_saved_is_a_pipeline(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("transform", "told"),
+    ("transform", "keys"),
     [
-        (albumentations.Resize(8, 9), "(8, 9, 3)"),
-        (albumentations.Normalize(), "float32 (24, 24, 3)"),
+        (albumentations.Resize(8, 9), ["Resize", "(8, 9, 3)"]),
+        (albumentations.Normalize(), ["Normalize", "float32 (24, 24, 3)"]),
     ],
     ids=["size", "type"],
 )
 def test_a_pipeline_that_changes_size_or_type_is_refused(
-    transform: object, told: str, tmp_path: Path
+    transform: object, keys: list[str], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=naming("pipeline.json", "24 x 24", told)):
+    with pytest.raises(InputError, match=naming("pipeline.json", "24 x 24", *keys)):
         build_augmentation(saved(tmp_path, transform), SIZE)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import albumentations
 import numpy as np
 import pandas as pd
 import pytest
@@ -243,6 +244,19 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
     assert (f"epoch {epoch} of 3, step {step} of" in told) == (step > 0)
     assert results(tmp_path) == results(whole(recipe))
     assert_same_log(tmp_path, whole(recipe))
+
+
+def test_a_run_with_a_pipeline_of_albumentations_goes_on_to_the_same_bytes(
+    tmp_path: Path, whole: Callable[[Recipe], Path]
+) -> None:
+    pipeline = albumentations.Compose([albumentations.HorizontalFlip(), albumentations.Affine(rotate=15)])
+    recipe = replace(TOY, augment=pipeline)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
+        interrupt(patch, 1)
+        make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+    make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+    assert results(tmp_path) == results(whole(recipe))
+    assert results(tmp_path) != results(whole(TOY))
 
 
 # means of training, each on top of PLAIN

@@ -8,9 +8,9 @@ from the same JPEG files: the folder's own, and the same pictures enlarged to 25
 take turns, a round each, and the median of the rounds counts. The first round, in which processes start, does
 not.
 
-With `--operations` the whole-batch augmentations alone are measured, on a batch that is decoded: what we do
-on the host, our tensor operations, those of torchvision.transforms.v2 and those of kornia, which is no
-requirement and is left out where it is not installed.
+With `--operations` the augmentations of whole batches alone are measured, on a decoded batch: ours on the
+host and as tensor operations, those of torchvision.transforms.v2, and kornia's where it is installed; then
+our `photo` row against an albumentations pipeline of the same operations.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from torchvision.transforms.v2 import functional
 
 from foldsmith.augment.device import apply_draws
 from foldsmith.augment.host import augment_batch
-from foldsmith.augment.rows import Augmentation
+from foldsmith.augment.rows import AUGMENTATIONS, Augmentation
 from foldsmith.data.cache import build_cache
 from foldsmith.data.images import file_state
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
@@ -194,28 +194,59 @@ def kornia_operation(images: torch.Tensor, size: int) -> Callable[[], torch.Tens
     return partial(transform, images)
 
 
+def photo_operations(images: np.ndarray) -> dict[str, Callable[[], object] | None]:
+    """By name, what gives images uint8 (B, S, S, 3) the crops, flips and colours of our `photo` row."""
+    size, row = images.shape[1], AUGMENTATIONS["photo"]
+    spans = {
+        name: (1 - getattr(row, name), 1 + getattr(row, name))
+        for name in ("brightness", "contrast", "saturation")
+    }
+    pipeline = albumentations.Compose(
+        [
+            albumentations.RandomResizedCrop((size, size), scale=row.crop, ratio=row.ratio),
+            albumentations.HorizontalFlip(),
+            albumentations.ColorJitter(**spans, hue=(-row.hue, row.hue), p=row.jittered),
+        ]
+    )
+    uint8 = torch.from_numpy(images)
+    return {
+        "ours, on the host": lambda: augment_batch(row, images, 0),
+        "ours, as tensor operations": lambda: apply_draws(uint8, row.draw(0, len(images), size)),
+        "an albumentations pipeline": lambda: augment_batch(pipeline, images, 0),
+    }
+
+
 def measure_operations(sizes: list[int], rounds: int) -> None:
     keep_freed_memory()  # as a training on the CPU does
     for size in sizes:
         images = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8)
-        operations = whole_batch_operations(images)
-        rates: dict[str, list[float]] = {name: [] for name in operations}
-        for each in range(rounds + 1):
-            for name, operation in operations.items():
-                count, begun = 0, time.perf_counter()
-                while operation and time.perf_counter() - begun < SECONDS:
-                    operation()
-                    count += BATCH
-                if operation and each:
-                    rates[name].append(count / (time.perf_counter() - begun))
-        ours = statistics.median(rates["ours, as tensor operations"])
-        print(f"whole batches of {BATCH}, {size} x {size}, crop, resize and flip")
-        for name, its in rates.items():
-            told = "not installed"
-            if its:
-                rate = statistics.median(its)
-                told = f"{rate:9,.0f}   our tensor operations are {ours / rate:6.2f} times as fast"
-            print(f"  {name:28s} {told}", flush=True)
+        for title, operations in (
+            ("crop, resize and flip", whole_batch_operations(images)),
+            ("crop, resize, flip and colours (photo)", photo_operations(images)),
+        ):
+            rates = rates_of(operations, rounds)
+            ours = statistics.median(rates["ours, on the host"])
+            print(f"whole batches of {BATCH}, {size} x {size}, {title}")
+            for name, its in rates.items():
+                words = "not installed"
+                if its:
+                    rate = statistics.median(its)
+                    words = f"{rate:9,.0f}   ours, on the host, is {ours / rate:6.2f} times as fast"
+                print(f"  {name:28s} {words}", flush=True)
+
+
+def rates_of(operations: dict[str, Callable[[], object] | None], rounds: int) -> dict[str, list[float]]:
+    """Images a second of each operation in every round but the first; they take turns."""
+    rates: dict[str, list[float]] = {name: [] for name in operations}
+    for number in range(rounds + 1):
+        for name, operation in operations.items():
+            count, begun = 0, time.perf_counter()
+            while operation and time.perf_counter() - begun < SECONDS:
+                operation()
+                count += BATCH
+            if operation and number:
+                rates[name].append(count / (time.perf_counter() - begun))
+    return rates
 
 
 def rate_of(loader: Loader, size: int) -> float:

@@ -1,1 +1,1 @@
-"""What may be done to training images: rows of our own and albumentations, on the host and on the device."""
+"""Augmentation of training images: rows of our own and albumentations pipelines, on host and device."""

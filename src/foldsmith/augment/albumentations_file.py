@@ -1,8 +1,19 @@
-"""Augmentation pipelines that `albumentations.save` wrote into files."""
+"""albumentations pipelines: canonical text from a recipe file, or a file that `albumentations.save` wrote.
 
+`Recipe.augment` stays a string either way, so that it is compared, saved and stamped like any other field.
+
+B images a batch · S the side of an image.
+"""
+
+import inspect
+import json
 import os
+import random
+import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,39 +23,232 @@ if TYPE_CHECKING:
     import albumentations
 
 PIPELINE_SUFFIXES = (".json", ".yaml", ".yml")
+CLASS = "__class_fullname__"  # the key under which albumentations writes a transform's class
+# arguments of compositions that albumentations 2.0.8 does not save, and that change no image here
+UNSAVED = {"mask_interpolation", "save_applied_params", "seed", "strict"}
 
 
-def pipeline_file(name: str) -> Path | None:
-    """The file an augmentation is read from; None for a row of AUGMENTATIONS. Raises InputError."""
-    if not name.endswith(PIPELINE_SUFFIXES):
-        return None
-    if not Path(name).is_file():
-        raise InputError(f"augmentation {name}: there is no such file.")
-    return Path(name)
-
-
-def load_pipeline(path: Path, size: int) -> "albumentations.Compose":
-    """What `albumentations.save` wrote. Raises InputError unless it gives uint8 (size, size, 3)."""
-    # read while albumentations is imported: it must not ask the network for newer versions of itself
+def keep_offline() -> None:
+    """Stop albumentations from asking the network for a newer version. It reads this when it is imported."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+
+def is_pipeline(augment: str) -> bool:
+    """Return whether `Recipe.augment` is a pipeline, as text or as a file, and no row of AUGMENTATIONS."""
+    return is_pipeline_text(augment) or augment.endswith(PIPELINE_SUFFIXES)
+
+
+def is_pipeline_text(augment: object) -> bool:
+    """Return whether a value is what `pipeline_text` writes."""
+    return isinstance(augment, str) and augment.startswith('{"')
+
+
+def pipeline_file(augment: str) -> Path | None:
+    """Return the file a pipeline is read from, or None. Raise InputError if it does not exist."""
+    if not augment.endswith(PIPELINE_SUFFIXES):
+        return None
+    if not Path(augment).is_file():
+        raise InputError(f"augmentation {augment}: there is no such file.")
+    return Path(augment)
+
+
+# --- from objects to text
+
+
+def pipeline_text(augment: object) -> str:
+    """Return the canonical JSON text of an albumentations pipeline; a string is returned as it is.
+
+    Equal pipelines give equal text: sorted keys, no version, a single transform wrapped in a Compose. Raise
+    InputError for transforms that cannot be rebuilt from text, and for values of any other type.
+    """
+    if isinstance(augment, str):
+        _check_text(augment)
+        return augment
+    if not _is_transform(augment):
+        raise InputError(
+            f"augment is a {type(augment).__module__}.{type(augment).__name__}; it must be a row of "
+            "AUGMENTATIONS, an albumentations pipeline, or a file that albumentations.save wrote."
+        )
+    import albumentations  # whoever built the object has imported it
+
+    whole = isinstance(augment, albumentations.Compose)
+    return json.dumps(_fields(augment if whole else albumentations.Compose([augment])), sort_keys=True)
+
+
+def _check_text(augment: str) -> None:
+    """Raise InputError for text that starts like a pipeline's and is none."""
+    try:
+        describe_augment(augment)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"augment={augment[:40]} is no text of an albumentations pipeline: {error!r}"
+        ) from error
+
+
+def refuse_pipelines(recipe: Mapping[str, object]) -> None:
+    """Raise InputError if a field of a recipe holds a transform of albumentations; only `augment` may."""
+    for field, value in recipe.items():
+        for entry in value if isinstance(value, (tuple, list)) else (value,):
+            if _is_transform(entry):
+                raise InputError(
+                    f"{field} holds albumentations' {type(entry).__name__}, and takes names alone; only "
+                    "augment, which is for training images, takes a pipeline."
+                )
+
+
+def _is_transform(value: object) -> bool:
+    """Return whether a value is a transform or composition, without importing albumentations."""
+    library = sys.modules.get("albumentations")
+    return library is not None and isinstance(value, (library.BasicTransform, library.BaseCompose))
+
+
+def _fields(transform: "albumentations.BasicTransform | albumentations.BaseCompose") -> dict[str, Any]:
+    """Return a transform's class and arguments as JSON takes them, with the transforms inside it.
+
+    Raise InputError for a transform that could not be rebuilt from them.
+    """
+    import albumentations
+    from albumentations.core.serialization import serialize_enum
+
+    _refuse_unsaveable(transform)
+    composes = isinstance(transform, albumentations.BaseCompose)
+    inner = {"transforms": [_fields(entry) for entry in transform.transforms]} if composes else {}
+    accepted = inspect.signature(type(transform).__init__).parameters
+    try:
+        # albumentations writes the arguments of parent classes too, and would warn of them when it loads
+        saved = {
+            name: value
+            for name, value in transform.to_dict_private().items()
+            if name == CLASS or name in accepted
+        }
+        saved = json.loads(json.dumps(serialize_enum(saved)))
+    except (NotImplementedError, TypeError, ValueError) as error:  # images, functions and other objects
+        raise _unsaveable(transform, f"cannot be saved: {error}") from error
+    lost = sorted(set(accepted) & set(vars(transform)) - set(saved) - UNSAVED)
+    if composes and lost:
+        raise _unsaveable(transform, f"loses {', '.join(lost)} when it is saved")
+    return saved | inner
+
+
+def _refuse_unsaveable(transform: "albumentations.BasicTransform | albumentations.BaseCompose") -> None:
+    """Raise InputError for arguments that albumentations ignored, and for code that no text contains."""
+    kind = type(transform)
+    unknown = ", ".join(vars(transform).get("invalid_args", ()))
+    if unknown:
+        raise InputError(f"augment: albumentations' {kind.__name__} has no argument {unknown}; correct it.")
+    if not kind.is_serializable():
+        raise _unsaveable(transform, "holds functions")
+    if kind.__module__.partition(".")[0] != "albumentations":
+        raise _unsaveable(transform, f"is a class of {kind.__module__}")
+
+
+def _unsaveable(transform: object, reason: str) -> InputError:
+    name = getattr(transform, "name", None)
+    named = type(transform).__name__ + (f" '{name}'" if isinstance(name, str) else "")
+    return InputError(
+        f"augment: {named} {' '.join(reason.split())[:200].rstrip('.')}, so that a run could not record it; "
+        "use the classes of albumentations, or a row of AUGMENTATIONS."
+    )
+
+
+# --- from text to words
+
+
+def describe_augment(augment: str) -> str:
+    """Return the names of a pipeline's transforms, such as `Compose(HorizontalFlip, OneOf(Blur, Affine))`.
+
+    A row of AUGMENTATIONS and a file are returned as they are.
+    """
+    return _names(json.loads(augment)) if is_pipeline_text(augment) else augment
+
+
+def _names(fields: Mapping[str, Any]) -> str:
+    inner = f"({', '.join(map(_names, fields['transforms']))})" if "transforms" in fields else ""
+    return fields[CLASS] + inner
+
+
+# --- from text or file to images
+
+
+def load_pipeline(augment: str, size: int) -> "albumentations.Compose":
+    """Build the pipeline of a text or a file. Raise InputError unless it gives uint8 (size, size, 3)."""
+    keep_offline()
     import albumentations
 
+    pipeline_file(augment)
+    shown = f"augment={describe_augment(augment)}"
     try:
-        loaded = albumentations.load(path, data_format="json" if path.suffix == ".json" else "yaml")
+        loaded = _load(augment)
         pipeline = loaded if isinstance(loaded, albumentations.Compose) else albumentations.Compose([loaded])
-        made = pipeline(image=np.zeros((size, size, 3), np.uint8))["image"]
     except Exception as error:  # the parsers' and every transform's own
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"augment={path} is no pipeline of albumentations.save: {reason}") from error
-    check_made(made, size, str(path))
+        raise InputError(f"{shown} is no pipeline of albumentations.save: {_reason(error)}") from error
+    try:
+        apply_pipeline(pipeline, np.zeros((1, size, size, 3), np.uint8), 0)
+    except InputError as error:
+        raise InputError(f"{shown}: {error}") from error
+    except Exception as error:  # every transform's own
+        raise InputError(f"{shown} fails on images of {size} x {size}: {_reason(error)}") from error
     return pipeline
 
 
-def check_made(made: object, size: int, name: str = "FILE") -> None:
-    """Raises InputError unless a pipeline gave uint8 (size, size, 3); `name` is its file's."""
-    kind, shape = getattr(made, "dtype", type(made)), tuple(getattr(made, "shape", ()))
-    if kind != np.uint8 or shape != (size, size, 3):
-        raise InputError(
-            f"augment={name} turns images of {size} x {size} into {kind} {shape}; "
-            "it must keep size and uint8 (foldsmith normalises afterwards)."
-        )
+def _load(augment: str) -> object:
+    import albumentations
+
+    if not is_pipeline_text(augment):
+        return albumentations.load(augment, data_format="json" if augment.endswith(".json") else "yaml")
+    with warnings.catch_warnings():  # the recipe file has shown them
+        warnings.simplefilter("ignore", UserWarning)
+        return albumentations.from_dict({"transform": json.loads(augment)})
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def apply_pipeline(pipeline: "albumentations.Compose", images: np.ndarray, seed: int) -> np.ndarray:
+    """Return augmented copies of uint8 images (B, S, S, 3), which depend on `seed` and the images before.
+
+    All transforms share one stream. `set_random_seed` would give every transform a stream of its own with the
+    same numbers, so that horizontal and vertical flips always came together. Raise InputError for an image
+    whose size or type changes, which may happen in some draws only.
+    """
+    _seed(pipeline, seed)
+    augmented = np.empty_like(images)
+    for index, image in enumerate(images):
+        changed = pipeline(image=image)["image"]
+        if not _is_alike(changed, image):
+            name = _culprit(pipeline, images[: index + 1], seed)
+            raise InputError(
+                f"the augmentation {name} turns images of {len(image)} x {len(image)} into "
+                f"{getattr(changed, 'dtype', type(changed))} {tuple(getattr(changed, 'shape', ()))}; "
+                "a pipeline must keep size and uint8 (foldsmith normalises afterwards): remove or correct it."
+            )
+        augmented[index] = changed
+    return augmented
+
+
+def _seed(pipeline: "albumentations.Compose", seed: int) -> None:
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+
+
+def _is_alike(changed: object, image: np.ndarray) -> bool:
+    return (getattr(changed, "dtype", None), getattr(changed, "shape", None)) == (image.dtype, image.shape)
+
+
+def _culprit(pipeline: "albumentations.Compose", images: np.ndarray, seed: int) -> str:
+    """Return the name of the transform after which the last image does not have its size and type again.
+
+    Repeat the batch up to that image with the same draws, then take its transforms one by one.
+    """
+    _seed(pipeline, seed)
+    for image in images[:-1]:
+        pipeline(image=image)
+    pipeline.py_random.random()  # as Compose draws whether to run at all
+    state, culprit = {"image": images[-1]}, ""
+    for transform in pipeline.transforms:
+        state = transform(**state)
+        if _is_alike(state["image"], images[-1]):
+            culprit = ""
+        elif not culprit:
+            culprit = type(transform).__name__
+    return culprit

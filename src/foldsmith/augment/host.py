@@ -1,4 +1,4 @@
-"""Augmentation on the host, image by image, by OpenCV: on a CPU that is faster than tensor operations.
+"""Augmentation on the host, image by image, by OpenCV, which is faster on a CPU than tensor operations.
 
 B images a batch · S the side of an image.
 """
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from foldsmith.augment.albumentations_file import check_made
+from foldsmith.augment.albumentations_file import apply_pipeline
 from foldsmith.augment.colours import LUMA
 from foldsmith.augment.rows import Augmentation, Draws
-from foldsmith.augment.trivial import SMOOTHING, UNCHANGED, UNMOVED, spreading_table
+from foldsmith.augment.trivial import SMOOTHING, UNCHANGED, UNMOVED, contrast_table
 
 if TYPE_CHECKING:
     import albumentations
@@ -26,30 +26,22 @@ def augment_batch(
     side: int = 0,
     mirrored: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Augmented copies of uint8 images (B, S, S, 3), drawn from `seed` alone, but for which are `mirrored`.
+    """Return augmented copies of uint8 images (B, S, S, 3), which depend on `seed` and `mirrored` alone.
 
-    They are made in `side` pixels; 0: as large as they were.
-    The images may be a part of a batch of `count`, from its image `start` on: they are what they would be in
-    the whole. Only a pipeline of albumentations draws a part from a seed of its own.
+    `side` is the size of the result in pixels; 0 keeps the size. `mirrored` (B,) are explicit flip flags;
+    None samples them. The images may be one rank's share of a batch of `count`, from its image `start` on: a
+    row of AUGMENTATIONS treats them as in the whole batch, a pipeline samples them from `seed + start`.
     """
     if isinstance(augmentation, Augmentation):
         count = len(images) if count is None else count
         part = slice(start, start + len(images))
         draws = augmentation.draw_part(seed, part, count, images.shape[1], side, mirrored)
         return apply_draws(images, draws, side)
-    # albumentations 2.0.8 keeps a stream of its own in every process, so it is seeded here: once a batch,
-    # which gives the same images in any worker at half the cost of once an image
-    augmentation.set_random_seed((seed + start) % 2**32)
-    augmented = np.empty_like(images)
-    for index, image in enumerate(images):
-        made = augmentation(image=image)["image"]
-        check_made(made, len(image))  # what is drawn may change size or type of some images only
-        augmented[index] = made
-    return augmented
+    return apply_pipeline(augmentation, images, seed + start)
 
 
 def apply_draws(images: np.ndarray, draws: Draws, side: int = 0) -> np.ndarray:
-    """What was drawn, done to copies of uint8 images (B, S, S, 3), made in `side` pixels; 0: as they were."""
+    """Return augmented copies of uint8 images (B, S, S, 3), of `side` pixels; 0 keeps the size."""
     size = side or images.shape[1]
     resized = size != images.shape[1] or draws.box is not None
     whole = not resized and draws.angle is None
@@ -79,7 +71,7 @@ def apply_draws(images: np.ndarray, draws: Draws, side: int = 0) -> np.ndarray:
 
 
 def _take(image: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:
-    """The part of an image in a box, mirrored where the box goes beyond the image's sides."""
+    """Crop a box from an image; beyond the border the image is reflected."""
     size = len(image)
     before, after = max(0, -x, -y), max(0, x + width - size, y + height - size)
     if before or after:
@@ -87,21 +79,21 @@ def _take(image: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndar
     return image[y + before : y + before + height, x + before : x + before + width]
 
 
-def _matrix(part: tuple[int, ...], size: int, across: bool, upside_down: bool, angle: float) -> np.ndarray:
-    """From a pixel (x, y) of the result to one of the part, (2, 3): turned back, flipped back, scaled."""
+def _matrix(crop: tuple[int, ...], size: int, hflip: bool, vflip: bool, angle: float) -> np.ndarray:
+    """Return the matrix (2, 3) from a pixel (x, y) of the result to one of the crop: rotate, flip, scale."""
     centre = (size - 1) / 2
     cosine, sine = np.cos(angle), np.sin(angle)
-    # y points down, so that this is a turn counter-clockwise
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    turn *= np.array([[-1 if across else 1], [-1 if upside_down else 1]])
-    scale = np.array([part[1], part[0]]) / size
-    matrix = scale[:, None] * turn
+    # y points down, so that this rotates counter-clockwise
+    rotation = np.array([[cosine, -sine], [sine, cosine]])
+    rotation *= np.array([[-1 if hflip else 1], [-1 if vflip else 1]])
+    scale = np.array([crop[1], crop[0]]) / size
+    matrix = scale[:, None] * rotation
     offset = scale * (centre + 0.5) - 0.5 - matrix @ [centre, centre]
     return np.concatenate([matrix, offset[:, None]], axis=1)
 
 
 def _recolour(images: np.ndarray, draws: Draws) -> None:
-    """Multiplies the colours in place, and adds what keeps the mean brightness where contrast changes."""
+    """Multiply RGB by a matrix an image, and add `lift` times its mean brightness, in place."""
     for image, colour, lift in zip(images, draws.colour, draws.lift.tolist(), strict=True):
         brightness = float(LUMA @ cv2.mean(image)[:3])
         matrix = np.concatenate([colour, np.full((3, 1), lift * brightness, np.float32)], axis=1)
@@ -109,7 +101,7 @@ def _recolour(images: np.ndarray, draws: Draws) -> None:
 
 
 def _transform(images: np.ndarray, draws: Draws) -> None:
-    """TrivialAugment's operations that are no matrix of colours, in place; most images have none of them."""
+    """Apply TrivialAugment's operations other than colour matrices, in place; most images have none."""
     size = images.shape[1]
     for index, image in enumerate(images):
         matrix, table = draws.affine[index], draws.table[index]
@@ -119,11 +111,11 @@ def _transform(images: np.ndarray, draws: Draws) -> None:
             image[:] = cv2.warpAffine(image, matrix, (size, size), flags=flags)
         if sharpness != 1:
             smooth = cv2.filter2D(image, -1, SMOOTHING)
-            inner = slice(1, -1), slice(1, -1)  # along its edges an image stays as it is
+            inner = slice(1, -1), slice(1, -1)  # Pillow keeps the outermost pixels
             image[inner] = cv2.addWeighted(image, sharpness, smooth, 1 - sharpness, 0)[inner]
         if not np.array_equal(table, UNCHANGED):
             image[:] = cv2.LUT(image, table)
         if kind:
             counts = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
-            tables = np.stack([spreading_table(kind, each) for each in counts], axis=-1)
+            tables = np.stack([contrast_table(kind, histogram) for histogram in counts], axis=-1)
             image[:] = cv2.LUT(image, tables[None])

@@ -1,7 +1,7 @@
-"""Augmentations by name, and what is drawn for a whole batch from one seed.
+"""Augmentations by name, and the parameters they sample for a whole batch from one seed.
 
-Draws are numbers alone: `augment_host.py` and `augment_device.py` both carry them out, so that images are the
-same, to rounding, wherever that is done; only along the edges of what is turned do they fade differently.
+`host.py` and `device.py` apply the same sampled parameters, so that images are equal to rounding on both; the
+edges of rotated images alone fade differently.
 
 B images a batch · S the side of an image.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foldsmith.augment.albumentations_file import load_pipeline, pipeline_file
+from foldsmith.augment.albumentations_file import describe_augment, is_pipeline, load_pipeline
 from foldsmith.augment.colours import CHROMA, LUMA
 from foldsmith.augment.trivial import draw_trivial
 from foldsmith.errors import InputError, unknown_name
@@ -20,23 +20,25 @@ from foldsmith.errors import InputError, unknown_name
 if TYPE_CHECKING:
     import albumentations
 
-ATTEMPTS = 10  # at a box that fits; then the whole image is taken, or nothing erased
-# of random erasing, as timm's: of the image's area, and of the box's width to its height
+ATTEMPTS = 10  # to sample a box that fits; after them a crop is the whole image, and nothing is erased
+# random erasing as in timm: share of the image's area, and ratio of width to height
 ERASED_SHARE, ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each image of a batch, in this order; None: to none of them.
+    """Sampled parameters of a batch, in the order they are applied; None disables an operation.
 
-    `box` (x, y, width, height) is the part that is taken and made as large as the image, int64 (B, 4); beyond
-    the image's sides, which only a shift reaches, it is mirrored. `flip` (B, 2) is across and upside down.
-    `angle` (B,) turns about the centre, in radians, counter-clockwise; corners that opens are black. `colour`
-    (B, 3, 3) multiplies RGB, and `lift` (B,) times the mean brightness of the image as it came is added.
-    `affine` (B, 2, 3) is from a pixel (x, y) of the result to one of the image; what lies outside is black.
-    `sharpness` (B,) blends with the smoothed image: 0 is that, 1 the image as it is. `table` (B, 256) gives
-    each grey level its new one; `spread` (B,) is trivial_augment's AUTOCONTRAST or EQUALIZE, or 0. The part
-    in the box `erased`, int64 (B, 4), takes the colour `fill`, uint8 (B, 3).
+    - `box` int64 (B, 4): crop (x, y, width, height), resized to the size of the result. A shift reaches
+      beyond the image, which is reflected there.
+    - `flip` (B, 2): horizontal and vertical.
+    - `angle` (B,): rotation about the centre in radians, counter-clockwise, filled with black.
+    - `colour` (B, 3, 3): multiplies RGB. `lift` (B,) times the image's mean brightness before is added.
+    - `affine` (B, 2, 3): maps a pixel (x, y) of the result to one of the image, filled with black.
+    - `sharpness` (B,): blends the smoothed image (0) with the image (1).
+    - `table` (B, 256): lookup table of grey levels.
+    - `spread` (B,): AUTOCONTRAST or EQUALIZE of trivial.py, or 0.
+    - `erased` int64 (B, 4): box that is filled with the colour `fill`, uint8 (B, 3).
     """
 
     box: np.ndarray | None = None
@@ -51,37 +53,37 @@ class Draws:
     erased: np.ndarray | None = None
     fill: np.ndarray | None = None
 
-    def __getitem__(self, part: slice) -> "Draws":
-        """The draws of a part of the batch."""
-        return Draws(**{name: None if drawn is None else drawn[part] for name, drawn in vars(self).items()})
+    def __getitem__(self, span: slice) -> "Draws":
+        """Return the parameters of a slice of the batch."""
+        return Draws(**{name: None if value is None else value[span] for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may be drawn. Shares of the image's area, or of 1; 0 or None: never.
+    """Sampling ranges. Shares are of the image's area; 0 or None disables.
 
-    The crop is albumentations' and torchvision's RandomResizedCrop (after Szegedy et al., Going deeper with
-    convolutions, 2014), the colours are their ColorJitter, but for the hue, which turns in YIQ.
+    The crop is RandomResizedCrop of albumentations and torchvision (Szegedy et al., Going deeper with
+    convolutions, 2014). The colours are their ColorJitter, except that the hue rotates in YIQ.
     """
 
-    crop: tuple[float, float] | None = None  # least and largest share of the area
+    crop: tuple[float, float] | None = None  # smallest and largest share of the area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of the crop's width to its height
-    shift: int = 0  # by up to the side divided by this, each way
+    shift: int = 0  # by up to the side divided by this, in both directions
     hflip: bool = False
     vflip: bool = False
-    rotation: float = 0.0  # degrees, each way
+    rotation: float = 0.0  # degrees, in both directions
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0  # of a full turn
-    jittered: float = 0.8  # share of the images whose colours change, where they do at all
-    trivial: float = 0.0  # TrivialAugment's strength, in place of the four above; 1: as published
-    erase: float = 0.0  # share of the images of which a box is erased (Zhong et al., Random Erasing, 2020)
+    jittered: float = 0.8  # probability of the four above
+    trivial: float = 0.0  # strength of TrivialAugment, instead of the four above; 1 is as published
+    erase: float = 0.0  # probability of random erasing (Zhong et al., Random Erasing, 2020)
 
     def draw(self, seed: int, count: int, size: int, side: int = 0) -> Draws:
-        """The draws of a batch of `count` images of `size` pixels, from the seed alone.
+        """Sample the parameters of a batch of `count` images of `size` pixels, from the seed alone.
 
-        They make images of `side` pixels; 0: as large as they were.
+        `side` is the size of the result in pixels; 0 keeps the size.
         """
         stream, side = np.random.default_rng(seed), side or size
         draws = {}
@@ -107,30 +109,33 @@ class Augmentation:
         return Draws(**draws)
 
     def draw_part(
-        self, seed: int, part: slice, count: int, size: int, side: int, mirrored: np.ndarray | None
+        self, seed: int, span: slice, count: int, size: int, side: int, mirrored: np.ndarray | None
     ) -> Draws:
-        """The draws of a part of a batch; `mirrored` says which images of it are, where the row mirrors any.
+        """Sample a batch, and return the parameters of a slice of it, such as one rank's share.
 
-        With None it is drawn.
+        `mirrored` (of the slice) are explicit horizontal flip flags for rows that flip; None samples them.
         """
-        draws = self.draw(seed, count, size, side)[part]
+        draws = self.draw(seed, count, size, side)[span]
         if mirrored is None or not self.hflip or draws.flip is None:
             return draws
         return replace(draws, flip=np.stack([mirrored, draws.flip[:, 1]], axis=1))
 
     def _draw_colours(self, stream: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The four changes as one matrix an image: they commute, but for what is clipped in between."""
+        """Sample brightness, contrast, saturation and hue as one matrix an image, and its `lift`.
+
+        The four commute, except for clipping in between.
+        """
         jittered = stream.random(count) < self.jittered
         spans = (self.brightness, self.contrast, self.saturation)
         factors = [1 + jittered * stream.uniform(-span, span, count) for span in spans]
         brightness, contrast, saturation = (factor[:, None, None] for factor in factors)
-        turn = 2 * np.pi * jittered * stream.uniform(-self.hue, self.hue, count)
-        cosine, sine = np.cos(turn), np.sin(turn)
-        turns = np.stack([np.stack([cosine, -sine], 1), np.stack([sine, cosine], 1)], 1)  # (B, 2, 2)
+        angle = 2 * np.pi * jittered * stream.uniform(-self.hue, self.hue, count)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        rotation = np.stack([np.stack([cosine, -sine], 1), np.stack([sine, cosine], 1)], 1)  # (B, 2, 2)
         to_yiq = np.concatenate([LUMA[None], CHROMA])
         from_yiq = np.linalg.inv(to_yiq)
-        grey = from_yiq[:, :1] @ to_yiq[:1]  # (3, 3), what is left of a picture without colours
-        coloured = from_yiq[:, 1:] @ turns @ to_yiq[1:]  # (B, 3, 3)
+        grey = from_yiq[:, :1] @ to_yiq[:1]  # (3, 3), the grey image
+        coloured = from_yiq[:, 1:] @ rotation @ to_yiq[1:]  # (B, 3, 3)
         colour = brightness * contrast * (grey + saturation * coloured)
         return colour.astype(np.float32), (factors[0] * (1 - factors[1])).astype(np.float32)
 
@@ -143,9 +148,9 @@ def _draw_boxes(
     ratio: tuple[float, float],
     longest: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (x, y, width, height) int64 (B, 4), of ATTEMPTS at each the first that fits; and if any did (B,).
+    """Sample boxes (x, y, width, height) int64 (B, 4), and whether each one fits (B,).
 
-    It fits if its sides are no longer than `longest`.
+    Each is the first of ATTEMPTS whose sides are at most `longest`.
     """
     area = stream.uniform(*share, (count, ATTEMPTS)) * size**2
     aspect = np.exp(stream.uniform(math.log(ratio[0]), math.log(ratio[1]), (count, ATTEMPTS)))
@@ -160,7 +165,7 @@ AUGMENTATIONS = {
     "none": Augmentation(),
     "flip": Augmentation(hflip=True),
     "shift-flip": Augmentation(crop=(0.6, 1.0), ratio=(0.8, 1.25), hflip=True),
-    # shifts by up to an eighth of the side: what small images can bear
+    # shifts by up to an eighth of the side, for small images
     "pad-crop-flip": Augmentation(shift=8, hflip=True),
     "crop-flip": Augmentation(crop=(0.35, 1.0), hflip=True),
     "photo": Augmentation(
@@ -176,17 +181,18 @@ AUGMENTATIONS = {
 def build_augmentation(
     name: str, size: int, erase: float = 0.0, strength: float = 1.0
 ) -> "Augmentation | albumentations.Compose":
-    """A row of AUGMENTATIONS, or the pipeline that `albumentations.save` wrote into the file of that name.
+    """Return a row of AUGMENTATIONS, or a pipeline from its text or file.
 
-    A row erases a box in the share `erase` of the images, and has the share `strength` of its
-    TrivialAugment, if it has any. Raises InputError for an unknown name, and for a pipeline that does not
-    give uint8 (size, size, 3), or is to erase.
+    `erase` sets a row's probability of random erasing, `strength` scales its TrivialAugment. Raise InputError
+    for an unknown name, for a pipeline that does not keep uint8 (size, size, 3), and for one with `erase`.
     """
-    file = pipeline_file(name)
-    if file:
+    if is_pipeline(name):
         if erase:
-            raise InputError(f"erase={erase} is for rows of AUGMENTATIONS; erase in {name} itself.")
-        return load_pipeline(file, size)
+            raise InputError(
+                f"erase={erase} is for rows of AUGMENTATIONS; --set erase=0, and add a CoarseDropout to "
+                f"{describe_augment(name)} instead."
+            )
+        return load_pipeline(name, size)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "FILE.json"])
     row = AUGMENTATIONS[name]

@@ -11,6 +11,7 @@ from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.resampling import NUM_DRAWS, bootstrap_gain
 from foldsmith.process.files import load_json, load_npz, written_whole
 from foldsmith.recipes.neutral import Drop
+from foldsmith.recipes.words import in_words
 from foldsmith.run.command import Command
 from foldsmith.run.stamps import check_identity, digests_of_trained, is_from, trained_folds, training_seconds
 from foldsmith.run.tables import load_folds
@@ -117,7 +118,7 @@ def table_of(
     table = []
     for name, row in rows.items():
         drop = dropped.get(name)
-        values = ["", ""] if drop is None else [_in_words(getattr(full.recipe, drop.field)), drop.value]
+        values = ["", ""] if drop is None else [in_words(getattr(full.recipe, drop.field)), drop.value]
         if row is None:
             table.append([name, *values, *["-"] * 5])
             continue
@@ -157,7 +158,3 @@ def write_ablation(
     lines += ["", *(f"- {name}: `{row.line}`" for name, row in done.items())]
     with written_whole(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _in_words(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -16,6 +16,7 @@ from foldsmith.errors import InputError, first_of
 from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.recipes import Recipe
+from foldsmith.recipes.words import as_typed, in_distinct_words
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, training_seconds
 from foldsmith.run.tables import load_classes, load_task
@@ -98,6 +99,7 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
     if len(metrics) > 1:
         raise InputError(f"the runs have different metrics ({first_of(metrics)}); validate them anew.")
     differing = differing_fields([run.recipe for run in runs if not run.made_of])
+    words = {name: in_distinct_words([run.recipe.get(name) for run in runs]) for name in differing}
     rows = [
         {
             "run": run.name,
@@ -110,9 +112,9 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
             "folds": len(run.cv["folds"]),
             "differs": f"made of {', '.join(run.made_of)}"
             if run.made_of
-            else ", ".join(f"{name}={_in_words(run.recipe.get(name))}" for name in differing),
+            else ", ".join(f"{name}={words[name][row]}" for name in differing),
         }
-        for run in runs
+        for row, run in enumerate(runs)
     ]
     lower = not METRICS[metrics[0]].higher_is_better
     table = pd.DataFrame(rows).astype({"score": float, "standard_error": float})
@@ -124,7 +126,7 @@ def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
     defaults = [{field.name: field.default for field in fields(Recipe)}] if len(recipes) == 1 else []
     names = list(dict.fromkeys(name for recipe in recipes for name in recipe if name != "name"))
     return [
-        name for name in names if len({_in_words(recipe.get(name)) for recipe in [*recipes, *defaults]}) > 1
+        name for name in names if len({as_typed(recipe.get(name)) for recipe in [*recipes, *defaults]}) > 1
     ]
 
 
@@ -188,7 +190,3 @@ def _verdict(row: Any) -> str:
     if row.p_adjusted >= SURE:
         return "no sure difference"
     return f"{row.b if row.difference > 0 else row.a} is better"
-
-
-def _in_words(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

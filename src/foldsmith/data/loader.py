@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from foldsmith.augment.device import Edit, apply_edits, edits_of, pinned
+from foldsmith.augment.device import Operation, apply_operations, compile_operations, pin_operations
 from foldsmith.augment.host import augment_batch
 from foldsmith.augment.rows import Augmentation
 from foldsmith.data.pixels import Pixels, StreamedPixels
@@ -163,16 +163,18 @@ class DeviceBatches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         # a CPU's cores are all at work on the network
-        for positions, edits in prepare_ahead(self._draw, self.batches, threads=int(self.on_gpu)):
+        for positions, operations in prepare_ahead(self._draw, self.batches, threads=int(self.on_gpu)):
             positions = positions.to(self.device, non_blocking=True)
-            yield apply_edits(self.pixels[positions], edits), self.labels[positions]
+            yield apply_operations(self.pixels[positions], operations), self.labels[positions]
 
-    def _draw(self, key: BatchKey) -> tuple[torch.Tensor, list[Edit]]:
+    def _draw(self, key: BatchKey) -> tuple[torch.Tensor, list[Operation]]:
         """All of a batch that the host does."""
         part, size = slice(key.start, key.start + len(key.positions)), self.pixels.shape[1]
         draws = self.augmentation.draw_part(key.seed, part, key.count, size, key.side, key.mirrored)
-        positions, edits = torch.from_numpy(key.positions), edits_of(draws, size, key.side)
-        return (positions.pin_memory(), pinned(edits)) if self.on_gpu else (positions, edits)
+        positions, operations = torch.from_numpy(key.positions), compile_operations(draws, size, key.side)
+        if self.on_gpu:
+            return positions.pin_memory(), pin_operations(operations)
+        return positions, operations
 
 
 class ThreadedBatches:

@@ -114,10 +114,15 @@ def augments_on_device(
 
 
 def refuse_on_device(augmentation: object, streamed: bool) -> None:
-    """Raises InputError if images cannot be augmented on the device: pixels of files, or a pipeline's."""
-    if streamed or not isinstance(augmentation, Augmentation):
+    """Raise InputError if images cannot be augmented on the device: pixels of files, or by a pipeline."""
+    if streamed:
         raise InputError(
-            "augment_on=device needs a row of AUGMENTATIONS and cache=on; use augment_on=workers."
+            "augment_on=device needs the cached pixels: --set cache=on, or --set augment_on=auto."
+        )
+    if not isinstance(augmentation, Augmentation):
+        raise InputError(
+            "augment_on=device needs a row of AUGMENTATIONS, and an albumentations pipeline runs on the CPU: "
+            "--set augment_on=auto."
         )
 
 

@@ -3,14 +3,17 @@
 A recipe file of your own is a Python file that defines `RECIPE`, usually a variant of a row:
 
     from dataclasses import replace
+    import albumentations as A
     from foldsmith.recipes import RECIPES
-    RECIPE = replace(RECIPES["resnet64"], name="mine", epochs=60, label_smoothing=0.05)
+    AUGMENT = A.Compose([A.HorizontalFlip(), A.Affine(rotate=(-15, 15))])
+    RECIPE = replace(RECIPES["resnet64"], name="mine", epochs=60, augment=AUGMENT)
 """
 
 import runpy
 from dataclasses import replace
 from pathlib import Path
 
+from foldsmith.augment.albumentations_file import keep_offline
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes import autoencoder, crnn, general, plain_cnn, resnet
 from foldsmith.recipes.default import CHOOSERS, DataFacts, Grounds
@@ -45,8 +48,11 @@ def find_recipe(name: str) -> Recipe:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"--recipe {name}: there is no such file.")
+    keep_offline()
     try:
         recipe = runpy.run_path(name).get("RECIPE")
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
     except Exception as error:  # it is somebody's program, and may fail in any way
         raise InputError(f"{name} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):

@@ -7,8 +7,10 @@ Every number stands here once, with its reason. What a person sets is known befo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from foldsmith.augment.albumentations_file import is_pipeline
 from foldsmith.recipes.general import CUTMIX, DEFAULT
 from foldsmith.recipes.recipe import Recipe, override, read_settings
+from foldsmith.recipes.words import in_words
 
 # what a person may set that decides other fields
 DECIDING = ("image_size", "batch_size", "epochs", "pretrained", "weights", "augment", "momentum")
@@ -136,7 +138,7 @@ def choose_recipe(grounds: Grounds, settings: Sequence[str] = ()) -> Recipe:
             chosen,
             model=SMALL_MODEL if image_size <= MIDDLE_SIDE else MODEL,
             augment=SMALL_AUGMENT if image_size <= SMALL_SIDE else AUGMENT,
-            alternating_flip="." not in typed.augment,  # a file's pipeline mirrors as it likes
+            alternating_flip=not is_pipeline(typed.augment),  # a pipeline samples its own flips
             optimizer="muon",
             nesterov=typed.momentum > 0,
             weight_decay=0.05,
@@ -161,7 +163,8 @@ def explain_choice(recipe: Recipe, facts: DataFacts, settings: Sequence[str] = (
     given = f"; as set: {', '.join(settings)}" if settings else ""
     return [
         f"{facts.num_images:,} images of about {facts.side} x {facts.side} pixels, {colours}: {recipe.model} "
-        f"{'fine-tuned' if tuned else 'from scratch'} at {recipe.image_size} pixels, {recipe.augment}{given}",
+        f"{'fine-tuned' if tuned else 'from scratch'} at {recipe.image_size} pixels, "
+        f"{in_words(recipe.augment)}{given}",
         f"{recipe.epochs} epochs, {recipe.epochs * facts.num_images:,} images seen (wanted {budget.seen:,}, "
         f"in {budget.least_epochs} to {budget.most_epochs} epochs); batches of {recipe.batch_size}, "
         f"steps an epoch: {steps:,} (wanted {STEPS_AN_EPOCH}, of {LEAST_BATCH} to {budget.most_batch} "

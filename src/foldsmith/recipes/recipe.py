@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from foldsmith.augment.albumentations_file import pipeline_text, refuse_pipelines
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes.bounds import check_values
 
@@ -36,7 +37,7 @@ class Recipe:
         True  # false: pixels are not kept but decoded each time, for more images than the disk holds
     )
     augment: str = (
-        "crop-flip"  # a row of foldsmith.augment.rows.AUGMENTATIONS, or an albumentations FILE.json
+        "crop-flip"  # a row of foldsmith.augment.rows.AUGMENTATIONS, an albumentations pipeline or FILE.json
     )
     augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
     erase: float = 0.0  # share of the training images of which a box is erased
@@ -106,6 +107,9 @@ class Recipe:
     views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.inference.views.VIEWS, averaged
 
     def __post_init__(self) -> None:
+        # downstream a pipeline is text: compared, saved and stamped like any other value
+        object.__setattr__(self, "augment", pipeline_text(self.augment))
+        refuse_pipelines(vars(self))
         check_values(self)
 
     @property

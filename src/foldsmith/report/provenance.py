@@ -10,6 +10,7 @@ import pandas as pd
 from foldsmith.data.folds import rare_classes
 from foldsmith.errors import first_of
 from foldsmith.recipes import Recipe
+from foldsmith.recipes.words import in_words
 from foldsmith.run.command import FoldPlan
 
 
@@ -52,11 +53,6 @@ def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float) -> 
         "finished": max(fold["finished"] for fold in made),
         "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
     }
-
-
-def in_words(value: object) -> str:
-    """A value of a recipe as it is typed after --set."""
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def folds_in_words(plan: FoldPlan) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from foldsmith import __version__
+from foldsmith.augment.albumentations_file import is_pipeline_text
 from foldsmith.errors import InputError, first_of
 from foldsmith.process.files import digest_of, digest_of_file, load_json, remove_leftovers, save_json
 from foldsmith.process.locks import keep_locked
+from foldsmith.recipes.words import in_distinct_words
 from foldsmith.run.paths import RunPaths
 
 
@@ -175,5 +177,12 @@ def _difference(name: str, held: Any, wanted: Any) -> str:
     if not isinstance(held, dict):
         return f"other {name}"
     fields = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key)]
-    told = first_of([f"{key} {held.get(key)!r} there, {wanted.get(key)!r} here" for key in fields])
+    told = first_of([_difference_of_field(key, held.get(key), wanted.get(key)) for key in fields])
     return f"{'another' if name == 'recipe' else 'other'} {name} ({told})"
+
+
+def _difference_of_field(name: str, held: Any, wanted: Any) -> str:
+    words = map(repr, (held, wanted))
+    if is_pipeline_text(held) or is_pipeline_text(wanted):
+        words = in_distinct_words((held, wanted))
+    return "{} {} there, {} here".format(name, *words)

@@ -10,6 +10,7 @@ from foldsmith.models import build_model, check_model, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.recipes.neutral import NEUTRAL
+from foldsmith.recipes.words import in_words
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
 from foldsmith.training.sizes import training_sizes
@@ -25,9 +26,9 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
         asked = [field for field in drawn if getattr(recipe, field)]
         if asked:
             raise InputError(
-                f"augment={recipe.augment} is a file, and {', '.join(asked)} of recipe '{recipe.name}' "
-                f"{'is' if len(asked) == 1 else 'are'} for rows of AUGMENTATIONS: "
-                + " ".join(f"--set {field}={NEUTRAL[field]}" for field in asked)
+                f"augment={in_words(recipe.augment)} is an albumentations pipeline, and "
+                f"{', '.join(asked)} of recipe '{recipe.name}' {'is' if len(asked) == 1 else 'are'} for rows "
+                "of AUGMENTATIONS: " + " ".join(f"--set {field}={NEUTRAL[field]}" for field in asked)
             )
     if recipe.augment_on == "device":
         refuse_on_device(augmentation, streamed=not recipe.cache)

@@ -1,0 +1,31 @@
+"""Values of a recipe's fields as people read them."""
+
+import hashlib
+from collections.abc import Sequence
+
+from foldsmith.augment.albumentations_file import describe_augment
+
+
+def as_typed(value: object) -> str:
+    """Return a value as it is typed after --set."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def in_words(value: object) -> str:
+    """Return a value as it is typed after --set; of a pipeline, the names of its transforms."""
+    return describe_augment(as_typed(value))
+
+
+def in_distinct_words(values: Sequence[object]) -> list[str]:
+    """Return `in_words` of values of one field; pipelines that differ in arguments alone get a digest."""
+    texts: dict[str, set[str]] = {}
+    for value in values:
+        texts.setdefault(in_words(value), set()).add(as_typed(value))
+    return [
+        in_words(value) + (f" ({_digest(as_typed(value))})" if len(texts[in_words(value)]) > 1 else "")
+        for value in values
+    ]
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=2).hexdigest()
