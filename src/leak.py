@@ -46,9 +46,18 @@ def leak(command: Command, made_from: str) -> None:
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.leakage import compare_leak
     from foldsmith.evaluation.predictions import scatter_oof
-    from foldsmith.training.fold import FoldTraining, select_samples
+    from foldsmith.run.paths import FoldPaths
+    from foldsmith.training.machine import Machine
     from foldsmith.training.pseudo_labels import images_to_label
     from foldsmith.training.rounds import Rounds
+    from foldsmith.training.samples import Fold, select_fold
+
+    class LeakyFold(Fold):
+        """A fold that starts from the run's pretraining, with its files among the leaky ones."""
+
+        @property
+        def paths(self) -> FoldPaths:
+            return self.run.leaky.of_fold(self.number)
 
     run, leaky, num_classes = command.run, command.run.leaky, len(load_classes(command.run.classes))
     samples, folds = load_samples(run.samples).set_index("path"), load_folds(run.folds)
@@ -58,21 +67,13 @@ def leak(command: Command, made_from: str) -> None:
     test_paths = images_to_label(command)
     for fold in command.plan.folds:
         say(f"leak: fold {fold}, with equal pictures split")
-        first = FoldTraining(
-            run=leaky,
-            fold=fold,
+        rounds = Rounds(
+            fold=LeakyFold(**vars(select_fold(run, fold, split_up, cache))),
             recipe=command.recipe,
-            num_classes=num_classes,
-            cache=cache,
-            training=select_samples(split_up, split_up["fold"] != fold, cache),
-            held_out=select_samples(split_up, split_up["fold"] == fold, cache),
             made_from=made_from,
-            device=command.device,
-            precision=command.precision,
-            workers=command.workers,
-            pretrained=run,
+            machine=Machine(command.device, command.precision, command.workers),
+            test_paths=test_paths,
         )
-        rounds = Rounds(first, test_paths)
         if command.again:
             rounds.forget()
         rounds.train()

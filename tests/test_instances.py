@@ -5,7 +5,6 @@ import shutil
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,8 @@ from foldsmith.errors import InputError
 from foldsmith.models import build_model, last_layer
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import RunPaths
-from foldsmith.training import fold as fold_module
-from foldsmith.training import lessons
+from foldsmith.training import lessons, resume
+from foldsmith.training import network as network_module
 from foldsmith.training.check import check_recipe
 from foldsmith.training.loop import Epochs
 from foldsmith.training.pretraining import Pretraining, load_pretrained
@@ -117,7 +116,8 @@ def test_every_image_is_a_class_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     whole, seen = Epochs.run, []
     monkeypatch.setattr(Epochs, "run", lambda self, *words: (seen.append(self), whole(self, *words))[1])
     make_pretraining(tmp_path).train()
-    assert seen[0].labels.tolist() == list(range(32)) and len(set(seen[0].rows.tolist())) == 32
+    data = seen[0].data
+    assert data.labels.tolist() == list(range(32)) and len(set(data.rows.tolist())) == 32
 
 
 @pytest.mark.parametrize("model", ["whitened-cnn", "quick-cnn", "timm:resnet18"])
@@ -139,14 +139,14 @@ def test_every_network_of_every_round_starts_from_it(folder: Path, tmp_path: Pat
     output, words = tmp_path / "output", ("--rounds", "2", "--set", "seeds=2")
     run = run_stages(folder, output, UNTIL_PRETRAIN, *words)
     started = []
-    whole = fold_module.build_state
+    whole = network_module.build_state
 
     def watch(model: torch.nn.Module, *words: object) -> object:
         started.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return whole(model, *words)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold_module, "build_state", watch)
+        patch.setattr(network_module, "build_state", watch)
         run_stages(folder, output, (train,), *words)
     kept = load_file(run.pretrained("encoder"))
     assert len(started) == 2 * 2 * 2  # folds, rounds, seeds
@@ -173,9 +173,7 @@ def test_cut_off_in_any_epoch_it_goes_on_to_the_same_bytes(
             raise Stop
         return whole(self, at, *words)
 
-    patched = partial(replace, checkpoint_seconds=0.0)
-    run_epochs = Epochs.run
-    monkeypatch.setattr(Epochs, "run", lambda self, *words: run_epochs(patched(self), *words))
+    monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Epochs, "_measure_epoch", stop)
         with pytest.raises(Stop):

@@ -21,9 +21,11 @@ from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.recipes import PRETRAINED, Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
+from foldsmith.training.batches import TrainingData
 from foldsmith.training.checkpoint import Log
 from foldsmith.training.lessons import PICTURED, Lesson, Reconstructing, TellingApart
-from foldsmith.training.loop import Epochs
+from foldsmith.training.loop import Epochs, TrainingFiles
+from foldsmith.training.machine import Machine
 from foldsmith.training.state import build_state
 from foldsmith.training.whitening import fit_first_layer
 
@@ -90,15 +92,11 @@ class Pretraining:
             name="pretrain",
             purpose="pretrain",
             recipe=recipe,
-            pixels=self.cache.pixels,
-            rows=trained,
-            labels=lesson.labels(len(trained)),
+            data=TrainingData(self.cache.pixels, trained, lesson.labels(len(trained))),
             objective=lesson.objective(compute),
             measure=measure,
-            log_path=self.run.pretrain_log,
-            checkpoint_path=self.run.pretrain_checkpoint,
-            made_from=self.made_from,
-            workers=self.workers,
+            files=TrainingFiles(self.run.pretrain_log, self.run.pretrain_checkpoint, self.made_from),
+            machine=Machine(self.device, self.precision, self.workers),
             goes_on=keep_best,
         ).run(state, compute)
         load_pretrained(model, self.run, recipe.pretrain, lesson.num_classes)
