@@ -12,7 +12,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,28 +22,12 @@ from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of, remove_checkpoints
 from foldsmith.process.terminal import progress, say
 from foldsmith.run.command import Command, read_command
-from foldsmith.run.fold_inputs import inputs_of, refuse_stale
-from foldsmith.run.stamps import (
-    check_claim,
-    is_current,
-    refuse_other_machine,
-    require,
-    write_stamp,
-)
-from foldsmith.run.tables import load_classes, load_folds, load_samples
-from foldsmith.training.pseudo_labels import images_to_label
+from foldsmith.run.stamps import write_stamp
+from foldsmith.run.tables import load_folds
+from foldsmith.training.plan import Plan, count_images, make_plan, share_plan
 
 if TYPE_CHECKING:
     from foldsmith.training.processes import Processes
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The folds that are to be trained, what all depend on, and the test images that may get a label."""
-
-    wanted: list[int]
-    inputs: dict[str, object]
-    to_label: list[str]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,58 +35,20 @@ def main(argv: list[str] | None = None) -> int:
     if started_by_torchrun():
         return train_together(command)
     plan = make_plan(command)
-    wanted = plan.wanted
-    devices = choose_devices(command) if wanted else []
-    if len(devices) > 1:  # for one fold too: it is to be the same, whatever was done before
-        say(f"train: folds {', '.join(map(str, wanted))} on {', '.join(devices)}")
-        return spread(partial(train_on, command, plan), wanted, devices)
-    # the bar of every epoch moves it along
-    with progress(f"{len(wanted)} folds", count_images(command, plan), "images"):
-        for fold in wanted:
+    if not plan.folds:
+        return 0
+    # importing torch takes seconds, which a stage that is up to date should not pay
+    from foldsmith.inference.compute import choose_devices
+
+    devices = [str(device) for device in choose_devices(command.device)]
+    if len(devices) > 1:  # also for a single fold, whose result must not depend on how many are left
+        say(f"train: folds {', '.join(map(str, plan.folds))} on {', '.join(devices)}")
+        return spread(partial(train_on, command, plan), plan.folds, devices)
+    # each epoch advances the overall bar
+    with progress(f"{len(plan.folds)} folds", count_images(command, plan), "images"):
+        for fold in plan.folds:
             train(command, plan, fold)
     return 0
-
-
-def make_plan(command: Command) -> Plan:
-    """Raises InputError for stale folds, and where there is nothing to train them on."""
-    run = command.run
-    check_claim(run, **command.identity)
-    require(run.folds, "split")
-    to_label = images_to_label(command)  # sooner than after a round
-    inputs = inputs_of(command, to_label)
-    wanted = []
-    for fold in command.folds_to_train:
-        if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
-            refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
-            remove_checkpoints(run.checkpoint(fold))  # a process killed at the very end had no time to
-            say(f"train: {run.weights(fold)} is up to date")
-            continue
-        refuse_stale(command, fold)
-        wanted.append(fold)
-    if command.again:  # also where it is stopped before their turn comes, none of them is taken for done
-        for fold in wanted:
-            run.fold_run(fold).unlink(missing_ok=True)
-    if wanted and to_label:
-        num_test = len(load_samples(run.test_samples))
-        if len(to_label) < num_test:
-            say(f"train: {num_test - len(to_label):,} of {num_test:,} test images get no label: they cannot "
-                "be read or show training pictures")  # fmt: skip
-    return Plan(wanted, inputs, to_label)
-
-
-def count_images(command: Command, plan: Plan) -> int:
-    """How many images, one by one, the training goes through."""
-    recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
-    labelled = sum(int((held_out != fold).sum()) for fold in plan.wanted)
-    pseudo_labelled = len(plan.wanted) * round(recipe.pseudo_share * len(plan.to_label))
-    return recipe.epochs * recipe.seeds * (recipe.rounds * labelled + (recipe.rounds - 1) * pseudo_labelled)
-
-
-def choose_devices(command: Command) -> list[str]:
-    # importing torch takes seconds, which a stage that is up to date should not pay
-    from foldsmith.inference import compute
-
-    return [str(device) for device in compute.choose_devices(command.device)]
 
 
 def train_on(command: Command, plan: Plan, device: str, fold: int) -> None:
@@ -110,65 +56,43 @@ def train_on(command: Command, plan: Plan, device: str, fold: int) -> None:
 
 
 def train_together(command: Command) -> int:
-    """Trains every fold as one of several processes; the first one decides which, and writes."""
-    from foldsmith.training.processes import AgreedFault, meeting
+    """Train every fold as one of several processes; the first one decides which, and writes."""
+    from foldsmith.training.processes import meeting
 
     try:
         with meeting(command.device) as (processes, device):
-            plan = shared_plan(command, processes)
-            for fold in plan.wanted:
+            plan = share_plan(command, processes)
+            for fold in plan.folds:
                 train(replace(command, device=device), plan, fold, processes)
-    except (InputError, AgreedFault) as error:
+    except InputError:  # every process raises it, and the first one prints it
         if os.environ["RANK"] == "0":
             raise
-        return 2 if isinstance(error, InputError) else 1  # the first one says it
+        return 2
     return 0
 
 
-def shared_plan(command: Command, processes: "Processes") -> Plan:
-    """The first process's plan, on every one; or its InputError, which then every one raises."""
-    planned: Plan | InputError | None = None
-    if processes.is_first:
-        try:
-            planned = make_plan(command)
-        except InputError as error:
-            planned = error
-    planned = processes.share(planned)
-    if isinstance(planned, InputError):
-        raise planned
-    return planned
-
-
 def train(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> None:
-    # importing torch takes seconds, which a stage that is up to date should not pay
+    """Train all networks of a fold, and stamp it in its run.json."""
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.training.fold import FoldTraining, select_samples
+    from foldsmith.training.machine import Machine
     from foldsmith.training.processes import ALONE
     from foldsmith.training.rounds import Rounds
+    from foldsmith.training.samples import select_fold
 
-    run, processes, inputs = command.run, processes or ALONE, {**plan.inputs, "fold": fold}
-    folds, classes = load_folds(run.folds), load_classes(run.classes)
+    run, processes, inputs = command.run, processes or ALONE, plan.inputs_of(fold)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
-    first = FoldTraining(
-        run=run,
-        fold=fold,
+    rounds = Rounds(
+        fold=select_fold(run, fold, load_folds(run.folds), cache, command.recipe.loss),
         recipe=command.recipe,
-        num_classes=len(classes),
-        cache=cache,
-        training=select_samples(folds, folds["fold"] != fold, cache),
-        held_out=select_samples(folds, folds["fold"] == fold, cache),
         made_from=digest_of(inputs),
-        device=command.device,
-        precision=command.precision,
-        workers=command.workers,
-        processes=processes,
+        machine=Machine(command.device, command.precision, command.workers, processes),
+        test_paths=plan.to_label,
     )
-    rounds = Rounds(first, plan.to_label)
     if processes.is_first:
         if command.again:
             rounds.forget()
         run.fold_run(fold).unlink(missing_ok=True)
-    processes.share(None)  # none looks for a checkpoint before the first one is ready
+    processes.share(None)  # no process looks for a checkpoint before the first one is ready
     facts = rounds.train()
     if not processes.is_first:
         return

@@ -17,6 +17,7 @@ from foldsmith.process.files import remove_checkpoints
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from foldsmith.training.epoch import Tally, train_one_epoch
+from foldsmith.training.gradients import Gradients
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.step import Step
@@ -41,8 +42,8 @@ def train(state: TrainingState, steps: int = 4, seed: int = 0) -> None:
         )
         for _ in range(steps)
     ]
-    step = Step(state, Classification(nn.CrossEntropyLoss()), COMPUTE)
-    train_one_epoch(state, batches, np.full(steps, 0.05), step)
+    step = Step(Gradients(state, Classification(nn.CrossEntropyLoss()), COMPUTE))
+    train_one_epoch(step, batches, np.full(steps, 0.05))
 
 
 def tensors_of(state: TrainingState) -> list[torch.Tensor]:

@@ -20,8 +20,9 @@ from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.losses import ClassificationLoss
 from foldsmith.training.epoch import train_one_epoch
+from foldsmith.training.gradients import Gradients
 from foldsmith.training.objective import Classification
-from foldsmith.training.state import build_state
+from foldsmith.training.state import TrainingState, build_state
 from foldsmith.training.step import Step
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -43,6 +44,10 @@ def make_model() -> nn.Module:
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
         nn.Linear(24, CLASSES),
     )  # fmt: skip
+
+
+def make_step(state: TrainingState) -> Step:
+    return Step(Gradients(state, CROSS_ENTROPY, make_compute()))
 
 
 def make_batches(lengths: list[int]) -> list[Batch]:
@@ -80,7 +85,7 @@ def test_an_epoch_is_a_plain_loop_and_its_figures_are_means_over_images() -> Non
 
     seen: list[int] = []
     loss, accuracy = train_one_epoch(
-        state, batches, rates, Step(state, CROSS_ENTROPY, make_compute()), seen.append
+        make_step(state), batches, rates, after_step=lambda tally: seen.append(tally.counts[-1])
     )
     assert loss == pytest.approx(np.mean(losses), rel=1e-4)
     assert accuracy == pytest.approx(np.mean(right))
@@ -91,14 +96,14 @@ def test_an_epoch_is_a_plain_loop_and_its_figures_are_means_over_images() -> Non
 
 def test_an_epoch_leaves_no_gradient_behind_and_trains_in_training_mode() -> None:
     state = build_state(make_model().eval(), make_recipe(), make_compute())
-    train_one_epoch(state, make_batches([4]), np.array([0.1]), Step(state, CROSS_ENTROPY, make_compute()))
+    train_one_epoch(make_step(state), make_batches([4]), np.array([0.1]))
     assert all(parameter.grad is None for parameter in state.model.parameters())
     assert state.model[1].num_batches_tracked == 1
 
 
 def test_the_average_is_told_of_every_step() -> None:
     state = build_state(make_model(), replace(make_recipe(), ema_decay=0.9), make_compute())
-    train_one_epoch(state, make_batches([4] * 3), np.full(3, 0.1), Step(state, CROSS_ENTROPY, make_compute()))
+    train_one_epoch(make_step(state), make_batches([4] * 3), np.full(3, 0.1))
     assert state.ema.step == 3
 
 
@@ -108,16 +113,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int,
     rates[broken] = 1e38  # the step after it meets weights beyond all bounds
     state = build_state(make_model(), make_recipe(), make_compute())
     with pytest.raises(InputError, match=naming("finite", told, 4, "lr")):
-        train_one_epoch(state, make_batches([4] * 4), rates, Step(state, CROSS_ENTROPY, make_compute()))
+        train_one_epoch(make_step(state), make_batches([4] * 4), rates)
 
 
 @pytest.mark.parametrize("lengths", [[4, 4], [4, 4, 4, 4]])
 def test_more_or_fewer_batches_than_rates_are_an_error(lengths: list[int]) -> None:
     state = build_state(make_model(), make_recipe(), make_compute())
     with pytest.raises(ValueError, match="shorter|longer"):
-        train_one_epoch(
-            state, make_batches(lengths), np.full(3, 0.1), Step(state, CROSS_ENTROPY, make_compute())
-        )
+        train_one_epoch(make_step(state), make_batches(lengths), np.full(3, 0.1))
 
 
 def make_pixels(count: int = 23) -> np.ndarray:

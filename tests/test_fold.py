@@ -27,9 +27,14 @@ from foldsmith.process.signals import Interrupted
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
+from foldsmith.tasks import SingleLabel
 from foldsmith.training import loop as epochs_module
+from foldsmith.training import resume
 from foldsmith.training.epoch import Tally
-from foldsmith.training.fold import FoldTraining, Samples, select_samples
+from foldsmith.training.machine import Machine
+from foldsmith.training.names import NetworkNames
+from foldsmith.training.network import NetworkTraining
+from foldsmith.training.samples import Fold, Samples, select_samples
 from foldsmith.training.schedule import learning_rates
 
 COUNT, CLASSES, SIZE = 59, 3, 16  # not as many of every class: what weighs classes does something
@@ -92,18 +97,20 @@ def make_folds() -> pd.DataFrame:
     )
 
 
-def make_training(root: Path, fold: int = 0, recipe: Recipe = TOY, **fields: object) -> FoldTraining:
+def make_training(
+    root: Path, fold: int = 0, recipe: Recipe = TOY, workers: int = 0, **samples: Samples
+) -> NetworkTraining:
+    """The only network of a fold; `training` or `held_out` replace its samples."""
     cache, folds = make_cache(), make_folds()
-    values = {
-        "training": select_samples(folds, folds["fold"] != fold, cache),
-        "held_out": select_samples(folds, folds["fold"] == fold, cache),
-        "made_from": "this recipe, these folds",
-        "workers": 0,
-        **fields,
+    samples = {
+        "training": select_samples(folds, folds["fold"] != fold, cache, SingleLabel(CLASSES)),
+        "held_out": select_samples(folds, folds["fold"] == fold, cache, SingleLabel(CLASSES)),
+        **samples,
     }
-    return FoldTraining(
-        RunPaths(root), fold, recipe, CLASSES, cache, device="cpu", precision="fp32", **values
-    )
+    task = SingleLabel(CLASSES, recipe.loss)
+    chosen = Fold(RunPaths(root), fold, task, cache, **samples)
+    name = NetworkNames(fold, chosen.paths).network(1, 0)
+    return NetworkTraining(chosen, recipe, name, "this recipe, these folds", Machine("cpu", "fp32", workers))
 
 
 def results(root: Path, fold: int = 0) -> tuple[bytes, bytes]:
@@ -189,21 +196,20 @@ def test_whoever_may_read_the_log_may_read_the_weights(trained: Path) -> None:
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int, act: Callable[[], None]) -> None:
-    """Acts once, when that many steps of an epoch, both counted from 0, are done."""
+    """Acts once, when that many steps of an epoch, both counted from 0, are done and not saved yet."""
     whole, left = epochs_module.train_one_epoch, [epoch]
 
     def watched(
-        state: object, batches: object, rates: object, gradients: object,
-        advance: Callable[[int], None], tally: Tally, after_step: object,
-    ) -> tuple[float, float]:  # fmt: skip
+        step_of: object, batches: object, rates: object, tally: Tally, after_step: Callable[[Tally], None]
+    ) -> tuple[float, float]:
         left[0] -= 1
 
-        def advance_and_act(images: int) -> None:
-            advance(images)
+        def act_and_save(tally: Tally) -> None:
             if left[0] == -1 and tally.step == step + 1:
                 act()
+            after_step(tally)
 
-        return whole(state, batches, rates, gradients, advance_and_act, tally, after_step)
+        return whole(step_of, batches, rates, tally, act_and_save)
 
     monkeypatch.setattr(epochs_module, "train_one_epoch", watched)
 
@@ -213,7 +219,8 @@ def cut_power() -> None:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int = 2) -> None:
-    """Stops the training after a step that is not saved any more."""
+    """Saves every step, and stops the training after one that is not saved any more."""
+    monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
     at_step(monkeypatch, epoch, step, cut_power)
 
 
@@ -235,10 +242,10 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
         interrupt(patch, epoch, step)
-        make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+        make_training(tmp_path, recipe=recipe).train()
     assert not RunPaths(tmp_path).weights(0).exists()
     capsys.readouterr()
-    make_training(tmp_path, recipe=recipe, checkpoint_seconds=0, workers=1).train()
+    make_training(tmp_path, recipe=recipe, workers=1).train()
     told = capsys.readouterr().out
     assert ("goes on after" in told) == (epoch + step > 0)
     assert (f"epoch {epoch} of 3, step {step} of" in told) == (step > 0)
@@ -290,8 +297,8 @@ MEANS: dict[str, dict[str, object]] = {
 def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
     tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
-    training, purpose = make_training(tmp_path, recipe=PLAIN), 0
-    rows, labels = training.training.rows, torch.tensor(training.training.labels)
+    fold, purpose = make_training(tmp_path, recipe=PLAIN).fold, 0
+    rows, labels = fold.training.rows, torch.tensor(fold.training.labels)
     torch.manual_seed(derive_seed(PLAIN.seed, "initial weights", purpose))
     model = build_model(PLAIN.model, CLASSES, SIZE).to(memory_format=torch.channels_last).train()
     parts = [[each for each in model.parameters() if (each.ndim >= 2) == decays] for decays in (True, False)]
@@ -307,7 +314,7 @@ def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
         stream = np.random.default_rng(derive_seed(PLAIN.seed, "order", purpose, epoch))
         for batch, positions in enumerate(np.array_split(stream.permutation(len(rows)), num_batches)):
             seed = derive_seed(PLAIN.seed, "augment", purpose, epoch, batch)
-            images = augment_batch(AUGMENTATIONS["photo"], training.cache.pixels[rows[positions]], seed)
+            images = augment_batch(AUGMENTATIONS["photo"], fold.cache.pixels[rows[positions]], seed)
             rate = next(rates)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -327,7 +334,7 @@ def test_every_means_of_training_goes_on_and_is_prepared_by_workers_to_the_same_
     assert results(whole(recipe))[0] != results(whole(PLAIN))[0], "it does nothing"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
         interrupt(patch, 1, 2)
-        make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+        make_training(tmp_path, recipe=recipe).train()
     make_training(tmp_path, recipe=recipe, workers=2).train()
     assert results(tmp_path) == results(whole(recipe))
     assert_same_log(tmp_path, whole(recipe))
@@ -340,7 +347,7 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
     training = make_training(tmp_path)  # saves after 20 seconds, or where it is stopped
-    last = len(EpochBatches(len(training.training.labels), TOY.batch_size, 0, 0)) - 1
+    last = len(EpochBatches(len(training.fold.training.labels), TOY.batch_size, 0, 0)) - 1
     step = last if step == "last" else step
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted) as caught:
         at_step(patch, epoch, step, lambda: os.kill(os.getpid(), number))
@@ -352,6 +359,25 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
     assert f"goes on after {told}" in capsys.readouterr().out
     assert results(tmp_path) == results(trained)
     assert_same_log(tmp_path, trained)
+
+
+def test_a_signal_after_the_last_epoch_was_logged_is_not_lost(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = resume.Resume.after_epoch
+
+    def signal_at_the_end(checkpoints: resume.Resume, is_last: bool) -> None:
+        whole(checkpoints, is_last)
+        if is_last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(resume.Resume, "after_epoch", signal_at_the_end)
+        make_training(tmp_path).train()
+    assert not RunPaths(tmp_path).weights(0).exists()
+    monkeypatch.setattr(epochs_module, "train_one_epoch", None)  # all of it was saved
+    make_training(tmp_path).train()
+    assert results(tmp_path) == results(trained)
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +400,7 @@ def test_a_checkpoint_of_another_recipe_is_not_used(
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
         interrupt(patch, 2)
         other = replace(TOY, lr=1e-3)
-        make_training(tmp_path, recipe=other, made_from="another recipe", checkpoint_seconds=0).train()
+        replace(make_training(tmp_path, recipe=other), made_from="another recipe").train()
     assert RunPaths(tmp_path).checkpoint(0).exists()
     make_training(tmp_path).train()
     assert "goes on after" not in capsys.readouterr().out
@@ -388,7 +414,7 @@ def test_another_recipe_gives_other_bytes(fields: dict, trained: Path, tmp_path:
 
 
 def test_the_held_out_images_and_labels_never_influence_the_weights(trained: Path, tmp_path: Path) -> None:
-    held_out = make_training(tmp_path).held_out
+    held_out = make_training(tmp_path).fold.held_out
     wrong = Samples(held_out.paths[::-1], held_out.rows[::-1].copy(), (held_out.labels + 1) % CLASSES)
     make_training(tmp_path, held_out=wrong).train()
     assert results(tmp_path)[0] == results(trained)[0]
@@ -407,7 +433,7 @@ def test_how_often_the_held_out_images_are_looked_at_changes_nothing(trained: Pa
 def test_a_rare_class_is_predicted_more_often_with_a_remedy(
     remedy: dict[str, object], tmp_path: Path
 ) -> None:
-    training = make_training(tmp_path).training
+    training = make_training(tmp_path).fold.training
     chosen = np.concatenate([np.flatnonzero(training.labels != 2), np.flatnonzero(training.labels == 2)[:3]])
     skewed = Samples([training.paths[at] for at in chosen], training.rows[chosen], training.labels[chosen])
     recipe, shares = replace(TOY, ema_decay=0.0), []
@@ -436,11 +462,13 @@ def test_a_word_no_table_knows_is_refused_before_anything_is_written(field: str,
 
 def test_the_samples_of_a_fold_are_matched_by_path() -> None:
     cache, folds = make_cache(), make_folds().sample(frac=1, random_state=0)
-    samples = select_samples(folds, folds["fold"] == 2, cache)
+    samples = select_samples(folds, folds["fold"] == 2, cache, SingleLabel(CLASSES))
     assert [f"train/{row}.png" for row in samples.rows] == samples.paths
     assert samples.labels.tolist() == [row % CLASSES for row in samples.rows]
     with pytest.raises(InputError, match="train/elsewhere.png"):
-        select_samples(folds.assign(path="train/elsewhere.png"), folds["fold"] == 2, cache)
+        select_samples(
+            folds.assign(path="train/elsewhere.png"), folds["fold"] == 2, cache, SingleLabel(CLASSES)
+        )
 
 
 # --- memory that runs out
@@ -469,4 +497,5 @@ def test_the_micro_batch_that_fitted_is_noted(
     recipe = replace(PLAIN, model="short", epochs=1, micro_batch=micro_batch)
     training = make_training(tmp_path, recipe=recipe)
     assert training.train()["micro_batch"] == noted
-    assert max(trained_on) == (noted or TOY.batch_size) and sum(trained_on) == len(training.training.labels)
+    assert max(trained_on) == (noted or TOY.batch_size)
+    assert sum(trained_on) == len(training.fold.training.labels)

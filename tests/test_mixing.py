@@ -151,9 +151,9 @@ class Together:
     def __init__(self) -> None:
         self.wholes = (whole for batch in Loader(make_batches()) for whole in batch)
 
-    def join_batch(self, part: torch.Tensor, start: int, count: int) -> torch.Tensor:
-        whole = next(self.wholes).to(part.dtype)
-        assert len(whole) == count and torch.equal(whole[start : start + len(part)], part)
+    def join_batch(self, rows: torch.Tensor, start: int, count: int) -> torch.Tensor:
+        whole = next(self.wholes).to(rows.dtype)
+        assert len(whole) == count and torch.equal(whole[start : start + len(rows)], rows)
         return whole
 
 

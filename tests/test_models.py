@@ -20,7 +20,6 @@ from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.models.backbone import fetch_weights
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
 from foldsmith.recipes import Recipe
-from foldsmith.training import fold
 from foldsmith.training.check import check_recipe
 
 SIZE = 32

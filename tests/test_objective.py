@@ -15,6 +15,7 @@ from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.tasks import SingleLabel
 from foldsmith.training.epoch import train_one_epoch
+from foldsmith.training.gradients import Gradients
 from foldsmith.training.objective import (
     Classification,
     ClassificationAndReconstruction,
@@ -173,11 +174,8 @@ def test_an_epoch_of_reconstruction_has_a_loss_and_nan_for_accuracy_whatever_the
     for label in (0, CLASSES - 1):
         state = build_state(Toy(), make_recipe(), make_compute())
         batches = [(half, torch.full((len(half),), label)) for half in halves]
-        figures.append(
-            train_one_epoch(
-                state, batches, np.array([0.1, 0.1]), Step(state, Reconstruction(), make_compute())
-            )
-        )
+        step = Step(Gradients(state, Reconstruction(), make_compute()))
+        figures.append(train_one_epoch(step, batches, np.array([0.1, 0.1])))
         states.append(state.model.state_dict())
     assert math.isfinite(figures[0][0]) and math.isnan(figures[0][1])
     assert figures[0][0] == figures[1][0]
@@ -264,12 +262,8 @@ def test_a_step_moves_the_encoder_by_its_own_rate(encoder_lr: float) -> None:
             scale = encoder_lr / 0.1 if encoder_lr and name.startswith("encoder.") else 1.0
             parameter.data -= rate * scale * change
 
-    train_one_epoch(
-        state,
-        batches,
-        rates,
-        Step(state, ClassificationAndReconstruction(nn.CrossEntropyLoss(), TASK, 2.0), make_compute()),
-    )
+    objective = ClassificationAndReconstruction(nn.CrossEntropyLoss(), TASK, 2.0)
+    train_one_epoch(Step(Gradients(state, objective, make_compute())), batches, rates)
     for (name, ours), theirs in zip(state.model.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
     ends = {group["lr_scale"]: group["lr"] for group in state.optimizer.param_groups}

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,13 @@ from foldsmith.inference.compute import build_compute
 from foldsmith.models import build_model
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import RunPaths
-from foldsmith.training import fold as fold_module
 from foldsmith.training import loop as epochs_module
+from foldsmith.training import network as network_module
 from foldsmith.training import pretraining as pretraining_module
-from foldsmith.training.loop import Epochs
+from foldsmith.training import resume
 from foldsmith.training.pretraining import Pretraining
 from foldsmith.training.reconstruction import PICTURED, choose_pictured
+from foldsmith.training.step import Step
 
 SIZE, COUNT, CLASSES = 52, 20, 3  # the smallest images that the network takes
 TOY = replace(
@@ -88,7 +88,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
     """The images of every epoch that is trained, as bytes."""
     whole, epochs = epochs_module.train_one_epoch, []
 
-    def watch(state: object, batches: Batches, *words: object) -> tuple[float, float]:
+    def watch(step: object, batches: Batches, *words: object) -> tuple[float, float]:
         epochs.append([])
 
         def note() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -96,7 +96,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
                 epochs[-1] += [image.numpy().tobytes() for image in images]
                 yield images, labels
 
-        return whole(state, note(), *words)
+        return whole(step, note(), *words)
 
     monkeypatch.setattr(epochs_module, "train_one_epoch", watch)
     return epochs
@@ -248,7 +248,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Stops the training in the middle of an epoch, counted from 0, when some of its steps are done."""
     whole, count = epochs_module.train_one_epoch, [0]
 
-    def cut_off(state: object, batches: Batches, *words: object) -> tuple[float, float]:
+    def cut_off(step_of: object, batches: Batches, *words: object) -> tuple[float, float]:
         def broken() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             for step, batch in enumerate(batches):
                 if count[0] > epoch and step == 1:
@@ -256,14 +256,14 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
                 yield batch
 
         count[0] += 1
-        return whole(state, broken(), *words)
+        return whole(step_of, broken(), *words)
 
     monkeypatch.setattr(epochs_module, "train_one_epoch", cut_off)
 
 
 @pytest.fixture
 def saved_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretraining_module, "Epochs", partial(Epochs, checkpoint_seconds=0))
+    monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("saved_every_epoch")
@@ -499,8 +499,8 @@ def test_encoder_and_decoder_are_the_pretrained_ones_before_the_first_step(
 ) -> None:
     states = []
 
-    def stop(state: epochs_module.TrainingState, *words: object) -> None:
-        states.append(state.state_dict())
+    def stop(step: Step, *words: object) -> None:
+        states.append(step.state.state_dict())
         raise PowerCut
 
     monkeypatch.setattr(epochs_module, "train_one_epoch", stop)
@@ -524,8 +524,8 @@ def test_the_average_of_the_weights_starts_from_the_pretrained_ones_too(
     run = run_stages(folder, tmp_path, UNTIL_PRETRAIN, *words)
     states = []
 
-    def stop(state: epochs_module.TrainingState, *words: object) -> None:
-        states.append(state.state_dict()["ema"])
+    def stop(step: Step, *words: object) -> None:
+        states.append(step.state.state_dict()["ema"])
         raise PowerCut
 
     monkeypatch.setattr(epochs_module, "train_one_epoch", stop)
@@ -539,13 +539,13 @@ def test_every_network_of_every_round_starts_from_the_pretrained_ones(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--rounds", "2", "--set", "seeds=2")
-    run, started, whole = run_stages(folder, tmp_path, UNTIL_PRETRAIN, *words), [], fold_module.build_state
+    run, started, whole = run_stages(folder, tmp_path, UNTIL_PRETRAIN, *words), [], network_module.build_state
 
     def watch(model: nn.Module, *words: object) -> object:
         started.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return whole(model, *words)
 
-    monkeypatch.setattr(fold_module, "build_state", watch)
+    monkeypatch.setattr(network_module, "build_state", watch)
     run_stages(folder, tmp_path, (train,), *words)
     assert len(started) == 2 * 2 * 2  # folds, rounds, seeds
     for part in ("encoder", "decoder"):

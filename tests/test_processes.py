@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import MakeCompetition, naming
 from safetensors.numpy import load_file
-from torch import distributed, nn
+from torch import nn
 from torch.nn import functional
 
 import prepare
@@ -28,7 +28,7 @@ from foldsmith.process.exit import run_main
 from foldsmith.process.faults import MachineError
 from foldsmith.recipes import RECIPES
 from foldsmith.run.paths import RunPaths
-from foldsmith.training.processes import ALONE, Processes, unsynchronised
+from foldsmith.training.processes import ALONE, Processes
 
 SRC = Path(__file__).parents[1] / "src"
 # without batch norm and dropout, so that one process and several compute the same
@@ -290,38 +290,34 @@ def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:
     ]
 
 
-# --- memory that runs out on one of two processes
+# --- micro-batches of two processes, and memory that runs out on one of them
 
-# two steps of one network on two processes, of which process 1 has room for `most` images at a time, and from
-# its `later`-th forward pass on for `then`
+# two steps of one network on two processes, whose batches have 25 and 24 images
 STEPS = """
 import json, sys, torch
 from dataclasses import replace
-from torch import distributed, nn
-from foldsmith.process.faults import MachineError
-from foldsmith.recipes import RECIPES
+from torch import nn
+from foldsmith.data.loader import EpochBatches
 from foldsmith.inference.compute import build_compute
+from foldsmith.recipes import RECIPES
 from foldsmith.training.objective import Classification
 from foldsmith.training.processes import meeting
 from foldsmith.training.state import build_state
-from foldsmith.training.step import Step
+from foldsmith.training.step import build_step
 
-most, later, then, sam = (json.loads(word) for word in sys.argv[1:])
+micro_batch, sam = (json.loads(word) for word in sys.argv[1:])
 
 class Toy(nn.Module):
-    def __init__(self, short):
+    def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Conv2d(3, 6, 3), nn.GELU(), nn.Flatten(), nn.Linear(216, 4))
         self.register_buffer("passes", torch.zeros(()))
-        self.short, self.seen = short, []
+        self.seen = []
 
     def forward(self, images):
-        if self.training:
-            self.passes += 1
+        self.passes += 1
         self.seen.append(len(images))
-        if self.short and len(images) > (then if len(self.seen) >= later else most):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return self.layers(images)
 
 draws = torch.Generator().manual_seed(1)
@@ -329,36 +325,22 @@ batches = [(torch.randn((n, 3, 8, 8), generator=draws), torch.randint(0, 4, (n,)
            for n in (25, 24)]
 with meeting("cpu") as (processes, device):
     compute = build_compute(device, "fp32", (0.5,) * 3, (0.25,) * 3)
-    recipe = replace(RECIPES["quick"], optimizer="sgd", momentum=0.9, weight_decay=0.0, ema_decay=0.0)
-    state = build_state(Toy(short=processes.rank == 1), recipe, compute)
+    recipe = replace(RECIPES["quick"], optimizer="sgd", momentum=0.9, weight_decay=0.0, ema_decay=0.0,
+                     micro_batch=micro_batch, sam=sam)
+    state = build_state(Toy(), recipe, compute)
+    keys = EpochBatches(49, 25, 0, 0, processes.rank_and_count)
     objective = Classification(nn.CrossEntropyLoss(), SingleLabel(3))
-    step = Step(state, objective, compute, processes=processes, sam=sam)
-    torch.manual_seed(7)
-    told, done = {"seen": [], "grads": [], "losses": []}, 0
-    try:
-        for images, labels in batches:
-            mine = torch.arange(len(labels)).tensor_split(2)[processes.rank]
-            loss, _ = step(images[mine], labels[mine])
-            told["losses"].append(float(loss) * len(mine) / len(labels))
-            told["grads"].append([each.grad.flatten().tolist() for each in state.model.parameters()])
-            state.optimizer.step()
-            state.optimizer.zero_grad(set_to_none=True)
-            told["seen"].append(state.model.seen[done:])
-            done = len(state.model.seen)
-    except MachineError as error:
-        print(json.dumps({"fault": type(error).__name__, "sentence": str(error)}))
-        raise SystemExit(1)
-    print(json.dumps({**told, "micro_batch": step.micro_batch, "passes": float(state.model.passes)}))
+    step = build_step(state, objective, compute, recipe, keys, processes)
+    figures = {"grads": [], "losses": []}
+    for images, labels in batches:
+        mine = torch.arange(len(labels)).tensor_split(2)[processes.rank]
+        loss, _ = step(images[mine], labels[mine])
+        figures["losses"].append(float(loss) * len(mine) / len(labels))
+        figures["grads"].append([each.grad.flatten().tolist() for each in state.model.parameters()])
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+    print(json.dumps({**figures, "seen": state.model.seen, "passes": float(state.model.passes)}))
 """
-
-
-def told_by_two(*words: object) -> tuple[list[dict], list[str]]:
-    """What the two processes of STEPS told last, and the lines before that."""
-    processes = start_two([json.dumps(word) for word in words], STEPS)
-    outputs = [process.communicate()[0].splitlines() for process in processes]
-    return [json.loads(lines[-1]) if lines else {} for lines in outputs], [
-        line for lines in outputs for line in lines[:-1]
-    ]
 
 
 def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
@@ -394,53 +376,38 @@ def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
 
 
 @pytest.mark.parametrize("sam", [0.0, 0.1])
-@pytest.mark.parametrize(("most", "micro_batch", "sizes"), [(5, 3, [3, 3, 3, 2, 2]), (100, 0, [13])])
-def test_two_processes_agree_on_what_the_smaller_memory_has_room_for(
-    most: int, micro_batch: int, sizes: list[int], sam: float
+@pytest.mark.parametrize(
+    ("micro_batch", "of_13", "of_12"), [(3, [3, 3, 3, 2, 2], [3, 3, 2, 2, 2]), (0, [13], [12])]
+)
+def test_two_processes_compute_the_gradients_of_whole_batches_in_as_many_micro_batches(
+    micro_batch: int, of_13: list[int], of_12: list[int], sam: float
 ) -> None:
-    told, lines = told_by_two(most, 10**6, 0, sam)
+    processes = start_two([json.dumps(micro_batch), json.dumps(sam)], STEPS)
+    both = [json.loads(process.communicate()[0]) for process in processes]
     grads, losses = whole_batches(sam)
-    for each in told:
-        assert each["micro_batch"] == micro_batch
-        for step in range(2):
-            for ours, theirs in zip(each["grads"][step], grads[step], strict=True):
-                np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(np.sum([each["losses"] for each in told], axis=0), losses, rtol=1e-5)
-    assert told[0]["grads"] == told[1]["grads"]
-    # the first process has 13 and 12 images, and cuts them as often as the second, which has 12 and 12
-    count = len(sizes)
-    assert told[0]["seen"][0][-count:] == sizes
-    assert [len(each["seen"][step][-count:]) for each in told for step in (0, 1)] == [count] * 4
-    assert [sum(each["seen"][step][-count:]) for each in told for step in (0, 1)] == [13, 12, 12, 12]
-    # what was tried counts in no buffer; neither does the second pass of sharpness-aware minimisation
-    assert [each["passes"] for each in told] == [2 * count] * 2
-    said = "out of memory: from here on in micro-batches of 3; batches stay as large"
-    assert lines == ([said] if micro_batch else [])
+    for step in range(2):
+        for ours, theirs in zip(both[0]["grads"][step], grads[step], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert both[0]["grads"] == both[1]["grads"]
+    np.testing.assert_allclose(np.sum([each["losses"] for each in both], axis=0), losses, rtol=1e-5)
+    passes = 2 if sam else 1
+    assert [each["seen"] for each in both] == [
+        passes * of_13 + passes * of_12,  # the first process has 13 and 12 images
+        passes * of_12 + passes * of_12,
+    ]
+    # the second pass of sharpness-aware minimisation counts in no buffer
+    assert [each["passes"] for each in both] == [2 * len(of_13)] * 2
 
 
-def test_an_image_too_large_for_one_process_ends_all_with_the_same_sentence() -> None:
-    told, _ = told_by_two(0, 10**6, 0, 0.0)
-    assert [each["fault"] for each in told] == ["AgreedFault"] * 2
-    assert told[0]["sentence"] == told[1]["sentence"] and "--image-size" in told[0]["sentence"]
-
-
-def test_memory_that_runs_out_later_ends_that_process_with_the_remedy_and_no_other_waits_forever() -> None:
-    # of process 1: tried, trained; then tried with an optimizer that holds something; the pass after that
-    told, _ = told_by_two(100, 4, 5, 0.0)
-    assert told[1]["fault"] == "MachineError" and "process 1" in told[1]["sentence"]
-    assert told[1]["sentence"].endswith("--again --set micro_batch=6")
-    assert "grads" not in told[0]
-
-
-# patches a network as it is trained, and then is train.py
+# patches a network so that the second process has room for few images, and then is train.py
 SHORT = """
-import runpy, sys, torch
+import os, runpy, sys, torch
 from foldsmith.models import plain_cnn
 
 whole, most = plain_cnn.PlainCNN.forward, int(sys.argv[1])
 
 def forward(network, images):
-    if network.training and len(images) > most:
+    if network.training and os.environ["RANK"] == "1" and len(images) > most:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     return whole(network, images)
 
@@ -450,38 +417,31 @@ runpy.run_path(TRAIN, run_name="__main__")
 """.replace("TRAIN", repr(str(SRC / "train.py")))
 
 
-def test_a_training_of_two_processes_goes_on_in_micro_batches_and_notes_their_size(
+@pytest.mark.parametrize(("micro_batch", "most", "remedy"), [(0, 4, "micro_batch=3"), (1, 0, "--image-size")])
+def test_a_process_without_memory_ends_all_with_status_1_and_names_the_remedy(
+    micro_batch: int, most: int, remedy: str, folder: Path, tmp_path: Path
+) -> None:
+    words = make_run(folder, tmp_path, "--device", "cpu", "--set", f"micro_batch={micro_batch}")
+    processes = start_two([str(most), *words, "--fold", "0"], SHORT)  # which have 5 images of a batch each
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], errors
+    assert errors[1].startswith("error: process 1: CUDA out of memory") and remedy in errors[1]
+    assert [error.count("\n") for error in errors] == [1, 1]
+    assert not RunPaths(tmp_path / "tiny" / "cnn-d").weights(0).exists()
+
+
+def test_with_the_remedy_two_processes_train_what_one_does_to_rounding(
     folder: Path, alone: RunPaths, tmp_path: Path
 ) -> None:
-    words = [*make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu"), "--fold", "0"]
-    processes = start_two(["4", *words], SHORT)
-    told = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert "".join(output for output, _ in told).count("micro-batches of 3") == 1
+    words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu", "--set", "micro_batch=3")
+    processes = start_two(["3", *words, "--fold", "0"], SHORT)
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
     assert json.loads(run.fold_run(0).read_text())["micro_batch"] == 3
     ours = load_file(run.weights(0))
     for name, theirs in load_file(alone.weights(0)).items():
         np.testing.assert_allclose(ours[name], theirs, rtol=1e-3, atol=1e-4, err_msg=name)
-
-
-def test_an_image_that_does_not_fit_ends_a_training_of_two_processes_in_one_sentence(
-    folder: Path, tmp_path: Path
-) -> None:
-    words = [*make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu"), "--fold", "0"]
-    processes = start_two(["0", *words], SHORT)
-    told = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [1, 1], told
-    assert told[0][1].startswith("error: a process ran out of memory with a single image")
-    assert told[0][1].count("\n") == 1 and told[1][1] == ""
-
-
-def test_batch_norm_that_is_synchronised_meets_nobody_while_a_process_tries_alone() -> None:
-    norms = [nn.SyncBatchNorm(3, process_group="all"), nn.SyncBatchNorm(4)]
-    model = nn.Sequential(*norms, nn.BatchNorm2d(3))
-    with unsynchronised(model):
-        assert [distributed.get_world_size(norm.process_group) for norm in norms] == [-1, -1]
-    assert [norm.process_group for norm in norms] == ["all", None]
 
 
 def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, tmp_path: Path) -> None:
@@ -519,12 +479,12 @@ def test_a_process_that_crashed_ends_the_wait_with_its_signal() -> None:
 def test_alone_everything_is_the_first_ones() -> None:
     rows = np.arange(7)
     assert ALONE.is_first and ALONE.share("x") == "x"
-    assert np.array_equal(ALONE.join_parts(ALONE.my_part(rows)), rows)
+    assert np.array_equal(ALONE.join_rows(ALONE.own_rows(rows)), rows)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_the_parts_of_all_processes_are_all_rows(count: int) -> None:
     rows = np.arange(20)
-    parts = [Processes(rank, count).my_part(rows) for rank in range(count)]
+    parts = [Processes(rank, count).own_rows(rows) for rank in range(count)]
     assert np.concatenate(parts).tolist() == rows.tolist()
     assert max(map(len, parts)) - min(map(len, parts)) <= 1

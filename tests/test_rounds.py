@@ -22,12 +22,15 @@ from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import FoldPaths, RunPaths
 from foldsmith.seeding import derive_seed
 from foldsmith.tasks import SingleLabel
-from foldsmith.training import fold as fold_module
 from foldsmith.training import loop as epochs_module
+from foldsmith.training import network as network_module
+from foldsmith.training import resume
 from foldsmith.training import rounds as rounds_module
-from foldsmith.training.fold import FoldTraining, Samples, select_samples
+from foldsmith.training.epoch import Tally
+from foldsmith.training.machine import Machine
 from foldsmith.training.pseudo_labels import choose_surest
 from foldsmith.training.rounds import Rounds
+from foldsmith.training.samples import Fold, Samples, select_samples
 
 COUNT, TEST, CLASSES, SIZE = 36, 14, 3, 16
 TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=2, batch_size=8, ema_decay=0.5)
@@ -44,20 +47,21 @@ def make_cache() -> PixelCache:
     return PixelCache(Path("cache"), np.clip(pixels, 0, 255).astype(np.uint8), pd.DataFrame({"path": paths}))
 
 
-def make_rounds(root: Path, recipe: Recipe = TWO, **fields: object) -> Rounds:
-    """Fold 0 of three."""
+def make_rounds(
+    root: Path, recipe: Recipe = TWO, made_from: str = "this recipe, these folds", **samples: Samples
+) -> Rounds:
+    """Fold 0 of three; `training` or `held_out` replace its samples."""
     cache, rows = make_cache(), np.arange(COUNT)
     folds = pd.DataFrame({"path": [f"train/{row}.png" for row in rows], "label": rows % CLASSES})
     is_held_out = pd.Series(rows // CLASSES % 3 == 0)
-    values = {
-        "training": select_samples(folds, ~is_held_out, cache),
-        "held_out": select_samples(folds, is_held_out, cache),
-        "made_from": "this recipe, these folds",
-        "workers": 0,
-        **fields,
+    samples = {
+        "training": select_samples(folds, ~is_held_out, cache, SingleLabel(CLASSES)),
+        "held_out": select_samples(folds, is_held_out, cache, SingleLabel(CLASSES)),
+        **samples,
     }
-    first = FoldTraining(RunPaths(root), 0, recipe, CLASSES, cache, device="cpu", precision="fp32", **values)
-    return Rounds(first, PATHS)
+    task = SingleLabel(CLASSES, recipe.loss)
+    fold = Fold(RunPaths(root), 0, task, cache, **samples)
+    return Rounds(fold, recipe, made_from, Machine("cpu", "fp32", workers=0), PATHS)
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -190,7 +194,7 @@ def test_held_out_labels_never_come_into_the_training_of_any_round(
     trained: Callable[[Recipe], FoldPaths], tmp_path: Path
 ) -> None:
     def trained_with(part: str) -> dict[str, bytes]:
-        samples = getattr(make_rounds(tmp_path).first, part)
+        samples = getattr(make_rounds(tmp_path).fold, part)
         wrong = Samples(samples.paths, samples.rows, (samples.labels + 1) % CLASSES)
         make_rounds(tmp_path / part, **{part: wrong}).train()
         files = files_of(RunPaths(tmp_path / part).fold(0))
@@ -210,17 +214,17 @@ def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
 ) -> None:
     seen = []
     for name in ("class_weights", "log_priors"):
-        whole = getattr(fold_module, name)
+        whole = getattr(network_module, name)
 
         def spy(*words: object, whole: Callable = whole, place: int = name == "class_weights") -> object:
             seen.append(words[place].tolist())
             return whole(*words)
 
-        monkeypatch.setattr(fold_module, name, spy)
+        monkeypatch.setattr(network_module, name, spy)
     rounds = make_rounds(tmp_path, replace(TOY, rounds=2, class_weights="auto"))
     rounds.train()
-    own = rounds.first.training.labels.tolist()
-    labelled = pd.read_csv(rounds.first.files.pseudo_labels).sort_values("path")["label"].tolist()
+    own = rounds.fold.training.labels.tolist()
+    labelled = pd.read_csv(rounds.fold.paths.pseudo_labels).sort_values("path")["label"].tolist()
     assert seen == [own, own, [*own, *labelled], [*own, *labelled]]
 
 
@@ -275,20 +279,19 @@ def stopped_at(epoch: int, step: int, act: Callable[[], None]) -> Iterator[list[
     whole, begun = epochs_module.train_one_epoch, []
 
     def watched(
-        state: object, batches: object, rates: object, gradients: object, advance: Callable[[int], None],
-        tally: object, after_step: object,
-    ) -> tuple[float, float]:  # fmt: skip
+        step_of: object, batches: object, rates: object, tally: Tally, after_step: Callable[[Tally], None]
+    ) -> tuple[float, float]:
         begun.append(len(begun))
         last = len(begun) == epoch + 1
         if last and step == 0:
             act()
 
-        def advance_and_act(images: int) -> None:
-            advance(images)
+        def act_and_save(tally: Tally) -> None:
             if last and tally.step == step:
                 act()
+            after_step(tally)
 
-        return whole(state, batches, rates, gradients, advance_and_act, tally, after_step)
+        return whole(step_of, batches, rates, tally, act_and_save)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(epochs_module, "train_one_epoch", watched)
@@ -299,18 +302,24 @@ def cut_power() -> None:
     raise PowerCut
 
 
+@pytest.fixture
+def saved_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
+
+
 EPOCHS = 2 * 2 * 2  # of two networks in two rounds
 
 
+@pytest.mark.usefixtures("saved_every_step")
 @pytest.mark.parametrize("step", [0, 2])
 @pytest.mark.parametrize("epoch", range(EPOCHS))
 def test_a_fold_cut_off_in_any_network_and_round_goes_on_to_the_same_bytes(
     epoch: int, step: int, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     with pytest.raises(PowerCut), stopped_at(epoch, step, cut_power):
-        make_rounds(tmp_path, checkpoint_seconds=0).train()
+        make_rounds(tmp_path).train()
     with stopped_at(-1, 0, cut_power) as begun:
-        facts = make_rounds(tmp_path, checkpoint_seconds=0).train()
+        facts = make_rounds(tmp_path).train()
     # what is done is not done again, but for the network that was cut off
     assert len(begun) == EPOCHS - epoch
     assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
@@ -372,11 +381,12 @@ def test_what_was_tampered_with_is_made_anew(
     assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
 
 
+@pytest.mark.usefixtures("saved_every_step")
 def test_networks_of_other_inputs_are_not_gone_on_with_and_what_is_forgotten_is_gone(
     tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     with pytest.raises(PowerCut), stopped_at(6, 0, cut_power):
-        make_rounds(tmp_path, made_from="other folds", checkpoint_seconds=0).train()
+        make_rounds(tmp_path, made_from="other folds").train()
     with stopped_at(-1, 0, cut_power) as begun:
         make_rounds(tmp_path).train()
     assert len(begun) == EPOCHS

@@ -6,17 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from foldsmith.data.loader import EpochBatches
 from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.recipes import RECIPES
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.losses import ClassificationLoss
 from foldsmith.training.epoch import train_one_epoch
-from foldsmith.training.objective import Classification
+from foldsmith.training.gradients import Gradients, count_micro_batches
+from foldsmith.training.objective import Classification, Objective
+from foldsmith.training.processes import ALONE
 from foldsmith.training.state import TrainingState, build_state
-from foldsmith.training.step import Step
+from foldsmith.training.step import Step, build_step
 
 SIZE, CLASSES = 8, 4
 CROSS_ENTROPY = Classification(nn.CrossEntropyLoss(), SingleLabel(CLASSES))
@@ -57,6 +62,12 @@ def make_state(**words: object) -> TrainingState:
     return build_state(Toy(**words), RECIPE, make_compute())
 
 
+def make_step(
+    state: TrainingState, objective: Objective = CROSS_ENTROPY, micro_batch: int = 0, **fields: float
+) -> Step:
+    return Step(Gradients(state, objective, make_compute(), micro_batch), **fields)
+
+
 def gradients(state: TrainingState) -> list[torch.Tensor]:
     return [parameter.grad.clone() for parameter in state.model.parameters()]
 
@@ -70,7 +81,7 @@ def test_micro_batches_give_the_loss_and_the_gradients_of_the_whole_batch(size: 
     with torch.no_grad():
         logits = expected(images)
 
-    loss, rightly = Step(state, CROSS_ENTROPY, make_compute(), micro_batch=size)(images, labels)
+    loss, rightly = make_step(state, micro_batch=size)(images, labels)
     assert float(loss) == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-5)
     assert int(rightly) == int((logits.argmax(dim=1) == labels).sum())
     assert not loss.requires_grad
@@ -89,7 +100,7 @@ def test_with_class_weights_too_micro_batches_give_the_mean_of_the_whole_batch(s
     losses, grads = [], []
     for size in (0, 5):
         state = make_state(plain=True)
-        losses.append(float(Step(state, objective, make_compute(), size)(images, labels)[0]))
+        losses.append(float(make_step(state, objective, size)(images, labels)[0]))
         grads.append(gradients(state))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for ours, theirs in zip(*grads, strict=True):
@@ -103,14 +114,14 @@ def test_out_of_memory_halves_the_micro_batch_says_so_once_and_forgets_the_attem
     results = []
     for most, micro_batch in ((3, 0), (10**9, 3)):
         state = make_state(most=most)
-        step = Step(state, CROSS_ENTROPY, make_compute(), micro_batch)
+        step = make_step(state, micro_batch=micro_batch)
         torch.manual_seed(5)
         losses = []
         for images, labels in batches:
             losses.append(float(step(images, labels)[0]))
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
-        results.append((losses, state, torch.get_rng_state(), step.micro_batch))
+        results.append((losses, state, torch.get_rng_state(), step.gradients.micro_batch))
     (losses, state, random, size), (wanted, small, its_random, _) = results
     assert state.model.seen == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3]
     assert losses == wanted and size == 3
@@ -127,7 +138,7 @@ def test_out_of_memory_halves_the_micro_batch_says_so_once_and_forgets_the_attem
 
 
 def test_one_image_that_does_not_fit_is_an_error() -> None:
-    step = Step(make_state(most=0), CROSS_ENTROPY, make_compute())
+    step = make_step(make_state(most=0))
     with pytest.raises(torch.OutOfMemoryError):
         step(*make_batch(5))
 
@@ -135,9 +146,7 @@ def test_one_image_that_does_not_fit_is_an_error() -> None:
 def test_other_errors_are_no_reason_to_try_again() -> None:
     state = make_state()
     with pytest.raises(RuntimeError, match="shape|size"):
-        Step(state, CROSS_ENTROPY, make_compute())(
-            torch.zeros(2, 5, SIZE, SIZE), torch.zeros(2, dtype=torch.long)
-        )
+        make_step(state)(torch.zeros(2, 5, SIZE, SIZE), torch.zeros(2, dtype=torch.long))
     assert state.model.seen == [2]
 
 
@@ -153,8 +162,8 @@ def test_an_epoch_in_micro_batches_counts_every_image_once() -> None:
     figures = []
     for micro_batch in (0, 4):
         state = make_state(plain=True)
-        step = Step(state, CROSS_ENTROPY, make_compute(), micro_batch)
-        figures.append(train_one_epoch(state, batches, np.full(3, 0.05), step))
+        step = make_step(state, micro_batch=micro_batch)
+        figures.append(train_one_epoch(step, batches, np.full(3, 0.05)))
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)
 
 
@@ -171,13 +180,39 @@ def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch)
     for wanted in (False, True):
         state = make_state(plain=True)
         state.model.forward = state.model.layers.forward  # a list that grows cannot be traced
-        step = Step(state, CROSS_ENTROPY, make_compute(), compiled=wanted)
+        recipe, batches = replace(RECIPE, compile=wanted), EpochBatches(len(labels), len(labels), 0, 0)
+        step = build_step(state, CROSS_ENTROPY, make_compute(), recipe, batches, ALONE)
         losses.append(float(step(images, labels)[0]))
         grads.append(gradients(state))
-    assert compiled == [step.loss]
+    assert compiled == [step.gradients.network]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+# --- micro-batches of several processes
+
+
+@given(st.integers(1, 200), st.integers(1, 64), st.integers(2, 8), st.integers(0, 40))
+def test_every_process_cuts_every_batch_into_as_many_micro_batches_and_none_is_empty(
+    num_samples: int, batch_size: int, num_processes: int, micro_batch: int
+) -> None:
+    assume(num_samples >= 2 * num_processes)
+    counts, sizes = set(), []
+    for rank in range(num_processes):
+        batches = EpochBatches(num_samples, batch_size, 0, 0, (rank, num_processes))
+        count = count_micro_batches(batches, micro_batch)
+        counts.add(count)
+        sizes += [len(cut) for key in batches for cut in np.array_split(key.positions, count)]
+    assert len(counts) == 1 and min(sizes) >= 1
+    if micro_batch == 0:
+        assert counts == {1}
+    elif max(sizes) > micro_batch:
+        # one more image, and only where another cut would leave a process without one
+        smallest = num_samples // len(batches) // num_processes
+        assert max(sizes) == micro_batch + 1 and counts == {smallest}
+    else:
+        assert counts == {1} or max(sizes) > micro_batch // 2
 
 
 # --- clipped gradients
@@ -187,8 +222,8 @@ def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch)
 def test_gradients_are_cut_to_a_norm_and_never_made_longer(clip: float) -> None:
     images, labels = make_batch()
     whole, cut = make_state(plain=True), make_state(plain=True)
-    Step(whole, CROSS_ENTROPY, make_compute())(images, labels)
-    Step(cut, CROSS_ENTROPY, make_compute(), clip_grad=clip)(images, labels)
+    make_step(whole)(images, labels)
+    make_step(cut, clip_grad=clip)(images, labels)
     length = float(torch.cat([gradient.flatten() for gradient in gradients(whole)]).norm())
     for ours, theirs in zip(gradients(cut), gradients(whole), strict=True):
         torch.testing.assert_close(ours, theirs * min(1, clip / length), rtol=1e-4, atol=1e-7)
@@ -201,7 +236,7 @@ def test_what_is_cut_are_the_gradients_without_the_scale_of_half_precision() -> 
     scaled = replace(scaled, optimizer=torch.optim.SGD(scaled.model.parameters(), lr=0.1))
     assert scaled.scaler.is_enabled() and scaled.scaler.get_scale() > 1
     for state in (plain, scaled):
-        Step(state, CROSS_ENTROPY, make_compute(), clip_grad=0.1)(images, labels)
+        make_step(state, clip_grad=0.1)(images, labels)
     for ours, theirs in zip(gradients(scaled), gradients(plain), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     before = [parameter.detach().clone() for parameter in scaled.model.parameters()]
@@ -242,7 +277,7 @@ def test_sharpness_aware_gradients_are_those_of_the_definition_on_a_quadratic(
     state = build_state(Bowl(), RECIPE, make_compute())
     state = replace(state, scaler=torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1))
     start, a, b = (each.detach().double() for each in (state.model.x.clone(), state.model.a, state.model.b))
-    loss, _ = Step(state, bowls_value, make_compute(), sam=radius)(*make_batch(4))
+    loss, _ = make_step(state, bowls_value, sam=radius)(*make_batch(4))
     gradient = a @ start + b
     expected = a @ (start + radius * gradient / gradient.norm()) + b
     torch.testing.assert_close(state.model.x.grad.double() / scale, expected, rtol=1e-5, atol=1e-6)
@@ -254,12 +289,12 @@ def test_sharpness_aware_gradients_are_those_of_the_definition_on_a_quadratic(
 def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro_batch: int) -> None:
     images, labels = make_batch()
     state, plain = make_state(), make_state()
-    step = Step(state, CROSS_ENTROPY, make_compute(), micro_batch, sam=0.1)
+    step = make_step(state, micro_batch=micro_batch, sam=0.1)
     torch.manual_seed(5)
     loss, rightly = step(images, labels)
     after = torch.get_rng_state()
     torch.manual_seed(5)
-    wanted, right = Step(plain, CROSS_ENTROPY, make_compute(), micro_batch)(images, labels)
+    wanted, right = make_step(plain, micro_batch=micro_batch)(images, labels)
     assert torch.equal(torch.get_rng_state(), after)
     assert torch.equal(loss, wanted) and torch.equal(rightly, right)
     for ours, theirs in zip(
@@ -274,7 +309,7 @@ def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro
         for parameter, gradient in zip(moved.model.parameters(), gradients(plain), strict=True):
             parameter += 0.1 * gradient / length
     torch.manual_seed(5)
-    Step(moved, CROSS_ENTROPY, make_compute(), micro_batch)(images, labels)
+    make_step(moved, micro_batch=micro_batch)(images, labels)
     for ours, theirs in zip(gradients(state), gradients(moved), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
@@ -284,5 +319,5 @@ def test_a_gradient_of_zero_moves_nothing() -> None:
     with torch.no_grad():
         state.model.x.zero_()
         state.model.b.zero_()
-    Step(state, bowls_value, make_compute(), sam=0.1)(*make_batch(4))
+    make_step(state, bowls_value, sam=0.1)(*make_batch(4))
     assert torch.equal(state.model.x.grad, torch.zeros(3))

@@ -45,7 +45,7 @@ import validate
 from foldsmith.evaluation import cross_validation, label_issues, shift  # noqa: F401
 from foldsmith.inference import features  # noqa: F401
 from foldsmith.report import page, provenance  # noqa: F401
-from foldsmith.training import check, fold, pretraining, rounds  # noqa: F401
+from foldsmith.training import check, pretraining, resume, rounds  # noqa: F401
 
 STAGES = (prepare, split, pretrain, train, validate, infer, submit, examine, report)
 STAGES = {stage.__name__: stage.main for stage in STAGES}
@@ -132,8 +132,7 @@ class Case:
                 sys.stdout = sys.stderr = self.log.open("a", buffering=1)
                 os.dup2(sys.stdout.fileno(), 1)
                 os.dup2(sys.stdout.fileno(), 2)
-                fold.FoldTraining = partial(fold.FoldTraining, checkpoint_seconds=0)
-                pretraining.Epochs = partial(pretraining.Epochs, checkpoint_seconds=0)
+                resume.CHECKPOINT_SECONDS = 0.0
                 disarm = arm()
                 status = STAGES[stage]([str(self.folder), *WORDS, *self.words, "--output", str(output)])
                 if disarm is not None:

@@ -23,9 +23,9 @@ from torch import nn
 from foldsmith.inference.compute import build_compute
 from foldsmith.models import build_model
 from foldsmith.recipes import Recipe, find_recipe
+from foldsmith.training.gradients import Gradients
 from foldsmith.training.objective import Classification, Reconstruction
 from foldsmith.training.state import build_state
-from foldsmith.training.step import Step
 
 CLASSES = 80
 FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -41,7 +41,7 @@ def build_step(recipe: Recipe, precision: str, memory: torch.memory_format, reco
     state = build_state(model, recipe, compute)
     state.model.to(memory_format=memory).train()
     objective = Reconstruction() if reconstruct else Classification(nn.CrossEntropyLoss())
-    gradients = Step(state, objective, compute)
+    gradients = Gradients(state, objective, compute)
     shape = (recipe.batch_size, recipe.image_size, recipe.image_size, 3)
     images = compute.normalise(torch.randint(0, 256, shape, dtype=torch.uint8)).contiguous(
         memory_format=memory

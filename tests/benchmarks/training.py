@@ -39,8 +39,11 @@ from foldsmith.inference.predict import predict
 from foldsmith.models import build_model
 from foldsmith.process.machine import usable_cores
 from foldsmith.recipes import Recipe, find_recipe, override
+from foldsmith.training.batches import TrainingData
 from foldsmith.training.epoch import train_one_epoch
-from foldsmith.training.loop import Epochs
+from foldsmith.training.gradients import Gradients
+from foldsmith.training.loop import Epochs, TrainingFiles
+from foldsmith.training.machine import Machine
 from foldsmith.training.objective import Classification
 from foldsmith.training.state import build_state
 from foldsmith.training.step import Step
@@ -68,7 +71,11 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
     torch.manual_seed(0)
     model = build_model(recipe.model, CLASSES, recipe.image_size, recipe.channels)
     state = build_state(model, recipe, compute)
-    step = Step(state, Classification(nn.CrossEntropyLoss()), compute, recipe.micro_batch, recipe.compile)
+    objective = Classification(nn.CrossEntropyLoss())
+    gradients = Gradients(state, objective, compute, recipe.micro_batch)
+    if recipe.compile:
+        gradients.network.compile()
+    step = Step(gradients)
     size, count = recipe.image_size, recipe.batch_size
     images = compute.normalise(torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8))
     labels = torch.arange(count, device=compute.device) % CLASSES
@@ -93,9 +100,10 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
         np.save(Path(folder) / "pixels.npy", draws.integers(0, 256, shape, dtype=np.uint8))
         rows = np.arange(total)
         epochs = Epochs(
-            name="benchmark", purpose=0, recipe=recipe, pixels=StoredPixels(Path(folder) / "pixels.npy"),
-            rows=rows, labels=rows % CLASSES, objective=step.loss, measure=lambda model: (0.0, 0.0),
-            log_path=Path(folder) / "log.csv", checkpoint_path=Path(folder) / "checkpoint", made_from="",
+            name="benchmark", purpose=0, recipe=recipe,
+            data=TrainingData(StoredPixels(Path(folder) / "pixels.npy"), rows, rows % CLASSES),
+            objective=objective, measure=lambda model: (0.0, 0.0),
+            files=TrainingFiles(Path(folder) / "log.csv", Path(folder) / "checkpoint", ""), machine=Machine(),
         )  # fmt: skip
         batches, loader = epochs.build_batches(compute)
         rates = np.full(len(batches), 1e-3)
@@ -103,13 +111,13 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
         def real(epoch: int) -> float:
             batches.epoch = epoch
             begun = now(compute.on_gpu)
-            train_one_epoch(state, loader, rates, step)
+            train_one_epoch(step, loader, rates)
             return total / (now(compute.on_gpu) - begun)
 
         def prediction(epoch: int) -> float:
             begun = now(compute.on_gpu)
             size = recipe.predict_batch_size
-            predict(model, epochs.pixels, rows, ("identity",), size, compute, loss=recipe.loss)
+            predict(model, epochs.data.pixels, rows, ("identity",), size, compute, loss=recipe.loss)
             taken = now(compute.on_gpu) - begun
             model.train()
             return total / taken

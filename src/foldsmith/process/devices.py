@@ -1,4 +1,4 @@
-"""Work spread over devices, a process each; and whether torchrun started this process. Imports no torch."""
+"""One process a device, and whether torchrun started this process. Imports no torch."""
 
 import ctypes
 import os
@@ -24,23 +24,25 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
-def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Sequence[str]) -> int:
-    """Does `work(device, item)` for all items, dealt to the devices in turn, each in a process of its own.
+def spread(function: Callable[[str, int], Any], items: Sequence[int], devices: Sequence[str]) -> int:
+    """Call `function(device, item)` for all items, dealt to the devices in turn, each in its own process.
 
-    Returns 0, or the exit status of the first process that failed, when the others have been stopped. Asked
-    to stop, it passes that on and waits until they have saved. `work` is a function of a module, or a partial
-    of one. Processes that compute on the CPU share its cores evenly.
+    Return 0, or the exit status of the first process that failed, after stopping the others. Pass a signal on
+    to all of them and wait until they have saved. `function` is a function of a module, or a partial of one.
+    Processes that compute on the CPU share its cores evenly.
+
+    `torch.multiprocessing.spawn` does less: it passes no signal on, and kills a process 30 seconds after it
+    was told to stop, whether it has saved or not.
     """
     context = get_context("spawn")  # CUDA cannot be used in a fork
-    cores = max(1, usable_cores() // len(devices))
-    given = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = given or str(cores)
+    typed_threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = typed_threads or str(max(1, usable_cores() // len(devices)))
     processes = [
-        context.Process(target=_do, args=(work, device, items[place :: len(devices)]))
-        for place, device in enumerate(devices[: len(items)])
+        context.Process(target=_run_process, args=(function, device, items[index :: len(devices)]))
+        for index, device in enumerate(devices[: len(items)])
     ]
     try:
-        # a signal that comes while they import would end them in a traceback; they hear it when they work
+        # a signal while they import would end them in a traceback; they receive it when they start to work
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             for process in processes:
@@ -49,7 +51,7 @@ def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Seque
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return wait_for(processes)
     finally:
-        if given is None:
+        if typed_threads is None:
             del os.environ["OMP_NUM_THREADS"]
         for process in processes:
             if process.pid is not None:
@@ -58,7 +60,7 @@ def spread(work: Callable[[str, int], Any], items: Sequence[int], devices: Seque
 
 
 def wait_for(processes: Sequence[BaseProcess]) -> int:
-    """Waits for all, or for the first that fails; its status. Raises MachineError if one was killed."""
+    """Wait for all, or for the first that fails; return its status. Raise MachineError if one was killed."""
     while True:
         codes = [process.exitcode for process in processes]
         failed = next((code for code in codes if code), 0)
@@ -68,17 +70,19 @@ def wait_for(processes: Sequence[BaseProcess]) -> int:
                 "use fewer devices, or a smaller --batch-size"
             )
         if failed < 0:
-            raise MachineError(f"a process that trains crashed (signal {-failed}); what it said stands above")
+            raise MachineError(
+                f"a process that trains crashed (signal {-failed}); its own messages stand above"
+            )
         if failed or None not in codes:
             return failed
-        # those that ran when asked above, not now: of none that is left, a wait would never end
+        # those that ran when their codes were read: if all have ended since, a wait for none would not return
         wait([process.sentinel for process, code in zip(processes, codes, strict=True) if code is None])
 
 
-def _do(work: Callable[[str, int], Any], device: str, items: Sequence[int]) -> None:
-    """The whole of a process: its exit status is a stage's."""
-    hide_bars()  # a terminal shows one set
-    # the lock of the run is the parent's: were it killed, another command could train the same folds
+def _run_process(function: Callable[[str, int], Any], device: str, items: Sequence[int]) -> None:
+    """Run one process from start to end, with the exit status of a stage."""
+    hide_bars()  # the terminal shows one set of bars
+    # the parent holds the lock of the run: if it were killed, another command could train the same folds
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent_process().pid:
         sys.exit(1)
@@ -86,7 +90,7 @@ def _do(work: Callable[[str, int], Any], device: str, items: Sequence[int]) -> N
     def main() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for item in items:
-            work(device, item)
+            function(device, item)
         return 0
 
-    run_main(main, stopped="")  # the process that started this one tells how to go on
+    run_main(main, stopped="")  # the parent says how to go on

@@ -1,4 +1,4 @@
-"""A checkpoint: what a training needs to go on after any of its steps, to the same bytes."""
+"""A checkpoint: what a training needs to resume after any of its steps, to the same bytes."""
 
 import hashlib
 import io
@@ -19,20 +19,29 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass
 class Position:
-    """How far a training is: a row of the log for every finished epoch, and what the epoch begun has so far.
+    """How far a training is: a row of the log for every finished epoch, and the totals of the current one.
 
-    `tally` is None between epochs. `micro_batch` is what memory had room for, 0 for whole batches.
+    `tally` is None between epochs. `micro_batch` is the size that fitted into memory, 0 for whole batches.
     """
 
     log: Log = field(default_factory=list)
     tally: Tally | None = None
     micro_batch: int = 0
 
+    @property
+    def step(self) -> int:
+        """The steps of the current epoch that are done."""
+        return self.tally.step if self.tally else 0
+
+    def end_epoch(self, entry: dict[str, float]) -> None:
+        self.log.append(entry)
+        self.tally = None
+
 
 def save_checkpoint(path: Path, state: TrainingState, position: Position, made_from: str) -> None:
-    """Saves state, position and random streams; `made_from` is the digest of what they belong to.
+    """Save state, position and random streams; `made_from` is the digest of what they belong to.
 
-    The checkpoint before it is kept under another name, for the case that this one cannot be read.
+    The checkpoint before it is kept under another name, in case this one cannot be read.
     """
     content = io.BytesIO()
     tally = vars(position.tally) if position.tally else None
@@ -54,10 +63,10 @@ def save_checkpoint(path: Path, state: TrainingState, position: Position, made_f
 
 
 def load_checkpoint(path: Path, state: TrainingState, made_from: str) -> Position:
-    """Restores `state` and the random streams in place; returns the position, a new one without a checkpoint.
+    """Restore `state` and the random streams in place; return the position, a new one without a checkpoint.
 
-    A checkpoint that is damaged, or was made from something else, is named and set aside; then the one before
-    it is tried.
+    A checkpoint that is damaged, or was made from something else, is reported and set aside; then the one
+    before it is tried.
     """
     for candidate in (path, previous_of(path)):
         if not candidate.is_file():
@@ -82,7 +91,7 @@ def previous_of(path: Path) -> Path:
 
 
 def _read(path: Path, made_from: str) -> tuple[dict[str, Any], str]:
-    """The content of a checkpoint, and what is wrong with it, or nothing."""
+    """Return the content of a checkpoint, and what is wrong with it, or nothing."""
     data = path.read_bytes()
     digest, content = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
@@ -94,5 +103,5 @@ def _read(path: Path, made_from: str) -> tuple[dict[str, Any], str]:
 
 
 def _cuda_state() -> torch.Tensor | None:
-    """Of the GPU this process computes on: a training that goes on may do so on another one."""
+    """Return the state of this process's GPU; a training may be resumed on another one."""
     return torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None

@@ -1,20 +1,24 @@
 """One epoch of training."""
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from foldsmith.errors import InputError
-from foldsmith.training.state import TrainingState
+from foldsmith.training.batches import Batches
 from foldsmith.training.step import Step
 
 
 @dataclass
 class Tally:
-    """What an epoch has so far: `step` steps done, their `losses` (steps,) and `counts` of images, how many
-    of these were classified `correct`ly, and the seconds it took."""
+    """The totals of an epoch after `step` steps.
+
+    `losses` (steps,) are those of all steps, 0 for steps to come; `counts` the images of every step that is
+    done; `correct` the images classified correctly; `seconds` the time it took.
+    """
 
     step: int
     losses: torch.Tensor
@@ -26,54 +30,66 @@ class Tally:
     def new(cls, num_steps: int) -> "Tally":
         return cls(0, torch.zeros(num_steps), [], torch.zeros((), dtype=torch.float64))
 
+    def move_to(self, device: torch.device) -> None:
+        self.losses, self.correct = self.losses.to(device), self.correct.to(device)
+
+    def add(self, loss: torch.Tensor, correct: torch.Tensor, count: int) -> None:
+        """Count a step of `count` images; loss and correct stay on the device."""
+        self.losses[self.step] = loss
+        self.correct += correct
+        self.counts.append(count)
+        self.step += 1
+
 
 def train_one_epoch(
-    state: TrainingState,
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    step: Step,
+    batches: Batches,
     rates: np.ndarray,
-    gradients: Step,
-    advance: Callable[[int], None] = lambda count: None,
     tally: Tally | None = None,
     after_step: Callable[[Tally], None] = lambda tally: None,
 ) -> tuple[float, float]:
-    """Mean loss and accuracy over the epoch's images, as trained on (augmented, each before its step).
+    """Return the mean loss and accuracy over the epoch's images as trained on: augmented, before their step.
 
-    The loss is that of `gradients`: with class weights, their weighted mean batch by batch. Each parameter
-    group has the rate of the step times its own `lr_scale`.
+    The loss is that of `step`: with class weights, their weighted mean batch by batch. Each parameter group
+    has the rate of the step times its own `lr_scale`.
 
     `batches` gives images (B, H, W, 3), 0 to 255, and labels int64 (B,), one for each of `rates` (steps,), or
-    those that are left where an epoch goes on from its `tally`. Raises InputError, with the step, if a loss
-    is not finite; totals stay on the device until the end, so that no step waits for the host.
+    the remaining ones of an epoch that is resumed after the steps of its `tally`. Raise InputError, with the
+    step, if a loss is not finite. Totals stay on the device until the end: no step waits for the host.
     """
-    compute, tally = gradients.compute, tally or Tally.new(len(rates))
-    tally.losses, tally.correct = tally.losses.to(compute.device), tally.correct.to(compute.device)
+    state, compute, tally = step.state, step.compute, tally or Tally.new(len(rates))
+    tally.move_to(compute.device)
     state.model.train()
-    optimizer, scaler = state.optimizer, state.scaler
+    begun = time.monotonic() - tally.seconds
     for rate, (images, labels) in zip(rates[tally.step :].tolist(), batches, strict=True):
-        for group in optimizer.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         labels = labels.to(compute.device, non_blocking=True)
-        loss, rightly = gradients(compute.normalise(images), labels)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
+        loss, correct = step(compute.normalise(images), labels)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
         state.ema.update()
 
-        tally.losses[tally.step] = loss
-        tally.correct += rightly
-        tally.counts.append(len(labels))
-        tally.step += 1
-        advance(len(labels))
+        tally.add(loss, correct, len(labels))
+        tally.seconds = time.monotonic() - begun
         after_step(tally)
-    seen = gradients.processes.sum(tally.losses.clone())  # where one process's is broken, all end
-    losses = tally.losses.cpu().double()
-    broken = torch.nonzero(~torch.isfinite(seen.cpu())).flatten().tolist()
+    means = mean_over_images(tally, rates, step)
+    tally.seconds = time.monotonic() - begun
+    return means
+
+
+def mean_over_images(tally: Tally, rates: np.ndarray, step: Step) -> tuple[float, float]:
+    """Return mean loss and accuracy over all images. Raise InputError if a loss is not finite."""
+    # a loss that is not finite in one process ends all of them
+    summed = step.processes.sum(tally.losses.clone())
+    broken = torch.nonzero(~torch.isfinite(summed.cpu())).flatten().tolist()
     if broken:
         raise InputError(
             f"the loss is not finite at step {broken[0] + 1} of {len(rates)} "
             f"(learning rate {rates[broken[0]]:.3g}); lower lr, or train with --precision fp32."
         )
     counts = torch.tensor(tally.counts, dtype=torch.float64)
-    sums = torch.stack([losses @ counts, tally.correct.cpu(), counts.sum()]).to(compute.device)
-    loss, correct, count = gradients.processes.sum(sums).tolist()
+    sums = torch.stack([tally.losses.cpu().double() @ counts, tally.correct.cpu(), counts.sum()])
+    loss, correct, count = step.processes.sum(sums.to(step.compute.device)).tolist()
     return loss / count, correct / count

@@ -22,8 +22,10 @@ from foldsmith.process.files import save_png
 from foldsmith.recipes import PRETRAINED, Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
+from foldsmith.training.batches import TrainingData
 from foldsmith.training.checkpoint import Log
-from foldsmith.training.loop import Epochs
+from foldsmith.training.loop import Epochs, TrainingFiles
+from foldsmith.training.machine import Machine
 from foldsmith.training.objective import Reconstruction
 from foldsmith.training.reconstruction import draw_reconstructions, reconstruction_error
 from foldsmith.training.state import build_state
@@ -72,15 +74,12 @@ class Pretraining:
             name="pretrain",
             purpose="pretrain",
             recipe=recipe,
-            pixels=self.cache.pixels,
-            rows=trained,
-            labels=np.zeros(len(trained), np.int64),  # the loader gives labels; the objective ignores them
+            # the loader gives labels; the objective ignores them
+            data=TrainingData(self.cache.pixels, trained, np.zeros(len(trained), np.int64)),
             objective=Reconstruction(),
             measure=lambda model: (_finite(error_of(model)), float("nan")),
-            log_path=self.run.pretrain_log,
-            checkpoint_path=self.run.pretrain_checkpoint,
-            made_from=self.made_from,
-            workers=self.workers,
+            files=TrainingFiles(self.run.pretrain_log, self.run.pretrain_checkpoint, self.made_from),
+            machine=Machine(self.device, self.precision, self.workers),
             goes_on=partial(self._keep_best, model),
         ).run(build_state(model, recipe, compute), compute)
         load_pretrained(model, self.run)

@@ -1,8 +1,8 @@
-"""All networks of a fold: several, alike but for their random draws, in one round or more.
+"""All networks of a fold: several that differ in their random draws, in one round or more.
 
-From the second round on a fold is trained anew, with test images beside its own training images: those that
-its networks of the round before were surest of, labelled as they saw them. They never learned from a held-out
-image of the fold, so that none of its labels gets back into the fold's training, by whatever way.
+From the second round on a fold is trained anew, with test images beside its own training images: the
+highest-confidence predictions of its networks of the round before, taken as labels. Those networks never
+learned from a held-out image of the fold, so that none of its labels gets back into the fold's training.
 """
 
 import shutil
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foldsmith.inference.compute import build_compute
 from foldsmith.inference.memory import Portion
 from foldsmith.inference.predict import predict
 from foldsmith.inference.weights import load_trained
@@ -30,211 +29,195 @@ from foldsmith.process.files import (
     save_npz,
 )
 from foldsmith.process.terminal import say
-from foldsmith.run.paths import FoldPaths
+from foldsmith.recipes import Recipe
 from foldsmith.run.stamps import is_current, write_stamp
 from foldsmith.run.tables import load_pseudo_labels
 from foldsmith.seeding import derive_seed
-from foldsmith.training.fold import FoldTraining, Samples
+from foldsmith.training.machine import Machine
+from foldsmith.training.names import NetworkNames
+from foldsmith.training.network import NetworkTraining
 from foldsmith.training.pseudo_labels import choose_surest
+from foldsmith.training.samples import Fold, Samples
 
 
 @dataclass(frozen=True)
 class Rounds:
     """The networks of one fold, ready to train.
 
-    All are like `first`, the first network of the first round, but for their seed, for the pseudo-labelled
-    images they learn from as well, and for where their files lie. `test_paths` are the images that may be
-    labelled.
+    `test_paths` are the images that may be labelled for further rounds. `made_from` is the digest of all that
+    the fold depends on.
 
-    A network is done when it has a stamp: beside its own held-out predictions, in the folder of its round, or
-    of its seed where a round has several. A fold of one network in one round is stamped by who asked for it.
+    A network that is trained has a stamp beside its own held-out predictions. The stamp of a fold of one
+    network in one round is the caller's.
     """
 
-    first: FoldTraining
+    fold: Fold
+    recipe: Recipe
+    made_from: str
+    machine: Machine
     test_paths: Sequence[str] = ()
 
     def train(self) -> dict[str, Any]:
-        """Trains every network that is not done, each from its checkpoint if there is one.
+        """Train every network that is not trained yet, each from its checkpoint if there is one.
 
-        Writes the files of FoldPaths; held-out predictions are means over the networks. Returns facts for
-        run.json, those of the last round. Raises InputError as FoldTraining does.
+        Write the files of FoldPaths; held-out predictions are means over the networks. Return facts for
+        run.json, those of the last round. Raise InputError as NetworkTraining does.
         """
-        started, recipe, first = time.monotonic(), self.first.recipe, self.first
-        rounds: list[dict[str, Any]] = []
-        for number in range(1, recipe.rounds + 1):
-            training, num_labelled = first.training, 0
-            if number > 1:
-                labelled = self._label(number)
-                training, num_labelled = self._with(labelled), len(labelled)
-            networks = [self._train_network(number, seed, training) for seed in range(recipe.seeds)]
+        started, seeds, rounds = time.monotonic(), range(self.recipe.seeds), list[dict[str, Any]]()
+        for number in range(1, self.recipe.rounds + 1):
+            training = self._training_of(number)
+            networks = [self._train_network(number, seed, training) for seed in seeds]
+            scores = [facts.pop("held_out") for facts in networks]
             rounds.append(
                 {
                     "round": number,
-                    "pseudo_labelled": num_labelled,
+                    "pseudo_labelled": len(training.labels) - len(self.fold.training.labels),
                     **self._average(number),
-                    "networks": [
-                        {"seed": seed_of(recipe.seed, place), **facts.pop("held_out")}
-                        for place, facts in enumerate(networks)
-                    ],
+                    "networks": [{"seed": self._seed(seed), **scores[seed]} for seed in seeds],
                     "training_seconds": sum(facts["training_seconds"] for facts in networks),
                 }
             )
         return {
             **networks[0],
-            "training_images": len(first.training.labels),
-            "seeds": recipe.seeds,
+            "training_images": len(self.fold.training.labels),
+            "seeds": self.recipe.seeds,
             "rounds": rounds,
-            "training_seconds": sum(each["training_seconds"] for each in rounds),
+            "training_seconds": sum(facts["training_seconds"] for facts in rounds),
             "seconds": time.monotonic() - started,
         }
 
     @property
     def outputs(self) -> list[Path]:
-        """What the fold's run.json stands for; files that only helped to make these have served by then."""
-        recipe, paths = self.first.recipe, self.first.files
-        further = [paths.seed(number) for number in range(1, recipe.seeds)]
-        written = [paths.heldout, *(path for each in (paths, *further) for path in (each.weights, each.log))]
-        return [*written, paths.pseudo_labels] if recipe.rounds > 1 else written
+        """The files that the fold's run.json stamps: without those that are needed while it trains only."""
+        last = [name.files for name in self._names.networks(self.recipe.rounds)]
+        written = [self.fold.paths.heldout, *(path for files in last for path in (files.weights, files.log))]
+        return [*written, self.fold.paths.pseudo_labels] if self.recipe.rounds > 1 else written
 
     def forget(self) -> None:
-        """Removes what an earlier training has left to go on from."""
-        paths = self.first.files
+        """Remove what an earlier training could be resumed from."""
+        paths = self.fold.paths
         remove_checkpoints(paths.checkpoint)
         paths.pseudo_stamp.unlink(missing_ok=True)
         for folder in (*paths.root.glob("seed*"), *paths.root.glob("round*")):
             shutil.rmtree(folder)
 
-    def _paths(self, number: int) -> FoldPaths:
-        """Of a round."""
-        paths = self.first.files
-        return paths if number == self.first.recipe.rounds else paths.round(number)
+    def _training_of(self, number: int) -> Samples:
+        """Return the training samples of a round: the fold's, then pseudo-labelled ones sorted by path.
 
-    def _network(self, number: int, seed: int) -> tuple[FoldPaths, FoldPaths]:
-        """Where the weights of a network lie, and where its own held-out predictions and its stamp."""
-        paths = self._paths(number)
-        several = self.first.recipe.seeds > 1
-        return paths.seed(seed) if seed else paths, paths.seed(seed) if several else paths
+        The order of their confidences would depend on the last digit of a number.
+        """
+        training = self.fold.training
+        if number == 1:
+            return training
+        labelled = self._label(number).sort_values("path")
+        paths = list(labelled["path"])
+        return Samples(
+            [*training.paths, *paths],
+            np.concatenate([training.rows, self.fold.cache.rows(paths)]),
+            np.concatenate([training.labels, self.fold.task.targets(labelled)]),
+        )
 
     def _train_network(self, number: int, seed: int, training: Samples) -> dict[str, Any]:
-        """The facts of a network of a round, once it is trained."""
-        first, recipe = self.first, self.first.recipe
-        paths, own = self._network(number, seed)
-        inputs = {**self._belongs_to, "round": number, "network": seed}
+        """Train a network of a round unless it is trained; return its facts."""
+        name, is_first = self._names.network(number, seed), self.machine.processes.is_first
+        inputs = {**self._inputs, "round": number, "network": seed}
         if number > 1:
-            inputs["pseudo_labels"] = digest_of_file(self._paths(number).pseudo_labels)
-        # the stamp of a fold is not a network's: it tells that all of them are done
-        stamp = None if own.run == first.files.run else own.run
-        if stamp and self._is_done(stamp, inputs):
-            if first.processes.is_first:
-                remove_checkpoints(paths.checkpoint)  # a process killed at the very end had no time to
-            return load_json(stamp)["facts"]
-        facts = replace(
-            first,
-            recipe=replace(recipe, seed=seed_of(recipe.seed, seed)),
-            training=training,
+            inputs["pseudo_labels"] = digest_of_file(self._names.round_paths(number).pseudo_labels)
+        if name.stamp and self._is_current(name.stamp, inputs):
+            if is_first:
+                remove_checkpoints(name.files.checkpoint)  # left by a process that was killed at the very end
+            return load_json(name.stamp)["facts"]
+        facts = NetworkTraining(
+            fold=replace(self.fold, training=training),
+            recipe=replace(self.recipe, seed=self._seed(seed)),
+            name=name,
             made_from=digest_of(inputs),
-            name=self._title(number, seed),
-            paths=paths,
-            heldout_path=own.heldout,
+            machine=self.machine,
         ).train()
-        first.processes.share(None)  # the first one has written all
-        facts["held_out"] = self._score(load_npz(own.heldout)["probabilities"])
-        if stamp and first.processes.is_first:
-            write_stamp(stamp, inputs, [paths.weights, paths.log, own.heldout], facts=facts)
-            remove_checkpoints(paths.checkpoint)
+        self.machine.processes.share(None)  # the first process has written all files
+        facts["held_out"] = self._score(load_npz(name.own.heldout)["probabilities"])
+        if name.stamp and is_first:
+            write_stamp(
+                name.stamp, inputs, [name.files.weights, name.files.log, name.own.heldout], facts=facts
+            )
+            remove_checkpoints(name.files.checkpoint)
         return facts
 
     def _label(self, number: int) -> pd.DataFrame:
-        """The labels for a round, from the networks of the one before; or from their file if that is done."""
-        first, recipe, paths = self.first, self.first.recipe, self._paths(number)
-        teachers = [self._network(number - 1, seed)[0].weights for seed in range(recipe.seeds)]
-        inputs = {**self._belongs_to, "teachers": [digest_of_file(weights) for weights in teachers],
-                  "images": digest_of(list(self.test_paths))}  # fmt: skip
-        if not self._is_done(paths.pseudo_stamp, inputs):
-            facts = load_json(self._network(number - 1, 0)[1].run)["facts"]
-            predicted = np.mean([self._predict(weights, facts) for weights in teachers], axis=0)
-            if first.processes.is_first:
-                save_csv(
-                    paths.pseudo_labels,
-                    choose_surest(self.test_paths, predicted, recipe.pseudo_share, first.task),
-                )
+        """Return the labels for a round: from their file if it is current, else from the round before."""
+        paths, processes = self._names.round_paths(number), self.machine.processes
+        teachers = self._names.networks(number - 1)
+        weights = [name.files.weights for name in teachers]
+        inputs = {
+            **self._inputs,
+            "teachers": [digest_of_file(path) for path in weights],
+            "images": digest_of(list(self.test_paths)),
+        }
+        if not self._is_current(paths.pseudo_stamp, inputs):
+            facts = load_json(teachers[0].own.run)["facts"]
+            predicted = np.mean([self._predict(path, facts) for path in weights], axis=0)
+            if processes.is_first:
+                labelled = choose_surest(self.test_paths, predicted, self.recipe.pseudo_share, self.fold.task)
+                save_csv(paths.pseudo_labels, labelled)
                 write_stamp(paths.pseudo_stamp, inputs, [paths.pseudo_labels])
-            first.processes.share(None)
+            processes.share(None)
         labelled = load_pseudo_labels(paths.pseudo_labels)
-        if first.processes.is_first:
-            told = f"{len(labelled):,} of {len(self.test_paths):,} test images pseudo-labelled"
-            say(f"fold {first.fold} round {number}: {told}")
+        if processes.is_first:
+            count = f"{len(labelled):,} of {len(self.test_paths):,} test images pseudo-labelled"
+            say(f"fold {self.fold.number} round {number}: {count}")
         return labelled
 
     def _predict(self, weights: Path, facts: Mapping[str, Any]) -> np.ndarray:
-        """A network's probabilities of the test images, float64 (n, K)."""
-        first = self.first
-        facts = {**facts, "recipe": asdict(first.recipe)}
-        model, recipe, compute = load_trained(weights, facts, first.device, first.precision)
-        rows = first.processes.my_part(first.cache.rows(self.test_paths))
+        """Return a network's probabilities of the test images, float64 (n, K)."""
+        cache, processes = self.fold.cache, self.machine.processes
+        facts = {**facts, "recipe": asdict(self.recipe)}
+        model, recipe, compute = load_trained(weights, facts, self.machine.device, self.machine.precision)
+        rows = processes.own_rows(cache.rows(self.test_paths))
         size = recipe.predict_batch_size
         mine = predict(
-            model, first.cache.pixels, rows, recipe.views, size, compute,
-            portion=self._portion, task=first.task,
+            model, cache.pixels, rows, recipe.views, size, compute,
+            portion=self._portion, task=self.fold.task,
         )  # fmt: skip
-        return first.processes.join_parts(mine).astype(np.float64)
-
-    def _with(self, labelled: pd.DataFrame) -> Samples:
-        """The fold's training samples, and then the pseudo-labelled ones.
-
-        These in the order of their paths: that of confidences depends on the last digit of a number.
-        """
-        labelled = labelled.sort_values("path")
-        training, paths = self.first.training, list(labelled["path"])
-        return Samples(
-            [*training.paths, *paths],
-            np.concatenate([training.rows, self.first.cache.rows(paths)]),
-            np.concatenate([training.labels, labelled["label"].to_numpy(np.int64)]),
-        )
+        return processes.join_rows(mine).astype(np.float64)
 
     def _average(self, number: int) -> dict[str, float]:
-        """Writes the mean of a round's held-out predictions, where there are several; its score."""
-        first, paths = self.first, self._paths(number)
-        own = [self._network(number, seed)[1].heldout for seed in range(first.recipe.seeds)]
-        predicted = [load_npz(path)["probabilities"] for path in own]
+        """Write the mean of a round's held-out predictions, if there are several; return its score."""
+        own = [load_npz(name.own.heldout) for name in self._names.networks(number)]
+        predicted = [held_out["probabilities"] for held_out in own]
         if len(own) == 1:
             return self._score(predicted[0])
         mean = np.mean(predicted, axis=0, dtype=np.float64).astype(np.float32)
-        if first.processes.is_first:
-            save_npz(paths.heldout, **{**load_npz(own[0]), "probabilities": mean})
+        if self.machine.processes.is_first:
+            save_npz(self._names.round_paths(number).heldout, **{**own[0], "probabilities": mean})
         return self._score(mean)
 
     def _score(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Accuracy and log loss of the held-out images."""
-        loss, accuracy = self.first.task.loss_and_credit(probabilities, self.first.held_out.labels)
+        """Return accuracy and log loss of the held-out images."""
+        loss, accuracy = self.fold.task.loss_and_credit(probabilities, self.fold.held_out.labels)
         return {"accuracy": accuracy, "loss": loss}
 
-    def _title(self, number: int, seed: int) -> str:
-        """What a network's lines begin with."""
-        of_round = f" round {number}" if self.first.recipe.rounds > 1 else ""
-        of_seed = f" seed {seed}" if self.first.recipe.seeds > 1 else ""
-        return f"fold {self.first.fold}{of_round}{of_seed}"
+    def _seed(self, number: int) -> int:
+        """Return the training seed of a network; the first one has that of the recipe."""
+        return derive_seed(self.recipe.seed, "network", number) if number else self.recipe.seed
+
+    def _is_current(self, stamp: Path, inputs: Mapping[str, Any]) -> bool:
+        """Return whether a stamp is current, as the first process finds it, so that all do the same."""
+        processes = self.machine.processes
+        return processes.share(is_current(stamp, inputs) if processes.is_first else None)
+
+    @cached_property
+    def _names(self) -> NetworkNames:
+        return NetworkNames(self.fold.number, self.fold.paths, self.recipe.rounds, self.recipe.seeds)
 
     @cached_property
     def _portion(self) -> Portion:
-        """What there is room for when test images are predicted, found out once."""
-        return Portion(self.first.recipe.predict_batch_size)
+        """The size that test images are predicted in: one object, so that what did not fit is not retried."""
+        return Portion(self.recipe.predict_batch_size)
 
     @cached_property
-    def _belongs_to(self) -> dict[str, Any]:
-        """What all results depend on: as a checkpoint, a network of another machine is not gone on from."""
-        first = self.first
-        reconstructs = first.recipe.reconstruction_weight > 0
-        compute = build_compute(first.device, first.precision, (0.5,), (0.5,), reconstructs)
-        machine = [compute.device.type, compute.hardware, compute.precision, first.processes.count]
-        return {"made_from": first.made_from, "machine": machine}
-
-    def _is_done(self, stamp: Path, inputs: Mapping[str, Any]) -> bool:
-        """Whether the first process finds what is stamped; so that all do the same."""
-        processes = self.first.processes
-        return processes.share(is_current(stamp, inputs) if processes.is_first else None)
-
-
-def seed_of(seed: int, number: int) -> int:
-    """The seed of a fold's networks, counted from 0; the first one has that of the recipe."""
-    return derive_seed(seed, "network", number) if number else seed
+    def _inputs(self) -> dict[str, Any]:
+        """The inputs of all networks: as for a checkpoint, those of another machine are not continued."""
+        compute = self.machine.compute((0.5,), (0.5,), reconstructs=self.recipe.reconstruction_weight > 0)
+        processes = self.machine.processes
+        machine = [compute.device.type, compute.hardware, compute.precision, processes.count]
+        return {"made_from": self.made_from, "machine": machine}

@@ -1,0 +1,58 @@
+"""The batches of a training: which images it is trained on, and what prepares them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from foldsmith.augment.rows import Augmentation, build_augmentation
+from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
+from foldsmith.data.pixels import Pixels, StreamedPixels
+from foldsmith.inference.compute import Compute, augments_on_device
+from foldsmith.process.machine import default_workers
+from foldsmith.recipes import Recipe
+from foldsmith.training.machine import Machine
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images that are trained on: `rows` (n,) of the cache's `pixels`, and their `labels` (n,)."""
+
+    pixels: Pixels
+    rows: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def build_batches(
+    recipe: Recipe, data: TrainingData, purpose: int | str, machine: Machine, compute: Compute
+) -> tuple[EpochBatches, Batches]:
+    """Return the keys of the batches of an epoch, and the loader that prepares them.
+
+    `purpose` enters the seeds of the training.
+    """
+    augmentation = build_augmentation(
+        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+    )
+    keys = EpochBatches(
+        len(data),
+        recipe.batch_size,
+        recipe.seed,
+        purpose,
+        machine.processes.rank_and_count,
+        balanced=np.asarray(data.labels) if recipe.sampling == "balanced" else None,
+        alternating=recipe.alternating_flip,
+    )
+    on_device = augments_on_device(recipe, augmentation, data.pixels, len(data), compute)
+    if on_device and isinstance(augmentation, Augmentation):
+        return keys, DeviceBatches(data.pixels, data.rows, data.labels, augmentation, keys, compute.device)
+    dataset = AugmentedBatches(data.pixels, data.rows, data.labels, augmentation)
+    workers = machine.workers
+    if workers is None:
+        workers = default_workers(compute.on_gpu, isinstance(data.pixels, StreamedPixels))
+    return keys, build_loader(dataset, keys, workers, pin_memory=compute.on_gpu)

@@ -1,0 +1,156 @@
+"""One network of a fold: trained on all other folds, and its predictions of the held-out images."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from timm.layers import convert_sync_batchnorm  # torch's own loses the activations of timm's norms
+from torch import nn
+
+from foldsmith.errors import InputError
+from foldsmith.inference.compute import Compute, set_determinism
+from foldsmith.inference.memory import Portion
+from foldsmith.inference.predict import predict
+from foldsmith.inference.views import check_views
+from foldsmith.inference.weights import save_weights
+from foldsmith.models import build_model, normalisation
+from foldsmith.process.files import save_npz
+from foldsmith.recipes import Recipe
+from foldsmith.seeding import derive_seed
+from foldsmith.training.batches import TrainingData
+from foldsmith.training.loop import Epochs, TrainingFiles
+from foldsmith.training.machine import Machine
+from foldsmith.training.mixing import build_mixing
+from foldsmith.training.names import NetworkName
+from foldsmith.training.objective import build_objective
+from foldsmith.training.pretraining import load_pretrained
+from foldsmith.training.recalibration import recalibrate
+from foldsmith.training.samples import Fold
+from foldsmith.training.state import build_state
+from foldsmith.training.whitening import fit_first_layer
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """One network of a fold, ready to train.
+
+    `made_from` is the digest of all that the result depends on: recipe, fold, data and versions, and never
+    the number of workers, other folds, or interruptions.
+    """
+
+    fold: Fold
+    recipe: Recipe
+    name: NetworkName
+    made_from: str
+    machine: Machine
+
+    def train(self) -> dict[str, Any]:
+        """Train, from the checkpoint if there is one; write weights, log and held-out predictions.
+
+        Return facts for run.json. Of several processes only the first writes. Raise InputError if a loss is
+        not finite.
+        """
+        started, recipe, fold = time.monotonic(), self.recipe, self.fold
+        check_views(recipe.views)
+        set_determinism(recipe.deterministic)
+        model, compute, normalised = self._build()
+        state = build_state(model, recipe, compute)
+        portion = Portion(recipe.predict_batch_size)
+        epochs = self._epochs(compute, portion)
+        position = epochs.run(state, compute)
+        if recipe.recalibrate:
+            batches = epochs.plain_batches(compute, recipe.recalibrate)
+            recalibrate(state.ema.model, batches, compute, self.machine.processes)
+        self._save(state.ema.model, self._predict(state.ema.model, recipe.views, compute, portion))
+        return {
+            "task": fold.task.name,
+            "num_classes": fold.task.num_outputs,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "training_images": len(fold.training.labels),
+            "held_out_images": len(fold.held_out.labels),
+            "normalisation": normalised,
+            "device": str(compute.device),
+            "precision": compute.precision,
+            "hardware": compute.hardware,
+            "processes": self.machine.processes.count,
+            # of each process; 0: whole batches. Batch norm saw as many images at a time
+            "micro_batch": position.micro_batch,
+            "training_seconds": sum(entry["seconds"] for entry in position.log),
+            "seconds": time.monotonic() - started,
+        }
+
+    def _build(self) -> tuple[nn.Module, Compute, dict[str, list[float]]]:
+        """Return the network with its initial weights, its device, and the mean and std of its images."""
+        recipe, fold = self.recipe, self.fold
+        torch.manual_seed(derive_seed(recipe.seed, "initial weights", fold.number))
+        model = build_model(
+            recipe.model,
+            fold.task.num_outputs,
+            recipe.image_size,
+            recipe.channels,
+            recipe.pretrained,
+            recipe.weights,
+            recipe.drop_path,
+        )
+        if recipe.pretrain != "none":
+            load_pretrained(model, fold.run)
+        mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
+        mean, std = recipe.mean or mean, recipe.std or std
+        compute = self.machine.compute(mean, std, reconstructs=recipe.reconstruction_weight > 0)
+        if recipe.pretrain == "none":
+            fit_first_layer(model, fold.cache.pixels, fold.training.rows, compute)
+        if compute.on_gpu and self.machine.processes.count > 1:
+            model = convert_sync_batchnorm(model)
+        return model, compute, {"mean": list(mean), "std": list(std)}
+
+    def _save(self, model: nn.Module, probabilities: np.ndarray) -> None:
+        """Write held-out predictions and weights. Raise InputError if a prediction is not finite."""
+        if not np.isfinite(probabilities).all():
+            raise InputError(f"{self.name.title}: predictions are not finite after the last epoch; lower lr.")
+        if self.machine.processes.is_first:
+            save_npz(
+                self.name.own.heldout,
+                path=np.array(self.fold.held_out.paths, dtype=np.str_),
+                label=self.fold.held_out.labels,
+                probabilities=probabilities,
+            )
+            save_weights(self.name.files.weights, model)
+
+    def _epochs(self, compute: Compute, portion: Portion) -> Epochs:
+        recipe, fold, labels = self.recipe, self.fold, self.fold.training.labels
+        loss_function = fold.task.build_loss(
+            labels, recipe.class_weights, recipe.label_smoothing, recipe.logit_adjustment
+        )
+
+        def measure(model: nn.Module) -> tuple[float, float]:
+            probabilities = self._predict(model, ("identity",), compute, portion)
+            return fold.task.loss_and_credit(probabilities, fold.held_out.labels)
+
+        return Epochs(
+            name=self.name.title,
+            purpose=fold.number,
+            recipe=recipe,
+            data=TrainingData(fold.cache.pixels, fold.training.rows, labels),
+            objective=build_objective(
+                loss_function.to(compute.device), fold.task, recipe.reconstruction_weight
+            ),
+            measure=measure,
+            files=TrainingFiles(self.name.files.log, self.name.files.checkpoint, self.made_from),
+            machine=self.machine,
+            mixing=build_mixing(recipe, fold.number, fold.task),
+        )
+
+    def _predict(
+        self, model: nn.Module, views: tuple[str, ...], compute: Compute, portion: Portion
+    ) -> np.ndarray:
+        """Return the probabilities of the held-out images (n, K), on every process."""
+        batch_size, processes = self.recipe.predict_batch_size, self.machine.processes
+        processes.align(model)
+        rows = processes.own_rows(self.fold.held_out.rows)
+        mine = predict(
+            model, self.fold.cache.pixels, rows, views, batch_size, compute,
+            portion=portion, task=self.fold.task,
+        )  # fmt: skip
+        return processes.join_rows(mine)

@@ -1,0 +1,41 @@
+"""What a forward pass changes besides gradients, kept and put back: random streams and buffers."""
+
+import torch
+from torch import nn
+
+from foldsmith.inference.compute import Compute
+
+RandomState = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def random_state(compute: Compute) -> RandomState:
+    """Return the state of the host's random stream, and of the GPU's where there is one."""
+    on_gpu = torch.cuda.get_rng_state(compute.device) if compute.on_gpu else None
+    return torch.get_rng_state(), on_gpu
+
+
+def set_random_state(state: RandomState, compute: Compute) -> None:
+    on_host, on_gpu = state
+    torch.set_rng_state(on_host)
+    if on_gpu is not None:
+        torch.cuda.set_rng_state(on_gpu, compute.device)
+
+
+class Buffers:
+    """A copy of a network's buffers, such as the running statistics of batch norm."""
+
+    def __init__(self, model: nn.Module) -> None:
+        buffers = [buffer for buffer in model.buffers() if buffer.numel()]
+        numbers = [buffer for buffer in buffers if buffer.is_floating_point()]
+        counters = [buffer for buffer in buffers if not buffer.is_floating_point()]
+        # buffers of one kind are copied by one call
+        self._copies = [(kind, [buffer.clone() for buffer in kind]) for kind in (numbers, counters) if kind]
+
+    def keep(self) -> None:
+        for buffers, copies in self._copies:
+            torch._foreach_copy_(copies, buffers)
+
+    def restore(self) -> None:
+        """Put back what `keep` copied last."""
+        for buffers, copies in self._copies:
+            torch._foreach_copy_(buffers, copies)
