@@ -260,8 +260,8 @@ def test_a_run_with_a_pipeline_of_albumentations_goes_on_to_the_same_bytes(
     recipe = replace(TOY, augment=pipeline)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
         interrupt(patch, 1)
-        make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
-    make_training(tmp_path, recipe=recipe, checkpoint_seconds=0).train()
+        make_training(tmp_path, recipe=recipe).train()
+    make_training(tmp_path, recipe=recipe).train()
     assert results(tmp_path) == results(whole(recipe))
     assert results(tmp_path) != results(whole(TOY))
 

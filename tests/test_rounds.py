@@ -21,9 +21,8 @@ from foldsmith.process.signals import Interrupted
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import FoldPaths, RunPaths
 from foldsmith.seeding import derive_seed
-from foldsmith.tasks import SingleLabel
+from foldsmith.tasks import SingleLabel, losses
 from foldsmith.training import loop as epochs_module
-from foldsmith.training import network as network_module
 from foldsmith.training import resume
 from foldsmith.training import rounds as rounds_module
 from foldsmith.training.epoch import Tally
@@ -214,13 +213,13 @@ def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
 ) -> None:
     seen = []
     for name in ("class_weights", "log_priors"):
-        whole = getattr(network_module, name)
+        whole = getattr(losses, name)
 
         def spy(*words: object, whole: Callable = whole, place: int = name == "class_weights") -> object:
             seen.append(words[place].tolist())
             return whole(*words)
 
-        monkeypatch.setattr(network_module, name, spy)
+        monkeypatch.setattr(losses, name, spy)
     rounds = make_rounds(tmp_path, replace(TOY, rounds=2, class_weights="auto"))
     rounds.train()
     own = rounds.fold.training.labels.tolist()
