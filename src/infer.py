@@ -47,7 +47,7 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained
 
-    run = command.run
+    run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
     paths = list(load_samples(run.test_samples)["path"])
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
@@ -57,12 +57,14 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
         with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
             for weights in run.of_fold(fold).all_weights(seeds):
                 model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
-                views, batch_size = recipe.views, recipe.predict_batch_size
+                batch_size = recipe.predict_batch_size
                 portion = portion or Portion(batch_size)
-                made_by = predict(
-                    model, cache.pixels, rows, views, batch_size, compute, advance, portion, loss=recipe.loss
-                )
-                predictions.append(made_by)
+                predictions.append(
+                    predict(
+                        model, cache.pixels, rows, views, batch_size, compute, advance, portion,
+                        loss=recipe.loss,
+                    )
+                )  # fmt: skip
         networks = f"{seeds} networks, " if seeds > 1 else ""
         say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
     probabilities = average(predictions)

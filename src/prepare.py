@@ -36,7 +36,8 @@ from foldsmith.process.locks import waiting_turn
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.run.command import Command, read_command
-from foldsmith.run.stamps import check_claim, claim_run, is_current, write_stamp
+from foldsmith.run.identity import as_saved, load_identity
+from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
 from foldsmith.training.resolve import settle
 
@@ -50,13 +51,14 @@ def main(argv: list[str] | None = None) -> int:
         command.refuse_leak_of_a_fold()
     inputs = inputs_of(competition, recipe)
     current = not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(run_cache_path(run))
-    if not current:
+    if not current or load_identity(run).get("recipe") != as_saved(command.identity["recipe"]):
         # importing torch takes seconds, which a stage that is up to date should not pay
         from foldsmith.training.check import check_recipe
 
         check_recipe(recipe, command.device, command.precision)
-    check_claim(run, command.again, **command.identity)
+    check_claimable(run, command.again, **command.identity)
     if current:
+        claim_run(run, command.again, **command.identity)  # other views, say, than the run had
         say(f"prepare: {run.samples} is up to date")
         return 0
 

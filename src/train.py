@@ -26,8 +26,10 @@ from foldsmith.run.fold_inputs import inputs_of, refuse_stale
 from foldsmith.run.stamps import (
     check_claim,
     is_current,
+    is_predicted,
     refuse_other_machine,
     require,
+    stamp_predicted,
     write_stamp,
 )
 from foldsmith.run.tables import load_classes, load_folds, load_samples
@@ -39,9 +41,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The folds that are to be trained, what all depend on, and the test images that may get a label."""
+    """The folds that are to be trained, what all depend on, and the test images that may get a label.
+
+    `to_predict` are folds that are trained, and are to predict their held-out images with other views.
+    """
 
     wanted: list[int]
+    to_predict: list[int]
     inputs: dict[str, object]
     to_label: list[str]
 
@@ -51,6 +57,14 @@ def main(argv: list[str] | None = None) -> int:
     if started_by_torchrun():
         return train_together(command)
     plan = make_plan(command)
+    status = train_wanted(command, plan)
+    if status == 0:
+        predict_again(command, plan)
+    return status
+
+
+def train_wanted(command: Command, plan: Plan) -> int:
+    """Train the folds that are to be trained, on one device or spread over several; the exit status."""
     wanted = plan.wanted
     devices = choose_devices(command) if wanted else []
     if len(devices) > 1:  # for one fold too: it is to be the same, whatever was done before
@@ -63,6 +77,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def predict_again(command: Command, plan: Plan) -> None:
+    """Predict the held-out images of trained folds whose predictions are of other views, or gone."""
+    if plan.to_predict:
+        # importing torch takes seconds, which a stage that is up to date should not pay
+        from foldsmith.training import held_out
+
+        for fold in plan.to_predict:
+            held_out.predict_again(command, fold)
+
+
 def make_plan(command: Command) -> Plan:
     """Raises InputError for stale folds, and where there is nothing to train them on."""
     run = command.run
@@ -70,15 +94,26 @@ def make_plan(command: Command) -> Plan:
     require(run.folds, "split")
     to_label = images_to_label(command)  # sooner than after a round
     inputs = inputs_of(command, to_label)
-    wanted = []
+    wanted, to_predict = [], []
     for fold in command.folds_to_train:
         if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
             refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
             remove_checkpoints(run.checkpoint(fold))  # a process killed at the very end had no time to
-            say(f"train: {run.weights(fold)} is up to date")
+            if is_predicted(run, fold, command.recipe.views):
+                say(f"train: {run.weights(fold)} is up to date")
+            else:
+                to_predict.append(fold)
             continue
         refuse_stale(command, fold)
         wanted.append(fold)
+    # with --fold, later stages use the folds trained before as well
+    others = sorted({*command.folds_to_use} - {*command.folds_to_train})
+    to_predict += [
+        fold
+        for fold in others
+        if is_current(run.fold_run(fold), {**inputs, "fold": fold})
+        and not is_predicted(run, fold, command.recipe.views)
+    ]
     if command.again:  # also where it is stopped before their turn comes, none of them is taken for done
         for fold in wanted:
             run.fold_run(fold).unlink(missing_ok=True)
@@ -87,7 +122,7 @@ def make_plan(command: Command) -> Plan:
         if len(to_label) < num_test:
             say(f"train: {num_test - len(to_label):,} of {num_test:,} test images get no label: they cannot "
                 "be read or show training pictures")  # fmt: skip
-    return Plan(wanted, inputs, to_label)
+    return Plan(wanted, to_predict, inputs, to_label)
 
 
 def count_images(command: Command, plan: Plan) -> int:
@@ -118,6 +153,8 @@ def train_together(command: Command) -> int:
             plan = shared_plan(command, processes)
             for fold in plan.wanted:
                 train(replace(command, device=device), plan, fold, processes)
+            if processes.is_first:
+                predict_again(replace(command, device=device), plan)
     except (InputError, AgreedFault) as error:
         if os.environ["RANK"] == "0":
             raise
@@ -187,6 +224,7 @@ def train(command: Command, plan: Plan, fold: int, processes: "Processes | None"
         versions=inputs["versions"],
         **facts,
     )
+    stamp_predicted(run, fold, command.recipe.views)
     remove_checkpoints(run.checkpoint(fold))
     say(f"train: {run.weights(fold)} ({facts['seconds']:.0f} s)")
 

@@ -13,13 +13,13 @@ from torch import nn
 
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
+from foldsmith.evaluation.predictions import save_held_out
 from foldsmith.inference.compute import Compute, build_compute, set_determinism
 from foldsmith.inference.memory import Portion
 from foldsmith.inference.predict import predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, normalisation
-from foldsmith.process.files import save_npz
 from foldsmith.recipes import Recipe
 from foldsmith.run.paths import FoldPaths, RunPaths
 from foldsmith.seeding import derive_seed
@@ -127,12 +127,8 @@ class FoldTraining:
         if not np.isfinite(probabilities).all():
             raise InputError(f"{self.title}: predictions are not finite after the last epoch; lower lr.")
         if self.processes.is_first:
-            save_npz(
-                self.heldout_path or self.files.heldout,
-                path=np.array(self.held_out.paths, dtype=np.str_),
-                label=self.held_out.labels,
-                probabilities=probabilities,
-            )
+            path = self.heldout_path or self.files.heldout
+            save_held_out(path, self.held_out.paths, self.held_out.labels, probabilities)
             save_weights(self.files.weights, state.ema.model)
         return {
             "num_classes": self.num_classes,

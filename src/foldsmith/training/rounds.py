@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foldsmith.evaluation.predictions import mean_of_networks
 from foldsmith.inference.compute import build_compute
 from foldsmith.inference.memory import Portion
 from foldsmith.inference.predict import predict
@@ -91,10 +92,13 @@ class Rounds:
 
     @property
     def outputs(self) -> list[Path]:
-        """What the fold's run.json stands for; files that only helped to make these have served by then."""
+        """What the fold's run.json stands for; files that only helped to make these have served by then.
+
+        Held-out predictions have a stamp of their own, for other views take their place.
+        """
         recipe, paths = self.first.recipe, self.first.files
         further = [paths.seed(number) for number in range(1, recipe.seeds)]
-        written = [paths.heldout, *(path for each in (paths, *further) for path in (each.weights, each.log))]
+        written = [path for each in (paths, *further) for path in (each.weights, each.log)]
         return [*written, paths.pseudo_labels] if recipe.rounds > 1 else written
 
     def forget(self) -> None:
@@ -125,7 +129,8 @@ class Rounds:
             inputs["pseudo_labels"] = digest_of_file(self._paths(number).pseudo_labels)
         # the stamp of a fold is not a network's: it tells that all of them are done
         stamp = None if own.run == first.files.run else own.run
-        if stamp and self._is_done(stamp, inputs):
+        stamped = {**inputs, "views": recipe.views}  # a network's stamp stands for its predictions too
+        if stamp and self._is_done(stamp, stamped):
             if first.processes.is_first:
                 remove_checkpoints(paths.checkpoint)  # a process killed at the very end had no time to
             return load_json(stamp)["facts"]
@@ -141,7 +146,7 @@ class Rounds:
         first.processes.share(None)  # the first one has written all
         facts["held_out"] = self._score(load_npz(own.heldout)["probabilities"])
         if stamp and first.processes.is_first:
-            write_stamp(stamp, inputs, [paths.weights, paths.log, own.heldout], facts=facts)
+            write_stamp(stamp, stamped, [paths.weights, paths.log, own.heldout], facts=facts)
             remove_checkpoints(paths.checkpoint)
         return facts
 
@@ -197,7 +202,7 @@ class Rounds:
         predicted = [load_npz(path)["probabilities"] for path in own]
         if len(own) == 1:
             return self._score(predicted[0])
-        mean = np.mean(predicted, axis=0, dtype=np.float64).astype(np.float32)
+        mean = mean_of_networks(predicted)
         if first.processes.is_first:
             save_npz(paths.heldout, **{**load_npz(own[0]), "probabilities": mean})
         return self._score(mean)
