@@ -1,4 +1,4 @@
-"""A finished run with other views, another cache or micro-batch: nothing is trained again, and no byte differs."""
+"""A finished run with other views, cache or micro-batches: nothing is trained again, no byte differs."""
 
 import shutil
 from pathlib import Path
@@ -130,6 +130,16 @@ def test_memory_speed_and_limits_train_nothing_and_change_no_result(
     assert f"{setting.partition('=')[0]} " in told
     current = {line.partition(":")[0] for line in told.splitlines() if "is up to date" in line}
     assert current == {stage.__name__ for stage in STAGES[:-1]} - stages
+
+
+def test_how_often_held_out_images_are_measured_changes_no_weight(
+    folder: Path, done: Path, tmp_path: Path
+) -> None:
+    rarely = run_stages(folder, tmp_path, "--set", "validate_every=2", stages=STAGES[:3])
+    often = RunPaths(done / folder.name / "run")
+    names = ("fold0/weights.safetensors", "fold1/seed1/weights.safetensors", "fold0/heldout.npz")
+    assert bytes_of(rarely, *names) == bytes_of(often, *names)
+    assert rarely.log(0).read_text() != often.log(0).read_text()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from foldsmith.process.files import load_json, save_json
 from foldsmith.recipes import RECIPES
 from foldsmith.run import stamps
 from foldsmith.run.command import FoldPlan
-from foldsmith.run.identity import load_identity
+from foldsmith.run.identity import load_identity, training_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import (
     check_claim,
@@ -158,7 +158,7 @@ def test_other_parts_are_refused_with_the_difference_and_the_choice(
 def test_other_views_take_the_place_of_those_a_run_had(
     run: RunPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = make_parts(views=("identity",), cache=False)
+    other, trained = make_parts(views=("identity",), cache=False), training_identity(run)
     assert not check_identity(run, **other)
     with pytest.raises(InputError, match="views is identity,hflip, not identity.*src/prepare.py"):
         check_claim(run, **other)
@@ -168,6 +168,7 @@ def test_other_views_take_the_place_of_those_a_run_had(
     assert all(stage in told for stage in ("prepare", "train", "validate", "infer", "examine", "report"))
     assert run.samples.exists() and load_json(run.identity)["recipe"]["views"] == ["identity"]
     check_claim(run, **other)
+    assert training_identity(run) == trained
 
 
 def test_views_that_decide_pseudo_labels_are_part_of_what_is_trained(tmp_path: Path) -> None:
