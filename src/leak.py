@@ -25,7 +25,7 @@ from foldsmith.run.tables import load_classes, load_folds, load_samples
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
-    if command.is_decided and not command.recipe.report_leak:
+    if command.is_resolved and not command.recipe.report_leak:
         return 0
     check_claim(run, **command.identity)
     require_from(run.stamp("validate"), "validate", digests_of_trained(run, command.folds_to_use))

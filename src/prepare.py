@@ -39,13 +39,13 @@ from foldsmith.run.command import Command, read_command
 from foldsmith.run.identity import as_saved, load_identity
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
-from foldsmith.training.resolve import settle
+from foldsmith.training.resolve import resolve_recipe
 
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     competition = read_competition(command.folder)
-    command = settle(command, competition)
+    command = resolve_recipe(command, competition)
     run, recipe = command.run, command.recipe
     if recipe.report_leak:
         command.refuse_leak_of_a_fold()

@@ -21,7 +21,7 @@ from foldsmith.run.tables import load_classes, load_folds, load_samples
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
-    if command.is_decided and command.recipe.pretrain == "none":
+    if command.is_resolved and command.recipe.pretrain == "none":
         return 0
     check_claim(run, **command.identity)
     require(run.folds, "split")
