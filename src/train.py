@@ -94,26 +94,18 @@ def make_plan(command: Command) -> Plan:
     require(run.folds, "split")
     to_label = images_to_label(command)  # sooner than after a round
     inputs = inputs_of(command, to_label)
-    wanted, to_predict = [], []
+    finished = finished_folds(command, inputs)
+    to_predict = [fold for fold in finished if not is_predicted(run, fold, command.recipe.views)]
+    wanted = []
     for fold in command.folds_to_train:
-        if not command.again and is_current(run.fold_run(fold), {**inputs, "fold": fold}):
+        if fold in finished:
             refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
             remove_checkpoints(run.checkpoint(fold))  # a process killed at the very end had no time to
-            if is_predicted(run, fold, command.recipe.views):
+            if fold not in to_predict:
                 say(f"train: {run.weights(fold)} is up to date")
-            else:
-                to_predict.append(fold)
             continue
         refuse_stale(command, fold)
         wanted.append(fold)
-    # with --fold, later stages use the folds trained before as well
-    others = sorted({*command.folds_to_use} - {*command.folds_to_train})
-    to_predict += [
-        fold
-        for fold in others
-        if is_current(run.fold_run(fold), {**inputs, "fold": fold})
-        and not is_predicted(run, fold, command.recipe.views)
-    ]
     if command.again:  # also where it is stopped before their turn comes, none of them is taken for done
         for fold in wanted:
             run.fold_run(fold).unlink(missing_ok=True)
@@ -123,6 +115,19 @@ def make_plan(command: Command) -> Plan:
             say(f"train: {num_test - len(to_label):,} of {num_test:,} test images get no label: they cannot "
                 "be read or show training pictures")  # fmt: skip
     return Plan(wanted, to_predict, inputs, to_label)
+
+
+def finished_folds(command: Command, inputs: dict[str, object]) -> list[int]:
+    """Return the folds that are trained from these inputs; with `--fold` those trained before as well.
+
+    Later stages use them all.
+    """
+    forgotten = command.folds_to_train if command.again else []
+    return [
+        fold
+        for fold in command.folds_to_use
+        if fold not in forgotten and is_current(command.run.fold_run(fold), {**inputs, "fold": fold})
+    ]
 
 
 def count_images(command: Command, plan: Plan) -> int:

@@ -209,12 +209,16 @@ def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]
 
 
 def digests_of_trained(run: RunPaths, folds: Iterable[int]) -> dict[str, str]:
-    """Return the digest of heldout.json by fold: of weights, views and held-out predictions at once.
+    """Return a digest of run.json and heldout.json by fold: of weights, views and held-out predictions.
 
-    Later stages are stamped with it as `trained`.
+    Later stages are stamped with it as `trained`. A fold that lacks one of them has none.
     """
-    stamps = {str(fold): run.heldout_stamp(fold) for fold in folds}
-    return {fold: digest_of_file(path) for fold, path in stamps.items() if path.is_file()}
+    stamps = {str(fold): [run.fold_run(fold), run.heldout_stamp(fold)] for fold in folds}
+    return {
+        fold: digest_of([digest_of_file(path) for path in paths])
+        for fold, paths in stamps.items()
+        if all(path.is_file() for path in paths)
+    }
 
 
 def is_from(stamp: Path, trained: Mapping[str, str]) -> bool:
