@@ -65,22 +65,7 @@ fi
 for word in "$@"; do
     if [ "$word" = --help ] || [ "$word" = -h ]; then
         sed -n '2,9s/^# \{0,1\}//p' "$here/run.sh"
-        exec "$venv/bin/python" "$here/src/prepare.py" --help
     fi
 done
-
-running=
-# a stage runs in the background, because bash hears a signal only while it waits; SIGINT is passed on as SIGTERM,
-# which a Python that is just starting obeys too
-stop() {
-    kill -TERM "$running" 2>/dev/null || true
-    wait "$running" || true
-    exit "$1"
-}
-trap 'stop 130' INT
-trap 'stop 143' TERM
-for stage in demo prepare split pretrain train validate infer submit examine report score; do
-    "$venv/bin/python" "$here/src/$stage.py" "$@" &
-    running=$!
-    wait "$running"
-done
+# one process for all stages: they share its imports, and a signal reaches it directly
+exec "$venv/bin/python" "$here/src/run.py" "$@"

@@ -15,7 +15,6 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import argparse
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from foldsmith.competition.folder import read_competition
@@ -26,7 +25,7 @@ from foldsmith.process.terminal import say, show_table
 from foldsmith.recipes.neutral import NEUTRAL, Drop, read_drops
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import check_identity
-from foldsmith.training.resolve import settle
+from foldsmith.training.resolve import resolve_recipe
 
 RUN = Path(__file__).resolve().parents[1] / "run.sh"
 
@@ -62,11 +61,24 @@ def run(command: Command) -> int:
 
 
 def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
-    """The command of the full recipe, and of the recipe without each field. Raises InputError."""
+    """Return the command of the full recipe, and of the recipe without each field. Raises InputError."""
+    recipe, words, drops = split_words(typed)
+    words = [*words, "--recipe", recipe]
+    full = read_command(words, __doc__)
+    if full.dataset_recipe:
+        full = resolve_recipe(full, read_competition(full.folder))
+        # every run is to start from the same weights, also if the network is there for some of them only
+        words = [*words, "--set", f"pretrained={str(full.recipe.pretrained).lower()}"]
+        full = read_command(words, __doc__).resolved(full.evidence)
+    return full, {drop: without_field(full, words, drop) for drop in read_drops(drops, full.recipe)}
+
+
+def split_words(typed: list[str]) -> tuple[str, list[str], list[str]]:
+    """Return the recipe, the words of every stage, and the fields to drop. Raises InputError."""
     recipe, words = typed[0], typed[1:]
     if recipe.startswith("-"):
         raise InputError(f"the first word is the recipe, and '{recipe}' is none; --help explains the words.")
-    folder = words.pop(0) if words and not words[0].startswith("-") else None
+    folder = [words.pop(0)] if words and not words[0].startswith("-") else []
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--drop", metavar="FIELD", action="extend", nargs="+", default=[])
     try:
@@ -76,30 +88,30 @@ def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
         raise InputError(f"{error}; the fields are {', '.join(NEUTRAL)}.") from error
     if not known.drop:
         raise InputError(f"--drop FIELD says what to leave out; the fields are {', '.join(NEUTRAL)}.")
-    given = {word.partition("=")[0] for word in words}
-    for word in {"--recipe", "--name"} & given:
+    names = {word.partition("=")[0] for word in words}
+    for word in {"--recipe", "--name"} & names:
         raise InputError(f"{word}: an ablation names its runs after the recipe, which is the first word.")
-    words = [*([] if folder is None else [folder]), *words, "--recipe", recipe]
-    full = read_command(words, __doc__)
-    if full.chooser:
-        full = settle(full, read_competition(full.folder))
-        # every run is to start from the same weights, also if the network is there for some of them only
-        words = [*words, "--set", f"pretrained={str(full.recipe.pretrained).lower()}"]
-        full = read_command(words, __doc__).chosen(full.grounds)
-    without = {}
-    for drop in read_drops(known.drop, full.recipe):
-        name = f"{full.name}-{drop.suffix}"
-        command = read_command([*words, "--set", drop.setting, "--name", name], __doc__)
-        without[drop] = command.chosen(full.grounds) if full.chooser else command
-        if without[drop].recipe == full.recipe:  # a short form such as --epochs stands above --set
-            raise InputError(f"--drop {drop.setting}: another word sets {drop.field}; leave that word out.")
-        fields = asdict(full.recipe)
-        if {**asdict(without[drop].recipe), drop.field: fields[drop.field]} != fields:
-            raise InputError(
-                f"--drop {drop.setting}: recipe '{recipe}' chooses other fields by {drop.field}; drop "
-                "another, or write the recipe down in a file."
-            )
-    return full, without
+    return recipe, [*folder, *words], known.drop
+
+
+def without_field(full: Command, words: list[str], drop: Drop) -> Command:
+    """Return the command of the full recipe's words without a field.
+
+    Raises InputError if the field keeps its value, or if others change with it.
+    """
+    name = f"{full.name}-{drop.suffix}"
+    command = read_command([*words, "--set", drop.setting, "--name", name], __doc__)
+    if full.dataset_recipe:
+        command = command.resolved(full.evidence)
+    if command.recipe == full.recipe:  # a short form such as --epochs stands above --set
+        raise InputError(f"--drop {drop.setting}: another word sets {drop.field}; leave that word out.")
+    whole = vars(full.recipe)
+    if {**vars(command.recipe), drop.field: whole[drop.field]} != whole:
+        raise InputError(
+            f"--drop {drop.setting}: recipe '{full.recipe.name}' derives other fields from {drop.field}; "
+            "drop another, or write the recipe down in a file."
+        )
+    return command
 
 
 def write_table(full: Command, without: dict[Drop, Command], typed: list[str]) -> list[list[str]]:

@@ -51,7 +51,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained, task_of
 
-    run = command.run
+    run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
     folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
@@ -63,14 +63,14 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
         model, recipe, compute = loaded[0]
         held_out = folds[folds["fold"] == fold]
         paths, labels = held_out["path"].to_numpy(dtype=np.str_), task_of(facts).targets(held_out)
-        total = len(loaded) * len(recipe.views) * len(paths)
+        total = len(loaded) * len(views) * len(paths)
         with progress(f"examine: fold {fold}", total, "images") as advance:
             rows, size, task = cache.rows(list(paths)), recipe.predict_batch_size, task_of(facts)
             portion = portion or Portion(size)
             by_network = [
                 [
                     predict(each, cache.pixels, rows, (view,), size, compute, advance, portion, task=task)
-                    for view in recipe.views
+                    for view in views
                 ]
                 for each, *_ in loaded
             ]
@@ -100,7 +100,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
             )
     save_npz(
         run.views,
-        view=np.array(recipe.views, dtype=np.str_),
+        view=np.array(views, dtype=np.str_),
         path=np.concatenate([each[0] for each in seen]),
         prediction=np.concatenate([each[1] for each in seen], axis=1),
         given=np.concatenate([each[2] for each in seen], axis=1),

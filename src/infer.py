@@ -47,7 +47,7 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained, task_of
 
-    run = command.run
+    run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
     paths = list(load_samples(run.test_samples)["path"])
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
@@ -57,20 +57,13 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
         with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
             for weights in run.of_fold(fold).all_weights(seeds):
                 model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
-                views, batch_size, task = recipe.views, recipe.predict_batch_size, task_of(facts)
+                batch_size, task = recipe.predict_batch_size, task_of(facts)
                 portion = portion or Portion(batch_size)
-                made_by = predict(
-                    model,
-                    cache.pixels,
-                    rows,
-                    views,
-                    batch_size,
-                    compute,
-                    advance,
-                    portion,
-                    task=task_of(facts),
+                predictions.append(
+                    predict(
+                        model, cache.pixels, rows, views, batch_size, compute, advance, portion, task=task
+                    )
                 )
-                predictions.append(made_by)
         networks = f"{seeds} networks, " if seeds > 1 else ""
         say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
     task = load_task(run)

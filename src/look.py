@@ -20,6 +20,7 @@ from foldsmith.process.faults import machine_fault
 from foldsmith.process.files import save_png
 from foldsmith.process.terminal import say
 from foldsmith.run.command import WordParser
+from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import require_trained, trained_folds
 from foldsmith.run.tables import load_classes
@@ -78,6 +79,7 @@ def look(
     except ValueError as error:
         raise InputError(f"{path}: {error}.") from error
     pixels = shrink(pixels, path)
+    views = load_identity(run)["recipe"]["views"]  # the run's, which may be others than a fold's
     predicted, maps = [], {}
     for facts in made:
         model, recipe, compute = load_trained(run.weights(facts["fold"]), facts, device, precision)
@@ -86,7 +88,7 @@ def look(
         images = compute.normalise(torch.from_numpy(np.ascontiguousarray(seen))[None])
         try:
             with torch.inference_mode():
-                probabilities = predict_views(model, images, recipe.views, compute, task_of(facts))
+                probabilities = predict_views(model, images, views, compute, task_of(facts))
                 predicted.append(probabilities[0].cpu().numpy())
             maps = maps or record_blocks(model, images)
         except RuntimeError as error:

@@ -36,26 +36,28 @@ from foldsmith.process.locks import waiting_turn
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.run.command import Command, read_command
-from foldsmith.run.stamps import check_claim, claim_run, is_current, write_stamp
+from foldsmith.run.identity import as_saved, load_identity
+from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
 from foldsmith.tasks import build_task
-from foldsmith.training.resolve import settle
+from foldsmith.training.resolve import resolve_recipe
 
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     competition = read_competition(command.folder)
-    command = settle(command, competition)
+    command = resolve_recipe(command, competition)
     run, recipe = command.run, command.recipe
     inputs = inputs_of(competition, recipe)
     current = not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(run_cache_path(run))
-    if not current:
+    if not current or load_identity(run).get("recipe") != as_saved(command.identity["recipe"]):
         # importing torch takes seconds, which a stage that is up to date should not pay
         from foldsmith.training.check import check_recipe
 
         check_recipe(recipe, command.device, command.precision)
-    check_claim(run, command.again, **command.identity)
+    check_claimable(run, command.again, **command.identity)
     if current:
+        claim_run(run, command.again, **command.identity)  # other views, say, than the run had
         say(f"prepare: {run.samples} is up to date")
         return 0
 

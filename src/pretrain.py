@@ -9,10 +9,11 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import digest_of, digest_of_file, load_json, remove_checkpoints
+from foldsmith.process.files import digest_of, digest_of_file, remove_checkpoints
 from foldsmith.process.machine import versions
 from foldsmith.process.terminal import say
 from foldsmith.run.command import Command, read_command
+from foldsmith.run.identity import training_identity
 from foldsmith.run.stamps import check_claim, is_current, refuse_other_machine, require, write_stamp
 from foldsmith.run.tables import load_classes, load_folds, load_samples
 
@@ -20,12 +21,12 @@ from foldsmith.run.tables import load_classes, load_folds, load_samples
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
-    if command.is_decided and command.recipe.pretrain == "none":
+    if command.is_resolved and command.recipe.pretrain == "none":
         return 0
     check_claim(run, **command.identity)
     require(run.folds, "split")
     inputs = {
-        "identity": load_json(run.identity),
+        "identity": training_identity(run),
         "folds": digest_of_file(run.folds),
         "test": digest_of_file(run.test_samples),
         "versions": versions(),

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     shown = optional_files(command)
     files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *shown]
     inputs = {path.name: digest_of_file(path) for path in files}
-    inputs |= {f"fold {fold}": digest_of_file(run.fold_run(fold)) for fold in command.folds_to_use}
+    inputs["trained"] = digests_of_trained(run, command.folds_to_use)
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
         return 0
@@ -106,7 +106,7 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
         logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
         notes=notes_of(command.plan, command.folds_to_use, folds, classes),
-        facts=facts_of(command.plan, made, training_seconds(run, made)),
+        facts=facts_of(command.plan, made, training_seconds(run, made), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache),
         issues=issues,

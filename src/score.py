@@ -19,7 +19,14 @@ from foldsmith.process.files import load_json
 from foldsmith.process.terminal import figure, say, show_table
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.paths import truth_path
-from foldsmith.run.stamps import check_identity, digests_of_trained, require, require_from, training_seconds
+from foldsmith.run.stamps import (
+    check_identity,
+    check_use,
+    digests_of_trained,
+    require,
+    require_from,
+    training_seconds,
+)
 from foldsmith.run.tables import load_classes, load_samples, load_task
 from foldsmith.tasks import Task
 
@@ -30,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     require(run.submission, "submit")
     if not run.blend.is_file():  # which is made of other runs
         check_identity(run, **command.identity)
+        check_use(run, **command.identity)
         trained = digests_of_trained(run, command.folds_to_use)
         for stage in ("validate", "submit"):
             require_from(run.stamp(stage), stage, trained)

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = {recipe: read_command([*words, "--recipe", recipe], __doc__) for recipe in study.reported}
     for recipe in only or study.reported:
         say(f"study: {recipe}")
-        # stages never import each other: their order lives in run.sh
+        # a process a recipe: run.sh starts src/run.py, which knows the stages
         status = run(commands[recipe])
         write_table(study, commands, typed)
         if status:

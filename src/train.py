@@ -22,7 +22,7 @@ from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of, remove_checkpoints
 from foldsmith.process.terminal import progress, say
 from foldsmith.run.command import Command, read_command
-from foldsmith.run.stamps import write_stamp
+from foldsmith.run.stamps import stamp_predicted, write_stamp
 from foldsmith.run.tables import load_folds
 from foldsmith.training.plan import Plan, count_images, make_plan, share_plan
 
@@ -35,6 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     if started_by_torchrun():
         return train_together(command)
     plan = make_plan(command)
+    status = train_folds(command, plan)
+    if status == 0:
+        predict_again(command, plan)
+    return status
+
+
+def train_folds(command: Command, plan: Plan) -> int:
+    """Train the folds of the plan on one device or spread over several; return the exit status."""
     if not plan.folds:
         return 0
     # importing torch takes seconds, which a stage that is up to date should not pay
@@ -51,6 +59,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def predict_again(command: Command, plan: Plan) -> None:
+    """Predict the held-out images of trained folds whose predictions are of other views, or missing."""
+    if plan.to_predict:
+        # importing torch takes seconds, which a stage that is up to date should not pay
+        from foldsmith.training import held_out
+
+        for fold in plan.to_predict:
+            held_out.predict_again(command, fold)
+
+
 def train_on(command: Command, plan: Plan, device: str, fold: int) -> None:
     train(replace(command, device=device), plan, fold)
 
@@ -64,6 +82,8 @@ def train_together(command: Command) -> int:
             plan = share_plan(command, processes)
             for fold in plan.folds:
                 train(replace(command, device=device), plan, fold, processes)
+            if processes.is_first:
+                predict_again(replace(command, device=device), plan)
     except InputError:  # every process raises it, and the first one prints it
         if os.environ["RANK"] == "0":
             raise
@@ -111,6 +131,7 @@ def train(command: Command, plan: Plan, fold: int, processes: "Processes | None"
         versions=inputs["versions"],
         **facts,
     )
+    stamp_predicted(run, fold, command.recipe.views)
     remove_checkpoints(run.checkpoint(fold))
     say(f"train: {run.weights(fold)} ({facts['seconds']:.0f} s)")
 

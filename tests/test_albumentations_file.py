@@ -32,8 +32,8 @@ from foldsmith.comparison.leaderboard import differing_fields
 from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
 from foldsmith.errors import InputError
 from foldsmith.process.files import digest_of
-from foldsmith.recipes import DataFacts, Recipe, find_recipe, override
-from foldsmith.recipes.default import explain_choice
+from foldsmith.recipes import DatasetFacts, Recipe, find_recipe, override
+from foldsmith.recipes.default import describe_recipe
 from foldsmith.recipes.neutral import read_drops
 from foldsmith.recipes.words import in_distinct_words, in_words
 from foldsmith.report.provenance import facts_of
@@ -348,7 +348,7 @@ def test_report_and_explanation_name_the_transforms() -> None:
         "hardware": "a processor", "precision": "fp32", "finished": "today", "versions": {},
     }  # fmt: skip
     fact = facts_of(FoldPlan(5, None, 0, None), [fold], 1.0)["recipe"]
-    explanation = " ".join(explain_choice(recipe, DataFacts(60, 16, False)))
+    explanation = " ".join(describe_recipe(recipe, DatasetFacts(60, 16, False)))
     for text in (fact, explanation):
         assert describe_augment(recipe.augment) in text and "__class_fullname__" not in text
 

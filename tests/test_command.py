@@ -36,7 +36,7 @@ def test_without_words_it_is_the_demo_with_the_quick_recipe() -> None:
 def test_elsewhere_the_recipe_is_the_default_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where no run holds what it was chosen by
     command = read("input/tiny80")
-    assert command.recipe == RECIPES["default"] and command.grounds is None
+    assert command.recipe == RECIPES["default"] and command.evidence is None
     assert command.run.root == Path("output/tiny80/default")
 
 

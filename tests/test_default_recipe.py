@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldsmith.errors import InputError
-from foldsmith.recipes import CHOOSERS, RECIPES, DataFacts, Grounds, find_recipe
+from foldsmith.recipes import DATASET_RECIPES, RECIPES, DatasetFacts, RecipeEvidence, find_recipe
 from foldsmith.recipes.default import (
     LEAST_TUNED_SIDE,
     TUNED_MODEL,
-    choose_recipe,
-    explain_choice,
+    describe_recipe,
+    resolve_default,
     wants_weights,
 )
 from foldsmith.run.command import read_command
 from foldsmith.training.check import check_recipe
 
 
-def grounds_of(num_images: int, side: int, grey: bool = False, pretrained: bool = False) -> Grounds:
-    return Grounds(DataFacts(num_images, side, grey), pretrained)
+def evidence_of(num_images: int, side: int, grey: bool = False, pretrained: bool = False) -> RecipeEvidence:
+    return RecipeEvidence(DatasetFacts(num_images, side, grey), pretrained)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def grounds_of(num_images: int, side: int, grey: bool = False, pretrained: bool 
 def test_from_scratch_the_numbers_follow_from_the_images(
     num_images: int, side: int, size: int, epochs: int, batch_size: int, lr: float, ema_decay: float
 ) -> None:
-    recipe = choose_recipe(grounds_of(num_images, side))
+    recipe = resolve_default(evidence_of(num_images, side))
     assert (recipe.name, recipe.pretrained, recipe.channels) == ("default", False, 3)
     assert (recipe.image_size, recipe.epochs, recipe.batch_size) == (size, epochs, batch_size)
     assert (recipe.lr, recipe.ema_decay) == (pytest.approx(lr, rel=1e-4), ema_decay)
@@ -58,9 +58,9 @@ def test_from_scratch_the_numbers_follow_from_the_images(
 
 @pytest.mark.parametrize(("num_images", "cutmix"), [(1_020, 1.0), (5_000, 1.0), (5_001, 0.0)])
 def test_batches_of_few_images_are_cut_from_two(num_images: int, cutmix: float) -> None:
-    recipe = choose_recipe(grounds_of(num_images, 64))
+    recipe = resolve_default(evidence_of(num_images, 64))
     assert recipe.cutmix == cutmix and (not cutmix or recipe.mix_share == 0.5)
-    assert choose_recipe(grounds_of(num_images, 200, pretrained=True)).cutmix == 0
+    assert resolve_default(evidence_of(num_images, 200, pretrained=True)).cutmix == 0
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_batches_of_few_images_are_cut_from_two(num_images: int, cutmix: float) 
 def test_fine_tuned_the_numbers_follow_from_the_images(
     num_images: int, side: int, epochs: int, batch_size: int, lr: float, ema_decay: float
 ) -> None:
-    recipe = choose_recipe(grounds_of(num_images, side, pretrained=True))
+    recipe = resolve_default(evidence_of(num_images, side, pretrained=True))
     assert (recipe.model, recipe.pretrained, recipe.image_size) == (TUNED_MODEL, True, 224)
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer) == (epochs, batch_size, "adamw")
     assert (recipe.lr, recipe.ema_decay) == (pytest.approx(lr), ema_decay)
@@ -94,27 +94,27 @@ def test_fine_tuned_the_numbers_follow_from_the_images(
     ],
 )
 def test_the_side_decides_the_network_though_weights_are_there(side: int, model: str, augment: str) -> None:
-    recipe = choose_recipe(grounds_of(5_000, side, pretrained=True))
+    recipe = resolve_default(evidence_of(5_000, side, pretrained=True))
     assert (recipe.model, recipe.augment) == (model, augment)
     assert recipe.pretrained == (side >= LEAST_TUNED_SIDE)
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_grey_images_have_one_channel(pretrained: bool) -> None:
-    assert choose_recipe(grounds_of(5_000, 200, grey=True, pretrained=pretrained)).channels == 1
+    assert resolve_default(evidence_of(5_000, 200, grey=True, pretrained=pretrained)).channels == 1
 
 
 @pytest.mark.parametrize("side", [10, 64, 300])
 @pytest.mark.parametrize("grey", [False, True])
 def test_what_is_chosen_can_be_trained(side: int, grey: bool) -> None:
-    check_recipe(choose_recipe(grounds_of(100, side, grey)), "cpu", "fp32")
+    check_recipe(resolve_default(evidence_of(100, side, grey)), "cpu", "fp32")
 
 
 def test_the_weights_exist_and_may_be_used_for_anything() -> None:
     name = TUNED_MODEL.removeprefix("timm:")
     assert name in timm.list_pretrained()
     assert timm.get_pretrained_cfg(name).license == "apache-2.0"
-    check_recipe(choose_recipe(grounds_of(100, 300, pretrained=True)), "cpu", "fp32")
+    check_recipe(resolve_default(evidence_of(100, 300, pretrained=True)), "cpu", "fp32")
 
 
 # --- what a person sets
@@ -128,55 +128,55 @@ SETTINGS = st.lists(
     ),
     max_size=4,
 )  # fmt: skip
-GROUNDS = st.builds(
-    grounds_of, st.integers(1, 10**7), st.integers(1, 5_000), grey=st.booleans(), pretrained=st.booleans()
+EVIDENCE = st.builds(
+    evidence_of, st.integers(1, 10**7), st.integers(1, 5_000), grey=st.booleans(), pretrained=st.booleans()
 )
 
 
-@given(GROUNDS, SETTINGS)
-def test_what_is_set_stands_in_the_recipe(grounds: Grounds, settings: list[str]) -> None:
-    recipe = asdict(choose_recipe(grounds, settings))
+@given(EVIDENCE, SETTINGS)
+def test_what_is_set_stands_in_the_recipe(evidence: RecipeEvidence, settings: list[str]) -> None:
+    recipe = asdict(resolve_default(evidence, settings))
     for field, value in dict(setting.split("=") for setting in settings).items():
         kind = type(recipe[field])
         assert recipe[field] == (value == "true" if kind is bool else kind(value))
 
 
-@given(GROUNDS, SETTINGS)
+@given(EVIDENCE, SETTINGS)
 def test_weights_make_no_difference_where_none_are_wanted_or_it_is_said_what_to_start_from(
-    grounds: Grounds, settings: list[str]
+    evidence: RecipeEvidence, settings: list[str]
 ) -> None:
-    recipes = [choose_recipe(Grounds(grounds.facts, there), settings) for there in (False, True)]
-    assert (recipes[0] != recipes[1]) == wants_weights(grounds.facts, settings)
+    recipes = [resolve_default(RecipeEvidence(evidence.facts, there), settings) for there in (False, True)]
+    assert (recipes[0] != recipes[1]) == wants_weights(evidence.facts, settings)
     for recipe in recipes:
         said = [*settings, f"pretrained={str(recipe.pretrained).lower()}"]
-        assert choose_recipe(grounds, said) == recipe
+        assert resolve_default(evidence, said) == recipe
 
 
 def test_what_is_set_is_known_before_the_rest_is_chosen() -> None:
-    photos = grounds_of(5_000, 500)
-    assert choose_recipe(photos, ["image_size=32"]).model == "whitened-cnn"
-    assert choose_recipe(photos, ["batch_size=128"]).lr == pytest.approx(0.0105 * 2**0.25)
+    photos = evidence_of(5_000, 500)
+    assert resolve_default(photos, ["image_size=32"]).model == "whitened-cnn"
+    assert resolve_default(photos, ["batch_size=128"]).lr == pytest.approx(0.0105 * 2**0.25)
     # 5 epochs of 157 steps
-    assert choose_recipe(photos, ["epochs=5"]).ema_decay == pytest.approx(1 - 20 / 785, abs=1e-4)
-    enlarged = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["image_size=128"])
+    assert resolve_default(photos, ["epochs=5"]).ema_decay == pytest.approx(1 - 20 / 785, abs=1e-4)
+    enlarged = resolve_default(evidence_of(5_000, 64, pretrained=True), ["image_size=128"])
     assert (enlarged.model, enlarged.image_size) == (TUNED_MODEL, 128)
 
 
 def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
-    recipe = choose_recipe(grounds_of(5_000, 64, pretrained=True), ["weights=mine.pth"])
+    recipe = resolve_default(evidence_of(5_000, 64, pretrained=True), ["weights=mine.pth"])
     assert (recipe.model, recipe.image_size, recipe.pretrained) == (TUNED_MODEL, 224, False)
-    assert not wants_weights(DataFacts(5_000, 500, False), ["weights=mine.pth"])
+    assert not wants_weights(DatasetFacts(5_000, 500, False), ["weights=mine.pth"])
 
 
 def test_who_asks_for_a_pretraining_gets_no_weights_that_it_would_replace() -> None:
-    photos = grounds_of(5_000, 500, pretrained=True)
+    photos = evidence_of(5_000, 500, pretrained=True)
     wanted = ["pretrain=autoencoder", "model=autoencoder-lenet"]
-    recipe = choose_recipe(photos, wanted)
+    recipe = resolve_default(photos, wanted)
     assert (recipe.pretrain, recipe.pretrained, recipe.model) == ("autoencoder", False, "autoencoder-lenet")
-    assert choose_recipe(photos, ["pretrain=none"]).pretrained
+    assert resolve_default(photos, ["pretrain=none"]).pretrained
     for start in ("pretrained=true", "weights=mine.pth"):
         with pytest.raises(InputError, match=naming("pretrain", "autoencoder", "none")):
-            choose_recipe(photos, [*wanted, start])
+            resolve_default(photos, [*wanted, start])
 
 
 @pytest.mark.parametrize(
@@ -196,52 +196,54 @@ def test_what_goes_with_what_is_chosen_is_not_refused(
     command = read_command(["input/nowhere", *(word for each in settings for word in ("--set", each))], "")
     for pretrained in (False, True):
         if pretrained or settings != ["train_size=176"]:
-            grounds = grounds_of(500, 300, grey=True, pretrained=pretrained)
-            check_recipe(command.chosen(grounds).recipe, "cpu", "fp32")
+            evidence = evidence_of(500, 300, grey=True, pretrained=pretrained)
+            check_recipe(command.resolved(evidence).recipe, "cpu", "fp32")
 
 
 @pytest.mark.parametrize("setting", ["epoch=3", "epochs=many", "epochs=0"])
 def test_what_nobody_can_mean_is_refused(setting: str) -> None:
     with pytest.raises(InputError, match="epochs"):
-        choose_recipe(grounds_of(5_000, 64), [setting])
+        resolve_default(evidence_of(5_000, 64), [setting])
 
 
 # --- the command, and what is told
 
 
 def test_only_the_row_default_is_chosen_by_the_images() -> None:
-    assert list(CHOOSERS) == ["default"] and find_recipe("default") == RECIPES["default"]
-    assert read_command(["input/nowhere"], "").chooser == "default"
-    assert read_command(["input/nowhere", "--recipe", "quick"], "").chooser == ""
+    assert list(DATASET_RECIPES) == ["default"] and find_recipe("default") == RECIPES["default"]
+    assert read_command(["input/nowhere"], "").dataset_recipe == "default"
+    assert read_command(["input/nowhere", "--recipe", "quick"], "").dataset_recipe == ""
 
 
 def test_a_limit_is_the_number_of_images() -> None:
     command = read_command(["input/nowhere", "--limit", "8000", "--epochs", "3"], "")
-    chosen = command.chosen(grounds_of(60_000, 28))
-    assert chosen.recipe == choose_recipe(grounds_of(8_000, 28), ["epochs=3"])
-    assert chosen.grounds == grounds_of(60_000, 28)
-    assert command.chosen(grounds_of(5_000, 28)).recipe == choose_recipe(grounds_of(5_000, 28), ["epochs=3"])
+    chosen = command.resolved(evidence_of(60_000, 28))
+    assert chosen.recipe == resolve_default(evidence_of(8_000, 28), ["epochs=3"])
+    assert chosen.evidence == evidence_of(60_000, 28)
+    assert command.resolved(evidence_of(5_000, 28)).recipe == resolve_default(
+        evidence_of(5_000, 28), ["epochs=3"]
+    )
 
 
 def test_the_grounds_say_whether_weights_are_used_whoever_decided_it() -> None:
     command = read_command(["input/nowhere", "--set", "pretrained=true"], "")
-    assert command.chosen(grounds_of(500, 28)).grounds.pretrained
+    assert command.resolved(evidence_of(500, 28)).evidence.pretrained
     assert (
         not read_command(["input/nowhere"], "")
-        .chosen(grounds_of(500, 28, pretrained=True))
-        .grounds.pretrained
+        .resolved(evidence_of(500, 28, pretrained=True))
+        .evidence.pretrained
     )
 
 
 def test_it_is_told_what_was_seen_and_what_follows() -> None:
-    grounds = grounds_of(1_020, 64)
-    assert explain_choice(choose_recipe(grounds), grounds.facts) == [
+    evidence = evidence_of(1_020, 64)
+    assert describe_recipe(resolve_default(evidence), evidence.facts) == [
         "1,020 images of about 64 x 64 pixels, in colour: whitened-cnn from scratch at 64 pixels, photo",
         "80 epochs, 81,600 images seen (wanted 600,000, in 10 to 80 epochs); batches of 32, "
         "steps an epoch: 32 (wanted 100, of 32 to 256 images); muon at 0.00883 (0.0105 for 64 images)",
     ]
-    grounds, settings = grounds_of(1_020, 300, grey=True, pretrained=True), ["epochs=5", "seed=2"]
-    seen, follows = explain_choice(choose_recipe(grounds, settings), grounds.facts, settings)
+    evidence, settings = evidence_of(1_020, 300, grey=True, pretrained=True), ["epochs=5", "seed=2"]
+    seen, follows = describe_recipe(resolve_default(evidence, settings), evidence.facts, settings)
     assert seen.startswith("1,020 images of about 300 x 300 pixels, grey: timm:convnext_tiny")
     assert "fine-tuned at 224 pixels" in seen and seen.endswith("; as set: epochs=5, seed=2")
     assert follows.startswith("5 epochs, 5,100 images seen (wanted 200,000, in 10 to 30 epochs)")

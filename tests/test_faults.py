@@ -44,7 +44,7 @@ ADVICE = "Once that is mended the same command goes on from here.\n"
 def files_of(run: Path) -> dict[str, bytes]:
     """What a finished run holds, but for what tells the time."""
     timed = re.compile(
-        r"run\.json|log\.csv|report\.html|stamps/(validate|infer|submit|examine|report)\.json|\.lock"
+        r"run\.json|heldout\.json|log\.csv|report\.html|stamps/(validate|infer|submit|examine|report)\.json|\.lock"
     )
     paths = {path.relative_to(run).as_posix(): path for path in run.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in paths.items() if not timed.search(name)}

@@ -12,7 +12,8 @@ from scipy import stats
 import compare
 from foldsmith.comparison.leaderboard import SURE, compare_runs, find_runs, rank_runs
 from foldsmith.errors import InputError
-from foldsmith.process.files import digest_of_file
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import digests_of_trained, stamp_predicted
 
 COUNT = 400
 
@@ -31,14 +32,17 @@ def write_run(
     error = float(np.std(scores, ddof=1) / 2**0.5)
     cv = {"metric": "accuracy", "mean": float(np.mean(scores)), "standard_error": error, "folds": scores}
     (run / "cv.json").write_text(json.dumps(cv))
-    (run / "identity.json").write_text(json.dumps({"recipe": {"name": name, "lr": 0.1, **recipe}}))
+    identity = {"recipe": {"name": name, "lr": 0.1, "views": ["identity"], **recipe}}
+    (run / "identity.json").write_text(json.dumps(identity))
     (run / "classes.csv").write_text("label,category,class_name\n0,a,a\n1,b,b\n2,c,c\n3,d,d\n")
     for fold in (0, 1):
         (run / f"fold{fold}").mkdir()
         (run / f"fold{fold}" / "run.json").write_text(json.dumps({"training_seconds": 10.5}))
+        (run / f"fold{fold}" / "heldout.npz").touch()
+        stamp_predicted(RunPaths(run), fold, ["identity"])
     (run / "stamps").mkdir()
-    digests = {str(fold): digest_of_file(run / f"fold{fold}" / "run.json") for fold in (0, 1)}
-    (run / "stamps" / "validate.json").write_text(json.dumps({"trained": digests}))
+    trained = digests_of_trained(RunPaths(run), (0, 1))
+    (run / "stamps" / "validate.json").write_text(json.dumps({"trained": trained}))
 
 
 @pytest.fixture
@@ -137,6 +141,14 @@ def test_a_run_that_was_trained_since_it_was_validated_is_left_out(
         (competition / name / "stamps" / "validate.json").unlink()
     with pytest.raises(InputError, match=naming("base", "better", "same")):
         find_runs(competition)
+
+
+def test_a_run_whose_views_changed_since_it_was_validated_is_left_out(competition: Path) -> None:
+    identity = competition / "same" / "identity.json"
+    held = json.loads(identity.read_text())
+    held["recipe"]["views"] = ["identity", "hflip"]
+    identity.write_text(json.dumps(held))
+    assert [run.name for run in find_runs(competition)] == ["base", "better"]
 
 
 def test_runs_that_have_no_label_in_common_are_told(

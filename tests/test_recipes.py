@@ -13,11 +13,13 @@ from foldsmith.errors import InputError
 from foldsmith.inference.views import VIEWS
 from foldsmith.process.files import digest_of
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
+from foldsmith.recipes.recipe import training_part, use_fields
 from foldsmith.training.check import check_recipe
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
 
 BASE = Recipe(name="base")
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,23 @@ def test_an_override_has_the_type_of_its_field(setting: str, field: str, value: 
     assert getattr(changed, field) == value
     assert type(getattr(changed, field)) is type(value)
     assert replace(changed, **{field: getattr(BASE, field)}) == BASE
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_every_field_is_for_training_or_for_use_and_views_for_both_where_they_make_labels(
+    rounds: int,
+) -> None:
+    recipe = asdict(replace(BASE, rounds=rounds))
+    training, used = set(training_part(recipe)), set(use_fields(rounds))
+    assert training | used == {field.name for field in fields(Recipe)} and not training & used
+    assert ("views" in training) == (rounds > 1)
+    assert {"seed", "model", "lr", "near_duplicates", "deterministic"} <= training
+    assert {"cache", "micro_batch", "augment_on", "compile", "validate_every"} <= used
+
+
+def test_what_changes_with_a_field_of_use_is_a_stage_of_a_run() -> None:
+    stages = {stage for stages in use_fields().values() for stage in stages}
+    assert all((ROOT / "src" / f"{stage}.py").is_file() for stage in stages)
 
 
 def written(value: Any) -> str:

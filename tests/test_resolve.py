@@ -16,7 +16,7 @@ import train
 from foldsmith.errors import InputError
 from foldsmith.models import backbone
 from foldsmith.process.files import load_json, save_json
-from foldsmith.recipes import DataFacts, Grounds
+from foldsmith.recipes import DatasetFacts, RecipeEvidence
 from foldsmith.recipes.default import TUNED_MODEL
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
@@ -59,7 +59,7 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
     identity = load_json(run.identity)
     chosen = {"model": "whitened-cnn", "image_size": 28, "channels": 1, "epochs": 1, "batch_size": 32}
     assert chosen.items() <= identity["recipe"].items()
-    assert identity["grounds"] == {
+    assert identity["evidence"] == {
         "facts": {"num_images": 24, "side": 20, "grey": True},
         "pretrained": False,
     }
@@ -73,7 +73,7 @@ def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition
     answer["annotations"] = answer["annotations"][:-4]
     (folder / "answer.json").write_text(json.dumps(answer))
     assert prepare.main(words_of(folder)) == 0
-    assert load_json(run_of(folder).identity)["grounds"]["facts"]["num_images"] == 20
+    assert load_json(run_of(folder).identity)["evidence"]["facts"]["num_images"] == 20
 
 
 def test_pretrain_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
@@ -99,7 +99,7 @@ def test_whether_weights_can_be_had_is_asked_once(
     assert asked == [TUNED_MODEL.removeprefix("timm:")]
     assert ("no pretrained weights, as the cable is cut" in capsys.readouterr().out) == (not there)
     first = load_json(run.identity)
-    assert first["recipe"]["pretrained"] == there == first["grounds"]["pretrained"]
+    assert first["recipe"]["pretrained"] == there == first["evidence"]["pretrained"]
 
     asked = hub(answers[there])  # from here on the network is another
     for stage in (split, prepare):
@@ -142,7 +142,7 @@ def test_more_images_are_other_data_and_no_other_recipe(make_competition: MakeCo
     with pytest.raises(InputError, match=naming("/default", "data")):
         prepare.main(words)
     assert prepare.main([*words, "--again"]) == 0
-    assert load_json(run_of(folder).identity)["grounds"]["facts"]["num_images"] == 19
+    assert load_json(run_of(folder).identity)["evidence"]["facts"]["num_images"] == 19
 
 
 def test_a_run_of_another_recipe_under_the_same_name_is_refused(make_competition: MakeCompetition) -> None:
@@ -162,10 +162,10 @@ def test_grounds_of_other_facts_are_not_taken(make_competition: MakeCompetition)
     words, run = words_of(folder), run_of(folder)
     assert prepare.main(words) == 0
     held = load_json(run.identity)
-    del held["grounds"]["facts"]["side"]
+    del held["evidence"]["facts"]["side"]
     save_json(run.identity, held)
-    assert read_command(words, "").grounds is None
-    with pytest.raises(InputError, match=naming("/default", "grounds")):
+    assert read_command(words, "").evidence is None
+    with pytest.raises(InputError, match=naming("/default", "evidence")):
         prepare.main(words)
 
 
@@ -176,13 +176,13 @@ def test_every_run_of_an_ablation_starts_from_the_same_weights(
     words = [*words_of(folder), "--drop", "label_smoothing", "lr=0.1"]
     full, without = ablate.read_words(["default", *words])
     assert len(asked) == 1
-    grounds = Grounds(DataFacts(18, PHOTO, grey=False), pretrained=True)
+    evidence = RecipeEvidence(DatasetFacts(18, PHOTO, grey=False), pretrained=True)
     for command in (full, *without.values()):
-        assert command.grounds == grounds and command.recipe.model == TUNED_MODEL
+        assert command.evidence == evidence and command.recipe.model == TUNED_MODEL
         assert "pretrained=true" in command.words
     hub("as the cable is cut")
     for command in (full, *without.values()):  # what prepare makes of the words
-        assert read_command([*command.words], "").chosen(Grounds(grounds.facts, False)) == command
+        assert read_command([*command.words], "").resolved(RecipeEvidence(evidence.facts, False)) == command
 
 
 @pytest.mark.parametrize("drop", ["pretrained", "epochs=2", "batch_size=64"])

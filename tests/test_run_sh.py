@@ -1,4 +1,4 @@
-"""run.sh: what it installs, when, and in which order it calls the stages."""
+"""run.sh: what it installs, and when, and that all its words go to src/run.py."""
 
 import os
 import shutil
@@ -8,19 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = (
-    "demo",
-    "prepare",
-    "split",
-    "pretrain",
-    "train",
-    "validate",
-    "infer",
-    "submit",
-    "examine",
-    "report",
-    "score",
-)
 
 
 def make_executable(path: Path, body: str) -> None:
@@ -65,31 +52,35 @@ def test_no_python_at_all_gets_the_same_sentence(checkout: Path) -> None:
     assert ended.returncode == 2 and "needs Python 3.11 or newer, and found none" in ended.stderr
 
 
-def test_a_second_start_installs_nothing_and_every_stage_gets_the_words(checkout: Path) -> None:
+def test_a_second_start_installs_nothing_and_hands_over_the_words(checkout: Path) -> None:
     pretend_installed(checkout)
     ended = run(checkout, "input/some folder", "--recipe", "quick")
     assert ended.returncode == 0, ended.stderr
-    expected = [f"{checkout}/src/{stage}.py input/some folder --recipe quick" for stage in STAGES]
-    assert ended.stdout.splitlines() == expected
+    assert ended.stdout == f"{checkout}/src/run.py input/some folder --recipe quick\n"
 
 
-def test_a_stage_that_fails_ends_the_run_with_its_status(checkout: Path) -> None:
-    pretend_installed(checkout, 'echo "$1"; case "$1" in */split.py) exit 2;; esac')
-    ended = run(checkout)
-    assert ended.returncode == 2
-    assert [Path(line).name for line in ended.stdout.split()] == ["demo.py", "prepare.py", "split.py"]
+def test_a_study_is_a_script_of_its_own(checkout: Path) -> None:
+    pretend_installed(checkout)
+    assert run(checkout, "study", "cnn").stdout == f"{checkout}/src/study.py cnn\n"
 
 
-@pytest.mark.parametrize(("number", "status"), [("INT", 130), ("TERM", 143)])
-def test_a_signal_stops_the_stage_and_the_run_with_its_status(
-    checkout: Path, number: str, status: int
-) -> None:
-    # the stage signals run.sh, and then waits to be told to stop
-    waits = 'while kill -0 "$PPID" 2>/dev/null; do :; done'
-    pretend_installed(checkout, f"echo \"$1\"; trap 'echo told; exit 9' TERM; kill -{number} $PPID; {waits}")
-    ended = run(checkout)
-    assert ended.returncode == status
-    assert [Path(line).name for line in ended.stdout.split()] == ["demo.py", "told"]
+def test_help_begins_with_that_of_run_sh(checkout: Path) -> None:
+    pretend_installed(checkout)
+    lines = run(checkout, "input/a", "--help").stdout.splitlines()
+    assert "./run.sh study" in "".join(lines[:-1]) and lines[-1] == f"{checkout}/src/run.py input/a --help"
+
+
+def test_the_status_is_that_of_the_stages(checkout: Path) -> None:
+    pretend_installed(checkout, "exit 2")
+    assert run(checkout).returncode == 2
+
+
+def test_the_stages_take_the_place_of_run_sh_so_that_signals_reach_them(checkout: Path) -> None:
+    pretend_installed(checkout, "echo $$")
+    command = [str(checkout / "bin" / "bash"), str(checkout / "run.sh")]
+    environment = {**os.environ, "PATH": str(checkout / "bin")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as started:
+        assert int(started.stdout.read()) == started.pid
 
 
 def test_pip_installs_once_and_again_when_the_requirements_change(checkout: Path) -> None:

@@ -15,7 +15,7 @@ from foldsmith.process.signals import SIGNALS, Interrupted, interruptible
 SRC = Path(__file__).parents[1] / "src"
 ADVICE = "stopped; the same command goes on from here.\n"
 STAGES = (
-    "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "score", "look",
+    "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "score", "look", "run",
 )  # fmt: skip
 
 SIGNALLED_IN_IMPORT = """
@@ -79,7 +79,7 @@ def test_what_is_tidied_up_is_not_disturbed_by_the_second_signal_of_one_ctrl_c()
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
-            signal.raise_signal(signal.SIGTERM)  # what run.sh sends
+            signal.raise_signal(signal.SIGTERM)  # what a study sends to its stages
             tidied.append(True)
 
     with pytest.raises(Interrupted) as caught, interruptible():

@@ -8,12 +8,21 @@ import pytest
 from conftest import naming
 
 from foldsmith.errors import InputError
-from foldsmith.process.files import load_json
+from foldsmith.process.files import load_json, save_json
 from foldsmith.recipes import RECIPES
 from foldsmith.run import stamps
 from foldsmith.run.command import FoldPlan
+from foldsmith.run.identity import load_identity, training_identity
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import claim_run, is_current, require, require_whole, write_stamp
+from foldsmith.run.stamps import (
+    check_claim,
+    check_identity,
+    claim_run,
+    is_current,
+    require,
+    require_whole,
+    write_stamp,
+)
 
 INPUTS = {"samples": "a digest", "plan": {"num_folds": 5, "holdout": None}, "settings": [64, 0.01]}
 
@@ -133,7 +142,7 @@ def test_the_same_parts_may_claim_a_run_as_often_as_they_like(run: RunPaths) -> 
     ("parts", "told"),
     [
         (make_parts(epochs=99), ["recipe", "epochs", 12, 99]),
-        (make_parts(views=("identity",)), ["recipe", "views"]),
+        (make_parts(seed=4, views=("identity",)), ["recipe", "seed", 0, 4]),
         ({"folds": asdict(FoldPlan(3, None, 0, None))}, ["folds", "num_folds", 5, 3]),
         ({"folds": asdict(FoldPlan(5, 0.3, 0, None))}, ["folds", "holdout", "None", "0.3"]),
     ],
@@ -145,6 +154,38 @@ def test_other_parts_are_refused_with_the_difference_and_the_choice(
         claim_run(run, again=False, **{**make_parts(), **parts})
     assert run.samples.exists()
     claim_run(run, again=False, **make_parts())
+
+
+def test_other_views_take_the_place_of_those_a_run_had(
+    run: RunPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, trained = make_parts(views=("identity",), cache=False), training_identity(run)
+    assert not check_identity(run, **other)
+    with pytest.raises(InputError, match="views is identity,hflip, not identity.*src/prepare.py"):
+        check_claim(run, **other)
+    claim_run(run, again=False, **other)
+    told = capsys.readouterr().out
+    assert "views identity,hflip -> identity" in told and "cache True -> False" in told
+    assert all(stage in told for stage in ("prepare", "train", "validate", "infer", "examine", "report"))
+    assert run.samples.exists() and load_json(run.identity)["recipe"]["views"] == ["identity"]
+    check_claim(run, **other)
+    assert training_identity(run) == trained
+
+
+def test_views_that_decide_pseudo_labels_are_part_of_what_is_trained(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    claim_run(run, again=False, **make_parts(rounds=2))
+    with pytest.raises(InputError, match="another recipe.*views.*rounds > 1"):
+        claim_run(run, again=False, **make_parts(rounds=2, views=("identity",)))
+    claim_run(run, again=False, **make_parts(rounds=2, cache=False))
+
+
+def test_an_identity_of_an_older_version_is_read(run: RunPaths) -> None:
+    held = load_json(run.identity)
+    facts = {"facts": {"num_images": 20, "side": 64, "grey": False}, "pretrained": False}
+    save_json(run.identity, {**held, "grounds": facts})
+    claim_run(run, again=False, **make_parts(), evidence=facts)
+    assert load_identity(run) == {**held, "evidence": facts}
 
 
 def test_other_data_are_refused(run: RunPaths) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from foldsmith.data.survey import LOOKED_AT, look_at
 from foldsmith.errors import InputError
-from foldsmith.recipes import DataFacts
+from foldsmith.recipes import DatasetFacts
 
 
 def save(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB") -> str:
@@ -30,12 +30,12 @@ def save(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB") -> s
 def test_the_side_is_that_of_a_square_of_the_median_area(tmp_path: Path) -> None:
     sizes = [(10, 10), (100, 50), (400, 300)]  # of 5,000 pixels the root is 70.7
     images = [save(tmp_path, f"{number}.png", size) for number, size in enumerate(sizes)]
-    assert look_at(tmp_path, images) == DataFacts(num_images=3, side=71, grey=False)
+    assert look_at(tmp_path, images) == DatasetFacts(num_images=3, side=71, grey=False)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
 def test_large_images_keep_their_size_though_they_are_decoded_small(suffix: str, tmp_path: Path) -> None:
-    assert look_at(tmp_path, [save(tmp_path, f"a{suffix}", (600, 600))]) == DataFacts(1, 600, False)
+    assert look_at(tmp_path, [save(tmp_path, f"a{suffix}", (600, 600))]) == DatasetFacts(1, 600, False)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -64,7 +64,7 @@ def test_of_many_images_some_are_looked_at_from_the_first_to_the_last(tmp_path: 
             return super().__getitem__(place)
 
     images = Listing([small] * 30_000 + [large] * 10_000)
-    assert look_at(tmp_path, images) == DataFacts(40_000, 10, False)
+    assert look_at(tmp_path, images) == DatasetFacts(40_000, 10, False)
     assert len(read) == LOOKED_AT and read == sorted(set(read))
     gaps = np.diff([-1, *read, len(images)])
     assert gaps.max() <= 2 * len(images) / LOOKED_AT
@@ -75,7 +75,7 @@ def test_what_cannot_be_read_tells_nothing(tmp_path: Path, capfd: pytest.Capture
     good = [save(tmp_path, f"{number}.png", (40, 40), "L") for number in range(2)]
     (tmp_path / "cut.png").write_bytes((tmp_path / good[0]).read_bytes()[:60])
     (tmp_path / "empty.jpg").write_bytes(b"")
-    assert look_at(tmp_path, [*good, "cut.png", "empty.jpg", "gone.jpg"]) == DataFacts(5, 40, True)
+    assert look_at(tmp_path, [*good, "cut.png", "empty.jpg", "gone.jpg"]) == DatasetFacts(5, 40, True)
     with pytest.raises(InputError, match=naming(2, "empty.jpg")):
         look_at(tmp_path, ["empty.jpg", "gone.jpg"])
     assert capfd.readouterr().err == ""

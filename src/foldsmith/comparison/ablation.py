@@ -13,6 +13,7 @@ from foldsmith.process.files import load_json, load_npz, written_whole
 from foldsmith.recipes.neutral import Drop
 from foldsmith.recipes.words import in_words
 from foldsmith.run.command import Command
+from foldsmith.run.identity import as_saved, differing_uses, load_identity
 from foldsmith.run.stamps import check_identity, digests_of_trained, is_from, trained_folds, training_seconds
 from foldsmith.run.tables import load_folds
 
@@ -72,6 +73,8 @@ def _read_row(command: Command) -> AblationRow | None:
         return None
     if check_identity(run, again=True, **command.identity):
         return None  # --again is about to replace it
+    if differing_uses(load_identity(run), as_saved(command.identity)):
+        return None  # its stages are about to predict with other views
     made = [load_json(run.fold_run(fold)) for fold in folds]
     facts, cv = made[0], load_json(run.cv)
     machine = f"{facts['precision']}, {facts['hardware']}, torch {facts['versions']['torch']}"

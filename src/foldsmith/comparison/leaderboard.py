@@ -17,8 +17,9 @@ from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.words import as_typed, in_distinct_words
+from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import digests_of_trained, training_seconds
+from foldsmith.run.stamps import digests_of_trained, is_predicted, training_seconds
 from foldsmith.run.tables import load_classes, load_task
 from foldsmith.tasks.metrics import METRICS
 
@@ -73,8 +74,11 @@ def _is_stale(run: RunPaths) -> bool:
         return any(oof.is_file() and digest_of_file(oof) != digest for oof, digest in members)
     if not run.stamp("validate").is_file():
         return True
-    trained = load_json(run.stamp("validate"))["trained"]
-    return digests_of_trained(run, map(int, trained)) != trained
+    trained, views = load_json(run.stamp("validate"))["trained"], load_identity(run)["recipe"]["views"]
+    folds = [int(fold) for fold in trained]
+    if digests_of_trained(run, folds) != trained:
+        return True
+    return not all(is_predicted(run, fold, views) for fold in folds)
 
 
 def _load_run(run: RunPaths) -> Run:

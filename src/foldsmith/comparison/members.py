@@ -16,7 +16,13 @@ from foldsmith.errors import InputError, first_of
 from foldsmith.process.files import copy_whole, digest_of_file, load_json
 from foldsmith.run.command import WordParser, check_name
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import digests_of_trained, require_from, require_whole, trained_folds
+from foldsmith.run.stamps import (
+    digests_of_trained,
+    require_from,
+    require_held_out,
+    require_whole,
+    trained_folds,
+)
 from foldsmith.run.tables import load_classes, load_folds, load_samples
 
 
@@ -99,6 +105,7 @@ def require_predicted(member: RunPaths, *stages: str) -> None:
         raise InputError(
             f"{member.root} holds no trained fold; name runs' folders, output/<competition>/<run>."
         )
+    require_held_out(member, folds)
     for stage in stages:
         require_from(member.stamp(stage), stage, digests_of_trained(member, folds))
 

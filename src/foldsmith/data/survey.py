@@ -7,13 +7,13 @@ from statistics import median
 from foldsmith.data.headers import claimed_size
 from foldsmith.data.images import collected_warnings, decode_image, facts_of
 from foldsmith.errors import InputError
-from foldsmith.recipes import DataFacts
+from foldsmith.recipes import DatasetFacts
 
 LOOKED_AT = 256  # images, evenly spaced in the order of their names: a fraction of a second
 LEAST = 32  # pixels; large JPEGs are decoded at an eighth, which has their colours
 
 
-def look_at(folder: Path, images: Sequence[str]) -> DataFacts:
+def look_at(folder: Path, images: Sequence[str]) -> DatasetFacts:
     """The facts of these images of a competition folder.
 
     Unreadable ones tell nothing. Raises InputError if all that are looked at are.
@@ -34,4 +34,4 @@ def look_at(folder: Path, images: Sequence[str]) -> DataFacts:
             grey = grey and facts.grey
     if not sides:
         raise InputError(f"none of {count} training images can be read (first: {reasons[0]}).")
-    return DataFacts(num_images=len(images), side=round(median(sides)), grey=grey)
+    return DatasetFacts(num_images=len(images), side=round(median(sides)), grey=grey)

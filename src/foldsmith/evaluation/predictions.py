@@ -79,6 +79,18 @@ def save_oof(run: RunPaths, held_out: pd.DataFrame, probabilities: np.ndarray, t
     save_csv(run.oof_table, table)
 
 
+def save_held_out(path: Path, paths: Sequence[str], labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """Write held-out predictions (n, K) of a fold, or of one of its networks: heldout.npz."""
+    save_npz(path, path=np.array(paths, dtype=np.str_), label=labels, probabilities=probabilities)
+
+
+def mean_of_networks(predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of a fold's networks' probabilities (n, K), float32 (n, K); of one, its own."""
+    if len(predictions) == 1:
+        return predictions[0]
+    return np.mean(predictions, axis=0, dtype=np.float64).astype(np.float32)
+
+
 def average(predictions: Sequence[np.ndarray], task: Task) -> np.ndarray:
     """Return the mean of predictions (N, K) over networks, float32 (N, K)."""
     return task.finish(np.mean([prediction.astype(np.float64) for prediction in predictions], axis=0))

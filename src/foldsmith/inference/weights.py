@@ -1,6 +1,7 @@
 """Weights to predict with, and the network they belong to."""
 
 import copy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -53,5 +54,10 @@ def task_of(facts: dict[str, Any]) -> Task:
 
 
 def recipe_of(facts: dict[str, Any]) -> Recipe:
-    """The recipe that weights were trained with; JSON's lists become tuples again."""
-    return Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["recipe"].items()})
+    """Return the recipe that weights were trained with; JSON's lists become tuples again.
+
+    Fields that a recipe no longer has are left out: they were for training, which is done.
+    """
+    known = {field.name for field in fields(Recipe)}
+    values = {name: value for name, value in facts["recipe"].items() if name in known}
+    return Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

@@ -1,4 +1,4 @@
-"""All stages of a run, in the order of run.sh and in a process of their own."""
+"""All stages of a run, in a process of their own, which run.sh starts."""
 
 import signal
 import subprocess
@@ -9,9 +9,9 @@ from foldsmith.process.signals import Interrupted, asked_to_stop
 
 
 def run_stages(program: Path, words: Sequence[str]) -> int:
-    """The status of `program`, which is run.sh, with these words.
+    """Return the exit status of `program`, which is run.sh, with these words.
 
-    Asked to stop, this process passes that on, and ends after it.
+    Interrupted, this process passes the signal on, and ends after it.
     """
     stages = None
     try:

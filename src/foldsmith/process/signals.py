@@ -33,6 +33,18 @@ def stop_at_once() -> None:
         signal.signal(number, _end)
 
 
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Within the block a signal ends the process as after `stop_at_once`; after it, as before."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    stop_at_once()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _end(number: int, frame: FrameType | None) -> None:
     os.write(sys.__stderr__.fileno(), f"stopped; {advice()}\n".encode())
     os._exit(128 + number)
@@ -42,9 +54,9 @@ def _end(number: int, frame: FrameType | None) -> None:
 def interruptible() -> Iterator[None]:
     """Within the block a signal raises Interrupted, so that half-written files are removed.
 
-    After the first one only the same again is heard: on Ctrl-C the terminal sends one signal and run.sh
-    another. An error that follows from it, such as a library's import that was cut short, becomes an
-    Interrupted too.
+    After the first one only the same again is heard: on Ctrl-C the terminal sends one signal, and a study
+    that started this process another. An error that follows from it, such as a library's import that was cut
+    short, becomes an Interrupted too.
     """
     received: list[int] = []
 

@@ -16,15 +16,15 @@ from pathlib import Path
 from foldsmith.augment.albumentations_file import keep_offline
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes import autoencoder, crnn, general, plain_cnn, resnet
-from foldsmith.recipes.default import CHOOSERS, DataFacts, Grounds
+from foldsmith.recipes.default import DATASET_RECIPES, DatasetFacts, RecipeEvidence
 from foldsmith.recipes.recipe import PRETRAINED, Recipe, check_weights_file, override, read_settings
 
 __all__ = [
-    "CHOOSERS",
+    "DATASET_RECIPES",
     "PRETRAINED",
     "RECIPES",
-    "DataFacts",
-    "Grounds",
+    "DatasetFacts",
+    "RecipeEvidence",
     "Recipe",
     "check_weights_file",
     "find_recipe",

@@ -1,7 +1,9 @@
-"""The values a recipe's fields can have."""
+"""The values a recipe's fields can have: a bound a field, and rules between fields."""
 
 import math
-from typing import TYPE_CHECKING, get_type_hints
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from foldsmith.errors import InputError
 
@@ -9,97 +11,151 @@ if TYPE_CHECKING:
     from foldsmith.recipes.recipe import Recipe
 
 
+@dataclass(frozen=True)
+class Bound:
+    """A condition on the value of a field, and how a message states it."""
+
+    meaning: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on a field that depends on other fields; `meaning` may name them as `{recipe.FIELD}`."""
+
+    field: str
+    meaning: str
+    holds: Callable[["Recipe"], bool]
+
+
+def one_of(*names: str) -> Bound:
+    """Return the bound of a field that takes one of these names."""
+    return Bound(f"{', '.join(names[:-1])} or {names[-1]}", lambda value: value in names)
+
+
+AT_LEAST_1 = Bound("at least 1", lambda value: value >= 1)
+POSITIVE = Bound("a positive number", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE = Bound("zero or a positive number", lambda value: 0 <= value < math.inf)
+COUNT = Bound("zero or a whole number above it", lambda value: value >= 0)
+SHARE = Bound("a share between 0 and 1", lambda value: 0 <= value <= 1)
+POSITIVE_SHARE = Bound("a share above 0, up to 1", lambda value: 0 < value <= 1)
+INNER_SHARE = Bound("a share between 0 and 1", lambda value: 0 < value < 1)
+BELOW_1 = Bound("in [0, 1)", lambda value: 0 <= value < 1)
+
+# fields that are free within their type, such as seed, have no row
+BOUNDS = {
+    "image_size": AT_LEAST_1,
+    "max_unreadable": SHARE,
+    "near_duplicates": Bound("0 to 7 bits, or -1 for none", lambda value: -1 <= value <= 7),
+    "augment_strength": SHARE,
+    "erase": SHARE,
+    "augment_on": one_of("auto", "device", "workers"),
+    "channels": Bound("1 or 3", lambda value: value in (1, 3)),
+    "drop_path": BELOW_1,
+    "pretrain": one_of("none", "autoencoder"),
+    "pretrain_epochs": AT_LEAST_1,
+    "pretrain_batch_size": AT_LEAST_1,
+    "pretrain_lr": POSITIVE,
+    "pretrain_holdout": INNER_SHARE,
+    "pretrain_patience": COUNT,
+    "seeds": AT_LEAST_1,
+    "rounds": AT_LEAST_1,
+    "pseudo_share": POSITIVE_SHARE,
+    "epochs": AT_LEAST_1,
+    "batch_size": AT_LEAST_1,
+    "micro_batch": COUNT,
+    "lr": POSITIVE,
+    "encoder_lr": NOT_NEGATIVE,
+    "reconstruction_weight": NOT_NEGATIVE,
+    "momentum": BELOW_1,
+    "weight_decay": NOT_NEGATIVE,
+    "clip_grad": NOT_NEGATIVE,
+    "sam": NOT_NEGATIVE,
+    "warmup": Bound("a share of the steps, in [0, 1)", BELOW_1.holds),
+    "loss": one_of("ce", "bce"),
+    "label_smoothing": BELOW_1,
+    "class_weights": one_of("none", "auto"),
+    "sampling": one_of("natural", "balanced"),
+    "logit_adjustment": NOT_NEGATIVE,
+    "mixup": NOT_NEGATIVE,
+    "cutmix": NOT_NEGATIVE,
+    "mix_share": SHARE,
+    "mix_until": SHARE,
+    "ema_decay": BELOW_1,
+    "recalibrate": COUNT,
+    "validate_every": AT_LEAST_1,
+    "views": Bound("at least one view", lambda value: len(value) >= 1),
+}
+RULES = (
+    Rule(
+        "train_size",
+        "at most image_size ({recipe.image_size}), or zero: --set train_size=0 --set train_size_from=0",
+        lambda recipe: 0 <= recipe.train_size <= recipe.image_size,
+    ),
+    Rule(
+        "train_size_from",
+        "at most the size in training (train_size, or image_size where that is 0), or zero: "
+        "--set train_size_from=0",
+        lambda recipe: 0 <= recipe.train_size_from <= (recipe.train_size or recipe.image_size),
+    ),
+    Rule(
+        "pretrain",
+        "none where a network starts from weights (pretrained, weights), which it would replace",
+        lambda recipe: recipe.pretrain == "none" or not (recipe.pretrained or recipe.weights),
+    ),
+    Rule(
+        "nesterov",
+        "false where momentum is 0",
+        lambda recipe: recipe.momentum > 0 or not recipe.nesterov,
+    ),
+    Rule(
+        "class_weights",
+        "none where sampling is balanced or logits are adjusted: rare classes would count twice",
+        lambda recipe: (
+            recipe.class_weights == "none" or (recipe.sampling == "natural" and not recipe.logit_adjustment)
+        ),
+    ),
+    Rule(
+        "logit_adjustment",
+        "zero unless loss is ce and sampling natural, for which it is defined",
+        lambda recipe: not recipe.logit_adjustment or (recipe.loss, recipe.sampling) == ("ce", "natural"),
+    ),
+    Rule(
+        "mean",
+        "a number for each channel, or none",
+        lambda recipe: (
+            len(recipe.mean) in (0, recipe.channels) and all(math.isfinite(value) for value in recipe.mean)
+        ),
+    ),
+    Rule(
+        "std",
+        "a positive number for each channel, or none",
+        lambda recipe: (
+            len(recipe.std) in (0, recipe.channels) and all(POSITIVE.holds(value) for value in recipe.std)
+        ),
+    ),
+)
+
+
 def check_values(recipe: "Recipe") -> None:
-    """Raises InputError for values no training can have, one at a time."""
+    """Raise InputError for a value no training can have; the first one found."""
+    _check_types(recipe)
+    for field, bound in BOUNDS.items():
+        if not bound.holds(getattr(recipe, field)):
+            raise _refusal(recipe, field, bound.meaning)
+    for rule in RULES:
+        if not rule.holds(recipe):
+            raise _refusal(recipe, rule.field, rule.meaning.format(recipe=recipe))
+
+
+def _check_types(recipe: "Recipe") -> None:
+    """Raise InputError for a value that is not of its field's type; an int may stand for a float."""
     for field, kind in get_type_hints(type(recipe)).items():
         value = getattr(recipe, field)
-        plain = {float: (int, float), int: int, str: str, bool: bool}.get(kind, tuple)
-        if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(f"recipe '{recipe.name}': {field} is {value!r}, it must be of type {kind}.")
-    largest = recipe.train_size or recipe.image_size
-    for field, valid, meaning in (
-        ("image_size", recipe.image_size >= 1, "at least 1"),
-        (
-            "train_size",
-            0 <= recipe.train_size <= recipe.image_size,
-            f"at most image_size ({recipe.image_size}), or zero: --set train_size=0 --set train_size_from=0",
-        ),
-        (
-            "train_size_from",
-            0 <= recipe.train_size_from <= largest,
-            f"at most the size in training ({largest}), or zero: --set train_size_from=0",
-        ),
-        ("max_unreadable", 0 <= recipe.max_unreadable <= 1, "a share between 0 and 1"),
-        ("near_duplicates", -1 <= recipe.near_duplicates <= 7, "0 to 7 bits, or -1 for none"),
-        ("epochs", recipe.epochs >= 1, "at least 1"),
-        ("seeds", recipe.seeds >= 1, "at least 1"),
-        ("rounds", recipe.rounds >= 1, "at least 1"),
-        ("pseudo_share", 0 < recipe.pseudo_share <= 1, "a share above 0, up to 1"),
-        ("augment_strength", 0 <= recipe.augment_strength <= 1, "a share between 0 and 1"),
-        ("erase", 0 <= recipe.erase <= 1, "a share between 0 and 1"),
-        ("augment_on", recipe.augment_on in ("auto", "device", "workers"), "auto, device or workers"),
-        ("batch_size", recipe.batch_size >= 1, "at least 1"),
-        ("micro_batch", recipe.micro_batch >= 0, "zero or a number of images"),
-        ("channels", recipe.channels in (1, 3), "1 or 3"),
-        ("pretrain", recipe.pretrain in ("none", "autoencoder"), "none or autoencoder"),
-        (
-            "pretrain",
-            recipe.pretrain == "none" or not (recipe.pretrained or recipe.weights),
-            "none where a network starts from weights (pretrained, weights), which it would replace",
-        ),
-        ("pretrain_epochs", recipe.pretrain_epochs >= 1, "at least 1"),
-        ("pretrain_batch_size", recipe.pretrain_batch_size >= 1, "at least 1"),
-        ("pretrain_lr", 0 < recipe.pretrain_lr < float("inf"), "a positive number"),
-        ("pretrain_holdout", 0 < recipe.pretrain_holdout < 1, "a share between 0 and 1"),
-        ("pretrain_patience", recipe.pretrain_patience >= 0, "zero or a number of epochs"),
-        ("lr", 0 < recipe.lr < float("inf"), "a positive number"),
-        ("encoder_lr", 0 <= recipe.encoder_lr < float("inf"), "zero or a positive number"),
-        (
-            "reconstruction_weight",
-            0 <= recipe.reconstruction_weight < float("inf"),
-            "zero or a positive number",
-        ),
-        ("momentum", 0 <= recipe.momentum < 1, "in [0, 1)"),
-        ("nesterov", recipe.momentum > 0 or not recipe.nesterov, "false where momentum is 0"),
-        ("weight_decay", 0 <= recipe.weight_decay < float("inf"), "zero or a positive number"),
-        ("clip_grad", 0 <= recipe.clip_grad < float("inf"), "zero or a positive number"),
-        ("sam", 0 <= recipe.sam < float("inf"), "zero or a positive number"),
-        ("drop_path", 0 <= recipe.drop_path < 1, "in [0, 1)"),
-        ("warmup", 0 <= recipe.warmup < 1, "a share of the steps, in [0, 1)"),
-        ("loss", recipe.loss in ("ce", "bce"), "ce or bce"),
-        ("label_smoothing", 0 <= recipe.label_smoothing < 1, "in [0, 1)"),
-        ("class_weights", recipe.class_weights in ("none", "auto"), "none or auto"),
-        ("sampling", recipe.sampling in ("natural", "balanced"), "natural or balanced"),
-        (
-            "class_weights",
-            recipe.class_weights == "none" or (recipe.sampling == "natural" and not recipe.logit_adjustment),
-            "none where sampling is balanced or logits are adjusted: rare classes would be made up for twice",
-        ),
-        ("logit_adjustment", 0 <= recipe.logit_adjustment < float("inf"), "zero or a positive number"),
-        (
-            "logit_adjustment",
-            not recipe.logit_adjustment or (recipe.loss, recipe.sampling) == ("ce", "natural"),
-            "zero unless loss is ce and sampling natural, for which it is made",
-        ),
-        ("recalibrate", recipe.recalibrate >= 0, "zero or a number of batches"),
-        ("mixup", 0 <= recipe.mixup < float("inf"), "zero or a positive number"),
-        ("cutmix", 0 <= recipe.cutmix < float("inf"), "zero or a positive number"),
-        ("mix_share", 0 <= recipe.mix_share <= 1, "a share between 0 and 1"),
-        ("mix_until", 0 <= recipe.mix_until <= 1, "a share between 0 and 1"),
-        ("ema_decay", 0 <= recipe.ema_decay < 1, "in [0, 1)"),
-        ("validate_every", recipe.validate_every >= 1, "at least 1"),
-        (
-            "mean",
-            len(recipe.mean) in (0, recipe.channels) and all(map(math.isfinite, recipe.mean)),
-            "a number for each channel, or none",
-        ),
-        (
-            "std",
-            len(recipe.std) in (0, recipe.channels) and all(0 < value < float("inf") for value in recipe.std),
-            "a positive number for each channel, or none",
-        ),
-        ("views", len(recipe.views) >= 1, "at least one view"),
-    ):
-        if not valid:
-            value = getattr(recipe, field)
-            raise InputError(f"recipe '{recipe.name}': {field} is {value!r}, it must be {meaning}.")
+        accepted = {float: (int, float), int: int, str: str, bool: bool}.get(kind, tuple)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise _refusal(recipe, field, f"of type {kind}")
+
+
+def _refusal(recipe: "Recipe", field: str, meaning: str) -> InputError:
+    return InputError(f"recipe '{recipe.name}': {field} is {getattr(recipe, field)!r}, it must be {meaning}.")

@@ -1,18 +1,19 @@
-"""The `default` recipe, chosen by a competition's images: stated arithmetic, and sentences that tell of it.
+"""The `default` recipe, resolved from a competition's images: stated arithmetic, and sentences about it.
 
-Every number stands here once, with its reason. What a person sets is known before anything is chosen: with
+Every number stands here once, with its reason. What a user sets is known before anything is resolved: with
 `--image-size 64` it also decides the network and the augmentation, with `--batch-size 32` the learning rate.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from foldsmith.augment.albumentations_file import is_pipeline
 from foldsmith.recipes.general import CUTMIX, DEFAULT
 from foldsmith.recipes.recipe import Recipe, override, read_settings
 from foldsmith.recipes.words import in_words
 
-# what a person may set that decides other fields
+# the fields that, set by a user, decide other fields
 DECIDING = ("image_size", "batch_size", "epochs", "pretrained", "weights", "augment", "momentum")
 LR_BATCH = 64  # images; the batch that a rate is stated for
 LEAST_BATCH = 32  # images; batch norm does not know the mean of fewer
@@ -67,8 +68,8 @@ AVERAGED_SHARE, MOST_EMA_DECAY = 0.05, 0.9998
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """What a look at the training images tells.
+class DatasetFacts:
+    """What a survey of the training images finds.
 
     `side` is that of a square of the median image's area, in pixels; `grey` says that no image has a colour.
     """
@@ -79,83 +80,86 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
-class Grounds:
-    """What a run's recipe is chosen by; `pretrained` says that the weights of TUNED_MODEL can be had."""
+class RecipeEvidence:
+    """What a run's recipe is resolved from; `pretrained` says that the weights of TUNED_MODEL can be had."""
 
-    facts: DataFacts
+    facts: DatasetFacts
     pretrained: bool
 
 
-def wants_weights(facts: DataFacts, settings: Sequence[str]) -> bool:
-    """Whether it makes a difference if the weights of TUNED_MODEL can be had.
+def wants_weights(facts: DatasetFacts, settings: Sequence[str]) -> bool:
+    """Return whether the recipe depends on the weights of TUNED_MODEL being available.
 
-    It makes none where a person sets another network, what it starts from, or a pretraining.
+    It does not where a user sets another network, what it starts from, or a pretraining.
     """
-    given = read_settings(settings)
-    if given.keys() & {"model", "weights", "pretrained"} or given.get("pretrain", "none") != "none":
+    typed = read_settings(settings)
+    if typed.keys() & {"model", "weights", "pretrained"} or typed.get("pretrain", "none") != "none":
         return False
-    return given.get("image_size", facts.side) >= LEAST_TUNED_SIDE
+    return typed.get("image_size", facts.side) >= LEAST_TUNED_SIDE
 
 
-def choose_recipe(grounds: Grounds, settings: Sequence[str] = ()) -> Recipe:
-    """The `default` recipe on these grounds, with `FIELD=VALUE` settings, which what follows is derived from.
+def resolve_default(evidence: RecipeEvidence, settings: Sequence[str] = ()) -> Recipe:
+    """Return the `default` recipe for this evidence; `FIELD=VALUE` settings decide what follows from them.
 
     Raises InputError for settings that nobody understands.
     """
-    facts, given = grounds.facts, read_settings(settings)
-    # whether the rest can be trained is known with what is chosen: train_size, for one, with image_size
-    typed = replace(DEFAULT, **{field: value for field, value in given.items() if field in DECIDING})
-    if "pretrained" in given:
-        pretrained = typed.pretrained
-    else:
-        pretrained = grounds.pretrained and wants_weights(facts, settings)
-    tuned = pretrained or bool(typed.weights)
+    facts, typed = evidence.facts, read_settings(settings)
+    # only these are checked here: whether train_size, for one, fits depends on the image_size resolved below
+    base = replace(DEFAULT, **{field: value for field, value in typed.items() if field in DECIDING})
+    pretrained = typed.get("pretrained", evidence.pretrained and wants_weights(facts, settings))
+    tuned = pretrained or bool(base.weights)
     budget = FINE_TUNED if tuned else FROM_SCRATCH
-
-    image_size = TUNED_SIDE if tuned else _scratch_size(facts.side)
-    image_size = typed.image_size if "image_size" in given else image_size
-    batch_size = _batch_size(facts.num_images, budget.most_batch)
-    batch_size = typed.batch_size if "batch_size" in given else batch_size
-    epochs = min(max(round(budget.seen / facts.num_images), budget.least_epochs), budget.most_epochs)
-    epochs = typed.epochs if "epochs" in given else epochs
-    steps = epochs * _steps_an_epoch(facts.num_images, batch_size)
-    chosen = replace(
+    sizes = {
+        "image_size": TUNED_SIDE if tuned else _scratch_size(facts.side),
+        "batch_size": _batch_size(facts.num_images, budget.most_batch),
+        "epochs": _epochs(facts.num_images, budget),
+    }
+    base = replace(base, **{field: typed.get(field, value) for field, value in sizes.items()})
+    rest = _tuned_fields() if tuned else _scratch_fields(facts, base)
+    steps = base.epochs * _steps_an_epoch(facts.num_images, base.batch_size)
+    resolved = replace(
         DEFAULT,
         channels=1 if facts.grey else 3,
         pretrained=pretrained,
-        image_size=image_size,
-        batch_size=batch_size,
-        epochs=epochs,
-        lr=budget.lr * (batch_size / LR_BATCH) ** budget.lr_power,
+        image_size=base.image_size,
+        batch_size=base.batch_size,
+        epochs=base.epochs,
+        lr=budget.lr * (base.batch_size / LR_BATCH) ** budget.lr_power,
         ema_decay=round(min(max(1 - 1 / (AVERAGED_SHARE * steps), 0.0), MOST_EMA_DECAY), 4),
+        **rest,
     )
-    if tuned:
-        chosen = replace(
-            chosen, model=TUNED_MODEL, augment=TUNED_AUGMENT, optimizer="adamw", weight_decay=0.05
-        )
-    else:
-        chosen = replace(
-            chosen,
-            model=SMALL_MODEL if image_size <= MIDDLE_SIDE else MODEL,
-            augment=SMALL_AUGMENT if image_size <= SMALL_SIDE else AUGMENT,
-            alternating_flip=not is_pipeline(typed.augment),  # a pipeline samples its own flips
-            optimizer="muon",
-            nesterov=typed.momentum > 0,
-            weight_decay=0.05,
-            schedule="one-cycle",
-            warmup=0.2,
-        )
-        if facts.num_images <= FEW_IMAGES:
-            chosen = replace(chosen, **CUTMIX, mix_until=0.8)
-    return override(chosen, settings)
+    return override(resolved, settings)
 
 
-# the recipes that a competition's images decide, by name
-CHOOSERS: dict[str, Callable[[Grounds, Sequence[str]], Recipe]] = {DEFAULT.name: choose_recipe}
+def _tuned_fields() -> dict[str, Any]:
+    """Return the fields of a network that starts from weights."""
+    return {"model": TUNED_MODEL, "augment": TUNED_AUGMENT, "optimizer": "adamw", "weight_decay": 0.05}
 
 
-def explain_choice(recipe: Recipe, facts: DataFacts, settings: Sequence[str] = ()) -> list[str]:
-    """What was chosen by the facts and why, in two lines."""
+def _scratch_fields(facts: DatasetFacts, base: Recipe) -> dict[str, Any]:
+    """Return the fields of a network from scratch; `base` has the sizes and what a user set."""
+    mixing = {**CUTMIX, "mix_until": 0.8} if facts.num_images <= FEW_IMAGES else {}
+    return {
+        "model": SMALL_MODEL if base.image_size <= MIDDLE_SIDE else MODEL,
+        "augment": SMALL_AUGMENT if base.image_size <= SMALL_SIDE else AUGMENT,
+        "alternating_flip": not is_pipeline(base.augment),  # a pipeline samples its own flips
+        "optimizer": "muon",
+        "nesterov": base.momentum > 0,
+        "weight_decay": 0.05,
+        "schedule": "one-cycle",
+        "warmup": 0.2,
+        **mixing,
+    }
+
+
+# the recipes that a dataset resolves, by name
+DATASET_RECIPES: dict[str, Callable[[RecipeEvidence, Sequence[str]], Recipe]] = {
+    DEFAULT.name: resolve_default
+}
+
+
+def describe_recipe(recipe: Recipe, facts: DatasetFacts, settings: Sequence[str] = ()) -> list[str]:
+    """Return what the facts resolve to and why, in two lines."""
     tuned = recipe.pretrained or bool(recipe.weights)
     budget = FINE_TUNED if tuned else FROM_SCRATCH
     steps = _steps_an_epoch(facts.num_images, recipe.batch_size)
@@ -176,8 +180,12 @@ def _scratch_size(side: int) -> int:
     return min(max(-(-side // SIDE_STEP) * SIDE_STEP, LEAST_SIDE), MOST_SIDE)
 
 
+def _epochs(num_images: int, budget: Budget) -> int:
+    return min(max(round(budget.seen / num_images), budget.least_epochs), budget.most_epochs)
+
+
 def _batch_size(num_images: int, most: int) -> int:
-    """The largest power of two with which an epoch has STEPS_AN_EPOCH steps, if it lies within the bounds."""
+    """Return the largest power of two with which an epoch has STEPS_AN_EPOCH steps, within the bounds."""
     fitting = max(num_images // STEPS_AN_EPOCH, 1)
     return min(max(1 << (fitting.bit_length() - 1), LEAST_BATCH), most)
 

@@ -1,7 +1,7 @@
-"""A recipe: everything that decides what is trained, checked, and its typed overrides."""
+"""A recipe: its fields, which of them weights depend on, their checks and typed overrides."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,14 +16,22 @@ PRETRAINED: dict[str, tuple[str, ...]] = {
 }
 
 
+def use_field(default: Any, *stages: str) -> Any:
+    """Return a field that no weight depends on; `stages` run again on a finished run when it changes."""
+    return field(default=default, metadata={"stages": stages})
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what is trained and how it predicts. Defaults live here and nowhere else.
+    """What is trained, and how it is used. Defaults live here and nowhere else.
+
+    Weights depend on every field but those declared by `use_field`: prediction, memory, speed, report. A
+    finished run takes other values of these without training again.
 
     Raises InputError for values no training can have.
     """
 
-    name: str
+    name: str = field(metadata={"stages": ()})  # a name for people; seeds and folds do not depend on it
 
     # data
     image_size: int = 64  # pixels; images are resized to a square of it, whole (their aspect is not kept)
@@ -31,18 +39,21 @@ class Recipe:
     train_size_from: int = (
         0  # pixels; they grow to train_size from here, in steps of 1/8 of the image; 0 = no
     )
-    max_unreadable: float = 0.01  # share of training or test images; more unreadable ones stop the run
+    # share of training or test images; more unreadable ones stop the run. A limit: it changes no sample
+    max_unreadable: float = use_field(0.01, "prepare")
     near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
-    cache: bool = (
-        True  # false: pixels are not kept but decoded each time, for more images than the disk holds
-    )
+    # false: pixels are not kept but decoded each time, for more images than the disk
+    # holds. JPEGs much larger than image_size are then decoded at a reduced size, and rounded differently
+    cache: bool = use_field(True, "prepare")
     augment: str = (
         "crop-flip"  # a row of foldsmith.augment.rows.AUGMENTATIONS, an albumentations pipeline or FILE.json
     )
     augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
     erase: float = 0.0  # share of the training images of which a box is erased
     alternating_flip: bool = False  # what is mirrored in one epoch is not in the next, where augment mirrors
-    augment_on: str = "auto"  # device, workers; auto: on a GPU that holds the images in a tenth
+    # device, workers; auto: on a GPU that holds the images in a tenth of its memory. The same draws, rounded
+    # differently: a finished fold stays
+    augment_on: str = use_field("auto")
 
     # model
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
@@ -75,8 +86,11 @@ class Recipe:
     pseudo_share: float = 0.5  # of the test images: the surest ones, which get a label for the next round
     epochs: int = 30
     batch_size: int = 64
-    micro_batch: int = 0  # images computed at a time, whose gradients a batch adds up; 0 = the whole batch
-    compile: bool = False  # torch.compile: it costs a minute; on a CPU it does not pay
+    # images computed at a time, whose gradients a batch adds up; 0 = the whole batch. A setting of memory,
+    # though batch norm sees micro-batches then: run.json notes what a fold was trained with
+    micro_batch: int = use_field(0)
+    # torch.compile: it costs a minute; on a CPU it does not pay. The same network, rounded differently
+    compile: bool = use_field(False)
     optimizer: str = "sgd"  # sgd, adam, adamw, muon
     lr: float = 0.05
     encoder_lr: float = 0.0  # of an autoencoder's encoder; 0 = lr
@@ -100,11 +114,18 @@ class Recipe:
     ema_decay: float = 0.0  # of the averaged weights that validate and predict; 0 = the last weights do
     # training batches, at most an epoch's, from which batch norm learns its statistics anew at the end
     recalibrate: int = 0
-    validate_every: int = 1  # epochs; the last one always is validated
-    deterministic: bool = False  # on a GPU: same bytes every time, at some speed (a CPU always gives them)
+    # epochs; the last one always is validated. Measuring changes no weight; log.csv has more or fewer figures
+    validate_every: int = use_field(1)
+    # on a GPU: same bytes every time, at some speed (a CPU always gives them). Weights depend on it: it is a
+    # promise about how they were computed, which a fold trained without it cannot keep
+    deterministic: bool = False
 
     # inference
-    views: tuple[str, ...] = ("identity", "hflip")  # rows of foldsmith.inference.views.VIEWS, averaged
+    # rows of foldsmith.inference.views.VIEWS, averaged. With rounds > 1 they decide pseudo-labels: see
+    # use_fields
+    views: tuple[str, ...] = use_field(
+        ("identity", "hflip"), "train", "validate", "infer", "submit", "examine", "report"
+    )
 
     def __post_init__(self) -> None:
         # downstream a pipeline is text: compared, saved and stamped like any other value
@@ -140,6 +161,23 @@ class Recipe:
     def predict_batch_size(self) -> int:
         """Images a prediction step: more than a training step, as nothing is kept for gradients."""
         return 2 * self.batch_size
+
+
+def use_fields(rounds: int = 1) -> dict[str, tuple[str, ...]]:
+    """Return the fields that no weight depends on, with the stages that run again when they change.
+
+    With a second round, views decide pseudo-labels, which its networks learn from: they are none of these.
+    """
+    declared = {each.name: each.metadata["stages"] for each in fields(Recipe) if "stages" in each.metadata}
+    if rounds > 1:
+        del declared["views"]
+    return declared
+
+
+def training_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what weights depend on of a recipe, given as a dictionary such as run.json holds."""
+    used = use_fields(recipe.get("rounds", 1))
+    return {name: value for name, value in recipe.items() if name not in used}
 
 
 def check_weights_file(weights: str) -> None:

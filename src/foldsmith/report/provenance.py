@@ -29,9 +29,15 @@ def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes
     return notes
 
 
-def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float) -> dict[str, str]:
-    """What the figures were made with; `made` are run.json of the folds, `seconds` what training took."""
-    first = made[0]
+def facts_of(
+    plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float, views: Sequence[str]
+) -> dict[str, str]:
+    """Return what the figures depend on, in words.
+
+    `made` are run.json of the folds, `seconds` what training took, `views` the run's, which may differ from
+    those in run.json.
+    """
+    first = {**made[0], "recipe": {**made[0]["recipe"], "views": list(views)}}
     defaults = {field.name: field.default for field in fields(Recipe)}
     changed = {
         name: value

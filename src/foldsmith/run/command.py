@@ -11,12 +11,21 @@ from pathlib import Path
 from typing import NoReturn
 
 from foldsmith.errors import InputError, unknown_name
-from foldsmith.process.files import load_json
-from foldsmith.recipes import CHOOSERS, RECIPES, DataFacts, Grounds, Recipe, find_recipe, read_settings
+from foldsmith.recipes import (
+    DATASET_RECIPES,
+    RECIPES,
+    DatasetFacts,
+    Recipe,
+    RecipeEvidence,
+    find_recipe,
+    read_settings,
+)
+from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
 
 DEMO = Path("input/demo80")
 FOLDS = 5
+SHORT_FIELDS = ("epochs", "batch_size", "image_size", "seed", "rounds")  # with a word of their own
 
 
 @dataclass(frozen=True)
@@ -41,17 +50,18 @@ class FoldPlan:
 
 @dataclass(frozen=True)
 class Command:
-    """What a person typed, checked.
+    """What a user typed, checked.
 
-    A recipe that the images decide has the name of its chooser, and the grounds that its run was chosen on;
-    None: nobody has looked at them yet, and `recipe` is its row as it stands, without the settings.
+    `dataset_recipe` names a recipe that the images resolve, else it is empty; `evidence` is what the run's
+    was resolved from. Without evidence nobody has surveyed the images yet, and `recipe` is its row as it
+    stands, without the settings.
     """
 
     folder: Path
     recipe: Recipe
     settings: tuple[str, ...]
-    chooser: str
-    grounds: Grounds | None
+    dataset_recipe: str
+    evidence: RecipeEvidence | None
     plan: FoldPlan
     fold: int | None
     device: str
@@ -71,18 +81,18 @@ class Command:
         return RunPaths(self.output / self.competition / self.name)
 
     @property
-    def is_decided(self) -> bool:
-        """Whether the recipe is known: that of a run which is not prepared may be left to the images."""
-        return not self.chooser or self.grounds is not None
+    def is_resolved(self) -> bool:
+        """Whether the recipe is known; before a run is prepared, it may still depend on the images."""
+        return not self.dataset_recipe or self.evidence is not None
 
     @property
     def folds_to_train(self) -> list[int]:
-        """The fold asked for, or all."""
+        """Return the fold of `--fold`, or all."""
         return list(self.plan.folds) if self.fold is None else [self.fold]
 
     @property
     def folds_to_use(self) -> list[int]:
-        """The folds that are scored and predict: all, or with `--fold` those that are trained so far.
+        """Return the folds that are scored and predict: all, or with `--fold` those trained so far.
 
         So a fold trained alone never replaces the results of more folds.
         """
@@ -92,28 +102,31 @@ class Command:
         return sorted({self.fold, *trained})
 
     def line(self, stage: str) -> str:
-        """The command that runs one stage with these words."""
+        """Return the command that runs one stage with these words."""
         return shlex.join(["python", f"src/{stage}.py", *self.words])
 
     @property
     def identity(self) -> dict[str, object]:
-        """What the run's name stands for, besides the data."""
+        """Return what the run's name stands for, besides the data: recipe, folds, evidence."""
         parts = {"recipe": asdict(self.recipe), "folds": asdict(self.plan)}
-        return parts if self.grounds is None else {**parts, "grounds": asdict(self.grounds)}
+        return parts if self.evidence is None else {**parts, "evidence": asdict(self.evidence)}
 
-    def limited(self, facts: DataFacts) -> DataFacts:
-        """The facts of the images that are used."""
+    def limited(self, facts: DatasetFacts) -> DatasetFacts:
+        """Return the facts of the images that are used, where there is a limit."""
         return replace(facts, num_images=min(facts.num_images, self.plan.limit or facts.num_images))
 
-    def chosen(self, grounds: Grounds) -> "Command":
-        """The same words with the recipe that they give on these grounds; of the weights, if it uses them."""
-        used = replace(grounds, facts=self.limited(grounds.facts))
-        recipe = CHOOSERS[self.chooser](used, self.settings)
-        return replace(self, recipe=recipe, grounds=replace(grounds, pretrained=recipe.pretrained))
+    def resolved(self, evidence: RecipeEvidence) -> "Command":
+        """Return the same words with the recipe resolved from this evidence.
+
+        The evidence held says whether the weights are used, not whether they could be had.
+        """
+        used = replace(evidence, facts=self.limited(evidence.facts))
+        recipe = DATASET_RECIPES[self.dataset_recipe](used, self.settings)
+        return replace(self, recipe=recipe, evidence=replace(evidence, pretrained=recipe.pretrained))
 
 
 class WordParser(argparse.ArgumentParser):
-    """Tells of wrong words in one sentence, with the nearest right one."""
+    """A parser that refuses wrong words in one sentence, with the nearest right one."""
 
     def error(self, message: str) -> NoReturn:
         prefix = "unrecognized arguments: "
@@ -130,7 +143,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _examples(description: str) -> str:
-    """The command at the end of a stage's docstring, alone and with the words that are used most."""
+    """Return the command at the end of a stage's docstring, alone and with common words."""
     stage = description.split("src/")[-1].split()[0] if "src/" in description else "STAGE.py"
     lines = (
         f"python src/{stage}                                        the demo",
@@ -142,6 +155,7 @@ def _examples(description: str) -> str:
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of every stage's words."""
     parser = WordParser(
         description=description,
         allow_abbrev=False,
@@ -152,8 +166,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "fields of a recipe, for --set (src/foldsmith/recipes/recipe.py explains each):\n"
         + _listed(field.name for field in fields(Recipe) if field.name != "name"),
     )
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "folder",
         metavar="FOLDER",
         nargs="?",
@@ -161,120 +174,118 @@ def _parser(description: str) -> argparse.ArgumentParser:
         default=DEMO,
         help=f"the competition folder ({DEMO})",
     )
-    add(
-        "--recipe",
-        metavar="NAME|FILE.py",
-        help="one of the recipes below, or a file (quick for the demo, else default)",
-    )
-    add(
-        "--set",
-        metavar="FIELD=VALUE",
-        action="append",
-        default=[],
-        help="overrides a field of the recipe; repeatable",
-    )
-    for short in ("epochs", "batch-size", "image-size", "seed", "rounds"):
-        add(f"--{short}", metavar="N", help=f"short for --set {short.replace('-', '_')}=N")
-    add("--folds", metavar="K", type=int, help=f"number of stratified folds ({FOLDS})")
-    add("--holdout", metavar="F", type=float, help="one held-out share F instead of folds, for example 0.3")
-    add("--fold", metavar="K", type=int, help="only fold K, counted from 0 (all)")
-    add(
-        "--fold-seed",
-        metavar="N",
-        type=int,
-        default=0,
-        help="seed of folds and --limit, never of training (0)",
-    )
-    add("--limit", metavar="N", type=int, help="use only N training images, stratified (all)")
-    add(
-        "--device",
-        default="auto",
-        help="auto, cpu, cuda, cuda:1 …; several with commas train folds at once (auto: all GPUs)",
-    )
-    add(
-        "--precision",
-        default="auto",
-        choices=["auto", "fp32", "bf16", "fp16"],
-        help="(auto: by the hardware)",
-    )
-    add(
-        "--workers",
-        metavar="N",
-        type=int,
-        help="threads that prepare batches, processes for albumentations; never changes a result (auto)",
-    )
-    add("--name", metavar="RUN", help="name of the run (the recipe's)")
-    add(
-        "--output",
-        metavar="DIR",
-        type=Path,
-        default=Path("output"),
-        help="results go to DIR/FOLDER-NAME/RUN (output)",
-    )
-    add(
-        "--again",
-        action="store_true",
-        help="do it again, even if it is done; replace another run of this name",
-    )
+    _add_recipe_words(parser)
+    _add_fold_words(parser)
+    _add_machine_words(parser)
+    _add_run_words(parser)
     return parser
 
 
+def _add_recipe_words(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    recipes = "one of the recipes below, or a file (quick for the demo, else default)"
+    add("--recipe", metavar="NAME|FILE.py", help=recipes)
+    overrides = "overrides a field of the recipe; repeatable"
+    add("--set", metavar="FIELD=VALUE", action="append", default=[], help=overrides)
+    for field in SHORT_FIELDS:
+        add(f"--{field.replace('_', '-')}", metavar="N", help=f"short for --set {field}=N")
+
+
+def _add_fold_words(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--folds", metavar="K", type=int, help=f"number of stratified folds ({FOLDS})")
+    add("--holdout", metavar="F", type=float, help="one held-out share F instead of folds, for example 0.3")
+    add("--fold", metavar="K", type=int, help="only fold K, counted from 0 (all)")
+    seed = "seed of folds and --limit, never of training (0)"
+    add("--fold-seed", metavar="N", type=int, default=0, help=seed)
+    add("--limit", metavar="N", type=int, help="use only N training images, stratified (all)")
+
+
+def _add_machine_words(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    devices = "auto, cpu, cuda, cuda:1 …; several with commas train folds at once (auto: all GPUs)"
+    add("--device", default="auto", help=devices)
+    precisions = ["auto", "fp32", "bf16", "fp16"]
+    add("--precision", default="auto", choices=precisions, help="(auto: by the hardware)")
+    workers = "threads that prepare batches, processes for albumentations; never changes a result (auto)"
+    add("--workers", metavar="N", type=int, help=workers)
+
+
+def _add_run_words(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--name", metavar="RUN", help="name of the run (the recipe's)")
+    output = "results go to DIR/FOLDER-NAME/RUN (output)"
+    add("--output", metavar="DIR", type=Path, default=Path("output"), help=output)
+    again = "do it again, even if it is done; replace another run of this name"
+    add("--again", action="store_true", help=again)
+
+
 def read_command(argv: list[str] | None, description: str) -> Command:
-    """Reads the words of a stage (`sys.argv` for None). Raises InputError for words nobody understands."""
+    """Return the words of a stage (`sys.argv` for None), checked.
+
+    Raises InputError for words nobody understands.
+    """
     words = sys.argv[1:] if argv is None else argv
     typed = _parser(description).parse_args(words)
-    # `.` and `..` have a name too
-    folder = Path(os.path.abspath(typed.folder)) if typed.folder.name in ("", "..") else typed.folder
-    short = {
-        "epochs": typed.epochs,
-        "batch_size": typed.batch_size,
-        "image_size": typed.image_size,
-        "seed": typed.seed,
-        "rounds": typed.rounds,
-    }
+    folder, settings = _folder_of(typed), _settings_of(typed)
     recipe_word = typed.recipe or ("quick" if folder.name == DEMO.name else "default")
-    settings = [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
-    recipe, given = find_recipe(recipe_word), read_settings(settings)
-    chooser = recipe_word if recipe_word in CHOOSERS else ""
-    if not chooser:  # else what is set goes with what the images decide
-        recipe = replace(recipe, **given)
-    if typed.folds is not None and typed.holdout is not None:
-        raise InputError("--folds and --holdout are two ways to split; give one of them.")
-    num_folds = FOLDS if typed.folds is None else typed.folds
-    plan = FoldPlan(num_folds, typed.holdout, typed.fold_seed, typed.limit)
-    name = recipe.name if typed.name is None else typed.name
-    if not folder.name:
-        raise InputError(f"{typed.folder} has no name; FOLDER is a competition folder such as {DEMO}.")
-    _check(plan, typed.fold, name, typed.workers)
+    recipe, values = find_recipe(recipe_word), read_settings(settings)
+    dataset_recipe = recipe_word if recipe_word in DATASET_RECIPES else ""
+    if not dataset_recipe:  # else the settings are applied with what the images resolve
+        recipe = replace(recipe, **values)
     command = Command(
         folder=folder,
         recipe=recipe,
         settings=tuple(settings),
-        chooser=chooser,
-        grounds=None,
-        plan=plan,
+        dataset_recipe=dataset_recipe,
+        evidence=None,
+        plan=_plan_of(typed),
         fold=typed.fold,
         device=typed.device,
         precision=typed.precision,
         workers=typed.workers,
-        name=name,
+        name=recipe.name if typed.name is None else typed.name,
         output=typed.output,
         again=typed.again,
         words=tuple(words),
     )
-    grounds = _held_grounds(command.run) if command.chooser else None
-    return command if grounds is None else command.chosen(grounds)
+    _check(command)
+    evidence = _held_evidence(command.run) if dataset_recipe else None
+    return command if evidence is None else command.resolved(evidence)
 
 
-def _held_grounds(run: RunPaths) -> Grounds | None:
-    """What the run's recipe was chosen by: chosen anew, with the network gone, it could be another one."""
-    held = load_json(run.identity).get("grounds", {}) if run.identity.is_file() else {}
-    if set(held.get("facts", {})) != {field.name for field in fields(DataFacts)}:
-        return None  # of a recipe that was not chosen, or by a version that asked for other facts
-    return Grounds(DataFacts(**held["facts"]), held["pretrained"])
+def _folder_of(typed: argparse.Namespace) -> Path:
+    """Return the competition folder; `.` and `..` by the name they have."""
+    folder = Path(os.path.abspath(typed.folder)) if typed.folder.name in ("", "..") else typed.folder
+    if not folder.name:
+        raise InputError(f"{typed.folder} has no name; FOLDER is a competition folder such as {DEMO}.")
+    return folder
 
 
-def _check(plan: FoldPlan, fold: int | None, name: str, workers: int | None) -> None:
+def _settings_of(typed: argparse.Namespace) -> list[str]:
+    """Return the FIELD=VALUE settings; the short words stand above `--set`."""
+    short = {field: getattr(typed, field) for field in SHORT_FIELDS}
+    return [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
+
+
+def _plan_of(typed: argparse.Namespace) -> FoldPlan:
+    if typed.folds is not None and typed.holdout is not None:
+        raise InputError("--folds and --holdout are two ways to split; give one of them.")
+    num_folds = FOLDS if typed.folds is None else typed.folds
+    return FoldPlan(num_folds, typed.holdout, typed.fold_seed, typed.limit)
+
+
+def _held_evidence(run: RunPaths) -> RecipeEvidence | None:
+    """Return what the run's recipe was resolved from: without a network, say, it could be another one now."""
+    held = load_identity(run).get("evidence", {})
+    if set(held.get("facts", {})) != {field.name for field in fields(DatasetFacts)}:
+        return None  # of a recipe that no dataset resolved, or of a version with other facts
+    return RecipeEvidence(DatasetFacts(**held["facts"]), held["pretrained"])
+
+
+def _check(command: Command) -> None:
+    """Raise InputError for values out of range."""
+    plan, fold, workers = command.plan, command.fold, command.workers
     if plan.num_folds < 2:
         raise InputError(
             f"--folds {plan.num_folds}: cross-validation needs at least 2 folds (or --holdout F)."
@@ -289,7 +300,7 @@ def _check(plan: FoldPlan, fold: int | None, name: str, workers: int | None) -> 
         raise InputError(f"--fold {fold}: the folds are {plan.folds[0]} to {plan.folds[-1]}.")
     if workers is not None and workers < 0:
         raise InputError(f"--workers {workers}: 0 or more.")
-    check_name(name)
+    check_name(command.name)
 
 
 def check_name(name: str) -> None:

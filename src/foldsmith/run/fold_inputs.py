@@ -9,6 +9,7 @@ from foldsmith.process.files import digest_of, digest_of_file, load_json
 from foldsmith.process.machine import versions
 from foldsmith.recipes import PRETRAINED, check_weights_file
 from foldsmith.run.command import Command
+from foldsmith.run.identity import training_identity
 from foldsmith.run.stamps import require_whole
 
 
@@ -19,7 +20,7 @@ def inputs_of(command: Command, to_label: Sequence[str]) -> dict[str, object]:
     """
     run = command.run
     return {
-        "identity": load_json(run.identity),
+        "identity": training_identity(run),
         "folds": digest_of_file(run.folds),
         "versions": versions(),
         "weights": digest_of_weights(command.recipe.weights),
@@ -61,6 +62,11 @@ def refuse_stale(command: Command, fold: int) -> None:
         told = ", ".join(f"{name} {made['versions'].get(name)}" for name in changed)
         raise InputError(
             f"fold {fold} was trained with other versions ({told}); --again trains it anew, or install those."
+        )
+    if "heldout.npz" in made["outputs"]:
+        raise InputError(
+            f"{path} was written by an older foldsmith; --again trains the fold anew, or give this run "
+            "another --name."
         )
     if made["folds"] != digest_of_file(command.run.folds):
         raise InputError(

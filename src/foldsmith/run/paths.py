@@ -31,6 +31,11 @@ class FoldPaths:
         return self.root / "heldout.npz"
 
     @property
+    def heldout_stamp(self) -> Path:
+        """Which weights and views made heldout.npz."""
+        return self.root / "heldout.json"
+
+    @property
     def checkpoint(self) -> Path:
         return self.root / "checkpoint.pt"
 
@@ -137,6 +142,9 @@ class RunPaths:
 
     def heldout(self, fold: int) -> Path:
         return self.of_fold(fold).heldout
+
+    def heldout_stamp(self, fold: int) -> Path:
+        return self.of_fold(fold).heldout_stamp
 
     def checkpoint(self, fold: int) -> Path:
         return self.of_fold(fold).checkpoint

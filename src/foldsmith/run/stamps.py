@@ -2,16 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foldsmith import __version__
-from foldsmith.augment.albumentations_file import is_pipeline_text
-from foldsmith.errors import InputError, first_of
+from foldsmith.errors import InputError
 from foldsmith.process.files import digest_of, digest_of_file, load_json, remove_leftovers, save_json
 from foldsmith.process.locks import keep_locked
-from foldsmith.recipes.words import in_distinct_words
+from foldsmith.process.terminal import say
+from foldsmith.run.identity import as_saved, differing_parts, differing_uses, load_identity, stages_of_uses
 from foldsmith.run.paths import RunPaths
 
 
@@ -37,44 +37,77 @@ def write_stamp(stamp: Path, inputs: Mapping[str, Any], outputs: Iterable[Path],
 
 
 def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
-    """Whether the run's name stands for something else than these parts (recipe, folds, data).
+    """Return whether the run's name stands for something else than these parts (recipe, folds, data).
 
-    Raises InputError if it does, unless `again` allows to replace it; and if another process works on the
-    run, which from here on belongs to this process.
+    Raises InputError if it does, unless `again` allows to replace it; if the run is used in another way
+    (views, …), which src/prepare.py changes; and if another process works on the run, which from here on
+    belongs to this process.
     """
-    if run.root.is_dir():  # what is refused leaves no folder behind
-        keep_locked(run.lock, str(run.root))
-        remove_leftovers(run.root)
-    return check_identity(run, again, **parts)
+    replaces = _lock_and_check(run, again, parts)
+    if not replaces:
+        check_use(run, **parts)
+    return replaces
 
 
 def check_identity(run: RunPaths, again: bool = False, **parts: Any) -> bool:
-    """As `check_claim`, of a run that other processes are to work on: it is left to them."""
-    held = load_json(run.identity) if run.identity.is_file() else {}
-    parts = _as_saved(parts)
-    changed = [name for name in parts if name in held and held[name] != parts[name]]
+    """Return whether the run's name stands for other weights than these parts say; it is not locked.
+
+    Raises InputError if it does, unless `again` allows to replace it.
+    """
+    changed = differing_parts(load_identity(run), as_saved(parts))
     if changed and not again:
-        told = "; ".join(_difference(name, held[name], parts[name]) for name in changed)
         raise InputError(
-            f"{run.root} already holds {told}. Give this run another --name, or replace it: --again, with "
-            "./run.sh or from src/prepare.py on."
+            f"{run.root} already holds {'; '.join(changed)}. Give this run another --name, or replace it: "
+            "--again, with ./run.sh or from src/prepare.py on."
         )
     return bool(changed)
 
 
+def check_use(run: RunPaths, **parts: Any) -> None:
+    """Raise InputError if the run's recipe has other use fields (views, …) than these parts."""
+    changed = differing_uses(load_identity(run), as_saved(parts))
+    if changed:
+        values = "; ".join(f"{field} is {old}, not {new}" for field, (old, new) in changed.items())
+        raise InputError(
+            f"{run.root}: {values}. Run src/prepare.py with these words first (or ./run.sh for all); trained "
+            "folds stay as they are."
+        )
+
+
+def check_claimable(run: RunPaths, again: bool, **parts: Any) -> None:
+    """Raise InputError where `claim_run` would refuse; lock the run."""
+    _lock_and_check(run, again, parts)
+
+
 def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
-    """Lets the run's name stand for these parts; with `again` what stood there before is removed."""
+    """Let the run's name stand for these parts; with `again` what stood there before is removed.
+
+    Other use fields replace those the run had, in one line; nothing is removed for them.
+    """
     run.root.mkdir(parents=True, exist_ok=True)
-    if check_claim(run, again, **parts):
+    if _lock_and_check(run, again, parts):
         for entry in run.root.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry != run.lock:
                 entry.unlink()
-    held = load_json(run.identity) if run.identity.is_file() else {}
-    claimed = {**held, **_as_saved(parts)}
+    held = load_identity(run)
+    claimed = {**held, **as_saved(parts)}
+    changed = differing_uses(held, claimed)
+    if changed and not again:
+        values = ", ".join(f"{field} {old} -> {new}" for field, (old, new) in changed.items())
+        stages = stages_of_uses(changed)
+        follows = f"run again: {', '.join(stages)}" if stages else "it counts for folds still to be trained"
+        say(f"{run.root}: {values}; trained folds stay as they are; {follows}")
     if claimed != held:
         save_json(run.identity, claimed)
+
+
+def _lock_and_check(run: RunPaths, again: bool, parts: Mapping[str, Any]) -> bool:
+    if run.root.is_dir():  # what is refused leaves no folder behind
+        keep_locked(run.lock, str(run.root))
+        remove_leftovers(run.root)
+    return check_identity(run, again, **parts)
 
 
 def require(path: Path, stage: str) -> None:
@@ -114,8 +147,40 @@ def trained_folds(run: RunPaths) -> list[int]:
     return sorted(int(number) for number in numbers if number.isdigit())
 
 
+def held_out_inputs(run: RunPaths, fold: int, views: Sequence[str]) -> dict[str, Any]:
+    """Return what held-out predictions depend on: run.json, which stamps the weights, and the views."""
+    return {"trained": digest_of_file(run.fold_run(fold)), "views": list(views)}
+
+
+def is_predicted(run: RunPaths, fold: int, views: Sequence[str]) -> bool:
+    """Return whether a trained fold's held-out predictions are those of its weights with these views."""
+    return is_current(run.heldout_stamp(fold), held_out_inputs(run, fold, views))
+
+
+def stamp_predicted(run: RunPaths, fold: int, views: Sequence[str]) -> None:
+    """Stamp a fold's held-out predictions, once its run.json is written."""
+    stamp, inputs = run.heldout_stamp(fold), held_out_inputs(run, fold, views)
+    write_stamp(stamp, inputs, [run.heldout(fold)], views=inputs["views"])
+
+
+def require_held_out(run: RunPaths, folds: Iterable[int]) -> None:
+    """Raise InputError unless these trained folds' held-out predictions are of the run's current views."""
+    views = load_identity(run)["recipe"]["views"]
+    for fold in folds:
+        if not is_predicted(run, fold, views):
+            raise InputError(
+                f"{run.heldout(fold)} is not of the fold's weights and the run's views ({', '.join(views)}); "
+                "run src/train.py first, which predicts it again without training."
+            )
+
+
 def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]:
-    """run.json of these folds. Raises InputError unless all are whole and were trained alike."""
+    """Return run.json of these folds.
+
+    Raises InputError unless all are whole, were trained alike, and have predicted their held-out images with
+    the run's current views.
+    """
+    folds = list(folds)
     made: list[dict[str, Any]] = []
     for fold in folds:
         require_whole(run.fold_run(fold), "train")
@@ -139,13 +204,21 @@ def require_trained(run: RunPaths, folds: Iterable[int]) -> list[dict[str, Any]]
                 f"{run.fold(fold)} was trained by another recipe or from other files (weights, augmentation, "
                 "test images) than the first fold; run src/train.py without --fold."
             )
+    require_held_out(run, folds)
     return made
 
 
 def digests_of_trained(run: RunPaths, folds: Iterable[int]) -> dict[str, str]:
-    """The digest of run.json by fold: what predictions are made from, and stamped with as `trained`."""
-    made = {str(fold): run.fold_run(fold) for fold in folds}
-    return {fold: digest_of_file(path) for fold, path in made.items() if path.is_file()}
+    """Return a digest of run.json and heldout.json by fold: of weights, views and held-out predictions.
+
+    Later stages are stamped with it as `trained`. A fold that lacks one of them has none.
+    """
+    stamps = {str(fold): [run.fold_run(fold), run.heldout_stamp(fold)] for fold in folds}
+    return {
+        fold: digest_of([digest_of_file(path) for path in paths])
+        for fold, paths in stamps.items()
+        if all(path.is_file() for path in paths)
+    }
 
 
 def is_from(stamp: Path, trained: Mapping[str, str]) -> bool:
@@ -164,25 +237,3 @@ def training_seconds(run: RunPaths, made: Iterable[Mapping[str, Any]]) -> float:
     """What the folds cost, interruptions left out and pretraining included; `made` are their run.json."""
     pretrained = [load_json(run.pretrain_run)] if run.pretrain_run.is_file() else []
     return sum(facts["training_seconds"] for facts in [*made, *pretrained])
-
-
-def _as_saved(part: Any) -> Any:
-    """The part as JSON gives it back: tuples become lists."""
-    if isinstance(part, dict):
-        return {key: _as_saved(value) for key, value in part.items()}
-    return [_as_saved(value) for value in part] if isinstance(part, (tuple, list)) else part
-
-
-def _difference(name: str, held: Any, wanted: Any) -> str:
-    if not isinstance(held, dict):
-        return f"other {name}"
-    fields = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key)]
-    told = first_of([_difference_of_field(key, held.get(key), wanted.get(key)) for key in fields])
-    return f"{'another' if name == 'recipe' else 'other'} {name} ({told})"
-
-
-def _difference_of_field(name: str, held: Any, wanted: Any) -> str:
-    words = map(repr, (held, wanted))
-    if is_pipeline_text(held) or is_pipeline_text(wanted):
-        words = in_distinct_words((held, wanted))
-    return "{} {} there, {} here".format(name, *words)

@@ -10,13 +10,13 @@ from timm.layers import convert_sync_batchnorm  # torch's own loses the activati
 from torch import nn
 
 from foldsmith.errors import InputError
+from foldsmith.evaluation.predictions import save_held_out
 from foldsmith.inference.compute import Compute, set_determinism
 from foldsmith.inference.memory import Portion
 from foldsmith.inference.predict import predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, normalisation
-from foldsmith.process.files import save_npz
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.batches import TrainingData
@@ -110,12 +110,8 @@ class NetworkTraining:
         if not np.isfinite(probabilities).all():
             raise InputError(f"{self.name.title}: predictions are not finite after the last epoch; lower lr.")
         if self.machine.processes.is_first:
-            save_npz(
-                self.name.own.heldout,
-                path=np.array(self.fold.held_out.paths, dtype=np.str_),
-                label=self.fold.held_out.labels,
-                probabilities=probabilities,
-            )
+            held_out = self.fold.held_out
+            save_held_out(self.name.own.heldout, held_out.paths, held_out.labels, probabilities)
             save_weights(self.name.files.weights, model)
 
     def _epochs(self, compute: Compute, portion: Portion) -> Epochs:

@@ -8,7 +8,7 @@ from foldsmith.process.files import remove_checkpoints
 from foldsmith.process.terminal import say
 from foldsmith.run.command import Command
 from foldsmith.run.fold_inputs import inputs_of, refuse_stale
-from foldsmith.run.stamps import check_claim, is_current, refuse_other_machine, require
+from foldsmith.run.stamps import check_claim, is_current, is_predicted, refuse_other_machine, require
 from foldsmith.run.tables import load_folds, load_samples
 from foldsmith.training.pseudo_labels import images_to_label
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The folds to train, the inputs of every fold, and the test images that may be pseudo-labelled."""
+    """The folds to train, the inputs of every fold, and the test images that may be pseudo-labelled.
+
+    `to_predict` are trained folds that have to predict their held-out images again, with other views.
+    """
 
     folds: list[int]
+    to_predict: list[int]
     inputs: dict[str, object]
     to_label: list[str]
 
@@ -37,12 +41,15 @@ def make_plan(command: Command) -> Plan:
     check_claim(run, **command.identity)
     require(run.folds, "split")
     to_label = images_to_label(command)  # refused before the first round is trained
-    plan = Plan([], inputs_of(command, to_label), to_label)
+    plan = Plan([], [], inputs_of(command, to_label), to_label)
+    finished = finished_folds(command, plan)
+    plan.to_predict.extend(fold for fold in finished if not is_predicted(run, fold, command.recipe.views))
     for fold in command.folds_to_train:
-        if not command.again and is_current(run.fold_run(fold), plan.inputs_of(fold)):
+        if fold in finished:
             refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
             remove_checkpoints(run.checkpoint(fold))  # left by a process that was killed at the very end
-            say(f"train: {run.weights(fold)} is up to date")
+            if fold not in plan.to_predict:
+                say(f"train: {run.weights(fold)} is up to date")
             continue
         refuse_stale(command, fold)
         plan.folds.append(fold)
@@ -52,6 +59,19 @@ def make_plan(command: Command) -> Plan:
     if plan.folds and to_label:
         _report_unlabelled(len(to_label), len(load_samples(run.test_samples)))
     return plan
+
+
+def finished_folds(command: Command, plan: Plan) -> list[int]:
+    """Return the folds that are trained from the plan's inputs, with `--fold` those trained before as well.
+
+    Later stages use them all.
+    """
+    forgotten = command.folds_to_train if command.again else []
+    return [
+        fold
+        for fold in command.folds_to_use
+        if fold not in forgotten and is_current(command.run.fold_run(fold), plan.inputs_of(fold))
+    ]
 
 
 def share_plan(command: Command, processes: "Processes") -> Plan:

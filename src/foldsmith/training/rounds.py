@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foldsmith.evaluation.predictions import mean_of_networks
 from foldsmith.inference.memory import Portion
 from foldsmith.inference.predict import predict
 from foldsmith.inference.weights import load_trained
@@ -88,9 +89,12 @@ class Rounds:
 
     @property
     def outputs(self) -> list[Path]:
-        """The files that the fold's run.json stamps: without those that are needed while it trains only."""
+        """The files that the fold's run.json stamps: without those that are needed while it trains only.
+
+        Held-out predictions have a stamp of their own, because other views may replace them.
+        """
         last = [name.files for name in self._names.networks(self.recipe.rounds)]
-        written = [self.fold.paths.heldout, *(path for files in last for path in (files.weights, files.log))]
+        written = [path for files in last for path in (files.weights, files.log)]
         return [*written, self.fold.paths.pseudo_labels] if self.recipe.rounds > 1 else written
 
     def forget(self) -> None:
@@ -123,7 +127,8 @@ class Rounds:
         inputs = {**self._inputs, "round": number, "network": seed}
         if number > 1:
             inputs["pseudo_labels"] = digest_of_file(self._names.round_paths(number).pseudo_labels)
-        if name.stamp and self._is_current(name.stamp, inputs):
+        stamped = {**inputs, "views": self.recipe.views}  # the stamp covers the predictions too
+        if name.stamp and self._is_current(name.stamp, stamped):
             if is_first:
                 remove_checkpoints(name.files.checkpoint)  # left by a process that was killed at the very end
             return load_json(name.stamp)["facts"]
@@ -138,7 +143,7 @@ class Rounds:
         facts["held_out"] = self._score(load_npz(name.own.heldout)["probabilities"])
         if name.stamp and is_first:
             write_stamp(
-                name.stamp, inputs, [name.files.weights, name.files.log, name.own.heldout], facts=facts
+                name.stamp, stamped, [name.files.weights, name.files.log, name.own.heldout], facts=facts
             )
             remove_checkpoints(name.files.checkpoint)
         return facts
@@ -186,7 +191,7 @@ class Rounds:
         predicted = [held_out["probabilities"] for held_out in own]
         if len(own) == 1:
             return self._score(predicted[0])
-        mean = np.mean(predicted, axis=0, dtype=np.float64).astype(np.float32)
+        mean = mean_of_networks(predicted)
         if self.machine.processes.is_first:
             save_npz(self._names.round_paths(number).heldout, **{**own[0], "probabilities": mean})
         return self._score(mean)

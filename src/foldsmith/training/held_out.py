@@ -1,0 +1,42 @@
+"""Held-out predictions of a trained fold with other views than it was trained with."""
+
+from foldsmith.data.cache import open_run_cache
+from foldsmith.evaluation.predictions import mean_of_networks, save_held_out
+from foldsmith.inference.memory import Portion
+from foldsmith.inference.predict import predict
+from foldsmith.inference.weights import load_trained, task_of
+from foldsmith.process.files import load_json
+from foldsmith.process.terminal import progress, say
+from foldsmith.run.command import Command
+from foldsmith.run.stamps import stamp_predicted
+from foldsmith.run.tables import load_folds
+from foldsmith.training.samples import select_samples
+
+
+def predict_again(command: Command, fold: int) -> None:
+    """Predict a trained fold's held-out images with the recipe's views, as its training would have.
+
+    Writes heldout.npz, the mean over the fold's networks, and their own where there are several.
+    """
+    run, views, paths = command.run, command.recipe.views, command.run.of_fold(fold)
+    facts, folds = load_json(paths.run), load_folds(run.folds)
+    task = task_of(facts)
+    cache = open_run_cache(run, command.folder, command.recipe.image_size)
+    held_out = select_samples(folds, folds["fold"] == fold, cache, task)
+    say(f"train: fold {fold} predicts its held-out images again, views {', '.join(views)}")
+    networks, portion = paths.all_weights(facts["seeds"]), Portion(command.recipe.predict_batch_size)
+    predicted = []
+    with progress(f"fold {fold}  held out", len(networks) * len(held_out.rows), "images") as advance:
+        for number, weights in enumerate(networks):
+            model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+            predicted.append(
+                predict(
+                    model, cache.pixels, held_out.rows, views, recipe.predict_batch_size, compute, advance,
+                    portion, task=task,
+                )
+            )  # fmt: skip
+            if len(networks) > 1:
+                own = paths.seed(number).heldout
+                save_held_out(own, held_out.paths, held_out.labels, predicted[-1])
+    save_held_out(paths.heldout, held_out.paths, held_out.labels, mean_of_networks(predicted))
+    stamp_predicted(run, fold, views)

@@ -1,0 +1,40 @@
+"""Runs every stage on a competition folder in one process: from checking it to a scored submission.
+
+.venv/bin/python src/run.py input/tiny80 --recipe resnet64
+
+Every stage takes the same words, and is a script of its own as well.
+"""
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.process.signals import stop_at_once
+
+    stop_at_once()
+
+import sys
+from importlib import import_module
+
+from foldsmith.process.exit import run_main
+from foldsmith.process.signals import stopping_at_once
+from foldsmith.run.command import read_command
+
+STAGES = (
+    "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "examine",
+    "report", "score",
+)  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0, or the status of the first stage that fails; those after it do not run."""
+    words = sys.argv[1:] if argv is None else argv
+    read_command(words, __doc__)  # wrong words are refused, and --help is answered, before anything runs
+    for name in STAGES:
+        with stopping_at_once():  # a library's import may swallow the exception of a signal
+            stage = import_module(name)
+        status = stage.main(words)
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
