@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from foldsmith.competition.folder import match_ids, read_table
-from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json
 from foldsmith.process.terminal import say, show_table
@@ -91,7 +91,7 @@ def read_labels(path: Path, images: list[str], classes: pd.DataFrame) -> dict[st
             raise InputError(f"{path}: a probability is no number ({error}).") from error
     matched = match_ids(table.iloc[:, 0].str.strip(), images, path)
     wrong = [row for row, image in enumerate(matched) if image is None]
-    refuse_wrong(path, table.index[wrong], len(table), "line", "name no test image", "check the ids.")
+    Entries(path, len(table), "line").refuse(table.index[wrong], "name no test image", "check the ids.")
     words = next((words for words in ("category", "class_name") if set(labels) <= set(classes[words])), None)
     if words is None:
         strange = first_of(sorted(set(labels) - set(classes["category"]) - set(classes["class_name"])))

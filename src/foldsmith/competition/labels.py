@@ -14,7 +14,7 @@ from foldsmith.competition.labels_csv import (
     tables_that_name,
 )
 from foldsmith.competition.labels_json import is_label_json, parse_json, read_json_labels
-from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.errors import Entries, InputError, first_of
 
 CLASS_FOLDERS = "train"  # what `labels` in competition.toml calls one folder a class
 
@@ -71,7 +71,8 @@ def _notes_on_folders(competition: Competition, images: list[str]) -> list[str]:
 
 
 def find_label_file(competition: Competition) -> Path | None:
-    """The one settings name, answer.json, another JSON or CSV that fits; None for class folders.
+    """Return the file that settings name, answer.json, or another JSON or CSV that fits; None for class
+    folders.
 
     If nothing fits but there are such files, the first: reading it tells what is wrong with it.
     """
@@ -79,12 +80,7 @@ def find_label_file(competition: Competition) -> Path | None:
     if named == CLASS_FOLDERS:
         return None
     if named:
-        path = folder / named
-        if PurePosixPath(named).name != named or not path.is_file():
-            raise InputError(
-                f"{folder / 'competition.toml'}: labels names '{named}', not a file in {folder}."
-            )
-        return path
+        return _named_file(folder, named)
     if (folder / "answer.json").is_file():
         return folder / "answer.json"
     in_folders = _images_in_folders(competition)
@@ -97,15 +93,30 @@ def find_label_file(competition: Competition) -> Path | None:
             f"{folder} holds several label files ({names}); "
             f'write labels = "FILE" in {folder / "competition.toml"}.'
         )
-    if not fitting and in_folders:
-        # what cannot be read may be the labels: it must not make the names of folders the labels instead
-        for path in documents:
-            parse_json(path)
-        for path in candidate_tables(competition):
-            read_table(path)
-    if not fitting and not in_folders:
-        fitting = documents or candidate_tables(competition)
-    return fitting[0] if fitting else None
+    if fitting:
+        return fitting[0]
+    tables = candidate_tables(competition)
+    if in_folders:
+        _refuse_unreadable(documents, tables)
+        return None
+    return next(iter(documents or tables), None)
+
+
+def _named_file(folder: Path, name: str) -> Path:
+    """Return the label file of that name in the folder. Raise InputError if there is none."""
+    path = folder / name
+    if PurePosixPath(name).name != name or not path.is_file():
+        raise InputError(f"{folder / 'competition.toml'}: labels names '{name}', not a file in {folder}.")
+    return path
+
+
+def _refuse_unreadable(documents: list[Path], tables: list[Path]) -> None:
+    """Raise InputError for a file that cannot be read: it may be the labels, for which the names of folders
+    must not be taken instead."""
+    for path in documents:
+        parse_json(path)
+    for path in tables:
+        read_table(path)
 
 
 def _refuse_settings(competition: Competition, *names: str) -> None:
@@ -149,7 +160,7 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
         (missing, f"name an image that is not in {train}", "add the images, or remove these rows."),
     ):
         example = f"'{names.iloc[wrong[0]]}'" if wrong else ""
-        refuse_wrong(path, names.index[wrong], len(names), unit, what, remedy, example)
+        Entries(path, len(names), unit).refuse(names.index[wrong], what, remedy, example)
     return [image for image in images if image is not None]
 
 

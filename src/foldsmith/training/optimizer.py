@@ -38,11 +38,9 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Groups:
     Every group has an `lr_scale`, its rate as a multiple of the recipe's; an autoencoder's encoder may have
     another than 1. And it says whether to `use_muon`.
     """
-    # timm's transformers name tensors, such as position embeddings, that must not decay either
-    spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
     encoder_scale = recipe.encoder_lr / recipe.lr if recipe.encoder_lr else 1.0
     trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
-    matrices = {name: tensor for name, tensor in trained.items() if tensor.ndim >= 2 and name not in spared}
+    matrices = decaying_matrices(model, trained)
     hidden = hidden_matrices(matrices) if recipe.optimizer == "muon" else set()
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, tensor in trained.items():
@@ -53,6 +51,15 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Groups:
         {"params": tensors, "weight_decay": decay, "lr_scale": scale, "use_muon": by_muon}
         for (decay, scale, by_muon), tensors in groups.items()
     ]
+
+
+def decaying_matrices(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Return the matrices and filters, without those that the model spares.
+
+    timm's transformers name tensors, such as position embeddings, that must not decay.
+    """
+    spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
+    return {name: tensor for name, tensor in trained.items() if tensor.ndim >= 2 and name not in spared}
 
 
 def hidden_matrices(matrices: dict[str, nn.Parameter]) -> set[str]:
