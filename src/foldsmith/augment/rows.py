@@ -57,8 +57,25 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class BatchSlice:
+    """Which images of a batch of `count` these are, from its image `start` on; None: they are all of it.
+
+    They are made in `side` pixels; 0: as large as they are. `mirrored` (B,) are explicit flips, for rows that
+    flip; None samples them.
+    """
+
+    start: int = 0
+    count: int | None = None
+    side: int = 0
+    mirrored: np.ndarray | None = None
+
+
+WHOLE = BatchSlice()
+
+
+@dataclass(frozen=True)
 class Augmentation:
-    """What may be drawn. Shares of the image's area, or of 1; 0 or None: never.
+    """Sampling ranges. Shares are of the image's area, or of 1; 0 or None disables.
 
     The crop is albumentations' and torchvision's RandomResizedCrop (after Szegedy et al., Going deeper with
     convolutions, 2014), the colours are their ColorJitter, but for the hue, which turns in YIQ.
@@ -79,23 +96,19 @@ class Augmentation:
     erase: float = 0.0  # share of the images of which a box is erased (Zhong et al., Random Erasing, 2020)
 
     def draw(self, seed: int, count: int, size: int, side: int = 0) -> Draws:
-        """The draws of a batch of `count` images of `size` pixels, from the seed alone.
+        """Return the draws of a batch of `count` images of `size` pixels, from the seed alone.
 
         They make images of `side` pixels; 0: as large as they were.
         """
         stream, side = np.random.default_rng(seed), side or size
         draws = {}
-        if self.crop:
-            boxes, fits = _draw_boxes(stream, count, size, self.crop, self.ratio, size)
-            draws["box"] = np.where(fits[:, None], boxes, [0, 0, size, size])
-        elif self.shift:
-            corners = stream.integers(-(size // self.shift), size // self.shift, (count, 2), endpoint=True)
-            draws["box"] = np.concatenate([corners, np.full((count, 2), size)], axis=1)
+        if self.crop or self.shift:
+            draws["box"] = self._draw_crops(stream, count, size)
         if self.hflip or self.vflip:
             draws["flip"] = (stream.random((count, 2)) < 0.5) & np.array([self.hflip, self.vflip])
         if self.rotation:
             draws["angle"] = np.radians(stream.uniform(-self.rotation, self.rotation, count))
-        if self.brightness or self.contrast or self.saturation or self.hue:
+        if any((self.brightness, self.contrast, self.saturation, self.hue)):
             draws["colour"], draws["lift"] = self._draw_colours(stream, count)
         if self.trivial:
             draws |= draw_trivial(stream, count, side, self.trivial)
@@ -106,17 +119,21 @@ class Augmentation:
             draws["fill"] = stream.integers(256, size=(count, 3), dtype=np.uint8)
         return Draws(**draws)
 
-    def draw_part(
-        self, seed: int, part: slice, count: int, size: int, side: int, mirrored: np.ndarray | None
-    ) -> Draws:
-        """The draws of a part of a batch; `mirrored` says which images of it are, where the row mirrors any.
-
-        With None it is drawn.
-        """
-        draws = self.draw(seed, count, size, side)[part]
-        if mirrored is None or not self.hflip or draws.flip is None:
+    def draw_slice(self, seed: int, within: BatchSlice, length: int, size: int) -> Draws:
+        """Return the draws of `length` images of `size` pixels that are a slice of a batch."""
+        count = length if within.count is None else within.count
+        draws = self.draw(seed, count, size, within.side)[within.start : within.start + length]
+        if within.mirrored is None or not self.hflip or draws.flip is None:
             return draws
-        return replace(draws, flip=np.stack([mirrored, draws.flip[:, 1]], axis=1))
+        return replace(draws, flip=np.stack([within.mirrored, draws.flip[:, 1]], axis=1))
+
+    def _draw_crops(self, stream: np.random.Generator, count: int, size: int) -> np.ndarray:
+        """Return the boxes (x, y, width, height) of crops, or of shifts, int64 (count, 4)."""
+        if self.crop:
+            boxes, fits = _draw_boxes(stream, count, size, self.crop, self.ratio, size)
+            return np.where(fits[:, None], boxes, [0, 0, size, size])
+        corners = stream.integers(-(size // self.shift), size // self.shift, (count, 2), endpoint=True)
+        return np.concatenate([corners, np.full((count, 2), size)], axis=1)
 
     def _draw_colours(self, stream: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The four changes as one matrix an image: they commute, but for what is clipped in between."""

@@ -13,7 +13,13 @@ import torch
 from torch import nn
 
 from foldsmith.augment.rows import Augmentation, build_augmentation
-from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
+from foldsmith.data.loader import (
+    AugmentedBatches,
+    BalancedBatches,
+    DeviceBatches,
+    EpochBatches,
+    build_loader,
+)
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.errors import InputError, sentence_of
 from foldsmith.inference.compute import Compute, augments_on_device
@@ -220,15 +226,11 @@ class Epochs:
         augmentation = build_augmentation(
             recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
         )
-        batches = EpochBatches(
-            len(self.rows),
-            recipe.batch_size,
-            recipe.seed,
-            self.purpose,
-            part,
-            balanced=np.asarray(self.labels) if recipe.sampling == "balanced" else None,
-            alternating=recipe.alternating_flip,
-        )
+        settings = (recipe.batch_size, recipe.seed, self.purpose, part, recipe.alternating_flip)
+        if recipe.sampling == "balanced":
+            batches: EpochBatches = BalancedBatches(np.asarray(self.labels), *settings)
+        else:
+            batches = EpochBatches(len(self.rows), *settings)
         on_device = augments_on_device(recipe, augmentation, self.pixels, len(self.rows), compute)
         if on_device and isinstance(augmentation, Augmentation):
             loader = DeviceBatches(self.pixels, self.rows, self.labels, augmentation, batches, compute.device)
