@@ -18,7 +18,7 @@ from foldsmith.inference.memory import Portion
 from foldsmith.inference.predict import predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
-from foldsmith.models import build_model, normalisation
+from foldsmith.models import Start, build_model, normalisation
 from foldsmith.process.files import save_npz
 from foldsmith.recipes import Recipe
 from foldsmith.run.paths import FoldPaths, RunPaths
@@ -93,18 +93,18 @@ class FoldTraining:
         check_views(recipe.views)
         set_determinism(recipe.deterministic)
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", self.fold))
+        start = Start(recipe.pretrained, recipe.weights)
         model = build_model(
             recipe.model,
             self.num_classes,
             recipe.image_size,
             recipe.channels,
-            recipe.pretrained,
-            recipe.weights,
+            start,
             recipe.drop_path,
         )
         if recipe.pretrain != "none":
             load_pretrained(model, self.run)
-        mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
+        mean, std = normalisation(model, start.is_trained, recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         reconstructs = recipe.reconstruction_weight > 0
         compute = build_compute(self.device, self.precision, mean, std, reconstructs)
