@@ -29,7 +29,7 @@ from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import collected_warnings
 from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
-from foldsmith.data.stale_caches import removal_of, unused_caches
+from foldsmith.data.stale_caches import describe_removal, find_stale_caches
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of, digest_of_file
 from foldsmith.process.locks import waiting_turn
@@ -88,9 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         save_table(path, table)
     write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
-    unused = unused_caches(command.run.cache_root)
-    if unused:
-        say(f"prepare: no run uses {removal_of(unused)}")
+    stale = find_stale_caches(command.run.cache_root)
+    if stale:
+        say(f"prepare: no run uses {describe_removal(stale)}")
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from foldsmith.competition.folder import match_ids, read_table
-from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json
 from foldsmith.process.terminal import figure, say, show_table
@@ -93,7 +93,7 @@ def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: T
         raise InputError(f"{path} needs an id column and a label column; it has only '{table.columns[0]}'.")
     matched = match_ids(table.iloc[:, 0].str.strip(), images, path)
     wrong = [row for row, image in enumerate(matched) if image is None]
-    refuse_wrong(path, table.index[wrong], len(table), "line", "name no test image", "check the ids.")
+    Entries(path, len(table), "line").refuse(table.index[wrong], "name no test image", "check the ids.")
     return dict(zip(matched, task.read_decisions(path, table, classes).tolist(), strict=True))
 
 

@@ -21,7 +21,7 @@ import train
 from foldsmith.augment import device as augment_device
 from foldsmith.augment import host as augment_host
 from foldsmith.augment.host import augment_batch
-from foldsmith.augment.rows import AUGMENTATIONS, LUMA, Augmentation, Draws, build_augmentation
+from foldsmith.augment.rows import AUGMENTATIONS, LUMA, Augmentation, BatchSlice, Draws, build_augmentation
 from foldsmith.errors import InputError
 
 SIZE = 24
@@ -466,7 +466,7 @@ def test_what_is_erased_is_drawn_for_the_size_of_the_result() -> None:
 def test_a_part_of_a_batch_is_what_it_is_in_the_whole(name: str, start: int, stop: int) -> None:
     images, row = make_images(), AUGMENTATIONS[name]
     whole = augment_batch(row, images, 9)
-    part = augment_batch(row, images[start:stop], 9, start, len(images))
+    part = augment_batch(row, images[start:stop], 9, BatchSlice(start, len(images)))
     np.testing.assert_array_equal(part, whole[start:stop])
     draws, pixels = row.draw(9, len(images), SIZE), torch.from_numpy(images)
     whole_there = augment_device.apply_draws(pixels, draws)[start:stop]

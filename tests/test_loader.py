@@ -155,10 +155,10 @@ def test_the_parts_of_a_batch_joined_are_the_whole_batch(
     seen: list[int] = []
     for keys in zip(*by_part, strict=True):
         count = sum(len(key.positions) for key in keys)
-        assert {(key.seed, key.count) for key in keys} == {(keys[0].seed, count)}
+        assert {(key.seed, key.within.count) for key in keys} == {(keys[0].seed, count)}
         place = 0
         for key in keys:  # one after the other, and as long as one another, but for one image
-            assert key.start == place or not len(key.positions)
+            assert key.within.start == place or not len(key.positions)
             place += len(key.positions)
         lengths = [len(key.positions) for key in keys]
         assert max(lengths) - min(lengths) <= 1
@@ -200,7 +200,7 @@ def mirrored_of(seed: int = 0, fold: int = 0, part: tuple[int, int] = (0, 1), ep
     batches.epoch = epoch
     found = np.full(200, -1)
     for key in batches:
-        found[key.positions] = key.mirrored
+        found[key.positions] = key.within.mirrored
     return found
 
 
@@ -226,10 +226,10 @@ def test_alternating_flips_mirror_where_the_row_does_and_change_nothing_else(nam
     there = DeviceBatches(pixels, rows, labels, row, batches, torch.device("cpu"))
     here = build_loader(AugmentedBatches(pixels, rows, labels, row), batches, 0, pin_memory=False)
     for key, (images, _), (on_device, _) in zip(batches, here, there, strict=True):
-        draws = row.draw(key.seed, key.count, 12)
+        draws = row.draw(key.seed, key.within.count, 12)
         if row.hflip:
-            draws.flip[:, 0] = key.mirrored
-            count += key.mirrored.sum()
+            draws.flip[:, 0] = key.within.mirrored
+            count += key.within.mirrored.sum()
         expected = apply_draws(pixels[rows[key.positions]], draws)
         np.testing.assert_array_equal(images, expected)
         if name != "study-resnet":  # which fades along its edges

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from foldsmith.errors import InputError
-from foldsmith.models import MODELS, build_model, last_layer, normalisation
+from foldsmith.models import MODELS, Start, build_model, last_layer, normalisation
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.models.backbone import fetch_weights
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
@@ -183,7 +183,7 @@ def test_an_unknown_model_names_the_nearest(name: str, told: list[str]) -> None:
 @pytest.mark.parametrize(("pretrained", "weights"), [(True, ""), (False, "weights.pth")])
 def test_our_own_models_have_no_pretrained_weights(pretrained: bool, weights: str) -> None:
     with pytest.raises(InputError, match=naming("quick-cnn", "weights")):
-        build_model("quick-cnn", 7, SIZE, 3, pretrained, weights)
+        build_model("quick-cnn", 7, SIZE, start=Start(pretrained, weights))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_local_weights_file_fills_the_backbone_and_leaves_the_head_new(
     donor: nn.Module, suffix: str, pretrained: bool, tmp_path: Path, no_network: list[str]
 ) -> None:
     path = save(donor, tmp_path / f"weights{suffix}")
-    model = build_model("timm:resnet18", 7, SIZE, 3, pretrained, path)
+    model = build_model("timm:resnet18", 7, SIZE, start=Start(pretrained, path))
     given, got = donor.state_dict(), model.state_dict()
     assert list(given) == list(got)
     other = [key for key in given if not torch.equal(given[key], got[key])]
@@ -223,7 +223,9 @@ def test_a_local_weights_file_fills_the_backbone_and_leaves_the_head_new(
 def test_a_weights_file_of_a_transformer_fits_another_image_size(tmp_path: Path) -> None:
     torch.manual_seed(5)
     donor = timm.create_model("vit_tiny_patch16_224")
-    model = build_model("timm:vit_tiny_patch16_224", 7, 64, weights=save(donor, tmp_path / "vit.safetensors"))
+    model = build_model(
+        "timm:vit_tiny_patch16_224", 7, 64, start=Start(file=save(donor, tmp_path / "vit.safetensors"))
+    )
     assert torch.equal(model.blocks[3].mlp.fc1.weight, donor.blocks[3].mlp.fc1.weight)
     with torch.no_grad():
         assert model.eval()(make_images(2, 64)).shape == (2, 7)
@@ -231,14 +233,14 @@ def test_a_weights_file_of_a_transformer_fits_another_image_size(tmp_path: Path)
 
 def test_a_missing_weights_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere.pth"):
-        build_model("timm:resnet18", 7, SIZE, weights=str(tmp_path / "nowhere.pth"))
+        build_model("timm:resnet18", 7, SIZE, start=Start(file=str(tmp_path / "nowhere.pth")))
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet34", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
 def test_weights_of_another_network_are_refused(name: str, donor: nn.Module, tmp_path: Path) -> None:
     path = save(donor, tmp_path / "resnet18.pth")
     with pytest.raises(InputError, match=naming("resnet18.pth", name)):
-        build_model(f"timm:{name}", 7, 64, weights=path)
+        build_model(f"timm:{name}", 7, 64, start=Start(file=path))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".txt"])
@@ -246,7 +248,7 @@ def test_a_file_that_holds_no_weights_is_refused(suffix: str, tmp_path: Path) ->
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(b"these are no weights")
     with pytest.raises(InputError, match=naming(path, "resnet18")):
-        build_model("timm:resnet18", 7, SIZE, weights=str(path))
+        build_model("timm:resnet18", 7, SIZE, start=Start(file=str(path)))
 
 
 @pytest.fixture
@@ -274,7 +276,7 @@ def test_pretrained_weights_without_a_network_are_an_error_at_once(
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
     with pytest.raises(InputError, match=naming("resnet18", "weights=")):
-        build_model("timm:resnet18", 7, SIZE, pretrained=True)
+        build_model("timm:resnet18", 7, SIZE, start=Start(pretrained=True))
     assert waited == [], "it tried again instead of telling"
     assert len(no_network) <= 2
 

@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
 from conftest import naming
+from timm.optim.muon import _COEFFICIENTS as muon_coefficients
 from torch import nn
 
 from foldsmith.errors import InputError
+from foldsmith.inference import compute
 from foldsmith.models import build_model
 from foldsmith.recipes import RECIPES, Recipe
-from foldsmith.training.optimizer import build_optimizer
+from foldsmith.training.optimizer import build_optimizer, parameter_groups
 
 
 def make_recipe(**fields: object) -> Recipe:
@@ -122,6 +125,51 @@ def test_a_step_of_muon_is_orthogonal_and_as_long_as_adamws_and_follows_the_rate
         assert torch.cosine_similarity(moved.flatten(), expected.flatten(), dim=0) > 0.98
         lengths = torch.linalg.svdvals(moved) / (0.02 * 0.2 * max(moved.shape) ** 0.5)
         assert lengths.min() > 0.6 and lengths.max() < 1.4
+
+
+def newton_schulz(gradient: np.ndarray) -> np.ndarray:
+    """The iteration in float64, of timm's coefficients."""
+    matrix = gradient / np.linalg.norm(gradient)
+    for a, b, c in muon_coefficients["quintic"]:
+        square = matrix @ matrix.T
+        matrix = a * matrix + (b * square + c * square @ square) @ matrix
+    return matrix
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_muon_computes_in_the_type_that_the_processor_multiplies(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """float32 differs from float64 in the seventh digit, bfloat16 in the third."""
+    monkeypatch.setattr(compute, "has_fast_bf16", lambda: fast)
+    model = make_network()
+    recipe = make_recipe(optimizer="muon", lr=0.1, momentum=0.0, weight_decay=0.0)
+    optimizer, layer = build_optimizer(model, recipe), model[5]
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(1))
+    optimizer.step()
+    moved = (before - layer.weight.detach()).double().numpy()
+    expected = 0.1 * 0.2 * max(moved.shape) ** 0.5 * newton_schulz(layer.weight.grad.double().numpy().T).T
+    error = np.abs(moved - expected).max() / np.abs(expected).max()
+    assert 1e-3 < error < 0.1 if fast else error < 1e-4
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon_in_bfloat16_is_timms_to_the_last_bit(nesterov: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "has_fast_bf16", lambda: True)
+    recipe = make_recipe(optimizer="muon", lr=0.01, momentum=0.9, weight_decay=0.05, nesterov=nesterov)
+    ours, theirs = make_network(), make_network()
+    rest = {"nesterov": False, "betas": (0.9, 0.999), "eps": 1e-8}
+    groups = parameter_groups(theirs, recipe)
+    groups = [group if group["use_muon"] else {**group, **rest} for group in groups]
+    optimizers = build_optimizer(ours, recipe), timm.optim.Muon(groups, 0.01, 0, 0.9, nesterov)
+    for step in range(3):
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            draws = torch.Generator().manual_seed(step)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=draws)
+            optimizer.step()
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
 
 
 def test_what_muon_leaves_is_trained_as_adamw_trains_it() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldsmith.data.loader import EpochBatches
+from foldsmith.data.loader import BalancedBatches, EpochBatches
 from foldsmith.data.sampling import balanced_order
 
 some_labels = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(np.array)
@@ -41,7 +41,7 @@ def test_an_epoch_of_balanced_batches_is_as_long_as_any_and_drawn_from_its_seed(
     labels = np.repeat([0, 1], [50, 5])
 
     def epoch(number: int, seed: int = 0, fold: int = 0, start: int = 0) -> list[list[int]]:
-        batches = EpochBatches(55, 8, seed, fold, balanced=labels)
+        batches = BalancedBatches(labels, 8, seed, fold)
         batches.epoch, batches.start = number, start
         return [key.positions.tolist() for key in batches]
 

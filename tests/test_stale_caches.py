@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeCompetition
 
 import prepare
-from foldsmith.data.stale_caches import removal_of, unused_caches
+from foldsmith.data.stale_caches import describe_removal, find_stale_caches
 
 SMALL = ["--recipe", "quick"]
 
@@ -21,22 +21,22 @@ def test_a_cache_is_used_as_long_as_one_run_was_prepared_with_it(
         words = ["--output", str(tmp_path), "--name", name, "--image-size", str(size), "--again"]
         assert prepare.main([folder, *SMALL, *words]) == 0
     assert "older pixel cache" not in capsys.readouterr().out  # run a has the first
-    assert unused_caches(tmp_path / "tiny/cache") == []
+    assert find_stale_caches(tmp_path / "tiny/cache") == []
 
     words = ["--output", str(tmp_path), "--name", "a", "--image-size", "24", "--again"]
     assert prepare.main([folder, *SMALL, *words]) == 0
     told = capsys.readouterr().out
-    (unused,) = unused_caches(tmp_path / "tiny/cache")
+    (unused,) = find_stale_caches(tmp_path / "tiny/cache")
     assert unused.name.startswith("16px-") and unused.is_dir()
     command = told.partition("MB: ")[2].splitlines()[0]
     subprocess.run(shlex.split(command), check=True)
-    assert not unused.exists() and unused_caches(tmp_path / "tiny/cache") == []
+    assert not unused.exists() and find_stale_caches(tmp_path / "tiny/cache") == []
 
 
 def test_the_command_that_removes_is_safe_for_any_name(tmp_path: Path) -> None:
     cache = tmp_path / "a b; rm -r x" / "16px-0"
     cache.mkdir(parents=True)
     (cache / "pixels.npy").write_bytes(bytes(3_000_000))
-    told = removal_of([cache])
+    told = describe_removal([cache])
     assert told.startswith("an older pixel cache, 3 MB: rm -r ")
     assert shlex.split(told.partition(": ")[2]) == ["rm", "-r", str(cache)]

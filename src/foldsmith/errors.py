@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -25,20 +26,28 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} '{name}'; {hint}known: {', '.join(names)}.")
 
 
-def refuse_wrong(
-    path: Path, wrong: Iterable[int], total: int, unit: str, what: str, remedy: str, example: str = ""
-) -> None:
-    """Raises InputError if anything is wrong: file, count, first example and remedy.
+@dataclass(frozen=True)
+class Entries:
+    """What a file from outside consists of: `total` of a `unit`, a singular such as "line" or "entry of
+    'images'"."""
 
-    `unit` is a singular such as "line" or "entry of 'images'"; `wrong` are their numbers, as the file counts
-    them; `example` shows the first one.
-    """
-    wrong = list(wrong)
-    if wrong:
-        noun, *rest = unit.split(" ", 1)
-        units = " ".join([noun[:-1] + "ies" if noun.endswith("y") else noun + "s", *rest])
-        first = f"{unit} {wrong[0]}" + (f", {example}" if example else "")
-        raise InputError(f"{path}: {len(wrong)} of {total} {units} {what} (first: {first}); {remedy}")
+    path: Path
+    total: int
+    unit: str
+
+    def refuse(self, wrong: Iterable[int], what: str, remedy: str, example: str = "") -> None:
+        """Raise InputError if anything is wrong: file, count, first example and remedy.
+
+        `wrong` are the numbers of the wrong entries, as the file counts them; `example` shows the first one.
+        """
+        wrong = list(wrong)
+        if wrong:
+            noun, *rest = self.unit.split(" ", 1)
+            units = " ".join([noun[:-1] + "ies" if noun.endswith("y") else noun + "s", *rest])
+            first = f"{self.unit} {wrong[0]}" + (f", {example}" if example else "")
+            raise InputError(
+                f"{self.path}: {len(wrong)} of {self.total} {units} {what} (first: {first}); {remedy}"
+            )
 
 
 def first_of(items: Iterable[object], count: int = 3) -> str:

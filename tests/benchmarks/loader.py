@@ -156,14 +156,13 @@ def whole_batch_operations(images: np.ndarray) -> dict[str, Callable[[], object]
     count, size = images.shape[:2]
     uint8 = torch.from_numpy(images)
     floats = uint8.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, S, S), as theirs take it
-    part = slice(0, count)
 
     def boxes_and_flips() -> tuple[list[list[int]], list[bool]]:
-        draws = AUGMENTATION.draw_part(0, part, count, size, 0, None)
+        draws = AUGMENTATION.draw(0, count, size)
         return draws.box.tolist(), draws.flip[:, 0].tolist()
 
     def with_tensors() -> torch.Tensor:
-        return apply_draws(uint8, AUGMENTATION.draw_part(0, part, count, size, 0, None))
+        return apply_draws(uint8, AUGMENTATION.draw(0, count, size))
 
     def with_torchvision() -> torch.Tensor:
         # its functions give a whole batch one box, so that each image is a batch
@@ -174,7 +173,7 @@ def whole_batch_operations(images: np.ndarray) -> dict[str, Callable[[], object]
         return torch.stack(made)
 
     return {
-        "ours, on the host": lambda: augment_batch(AUGMENTATION, images, 0, 0, count, 0, None),
+        "ours, on the host": lambda: augment_batch(AUGMENTATION, images, 0),
         "ours, as tensor operations": with_tensors,
         "torchvision.transforms.v2": with_torchvision,
         "kornia": kornia_operation(floats, size),

@@ -8,9 +8,10 @@
 Real training reads, augments, normalises and copies every batch, and counts its loss; the ceiling only
 computes. Prediction, from the cache to probabilities, stands beside the forward pass of a training step. All
 take turns, and the median of the rounds counts; a ratio is the median of the rounds' ratios, whose two sides
-were measured one after the other, so that a machine that wavers matters less. `--compile` measures the same
-once more with torch.compile, where there is a C++ compiler. With `--timm` a checkout's train.py trains the
-recipe's network, one of timm's, on a competition folder's images, and its own figure is printed.
+were measured one after the other, so that a machine that wavers matters less. The optimizer's share is the
+time in its step over that of a whole step on the batch that is ready. `--compile` measures the same once more
+with torch.compile, where there is a C++ compiler. With `--timm` a checkout's train.py trains the recipe's
+network, one of timm's, on a competition folder's images, and its own figure is printed.
 """
 
 import argparse
@@ -53,7 +54,8 @@ CLASSES = 80
 
 class Rates(NamedTuple):
     """Images a second: of training and its ceiling, of prediction and of a training's forward pass; the
-    ratios of either pair; and the seconds of the first two steps, compiling included."""
+    ratios of either pair; the optimizer's share of a step's time; and the seconds of the first two steps,
+    compiling included."""
 
     real: float
     ceiling: float
@@ -61,6 +63,7 @@ class Rates(NamedTuple):
     forward: float
     of_ceiling: float
     of_forward: float
+    optimizer: float
     start: float
 
 
@@ -79,6 +82,19 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
     size, count = recipe.image_size, recipe.batch_size
     images = compute.normalise(torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8))
     labels = torch.arange(count, device=compute.device) % CLASSES
+
+    def optimizer_share(steps: int) -> float:
+        """Return the share of a step's time that `optimizer.step` takes; a GPU is waited for around it."""
+        taken, begun = 0.0, now(compute.on_gpu)
+        for _ in range(steps):
+            step(images, labels)
+            at = now(compute.on_gpu)
+            state.scaler.step(state.optimizer)
+            taken += now(compute.on_gpu) - at
+            state.scaler.update()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.ema.update()
+        return taken / (now(compute.on_gpu) - begun)
 
     def ceiling(steps: int) -> float:
         begun = now(compute.on_gpu)
@@ -135,7 +151,8 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
         ]
     ratios = [(real / ceiling, prediction / forward) for real, ceiling, prediction, forward in rates_of]
     medians = [statistics.median(side) for pairs in (rates_of, ratios) for side in zip(*pairs, strict=True)]
-    return Rates(*medians, start)
+    share = statistics.median(optimizer_share(steps) for _ in range(rounds))
+    return Rates(*medians, share, start)
 
 
 def now(on_gpu: bool) -> float:
@@ -197,7 +214,8 @@ def main() -> None:
               f"  training {rates.real:,.0f} images/s, ceiling {rates.ceiling:,.0f}, ratio "
               f"{rates.of_ceiling:.3f}\n"
               f"  prediction {rates.prediction:,.0f} images/s, forward pass {rates.forward:,.0f}, ratio "
-              f"{rates.of_forward:.3f}", flush=True)  # fmt: skip
+              f"{rates.of_forward:.3f}\n"
+              f"  optimizer, share of a step {rates.optimizer:.1%}", flush=True)  # fmt: skip
         if typed.compile and cxx_compiler() is None:
             print("  torch.compile is not measured: it needs a C++ compiler, g++ or $CXX, and there is none")
         elif typed.compile:

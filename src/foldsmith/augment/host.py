@@ -10,64 +10,66 @@ import numpy as np
 
 from foldsmith.augment.albumentations_file import apply_pipeline
 from foldsmith.augment.colours import LUMA
-from foldsmith.augment.rows import Augmentation, Draws
+from foldsmith.augment.rows import WHOLE, Augmentation, BatchSlice, Draws
 from foldsmith.augment.trivial import SMOOTHING, UNCHANGED, UNMOVED, contrast_table
 
 if TYPE_CHECKING:
     import albumentations
 
 
+# of cv2.flip, by (across, upside down)
+FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}
+
+
 def augment_batch(
     augmentation: "Augmentation | albumentations.Compose",
     images: np.ndarray,
     seed: int,
-    start: int = 0,
-    count: int | None = None,
-    side: int = 0,
-    mirrored: np.ndarray | None = None,
+    within: BatchSlice = WHOLE,
 ) -> np.ndarray:
-    """Return augmented copies of uint8 images (B, S, S, 3), which depend on `seed` and `mirrored` alone.
+    """Return augmented copies of uint8 images (B, S, S, 3), sampled from `seed` alone.
 
-    `side` is the size of the result in pixels; 0 keeps the size. `mirrored` (B,) are explicit flip flags;
-    None samples them. The images may be one rank's share of a batch of `count`, from its image `start` on: a
-    row of AUGMENTATIONS treats them as in the whole batch, a pipeline samples them from `seed + start`.
+    The images may be a slice of a batch, such as one rank's share: a row of AUGMENTATIONS treats them as in
+    the whole batch. A pipeline samples a slice from a seed of its own, and ignores the rest of `within`.
     """
     if isinstance(augmentation, Augmentation):
-        count = len(images) if count is None else count
-        part = slice(start, start + len(images))
-        draws = augmentation.draw_part(seed, part, count, images.shape[1], side, mirrored)
-        return apply_draws(images, draws, side)
-    return apply_pipeline(augmentation, images, seed + start)
+        draws = augmentation.draw_slice(seed, within, len(images), images.shape[1])
+        return apply_draws(images, draws, within.side)
+    return apply_pipeline(augmentation, images, seed + within.start)
 
 
 def apply_draws(images: np.ndarray, draws: Draws, side: int = 0) -> np.ndarray:
-    """Return augmented copies of uint8 images (B, S, S, 3), of `side` pixels; 0 keeps the size."""
-    size = side or images.shape[1]
+    """Return copies of uint8 images (B, S, S, 3), changed by `draws`, in `side` pixels; 0: as they were."""
+    augmented = _cut_and_turn(images, draws, side or images.shape[1])
+    if draws.colour is not None:
+        _recolour(augmented, draws)
+    if draws.affine is not None:
+        _transform(augmented, draws)
+    if draws.erased is not None:
+        _erase(augmented, draws)
+    return augmented
+
+
+def _cut_and_turn(images: np.ndarray, draws: Draws, size: int) -> np.ndarray:
+    """Crop, resize to `size`, flip and rotate: into a new array."""
     resized = size != images.shape[1] or draws.box is not None
-    whole = not resized and draws.angle is None
-    made = images.copy() if whole else np.empty((len(images), size, size, 3), np.uint8)
+    copied = not resized and draws.angle is None
+    augmented = images.copy() if copied else np.empty((len(images), size, size, 3), np.uint8)
     boxes = [None] * len(images) if draws.box is None else draws.box.tolist()
     flips = [(False, False)] * len(images) if draws.flip is None else draws.flip.tolist()
-    for index, (box, (across, upside_down)) in enumerate(zip(boxes, flips, strict=True)):
-        part = images[index] if box is None else _take(images[index], *box)
-        target = made[index]
+    for index, (box, flip) in enumerate(zip(boxes, flips, strict=True)):
+        image = images[index] if box is None else _take(images[index], *box)
+        target = augmented[index]
         if draws.angle is not None:
-            matrix = _matrix(part.shape, size, across, upside_down, draws.angle[index])
+            matrix = _matrix(image.shape, size, *flip, draws.angle[index])
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            cv2.warpAffine(part, matrix, (size, size), dst=target, flags=flags)
+            cv2.warpAffine(image, matrix, (size, size), dst=target, flags=flags)
             continue
         if resized:
-            cv2.resize(part, (size, size), dst=target, interpolation=cv2.INTER_LINEAR)
-        if across or upside_down:
-            cv2.flip(target, -1 if across and upside_down else 0 if upside_down else 1, dst=target)
-    if draws.colour is not None:
-        _recolour(made, draws)
-    if draws.affine is not None:
-        _transform(made, draws)
-    if draws.erased is not None:
-        for image, (x, y, width, height), fill in zip(made, draws.erased.tolist(), draws.fill, strict=True):
-            image[y : y + height, x : x + width] = fill
-    return made
+            cv2.resize(image, (size, size), dst=target, interpolation=cv2.INTER_LINEAR)
+        if any(flip):
+            cv2.flip(target, FLIP_CODES[tuple(flip)], dst=target)
+    return augmented
 
 
 def _take(image: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -98,6 +100,12 @@ def _recolour(images: np.ndarray, draws: Draws) -> None:
         brightness = float(LUMA @ cv2.mean(image)[:3])
         matrix = np.concatenate([colour, np.full((3, 1), lift * brightness, np.float32)], axis=1)
         cv2.transform(image, matrix, dst=image)
+
+
+def _erase(images: np.ndarray, draws: Draws) -> None:
+    """Fill a box of each image with a colour, in place."""
+    for image, (x, y, width, height), fill in zip(images, draws.erased.tolist(), draws.fill, strict=True):
+        image[y : y + height, x : x + width] = fill
 
 
 def _transform(images: np.ndarray, draws: Draws) -> None:

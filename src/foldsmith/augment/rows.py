@@ -59,6 +59,23 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class BatchSlice:
+    """Which images of a batch of `count` these are, from its image `start` on; None: they are all of it.
+
+    They are made in `side` pixels; 0: as large as they are. `mirrored` (B,) are explicit flips, for rows that
+    flip; None samples them.
+    """
+
+    start: int = 0
+    count: int | None = None
+    side: int = 0
+    mirrored: np.ndarray | None = None
+
+
+WHOLE = BatchSlice()
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Sampling ranges. Shares are of the image's area; 0 or None disables.
 
@@ -87,17 +104,13 @@ class Augmentation:
         """
         stream, side = np.random.default_rng(seed), side or size
         draws = {}
-        if self.crop:
-            boxes, fits = _draw_boxes(stream, count, size, self.crop, self.ratio, size)
-            draws["box"] = np.where(fits[:, None], boxes, [0, 0, size, size])
-        elif self.shift:
-            corners = stream.integers(-(size // self.shift), size // self.shift, (count, 2), endpoint=True)
-            draws["box"] = np.concatenate([corners, np.full((count, 2), size)], axis=1)
+        if self.crop or self.shift:
+            draws["box"] = self._draw_crops(stream, count, size)
         if self.hflip or self.vflip:
             draws["flip"] = (stream.random((count, 2)) < 0.5) & np.array([self.hflip, self.vflip])
         if self.rotation:
             draws["angle"] = np.radians(stream.uniform(-self.rotation, self.rotation, count))
-        if self.brightness or self.contrast or self.saturation or self.hue:
+        if any((self.brightness, self.contrast, self.saturation, self.hue)):
             draws["colour"], draws["lift"] = self._draw_colours(stream, count)
         if self.trivial:
             draws |= draw_trivial(stream, count, side, self.trivial)
@@ -108,17 +121,21 @@ class Augmentation:
             draws["fill"] = stream.integers(256, size=(count, 3), dtype=np.uint8)
         return Draws(**draws)
 
-    def draw_part(
-        self, seed: int, span: slice, count: int, size: int, side: int, mirrored: np.ndarray | None
-    ) -> Draws:
-        """Sample a batch, and return the parameters of a slice of it, such as one rank's share.
-
-        `mirrored` (of the slice) are explicit horizontal flip flags for rows that flip; None samples them.
-        """
-        draws = self.draw(seed, count, size, side)[span]
-        if mirrored is None or not self.hflip or draws.flip is None:
+    def draw_slice(self, seed: int, within: BatchSlice, length: int, size: int) -> Draws:
+        """Return the draws of `length` images of `size` pixels that are a slice of a batch."""
+        count = length if within.count is None else within.count
+        draws = self.draw(seed, count, size, within.side)[within.start : within.start + length]
+        if within.mirrored is None or not self.hflip or draws.flip is None:
             return draws
-        return replace(draws, flip=np.stack([mirrored, draws.flip[:, 1]], axis=1))
+        return replace(draws, flip=np.stack([within.mirrored, draws.flip[:, 1]], axis=1))
+
+    def _draw_crops(self, stream: np.random.Generator, count: int, size: int) -> np.ndarray:
+        """Return the boxes (x, y, width, height) of crops, or of shifts, int64 (count, 4)."""
+        if self.crop:
+            boxes, fits = _draw_boxes(stream, count, size, self.crop, self.ratio, size)
+            return np.where(fits[:, None], boxes, [0, 0, size, size])
+        corners = stream.integers(-(size // self.shift), size // self.shift, (count, 2), endpoint=True)
+        return np.concatenate([corners, np.full((count, 2), size)], axis=1)
 
     def _draw_colours(self, stream: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample brightness, contrast, saturation and hue as one matrix an image, and its `lift`.

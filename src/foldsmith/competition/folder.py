@@ -3,14 +3,14 @@
 import csv
 import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import pandas as pd
 
-from foldsmith.errors import InputError, first_of, refuse_wrong, unknown_name
+from foldsmith.errors import Entries, InputError, first_of, unknown_name
 from foldsmith.natural_order import natural_key
 from foldsmith.process.terminal import printable
 from foldsmith.tasks.metrics import METRICS
@@ -19,6 +19,16 @@ IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".ppm",
     ".pgm",
 }  # fmt: skip
+Spelling = Callable[[PurePosixPath], str]
+# how label files and samples write images, `train/` and `test/` with them or not
+SPELLINGS: tuple[Spelling, ...] = (
+    lambda path: PurePosixPath(*path.parts[1:]).as_posix(),
+    lambda path: PurePosixPath(*path.parts[1:]).with_suffix("").as_posix(),
+    lambda path: path.name,
+    lambda path: path.stem,
+    lambda path: path.as_posix(),
+    lambda path: path.with_suffix("").as_posix(),
+)
 
 
 @dataclass(frozen=True)
@@ -45,24 +55,28 @@ class Competition:
 
 
 def read_competition(folder: Path) -> Competition:
-    """Lists a competition folder. Raises InputError if it is not one."""
+    """List a competition folder. Raise InputError if it is not one."""
     if not folder.is_dir():
-        parent = folder.parent
-        near = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
-        known = f" {parent} holds: {', '.join(near)}." if near else ""
-        raise InputError(f"{folder} is not a folder.{known}")
+        raise InputError(f"{folder} is not a folder.{_neighbours_of(folder)}")
     files = {part: list_files(folder, part) for part in ("train", "test")}
     images = {part: [file for file in names if is_image(file)] for part, names in files.items()}
     others = [printable(file) for names in files.values() for file in names if not is_image(file)]
-    competition = Competition(folder, read_settings(folder), images["train"], images["test"], others)
-    for part, images in (("train", competition.train_images), ("test", competition.test_images)):
+    settings = read_settings(folder)
+    for part in ("train", "test"):
         if not (folder / part).is_dir():
             raise InputError(
                 f"{folder} has no folder {part}/; a competition folder holds train/ and test/ images."
             )
-        if not images:
+        if not images[part]:
             raise InputError(f"{folder / part} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return competition
+    return Competition(folder, settings, images["train"], images["test"], others)
+
+
+def _neighbours_of(folder: Path) -> str:
+    """Return a sentence with the folders beside one that is not there, if there are any."""
+    parent = folder.parent
+    near = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
+    return f" {parent} holds: {', '.join(near)}." if near else ""
 
 
 def read_settings(folder: Path) -> Settings:
@@ -122,40 +136,43 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 
 def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = None) -> list[str | None]:
-    """The image each id names, or None.
+    """Return the image each id names, or None.
 
     Ids are paths or bare names, with or without extension, all in one way: that which matches most of them.
-    An id that names nothing as it is may mean it by `./` or backslashes. Raises InputError, with the file
+    An id that names nothing as it is may mean it by `./` or backslashes. Raise InputError, with the file
     that is their `source`, if an id could name two images.
     """
     ids, paths = list(ids), [PurePosixPath(image) for image in images]
     plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
     found: list[list[str]] = [[] for _ in ids]
     most = 0
-    for spelling in (
-        lambda path: PurePosixPath(*path.parts[1:]).as_posix(),  # within train/ or test/
-        lambda path: PurePosixPath(*path.parts[1:]).with_suffix("").as_posix(),
-        lambda path: path.name,
-        lambda path: path.stem,
-        lambda path: path.as_posix(),
-        lambda path: path.with_suffix("").as_posix(),
-    ):
-        named: dict[str, list[str]] = {}
-        for path in paths:
-            named.setdefault(spelling(path), []).append(path.as_posix())
+    for spelling in SPELLINGS:
+        named = _group_by_spelling(paths, spelling)
         spelled = [named.get(name) or named.get(other, []) for name, other in zip(ids, plain, strict=True)]
         matched = sum(map(bool, spelled))
         if matched > most:
             found, most = spelled, matched
         if most == len(ids):
             break
+    _refuse_ambiguous(ids, found, source)
+    return [meant[0] if meant else None for meant in found]
+
+
+def _group_by_spelling(paths: Iterable[PurePosixPath], spelling: Spelling) -> dict[str, list[str]]:
+    """Return the images that have a spelling, by that spelling."""
+    named: dict[str, list[str]] = {}
+    for path in paths:
+        named.setdefault(spelling(path), []).append(path.as_posix())
+    return named
+
+
+def _refuse_ambiguous(ids: Sequence[str], found: Sequence[Sequence[str]], source: Path | None) -> None:
     for name, meant in zip(ids, found, strict=True):
         if len(meant) > 1:
             where = f"{source}: " if source else ""
             raise InputError(
                 f"{where}the id '{name}' could name {first_of(meant)}; give ids with folder and extension."
             )
-    return [meant[0] if meant else None for meant in found]
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -174,7 +191,7 @@ def read_table(path: Path) -> pd.DataFrame:
     header, rows = lines[0][1], lines[1:]
     uneven = [line for line, cells in rows if len(cells) != len(header)]
     what = f"have more or fewer cells than the header, {len(header)}"
-    refuse_wrong(path, uneven, len(rows), "line", what, "mend them (is a comma not in quotes?).")
+    Entries(path, len(rows), "line").refuse(uneven, what, "mend them (is a comma not in quotes?).")
     return pd.DataFrame(
         [cells for _, cells in rows], columns=header, index=[line for line, _ in rows], dtype=str
     )

@@ -9,7 +9,7 @@ from foldsmith.competition import labels_csv, labels_json
 from foldsmith.competition.folder import Competition, match_ids
 from foldsmith.competition.label_form import LabelForm
 from foldsmith.competition.labels_csv import tables_that_name
-from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.tasks import SingleLabel
 
 # the forms of label files; where files of several fit, those of the first form are taken
@@ -152,5 +152,5 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
         (missing, f"name an image that is not in {train}", "add the images, or remove these rows."),
     ):
         example = f"'{names.iloc[wrong[0]]}'" if wrong else ""
-        refuse_wrong(path, names.index[wrong], len(names), unit, what, remedy, example)
+        Entries(path, len(names), unit).refuse(names.index[wrong], what, remedy, example)
     return [image for image in images if image is not None]

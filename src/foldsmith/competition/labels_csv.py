@@ -13,7 +13,7 @@ from foldsmith.competition.folder import (
     sample_submission_path,
 )
 from foldsmith.competition.label_form import LabelForm
-from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.errors import Entries, InputError, first_of
 
 ID_COLUMNS = ("id", "image_id", "image", "filename", "file_name", "file", "path", "img", "name", "image_name")
 LABEL_COLUMNS = ("label", "class", "category", "target", "class_id", "category_id", "label_id", "y")
@@ -89,40 +89,57 @@ def read_csv_labels(path: Path, competition: Competition) -> pd.DataFrame:
     rows["group"] = table[group].str.strip() if group else ""
     for column, meaning in (("name", id_column), ("category", label_column)):
         empty = rows.index[rows[column] == ""]
-        refuse_wrong(path, empty, len(rows), "line", f"have an empty '{meaning}'", "fill them in.")
+        Entries(path, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", "fill them in.")
     return rows
 
 
 def find_columns(path: Path, table: pd.DataFrame, competition: Competition) -> tuple[str, str]:
-    """The id and the label column: those of the settings, of a usual name, or of two the other one.
+    """Return the id and the label column: those of the settings, of a usual name, or of two the other one.
 
-    Raises InputError if they cannot be told for certain, occur twice, or the first line is no header.
+    Raise InputError if they cannot be told for certain, occur twice, or the first line is no header.
     """
     columns, settings = list(table.columns), competition.settings
     for column in (settings.id_column, settings.label_column):
         if column and column not in columns:
             raise InputError(f"{path} has no column '{column}'; it has {first_of(columns, 10)}.")
-    free = [column for column in columns if column != settings.group_column]
-    ids = [settings.id_column] if settings.id_column else _usual(free, ID_COLUMNS)
-    labels = [settings.label_column] if settings.label_column else _usual(free, LABEL_COLUMNS)
+    ids, labels = _possible_columns(table, competition)
+    missing = not ids or not labels or ids == labels
+    if missing or len(ids) > 1 or len(labels) > 1:
+        raise InputError(
+            f"{path}: {'no' if missing else 'more than one possible'} id and label column found among "
+            f"{first_of(columns, 10)}; name them in competition.toml (id_column, label_column)."
+        )
+    id_column, label_column = ids[0], labels[0]
+    if columns.count(id_column) > 1 or columns.count(label_column) > 1:
+        raise InputError(f"{path}: the column '{id_column}' or '{label_column}' occurs twice; rename one.")
+    refuse_headless(path, id_column, competition.train_images)
+    return id_column, label_column
+
+
+def _possible_columns(table: pd.DataFrame, competition: Competition) -> tuple[list[str], list[str]]:
+    """Return the columns that may hold the ids, and those that may hold the labels."""
+    settings = competition.settings
+    free = [column for column in table.columns if column != settings.group_column]
+    ids = _chosen_or_usual(settings.id_column, free, ID_COLUMNS)
+    labels = _chosen_or_usual(settings.label_column, free, LABEL_COLUMNS)
     if len(ids) > 1:
-        # one of them may be a row number, which could be taken for image names without an extension
-        names = _file_names(competition)
-        ids = [column for column in ids if names & set(table[column].str.strip())] or ids
+        ids = _with_file_names(ids, table, competition) or ids
     if len(set(free)) == 2:
         ids = ids or [column for column in free if column not in labels][:1]
         labels = labels or [column for column in free if column not in ids]
-    if len(ids) != 1 or len(labels) != 1 or ids == labels:
-        told = "no" if not ids or not labels or ids == labels else "more than one possible"
-        raise InputError(
-            f"{path}: {told} id and label column found among {first_of(columns, 10)}; "
-            "name them in competition.toml (id_column, label_column)."
-        )
-    id_column, label = ids[0], labels[0]
-    if columns.count(id_column) > 1 or columns.count(label) > 1:
-        raise InputError(f"{path}: the column '{id_column}' or '{label}' occurs twice; rename one.")
-    refuse_headless(path, id_column, competition.train_images)
-    return id_column, label
+    return ids, labels
+
+
+def _with_file_names(columns: list[str], table: pd.DataFrame, competition: Competition) -> list[str]:
+    """Return the columns that hold a name of a training image, with its extension: a row number could be
+    taken for a name without one."""
+    names = _file_names(competition)
+    return [column for column in columns if names & set(table[column].str.strip())]
+
+
+def _chosen_or_usual(chosen: str, columns: list[str], names: tuple[str, ...]) -> list[str]:
+    """Return the column that settings name, else those of a usual name."""
+    return [chosen] if chosen else _usual(columns, names)
 
 
 def _usual(columns: list[str], names: tuple[str, ...]) -> list[str]:

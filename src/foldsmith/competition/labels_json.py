@@ -10,11 +10,11 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition, find_tables
 from foldsmith.competition.label_form import LabelForm
-from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.errors import Entries, InputError, first_of
 
 
 def is_label_json(path: Path) -> bool:
-    """Whether a JSON file looks like labels: an object with `annotations`."""
+    """Return whether a JSON file looks like labels: an object with `annotations`."""
     try:
         document = parse_json(path)
     except InputError:
@@ -23,39 +23,56 @@ def is_label_json(path: Path) -> bool:
 
 
 def read_json_labels(path: Path, group_key: str = "") -> tuple[pd.DataFrame, dict[str, str]]:
-    """Rows (name, category, group) and the names of the categories, empty if the file names none.
+    """Return rows (name, category, group) and the names of the categories, empty if the file names none.
 
     `name` is the image as the file writes it, `category` an integer as text, `group` that of `group_key`.
-    Raises InputError for everything else.
+    Raise InputError for everything else.
     """
+    document, annotations = _read_annotations(path)
+    coco = "images" in document and "file_name" not in annotations[0]
+    name_key, category_key = ("image_id", "category_id") if coco else ("file_name", "category")
+    entries = Entries(path, len(annotations), "annotation")
+    for key in filter(None, (name_key, category_key, group_key)):
+        _require_key(entries, annotations, key)
+    names = [annotation[name_key] for annotation in annotations]
+    if coco:
+        names = _coco_names(entries, document, names)
+    wrong = [index for index, name in enumerate(names) if not isinstance(name, str) or not name.strip()]
+    entries.refuse(wrong, "have a file name that is no text", "name the image.")
+    categories = _read_categories(entries, annotations, category_key, names)
+    class_names = _category_names(path, document)
+    if class_names:
+        _refuse_unlisted(entries, categories, class_names, names)
+    groups = [_group_text(annotation[group_key]) if group_key else "" for annotation in annotations]
+    return pd.DataFrame({"name": names, "category": categories, "group": groups}), class_names
+
+
+def _read_annotations(path: Path) -> tuple[dict[str, Any], list[dict]]:
+    """Return the whole document and its annotations, at least one."""
     document = parse_json(path)
     if not isinstance(document, dict) or "annotations" not in document:
         raise InputError(f"{path} has no 'annotations'; it must look like {{\"annotations\": [{{…}}, …]}}.")
     annotations = _list_of_objects(path, document, "annotations")
     if not annotations:
         raise InputError(f"{path}: 'annotations' is empty; it must give every training image a category.")
-    coco = "images" in document and "file_name" not in annotations[0]
-    name_key, category_key = ("image_id", "category_id") if coco else ("file_name", "category")
-    for key in (name_key, category_key, *([group_key] if group_key else [])):
-        _require_key(path, annotations, key, "annotation")
-    names = [entry[name_key] for entry in annotations]
-    if coco:
-        names = _coco_names(path, document, names)
-    total = len(names)
-    wrong = [index for index, name in enumerate(names) if not isinstance(name, str) or not name.strip()]
-    refuse_wrong(path, wrong, total, "annotation", "have a file name that is no text", "name the image.")
-    categories = [_integer_text(entry[category_key]) for entry in annotations]
+    return document, annotations
+
+
+def _read_categories(entries: Entries, annotations: list[dict], key: str, names: list[str]) -> list[str]:
+    """Return the category of every annotation, an integer as text."""
+    categories = [_integer_text(annotation[key]) for annotation in annotations]
     wrong = [index for index, category in enumerate(categories) if category is None]
-    example = "".join(f"{names[index]}: {annotations[index][category_key]!r}" for index in wrong[:1])
-    what = f"have a '{category_key}' that is no integer"
-    refuse_wrong(path, wrong, total, "annotation", what, "write whole numbers.", example)
-    class_names = _category_names(path, document)
-    if class_names:
-        wrong = [index for index, category in enumerate(categories) if category not in class_names]
-        what = "have a category that 'categories' does not list"
-        refuse_wrong(path, wrong, total, "annotation", what, "list it.", "".join(names[i] for i in wrong[:1]))
-    groups = [_group_text(entry[group_key]) if group_key else "" for entry in annotations]
-    return pd.DataFrame({"name": names, "category": categories, "group": groups}), class_names
+    example = "".join(f"{names[index]}: {annotations[index][key]!r}" for index in wrong[:1])
+    entries.refuse(wrong, f"have a '{key}' that is no integer", "write whole numbers.", example)
+    return [category for category in categories if category is not None]
+
+
+def _refuse_unlisted(
+    entries: Entries, categories: list[str], class_names: dict[str, str], names: list[str]
+) -> None:
+    wrong = [index for index, category in enumerate(categories) if category not in class_names]
+    example = "".join(names[index] for index in wrong[:1])
+    entries.refuse(wrong, "have a category that 'categories' does not list", "list it.", example)
 
 
 def parse_json(path: Path) -> Any:
@@ -87,13 +104,15 @@ def _list_of_objects(path: Path, document: dict, key: str) -> list[dict]:
     if not isinstance(entries, list):
         raise InputError(f"{path}: '{key}' is a {type(entries).__name__}, it must be a list.")
     wrong = [index for index, entry in enumerate(entries) if not isinstance(entry, dict)]
-    refuse_wrong(path, wrong, len(entries), f"entry of '{key}'", "are no objects", 'write {"key": value, …}.')
+    Entries(path, len(entries), f"entry of '{key}'").refuse(
+        wrong, "are no objects", 'write {"key": value, …}.'
+    )
     return entries
 
 
-def _require_key(path: Path, entries: list[dict], key: str, unit: str) -> None:
-    wrong = [index for index, entry in enumerate(entries) if key not in entry]
-    refuse_wrong(path, wrong, len(entries), unit, f"have no '{key}'", "add it, or remove these entries.")
+def _require_key(entries: Entries, objects: list[dict], key: str) -> None:
+    wrong = [index for index, entry in enumerate(objects) if key not in entry]
+    entries.refuse(wrong, f"have no '{key}'", "add it, or remove these entries.")
 
 
 def _refuse_repeated(path: Path, ids: list[Any], key: str) -> None:
@@ -103,32 +122,36 @@ def _refuse_repeated(path: Path, ids: list[Any], key: str) -> None:
         raise InputError(f"{path}: '{key}' lists {len(repeated)} ids twice (first: {first}); list each once.")
 
 
-def _coco_names(path: Path, document: dict, image_ids: list[Any]) -> list[Any]:
-    """The file name of every annotation's image."""
-    images = _list_of_objects(path, document, "images")
+def _coco_names(annotations: Entries, document: dict, image_ids: list[Any]) -> list[Any]:
+    """Return the file name of every annotation's image."""
+    images = _list_of_objects(annotations.path, document, "images")
     for key in ("id", "file_name"):
-        _require_key(path, images, key, "entry of 'images'")
+        _require_key(Entries(annotations.path, len(images), "entry of 'images'"), images, key)
     # an id may be a number or a text, and 1 is not "1"
-    _refuse_repeated(path, [repr(image["id"]) for image in images], "images")
+    _refuse_repeated(annotations.path, [repr(image["id"]) for image in images], "images")
     file_names = {repr(image["id"]): image["file_name"] for image in images}
     wrong = [index for index, image_id in enumerate(image_ids) if repr(image_id) not in file_names]
-    what = "have an 'image_id' that 'images' does not list"
-    refuse_wrong(path, wrong, len(image_ids), "annotation", what, "list it.")
+    annotations.refuse(wrong, "have an 'image_id' that 'images' does not list", "list it.")
     return [file_names[repr(image_id)] for image_id in image_ids]
 
 
 def _category_names(path: Path, document: dict) -> dict[str, str]:
     if document.get("categories") is None:
         return {}
-    entries = _list_of_objects(path, document, "categories")
-    ids = [_integer_text(entry.get("id")) for entry in entries]
-    wrong = [index for index, category in enumerate(ids) if category is None]
-    unit = "entry of 'categories'"
-    refuse_wrong(path, wrong, len(entries), unit, "have no integer 'id'", "write whole numbers.")
+    categories = _list_of_objects(path, document, "categories")
+    entries = Entries(path, len(categories), "entry of 'categories'")
+    ids = [_integer_text(category.get("id")) for category in categories]
+    entries.refuse(
+        [at for at, number in enumerate(ids) if number is None],
+        "have no integer 'id'",
+        "write whole numbers.",
+    )
     _refuse_repeated(path, ids, "categories")
-    wrong = [index for index, entry in enumerate(entries) if not _is_name(entry.get("name", ""))]
-    refuse_wrong(path, wrong, len(entries), unit, "have a 'name' that is no text", "write a text, or none.")
-    return {category: str(entry.get("name", category)) for category, entry in zip(ids, entries, strict=True)}
+    wrong = [at for at, category in enumerate(categories) if not _is_name(category.get("name", ""))]
+    entries.refuse(wrong, "have a 'name' that is no text", "write a text, or none.")
+    return {
+        number: str(category.get("name", number)) for number, category in zip(ids, categories, strict=True)
+    }
 
 
 def _is_name(value: Any) -> bool:

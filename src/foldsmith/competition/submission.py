@@ -15,7 +15,7 @@ from foldsmith.competition.folder import (
     sample_submission_path,
 )
 from foldsmith.competition.labels_csv import refuse_headless
-from foldsmith.errors import InputError, first_of, refuse_wrong
+from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.process.files import written_whole
 from foldsmith.tasks import Task
@@ -48,22 +48,14 @@ class SubmissionForm:
 
 
 def read_submission_form(competition: Competition, classes: pd.DataFrame, task: Task) -> SubmissionForm:
-    """The form the sample submission asks for; without one `filename,class`, sorted naturally by file name.
+    """Return the form the sample submission asks for; without one `filename,class`.
 
-    `classes` has `label`, `category`, `class_name`. Raises InputError if the sample fits neither test nor
+    `classes` has `label`, `category`, `class_name`. Raise InputError if the sample fits neither test nor
     classes.
     """
     path = sample_submission_path(competition.folder)
     if path is None:
-        names = [image.removeprefix("test/") for image in competition.test_images]
-        order = sorted(range(len(names)), key=lambda index: natural_key(names[index]))
-        return SubmissionForm(
-            columns=["filename", "class"],
-            ids=[names[index] for index in order],
-            images=[competition.test_images[index] for index in order],
-            cells=task.default_cells(classes),
-            notes=["no sample submission: written as filename,class, sorted by file name."],
-        )
+        return _default_form(competition.test_images, task.default_cells(classes))
     table = read_table(path)
     if table.empty or len(table.columns) < 2:
         raise InputError(
@@ -73,9 +65,34 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame, task: 
     refuse_headless(path, columns[0], competition.test_images)
     if competition.settings.id_column in columns[1:]:
         raise InputError(f"{path}: the id column '{competition.settings.id_column}' is not the first one.")
+    ids, images = _read_ids(path, table, competition)
+    cells = task.read_cells(path, [column.strip() for column in columns[1:]], table.iloc[:, 1:], classes)
+    return SubmissionForm(columns, ids, images, cells, cells.notes)
+
+
+def _default_form(test_images: list[str], cells: Cells) -> SubmissionForm:
+    """Return the form `filename,class`, sorted naturally by file name."""
+    names = [image.removeprefix("test/") for image in test_images]
+    order = sorted(range(len(names)), key=lambda index: natural_key(names[index]))
+    return SubmissionForm(
+        columns=["filename", "class"],
+        ids=[names[index] for index in order],
+        images=[test_images[index] for index in order],
+        cells=cells,
+        notes=["no sample submission: written as filename,class, sorted by file name."],
+    )
+
+
+def _read_ids(
+    path: Path, table: pd.DataFrame, competition: Competition
+) -> tuple[list[str], list[str | None]]:
+    """Return the ids of the sample's rows, and the test image of each, or None where there is no such one.
+
+    Raise InputError if an id is repeated, or more than 1 % of them have no image.
+    """
     ids = [name.strip() for name in table.iloc[:, 0]]
     repeated = table.index[pd.Series(ids).duplicated()]
-    refuse_wrong(path, repeated, len(ids), "line", "repeat an id", "fetch the sample again.")
+    Entries(path, len(ids), "line").refuse(repeated, "repeat an id", "fetch the sample again.")
     images = match_ids(ids, competition.test_images, path)
     missing = [name for name, image in zip(ids, images, strict=True) if image is None]
     if len(missing) > 0.01 * len(ids):
@@ -84,9 +101,7 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame, task: 
             f"{competition.folder / 'test'} (first: {first_of(missing)}); "
             "the test folder is not whole, or belongs to another sample."
         )
-    names = [column.strip() for column in columns[1:]]
-    cells = task.read_cells(path, names, table.iloc[:, 1:], classes)
-    return SubmissionForm(columns, ids, images, cells, cells.notes)
+    return ids, images
 
 
 def fill_submission(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -138,23 +139,39 @@ def is_cached(path: Path) -> bool:
 
 
 def changed_files(path: Path) -> list[str]:
-    """The files of a finished cache that are not what was built.
+    """Return the files of a finished cache that are not what was built.
 
     A file of the same length, time and inode is trusted, which costs nothing. Of another, such as a copy, the
     digest is compared, and where that is right its state is noted for the next time.
     """
-    record = load_json(path / RECORD)
+    record = _read_record(path)
     states = {name: _state_of(path / name) for name in files_of(path) if name != RECORD}
-    entries = record.items() if isinstance(record, dict) else ()
-    told = {name for name, entry in entries if isinstance(entry, dict) and {"state", "digest"} <= set(entry)}
-    lost = [name for name in states if name not in told]
-    if lost:  # by somebody who changed the record
+    lost = [name for name in states if name not in record]
+    if lost:  # somebody changed the record
         return lost
     doubtful = [name for name, state in states.items() if record[name]["state"] != state]
     changed = [name for name in doubtful if digest_of_file(path / name) != record[name]["digest"]]
-    if doubtful and not changed and os.access(path, os.W_OK):
-        save_json(path / RECORD, {name: {**record[name], "state": states[name]} for name in states})
+    if doubtful and not changed:
+        _note_states(path, record, states)
     return changed
+
+
+def _note_states(path: Path, record: dict[str, dict[str, Any]], states: dict[str, list[int]]) -> None:
+    """Write the files' present states into the record, unless the cache is read-only."""
+    if os.access(path, os.W_OK):
+        save_json(path / RECORD, {name: {**record[name], "state": state} for name, state in states.items()})
+
+
+def _read_record(path: Path) -> dict[str, dict[str, Any]]:
+    """Return digest and state of the files as they were built, of those whose entry is whole."""
+    record = load_json(path / RECORD)
+    if not isinstance(record, dict):
+        return {}
+    return {
+        name: entry
+        for name, entry in record.items()
+        if isinstance(entry, dict) and {"state", "digest"} <= set(entry)
+    }
 
 
 def _state_of(path: Path) -> list[int]:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from foldsmith.augment.device import Operation, apply_operations, compile_operations, pin_operations
 from foldsmith.augment.host import augment_batch
-from foldsmith.augment.rows import Augmentation
+from foldsmith.augment.rows import Augmentation, BatchSlice
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.data.sampling import balanced_order
 from foldsmith.process.faults import MachineError
@@ -34,32 +34,24 @@ Item, Made = TypeVar("Item"), TypeVar("Made")
 
 @dataclass(frozen=True)
 class BatchKey:
-    """A batch, or this process's part of it: the seed of its augmentation, and positions in the training
-    samples (n,), which are those of the batch of `count` from its image `start` on.
-
-    Images are made in `side` pixels (0: as large as they are). Where it is not drawn which are `mirrored`,
-    that is said (n,).
-    """
+    """A batch, or a process's slice of it: positions in the training samples (n,), the seed of the batch's
+    augmentation, and which images `within` the batch they are."""
 
     seed: int
     positions: np.ndarray
-    start: int
-    count: int
-    side: int = 0
-    mirrored: np.ndarray | None = None
+    within: BatchSlice
 
 
 class EpochBatches(Sampler[BatchKey]):
     """The batches of one epoch of one training, a fold's or another's; set `epoch` before iterating.
 
-    Every sample comes once, or with `balanced`, the labels (n,), every class equally often. With
-    `alternating` an image that is mirrored in one epoch is not in the next (Jordan, 94 % on CIFAR-10 in 3.29
-    seconds, 2024). Images are made in `side` pixels, which may change between epochs; 0: as large as they
-    are.
+    Every sample comes once. With `alternating` an image that is flipped in one epoch is not in the next
+    (Jordan, 94 % on CIFAR-10 in 3.29 seconds, 2024). Images are made in `side` pixels, which may change
+    between epochs; 0: as large as they are.
 
     Batches differ in length by at most one, so that none is left with a single image, which batch norm could
-    not train on. Those before `start` are left out: an epoch goes on there. Where several processes train
-    one network, each has its part of every batch: `part` is (which, of how many).
+    not train on. Those before `start` are left out: an epoch resumes there. Where several processes train
+    one network, each has its slice of every batch: `part` is (rank, world size).
     """
 
     def __init__(
@@ -69,7 +61,6 @@ class EpochBatches(Sampler[BatchKey]):
         seed: int,
         purpose: int | str,
         part: tuple[int, int] = (0, 1),
-        balanced: np.ndarray | None = None,
         alternating: bool = False,
     ) -> None:
         self.num_samples, self.seed, self.purpose, self.part = num_samples, seed, purpose, part
@@ -78,7 +69,6 @@ class EpochBatches(Sampler[BatchKey]):
         self.epoch = 0
         self.start = 0
         self.side = 0
-        self.balanced = balanced
         draws = np.random.default_rng(derive_seed(seed, "mirrored", purpose))
         self.mirrored_first = draws.random(num_samples) < 0.5 if alternating else None
 
@@ -86,27 +76,46 @@ class EpochBatches(Sampler[BatchKey]):
         return self.num_batches
 
     def place_of(self, batch: int) -> tuple[int, int]:
-        """Where this process's part of a batch begins, and how many images the whole batch has."""
-        which, parts = self.part
+        """Return where this process's slice of a batch begins, and how many images the whole batch has."""
+        rank, world_size = self.part
         count = self.num_samples // self.num_batches + (batch < self.num_samples % self.num_batches)
-        return which * (count // parts) + min(which, count % parts), count
+        return rank * (count // world_size) + min(rank, count % world_size), count
 
     def __iter__(self) -> Iterator[BatchKey]:
-        order = np.random.default_rng(derive_seed(self.seed, "order", self.purpose, self.epoch))
-        if self.balanced is None:
-            shuffled = order.permutation(self.num_samples)
-        else:
-            shuffled = balanced_order(self.balanced, order)
-        for batch, positions in enumerate(np.array_split(shuffled, self.num_batches)):
+        order = self._order(np.random.default_rng(derive_seed(self.seed, "order", self.purpose, self.epoch)))
+        for batch, positions in enumerate(np.array_split(order, self.num_batches)):
             if batch < self.start:
                 continue
             seed = derive_seed(self.seed, "augment", self.purpose, self.epoch, batch)
-            which, parts = self.part
-            mine = np.array_split(positions, parts)[which]
+            rank, world_size = self.part
+            mine = np.array_split(positions, world_size)[rank]
             mirrored = None
             if self.mirrored_first is not None:
                 mirrored = self.mirrored_first[mine] ^ (self.epoch % 2 == 1)
-            yield BatchKey(seed, mine, *self.place_of(batch), self.side, mirrored)
+            yield BatchKey(seed, mine, BatchSlice(*self.place_of(batch), self.side, mirrored))
+
+    def _order(self, draws: np.random.Generator) -> np.ndarray:
+        """Return the positions of all samples in the order of the epoch, int64 (num_samples,)."""
+        return draws.permutation(self.num_samples)
+
+
+class BalancedBatches(EpochBatches):
+    """Batches in which, over an epoch, every class of the `labels` (n,) comes equally often."""
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        batch_size: int,
+        seed: int,
+        purpose: int | str,
+        part: tuple[int, int] = (0, 1),
+        alternating: bool = False,
+    ) -> None:
+        super().__init__(len(labels), batch_size, seed, purpose, part, alternating)
+        self.labels = labels
+
+    def _order(self, draws: np.random.Generator) -> np.ndarray:
+        return balanced_order(self.labels, draws)
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -126,9 +135,7 @@ class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
         images = self.pixels[self.rows[key.positions]]
-        images = augment_batch(
-            self.augmentation, images, key.seed, key.start, key.count, key.side, key.mirrored
-        )
+        images = augment_batch(self.augmentation, images, key.seed, key.within)
         batch = torch.from_numpy(images), torch.from_numpy(self.labels[key.positions])
         if get_worker_info() is not None:
             # shared here, because a worker that fails to share what it sends loses it, and the loader waits
@@ -169,9 +176,10 @@ class DeviceBatches:
 
     def _draw(self, key: BatchKey) -> tuple[torch.Tensor, list[Operation]]:
         """All of a batch that the host does."""
-        part, size = slice(key.start, key.start + len(key.positions)), self.pixels.shape[1]
-        draws = self.augmentation.draw_part(key.seed, part, key.count, size, key.side, key.mirrored)
-        positions, operations = torch.from_numpy(key.positions), compile_operations(draws, size, key.side)
+        size = self.pixels.shape[1]
+        draws = self.augmentation.draw_slice(key.seed, key.within, len(key.positions), size)
+        positions = torch.from_numpy(key.positions)
+        operations = compile_operations(draws, size, key.within.side)
         if self.on_gpu:
             return positions.pin_memory(), pin_operations(operations)
         return positions, operations

@@ -179,5 +179,12 @@ def choose_precision(word: str, device: torch.device, reconstructs: bool = False
             raise InputError("--precision fp16 needs a GPU; on a CPU write bf16 or fp32.")
         return word
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
-    return "bf16" if has_fast_bf16() and not reconstructs else "fp32"
+        return "bf16" if has_bf16(device) else "fp16"
+    return "bf16" if has_bf16(device) and not reconstructs else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 in hardware; one that does not may emulate it, slowly."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return has_fast_bf16()

@@ -8,6 +8,8 @@ from torch import nn
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.models.backbone import (
+    FROM_SCRATCH,
+    Start,
     build_backbone,
     check_backbone,
     no_drop_path,
@@ -48,18 +50,16 @@ def build_model(
     num_classes: int,
     image_size: int,
     channels: int = 3,
-    pretrained: bool = False,
-    weights: str = "",
+    start: Start = FROM_SCRATCH,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """The network `name`: a key of MODELS, or `timm:<name>`.
+    """Return the network `name`: a key of MODELS, or `timm:<name>`.
 
-    Raises InputError if there is none, or none with residual branches where these are to be dropped.
+    Raise InputError if there is none, or none with residual branches where these are to be dropped.
     """
-    check_model(name, pretrained or bool(weights))
+    check_model(name, start.is_trained)
     if name.startswith(TIMM):
-        timm_name = name.removeprefix(TIMM)
-        return build_backbone(timm_name, num_classes, image_size, channels, pretrained, weights, drop_path)
+        return build_backbone(name.removeprefix(TIMM), num_classes, image_size, channels, start, drop_path)
     if drop_path:
         raise no_drop_path(name, drop_path)
     return MODELS[name](num_classes, image_size, channels)

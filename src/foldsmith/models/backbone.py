@@ -3,6 +3,7 @@
 import difflib
 import os
 import socket
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,58 +24,91 @@ def check_backbone(name: str) -> None:
         raise InputError(f"unknown timm model '{name}'{hint} (timm.list_models() lists all).")
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a network starts from: the weights in the local `file`, else timm's own if `pretrained`, else
+    random ones."""
+
+    pretrained: bool = False
+    file: str = ""
+
+    @property
+    def is_trained(self) -> bool:
+        return self.pretrained or bool(self.file)
+
+
+FROM_SCRATCH = Start()
+
+
 def build_backbone(
     name: str,
     num_classes: int,
     image_size: int,
     channels: int,
-    pretrained: bool,
-    weights: str,
-    drop_path: float,
+    start: Start = FROM_SCRATCH,
+    drop_path: float = 0.0,
 ) -> nn.Module:
-    """timm's network `name`, giving logits (B, num_classes).
+    """Return timm's network `name`, giving logits (B, num_classes).
 
-    Starts from the local file `weights` where one is named, else from timm's own weights if `pretrained`,
-    else from scratch. In training a residual branch is left out of up to the share `drop_path` of the images
-    (stochastic depth, Huang et al. 2016). Raises InputError for weights that cannot be fetched, or are
-    another network's.
+    In training a residual branch is left out of up to the share `drop_path` of the images (stochastic depth,
+    Huang et al. 2016). Raise InputError for weights that cannot be fetched, or are another network's.
     """
-    if pretrained and not weights:
+    if start.pretrained and not start.file:
         _give_up_at_once()
     import timm
 
-    check_weights_file(weights)
+    check_weights_file(start.file)
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path
     try:
-        configuration = timm.get_pretrained_cfg(name)
-        if configuration is not None and configuration.fixed_input_size:
-            options["img_size"] = image_size
-        if weights:
-            with torch.random.fork_rng(devices=[]):
-                fresh = timm.create_model(name, **options)
-            pretrained, options["pretrained_cfg_overlay"] = True, {"file": weights}
-        model = timm.create_model(name, pretrained=pretrained, **options)
+        model = _create(name, image_size, start, options)
+    except InputError:
+        raise
     # the hub, its transport, torch.load and safetensors each have errors of their own
     except Exception as error:
-        if isinstance(error, TypeError) and "drop_path_rate" in str(error):
-            raise no_drop_path(name, drop_path) from error
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        if weights:
-            raise InputError(f"weights={weights} cannot be loaded into {name}: {reason}") from error
-        if not pretrained:
-            raise InputError(f"timm cannot build {name}: {reason}") from error
-        raise InputError(
-            f"the pretrained weights of {name} could not be fetched ({reason}). "
-            "Without a network, name a local file (--set weights=FILE) or use --set pretrained=false."
-        ) from error
+        raise _cannot_build(name, start, drop_path, error) from error
     dropped = [module for module in model.modules() if isinstance(module, timm.layers.DropPath)]
-    if drop_path and not any(module.drop_prob for module in dropped):  # some take the word and do not care
+    if drop_path and not any(module.drop_prob for module in dropped):  # some ignore the option
         raise no_drop_path(name, drop_path)
-    if weights:
-        _check_arrived(model, fresh, name, weights)
     return model
+
+
+def _create(name: str, image_size: int, start: Start, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    configuration = timm.get_pretrained_cfg(name)
+    if configuration is not None and configuration.fixed_input_size:
+        options = {**options, "img_size": image_size}
+    if start.file:
+        return _load_from_file(name, options, start.file)
+    return timm.create_model(name, pretrained=start.pretrained, **options)
+
+
+def _load_from_file(name: str, options: dict[str, Any], file: str) -> nn.Module:
+    """Return timm's network with the weights of a local file. Raise InputError if some did not arrive."""
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        fresh = timm.create_model(name, **options)
+    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, **options)
+    _check_arrived(model, fresh, name, file)
+    return model
+
+
+def _cannot_build(name: str, start: Start, drop_path: float, error: Exception) -> InputError:
+    """Return the sentence for what timm raised while it built a network."""
+    if isinstance(error, TypeError) and "drop_path_rate" in str(error):
+        return no_drop_path(name, drop_path)
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if start.file:
+        return InputError(f"weights={start.file} cannot be loaded into {name}: {reason}")
+    if not start.pretrained:
+        return InputError(f"timm cannot build {name}: {reason}")
+    return InputError(
+        f"the pretrained weights of {name} could not be fetched ({reason}). "
+        "Without a network, name a local file (--set weights=FILE) or use --set pretrained=false."
+    )
 
 
 def fetch_weights(name: str) -> str:

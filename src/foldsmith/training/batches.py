@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from foldsmith.augment.rows import Augmentation, build_augmentation
-from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
+from foldsmith.data.loader import AugmentedBatches, BalancedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import Pixels, StreamedPixels
 from foldsmith.inference.compute import Compute, augments_on_device
 from foldsmith.process.machine import default_workers
@@ -39,15 +39,11 @@ def build_batches(
     augmentation = build_augmentation(
         recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
     )
-    keys = EpochBatches(
-        len(data),
-        recipe.batch_size,
-        recipe.seed,
-        purpose,
-        machine.processes.rank_and_count,
-        balanced=np.asarray(data.labels) if recipe.sampling == "balanced" else None,
-        alternating=recipe.alternating_flip,
-    )
+    rank_and_count = machine.processes.rank_and_count
+    settings = (recipe.batch_size, recipe.seed, purpose, rank_and_count, recipe.alternating_flip)
+    keys = EpochBatches(len(data), *settings)
+    if recipe.sampling == "balanced":
+        keys = BalancedBatches(np.asarray(data.labels), *settings)
     on_device = augments_on_device(recipe, augmentation, data.pixels, len(data), compute)
     if on_device and isinstance(augmentation, Augmentation):
         return keys, DeviceBatches(data.pixels, data.rows, data.labels, augmentation, keys, compute.device)

@@ -6,7 +6,7 @@ from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentati
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.inference.compute import choose_device, choose_precision, refuse_on_device
 from foldsmith.inference.views import check_views
-from foldsmith.models import build_model, check_model, takes_any_size
+from foldsmith.models import Start, build_model, check_model, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.recipes.neutral import NEUTRAL
@@ -40,7 +40,7 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
         if name not in known:
             raise unknown_name(kind, name, known)
     check_views(recipe.views)
-    check_model(recipe.model, recipe.pretrained or bool(recipe.weights))
+    check_model(recipe.model, Start(recipe.pretrained, recipe.weights).is_trained)
     check_weights_file(recipe.weights)
     choose_precision(precision, choose_device(device))
     _check_network(recipe)

@@ -16,7 +16,7 @@ from foldsmith.inference.memory import Portion
 from foldsmith.inference.predict import predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
-from foldsmith.models import build_model, normalisation
+from foldsmith.models import Start, build_model, normalisation
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.batches import TrainingData
@@ -85,18 +85,18 @@ class NetworkTraining:
         """Return the network with its initial weights, its device, and the mean and std of its images."""
         recipe, fold = self.recipe, self.fold
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", fold.number))
+        start = Start(recipe.pretrained, recipe.weights)
         model = build_model(
             recipe.model,
             fold.task.num_outputs,
             recipe.image_size,
             recipe.channels,
-            recipe.pretrained,
-            recipe.weights,
+            start,
             recipe.drop_path,
         )
         if recipe.pretrain != "none":
             load_pretrained(model, fold.run)
-        mean, std = normalisation(model, recipe.pretrained or bool(recipe.weights), recipe.channels)
+        mean, std = normalisation(model, start.is_trained, recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         compute = self.machine.compute(mean, std, reconstructs=recipe.reconstruction_weight > 0)
         if recipe.pretrain == "none":
