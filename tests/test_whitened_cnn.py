@@ -16,7 +16,7 @@ import split
 import train
 from foldsmith.data.cache import PixelCache
 from foldsmith.inference.compute import build_compute
-from foldsmith.models.whitened_cnn import LEAST_VARIANCE, WHITENED_PLANS, WhitenedCNN, Whitening, conv
+from foldsmith.models.whitened_cnn import VARIANCE_FLOOR, WHITENED_PLANS, WhitenedCNN, Whitening, conv
 from foldsmith.run.paths import RunPaths
 from foldsmith.training.whitening import IMAGES, fit_first_layer
 
@@ -41,7 +41,7 @@ def test_components_are_uncorrelated_and_of_one_variance(channels: int, stride: 
     # the variances of the patches' principal components, by numpy from torch's own patches
     patches = unfold(images, layer.kernel_size[0], stride=stride).permute(1, 0, 2).flatten(1).double().numpy()
     variances = np.linalg.eigvalsh(np.cov(patches))[::-1][:half]
-    expected = np.diag(variances / (variances + LEAST_VARIANCE))
+    expected = np.diag(variances / (variances + VARIANCE_FLOOR))
     np.testing.assert_allclose(np.cov(components), expected, atol=2e-3)
 
 

@@ -1,4 +1,4 @@
-"""Faults of what came from outside, told in one sentence."""
+"""Errors in the user's input, each reported in one sentence."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Something given to foldsmith is wrong; the message is one sentence with what, where and the remedy.
+    """The user's input is wrong. The message is one sentence: what is wrong, where, and the remedy.
 
-    A stage ends with it as exit status 2, never with a traceback.
+    A stage that raises it exits with status 2 and prints no traceback.
     """
 
 
 def sentence_of(error: InputError) -> str:
-    """Its message, without the traceback that torch puts before that of a worker process."""
+    """Return the error's message without the worker traceback that torch's DataLoader prepends."""
     return str(error).rpartition(f"{InputError.__module__}.InputError: ")[2].strip()
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a table: it lists the known ones and the nearest match."""
+    """Return the error for a name that is not in a table. It lists the known names and the nearest match."""
     names = [str(entry) for entry in known]
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
@@ -28,10 +28,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
 def refuse_wrong(
     path: Path, wrong: Iterable[int], total: int, unit: str, what: str, remedy: str, example: str = ""
 ) -> None:
-    """Raises InputError if anything is wrong: file, count, first example and remedy.
+    """Raise InputError if `wrong` is not empty: file, count, first example and remedy.
 
-    `unit` is a singular such as "line" or "entry of 'images'"; `wrong` are their numbers, as the file counts
-    them; `example` shows the first one.
+    `unit` is a singular such as "line" or "entry of 'images'". `wrong` holds the numbers of the wrong units,
+    counted as the file counts them. `example` shows the content of the first one.
     """
     wrong = list(wrong)
     if wrong:
@@ -42,6 +42,6 @@ def refuse_wrong(
 
 
 def first_of(items: Iterable[object], count: int = 3) -> str:
-    """The first few items as words for a sentence: `a, b, c, …`."""
+    """Return the first `count` items joined for a message: `a, b, c, …`."""
     items = list(items)
     return ", ".join(str(item) for item in items[:count]) + (", …" if len(items) > count else "")
