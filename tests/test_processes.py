@@ -140,7 +140,7 @@ def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPa
         _, error = training.communicate()
     assert training.returncode in (143, 0)  # it may just have come to its end
     if training.returncode:
-        assert error == "stopped; the same command goes on from here.\n"
+        assert error == "stopped; run the same command again to resume.\n"
     subprocess.run(command_of(words), check=True, env=ENVIRONMENT, capture_output=True)
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
     for fold in range(3):

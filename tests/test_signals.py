@@ -13,7 +13,7 @@ from foldsmith.process.files import written_whole
 from foldsmith.process.signals import SIGNALS, Interrupted, interruptible
 
 SRC = Path(__file__).parents[1] / "src"
-ADVICE = "stopped; the same command goes on from here.\n"
+ADVICE = "stopped; run the same command again to resume.\n"
 STAGES = (
     "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "score", "look",
 )  # fmt: skip

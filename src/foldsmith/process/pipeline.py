@@ -1,4 +1,4 @@
-"""All stages of a run, in the order of run.sh and in a process of their own."""
+"""All stages of a run as a subprocess of run.sh."""
 
 import signal
 import subprocess
@@ -9,17 +9,17 @@ from foldsmith.process.signals import Interrupted, asked_to_stop
 
 
 def run_stages(program: Path, words: Sequence[str]) -> int:
-    """The status of `program`, which is run.sh, with these words.
+    """Run `program`, which is run.sh, with these words and return its exit status.
 
-    Asked to stop, this process passes that on, and ends after it.
+    Forward Ctrl-C and SIGTERM to it and wait until it ends.
     """
     stages = None
     try:
-        # a signal that comes while the process begins would leave it to itself: nobody holds it yet
-        with asked_to_stop() as asked:
+        # a signal while the process starts would orphan it: `stages` is not assigned yet
+        with asked_to_stop() as request:
             stages = subprocess.Popen([program, *words])
-        if asked.signal:
-            raise Interrupted(asked.signal)
+        if request.signal:
+            raise Interrupted(request.signal)
         return stages.wait()
     except KeyboardInterrupt:
         if stages is not None:
