@@ -27,7 +27,7 @@ from foldsmith.data.cache import (
 )
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import collected_warnings
-from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_duplicates
+from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.stale_caches import removal_of, unused_caches
 from foldsmith.process.exit import run_main
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
     unused = unused_caches(command.run.cache_root)
     if unused:
-        say(f"prepare: no run uses {removal_of(unused)}")
+        say(f"prepare: {removal_of(unused)}")
     return 0
 
 
@@ -136,10 +136,10 @@ def seek_near_duplicates(cache: PixelCache, bits: int) -> list[str]:
     with progress("near-duplicates", ORIENTATIONS * len(cache.index), "hashes") as advance:
         pairs = find_near_duplicates(cache.thumbnails, bits, advance)
     names = name_groups(join_pairs(pairs, len(cache.index)), list(cache.index["path"]))
-    near = release_large(names, MOST_COPIES)
+    near = release_large(names, MAX_COPIES)
     alike = sum(map(bool, names)) - sum(map(bool, near))
     if alike:
-        say(f"prepare: {alike:,} images look alike, more than {MOST_COPIES} at a time: no near-duplicates")
+        say(f"prepare: {alike:,} images look alike, more than {MAX_COPIES} at a time: no near-duplicates")
     return near
 
 

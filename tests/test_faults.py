@@ -197,7 +197,7 @@ def test_too_little_room_is_told_before_anything_is_decoded(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage._replace(free=24 * 16 * 16 * 3 - 1))
     monkeypatch.setattr(cache, "decode_image", lambda path: pytest.fail("decoded"))
-    with pytest.raises(MachineError, match="the decoded pixels take 0 MB, and 0 MB are free; make room"):
+    with pytest.raises(MachineError, match="the decoded pixels take 0 MB, and 0 MB are free.*--image-size"):
         prepare.main([str(make_competition()), *SMALL, "--output", str(tmp_path)])
     assert [path.name for path in (tmp_path / "tiny/cache").glob("[!.]*")] == []
 
@@ -273,7 +273,7 @@ def test_without_shared_memory_workers_are_refused_with_the_remedy(
 ) -> None:
     monkeypatch.setattr("foldsmith.data.loader.SHARED_MEMORY", str(tmp_path / "shm"))
     monkeypatch.setattr("foldsmith.data.loader.augment_batch", lambda augmentation, images, *drawn: images)
-    with pytest.raises(MachineError, match="shm is not there .* --workers 0"):
+    with pytest.raises(MachineError, match="shm.* --workers 0"):
         batches_of(1)
     assert len(batches_of(0)) == 5
 

@@ -11,10 +11,10 @@ from scipy.fft import dctn
 
 from foldsmith.data.images import resize_image
 from foldsmith.data.near_duplicates import (
-    FLIPPED,
+    HFLIP,
     MAX_BITS,
-    MIRRORED,
     ORIENTATIONS,
+    VFLIP,
     _pairs_within,
     find_near_duplicates,
     hash_thumbnails,
@@ -54,8 +54,8 @@ def test_a_hash_is_the_signs_of_the_cosine_transform_of_scipy() -> None:
 def test_a_mirrored_picture_has_the_hash_with_the_odd_signs_changed() -> None:
     thumbnails = thumbnails_of(make_pictures(20))
     hashes = hash_thumbnails(thumbnails)[:, 0]
-    assert (hash_thumbnails(thumbnails[:, :, ::-1])[:, 0] == hashes ^ np.uint64(MIRRORED)).all()
-    assert (hash_thumbnails(thumbnails[:, ::-1])[:, 0] == hashes ^ np.uint64(FLIPPED)).all()
+    assert (hash_thumbnails(thumbnails[:, :, ::-1])[:, 0] == hashes ^ np.uint64(HFLIP)).all()
+    assert (hash_thumbnails(thumbnails[:, ::-1])[:, 0] == hashes ^ np.uint64(VFLIP)).all()
 
 
 @given(st.integers(0, 2**32), st.integers(0, MAX_BITS))

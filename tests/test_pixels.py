@@ -402,7 +402,7 @@ def test_a_streamed_cache_that_is_not_whole_is_made_again(folder: Path, tmp_path
     run = run_stages(folder, tmp_path, *words, stages=(prepare,))
     cache = next((run.parent / "cache").glob("streamed-*"))
     (cache / lost).unlink()
-    with pytest.raises(InputError, match="the pixel cache .* is not there; run src/prepare.py"):
+    with pytest.raises(InputError, match="the pixel cache .*prepare.py"):
         run_stages(folder, tmp_path, *words, stages=(split, train))
     run_stages(folder, tmp_path, *words, stages=(prepare,))
     assert (cache / lost).is_file()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldsmith.data.survey import LOOKED_AT, look_at
+from foldsmith.data.survey import SAMPLE_SIZE, look_at
 from foldsmith.errors import InputError
 from foldsmith.recipes import DataFacts
 
@@ -64,9 +64,9 @@ def test_of_many_images_some_are_looked_at_from_the_first_to_the_last(tmp_path: 
 
     images = Listing([small] * 30_000 + [large] * 10_000)
     assert look_at(tmp_path, images) == DataFacts(40_000, 10, False)
-    assert len(read) == LOOKED_AT and read == sorted(set(read))
+    assert len(read) == SAMPLE_SIZE and read == sorted(set(read))
     gaps = np.diff([-1, *read, len(images)])
-    assert gaps.max() <= 2 * len(images) / LOOKED_AT
+    assert gaps.max() <= 2 * len(images) / SAMPLE_SIZE
     assert look_at(tmp_path, [small] * 10_000 + [large] * 30_000).side == 30
 
 
