@@ -1,4 +1,4 @@
-"""Checks a competition folder and decodes its images: samples.csv, problems.csv, and the pixel cache.
+"""Check a competition folder and decode its images: samples.csv, problems.csv and the pixel cache.
 
 .venv/bin/python src/prepare.py input/tiny80 --recipe resnet64
 """
@@ -81,21 +81,21 @@ def main(argv: list[str] | None = None) -> int:
     samples = samples.join(facts, on="path")
     test_samples = facts.loc[competition.test_images].reset_index()
     data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
-    # only now, when the new input is known to be good, may --again remove an old run
+    # only now that the new input is known to be good may --again remove an old run
     claim_run(run, command.again, **command.identity, data=data, task=metadata.task)
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
         save_table(path, table)
     write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
-    unused = unused_caches(command.run.cache_root)
-    if unused:
-        say(f"prepare: {removal_of(unused)}")
+    stale = unused_caches(command.run.cache_root)
+    if stale:
+        say(f"prepare: {removal_of(stale)}")
     return 0
 
 
 def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
-    """What the stage depends on: every image file, every table beside them, and the settings used here."""
+    """Return the stage's inputs: image files, the competition's tables, and the settings used here."""
     tables = [path for kind in (".json", ".csv", ".toml") for path in find_tables(competition.folder, kind)]
     return {
         "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
@@ -112,34 +112,36 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
 
 
 def is_whole(cache_path: Path) -> bool:
+    """Return whether the cache is complete and unchanged."""
     return is_cached(cache_path) and not changed_files(cache_path)
 
 
 def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
-    """The cache of these images; only one process at a time decodes them."""
+    """Return the cache of these images; build it if it is missing. One process at a time builds it."""
     with waiting_turn(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
         if is_whole(cache_path) and not command.again:
-            say(f"prepare: {cache_path} is there already")
+            say(f"prepare: {cache_path} exists already")
             return open_cache(cache_path, command.folder, command.recipe.image_size)
         with progress("decoding", len(images), "images") as advance, collected_warnings() as warnings:
             cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
-    kept = "" if command.recipe.cache else " (what was seen of them; pixels are streamed from the files)"
-    say(f"prepare: decoded {len(images):,} images into {cache_path}{kept}")
+    streamed = "" if command.recipe.cache else " (index only; pixels are streamed from the files)"
+    say(f"prepare: decoded {len(images):,} images into {cache_path}{streamed}")
     if warnings:
-        say(f"prepare: the decoders warned {len(warnings):,} times of flaws that they read past, "
-            f"and name no file (first: {warnings[0]})")  # fmt: skip
+        say(f"prepare: the decoders warned {len(warnings):,} times of flaws that they tolerate; "
+            f"they do not name the file (first: {warnings[0]})")  # fmt: skip
     return cache
 
 
 def seek_near_duplicates(cache: PixelCache, bits: int) -> list[str]:
-    """For every cached image the path of the first one that shows its picture, empty where it is alone."""
+    """Return for every cached image the path of its near-duplicate group's first image; empty without any."""
     with progress("near-duplicates", ORIENTATIONS * len(cache.index), "hashes") as advance:
         pairs = find_near_duplicates(cache.thumbnails, bits, advance)
     names = name_groups(join_pairs(pairs, len(cache.index)), list(cache.index["path"]))
     near = release_large(names, MAX_COPIES)
-    alike = sum(map(bool, names)) - sum(map(bool, near))
-    if alike:
-        say(f"prepare: {alike:,} images look alike, more than {MAX_COPIES} at a time: no near-duplicates")
+    similar = sum(map(bool, names)) - sum(map(bool, near))
+    if similar:
+        say(f"prepare: {similar:,} images are in groups of more than {MAX_COPIES} similar ones; "
+            "they do not count as near-duplicates")  # fmt: skip
     return near
 
 

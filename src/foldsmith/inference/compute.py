@@ -155,11 +155,9 @@ def _choose_device(word: str) -> torch.device:
     try:
         device = torch.device(word)
     except RuntimeError:
-        raise InputError(
-            f"--device {word}: use auto, cpu, cuda, cuda:N, or a comma-separated list."
-        ) from None
+        raise InputError(f"--device {word}: use auto, cpu, cuda, cuda:N, or several with commas.") from None
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {word}: use auto, cpu, cuda, cuda:N, or a comma-separated list.")
+        raise InputError(f"--device {word}: use auto, cpu, cuda, cuda:N, or several with commas.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"--device {word}: this machine has {torch.cuda.device_count()} CUDA GPUs; use another device."
