@@ -43,7 +43,7 @@ def infer(command: Command, trained: list[dict[str, Any]]) -> None:
     # imported here: torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.predictions import average
-    from foldsmith.inference.memory import Portion
+    from foldsmith.inference.memory import BatchLimit
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained, task_of
 
@@ -51,17 +51,17 @@ def infer(command: Command, trained: list[dict[str, Any]]) -> None:
     paths = list(load_samples(run.test_samples)["path"])
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
-    predictions, portion = [], None
+    predictions, batch_limit = [], None
     for provenance in trained:
         fold, seeds, task = provenance["fold"], provenance["seeds"], task_of(provenance)
         with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
             for weights in run.of_fold(fold).all_weights(seeds):
                 model, recipe, compute = load_trained(weights, provenance, command.device, command.precision)
                 views, batch_size = recipe.views, recipe.predict_batch_size
-                portion = portion or Portion(batch_size)
+                batch_limit = batch_limit or BatchLimit(batch_size)
                 predictions.append(
                     predict(
-                        model, cache.pixels, rows, views, batch_size, compute, advance, portion, task=task
+                        model, cache.pixels, rows, views, batch_size, compute, advance, batch_limit, task=task
                     )
                 )  # fmt: skip
         networks = f"{seeds} networks, " if seeds > 1 else ""

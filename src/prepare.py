@@ -21,7 +21,7 @@ from foldsmith.data.cache import (
     cache_name,
     changed_files,
     is_cached,
-    listing_of,
+    listing_digest,
     open_cache,
     run_cache_path,
 )
@@ -29,10 +29,10 @@ from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import collected_warnings
 from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
-from foldsmith.data.stale_caches import removal_of, unused_caches
+from foldsmith.data.stale_caches import find_stale_caches, removal_advice
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of, digest_of_file
-from foldsmith.process.locks import waiting_turn
+from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.run.command import Command, read_command
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     cache = decode(command, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
-    near = seek_near_duplicates(cache, recipe.near_duplicates)
+    near = group_near_duplicates(cache, recipe.near_duplicates)
     problems = find_problems(competition, metadata, form, cache.index, near, samples)
     for line in [*metadata.notes, *form.notes, *summarise(problems)]:
         say(f"prepare: {line}")
@@ -88,9 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         save_table(path, table)
     write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
-    stale = unused_caches(command.run.cache_root)
+    stale = find_stale_caches(command.run.cache_root)
     if stale:
-        say(f"prepare: {removal_of(stale)}")
+        say(f"prepare: {removal_advice(stale)}")
     return 0
 
 
@@ -98,7 +98,7 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     """Return the stage's inputs: image files, the competition's tables, and the settings used here."""
     tables = [path for kind in (".json", ".csv", ".toml") for path in find_tables(competition.folder, kind)]
     return {
-        "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
+        "images": listing_digest(competition.folder, [*competition.train_images, *competition.test_images]),
         "other files": list(competition.other_files),
         "tables": {path.name: digest_of_file(path) for path in tables},
         "settings": [
@@ -118,7 +118,7 @@ def is_whole(cache_path: Path) -> bool:
 
 def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
     """Return the cache of these images; build it if it is missing. One process at a time builds it."""
-    with waiting_turn(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
+    with wait_for_lock(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
         if is_whole(cache_path) and not command.again:
             say(f"prepare: {cache_path} exists already")
             return open_cache(cache_path, command.folder, command.recipe.image_size)
@@ -132,7 +132,7 @@ def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
     return cache
 
 
-def seek_near_duplicates(cache: PixelCache, bits: int) -> list[str]:
+def group_near_duplicates(cache: PixelCache, bits: int) -> list[str]:
     """Return for every cached image the path of its near-duplicate group's first image; empty without any."""
     with progress("near-duplicates", ORIENTATIONS * len(cache.index), "hashes") as advance:
         pairs = find_near_duplicates(cache.thumbnails, bits, advance)

@@ -26,7 +26,7 @@ from foldsmith.data.cache import (
     cache_name,
     changed_files,
     is_cached,
-    listing_of,
+    listing_digest,
     open_cache,
 )
 from foldsmith.errors import InputError
@@ -320,7 +320,7 @@ def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(
     listings = []
 
     def note(*images: str) -> None:
-        listings.append(listing_of(tmp_path, images))
+        listings.append(listing_digest(tmp_path, images))
 
     write("a.png", b"one")
     write("b.png", b"two")
@@ -340,9 +340,9 @@ def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(
     write("unlisted.png", b"x")
     # what was read, or where the folder lies, is no matter
     (tmp_path / "a.png").read_bytes()
-    assert listing_of(tmp_path, ["a.png", "b.png"]) == listings[0]
+    assert listing_digest(tmp_path, ["a.png", "b.png"]) == listings[0]
     shutil.copytree(tmp_path, tmp_path / "elsewhere")
-    assert listing_of(tmp_path / "elsewhere", ["a.png", "b.png"]) == listings[0]
+    assert listing_digest(tmp_path / "elsewhere", ["a.png", "b.png"]) == listings[0]
 
 
 def test_a_cache_is_named_by_size_and_listing() -> None:

@@ -32,7 +32,7 @@ from foldsmith.data import cache
 from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
 from foldsmith.process.exit import run_main
 from foldsmith.process.faults import MachineError, machine_fault
-from foldsmith.process.files import save_csv, written_whole
+from foldsmith.process.files import atomic_write, save_csv
 
 SRC = Path(__file__).parents[1] / "src"
 STAGES = (prepare, split, train, validate, infer, submit, examine, report)
@@ -143,7 +143,7 @@ def test_after_a_fault_the_same_command_goes_on_but_without_again(
 @pytest.mark.parametrize("library", ["torch", "safetensors", "numpy", "pandas"])
 def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path: Path, library: str) -> None:
     large = np.zeros(100_000)
-    with pytest.raises(OSError) as caught, largest_file(5000), written_whole(tmp_path / "file") as temporary:
+    with pytest.raises(OSError) as caught, largest_file(5000), atomic_write(tmp_path / "file") as temporary:
         if library == "torch":
             torch.save({"large": torch.from_numpy(large)}, temporary)
         elif library == "safetensors":
@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path: Path, libr
 
 
 def test_a_fault_of_ours_is_no_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ours"), written_whole(tmp_path / "file"):
+    with pytest.raises(ValueError, match="ours"), atomic_write(tmp_path / "file"):
         raise ValueError("ours")
     assert not any(tmp_path.iterdir())
 

@@ -23,7 +23,7 @@ from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentati
 from foldsmith.data import loader
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import StreamedPixels
-from foldsmith.errors import InputError, sentence_of
+from foldsmith.errors import InputError, message_of
 from foldsmith.inference.compute import augments_on_device, build_compute
 from foldsmith.process.exit import run_main
 from foldsmith.recipes import Recipe
@@ -353,7 +353,7 @@ def test_what_is_wrong_with_the_input_is_the_same_sentence_from_a_worker(workers
     dataset = AugmentedBatches(pixels, rows, labels, pipeline)
     with pytest.raises(InputError) as caught:
         list(build_loader(dataset, EpochBatches(42, 8, 0, 0), workers, pin_memory=False))
-    told = sentence_of(caught.value)
+    told = message_of(caught.value)
     assert told.startswith("augment=FILE turns images of 12 x 12 into float32 (12, 12, 3);")
     assert told.endswith("(foldsmith normalises afterwards).")
     caught.value.__traceback__ = None  # it holds the loader in a circle

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import written_whole
+from foldsmith.process.files import atomic_write
 from foldsmith.process.signals import SIGNALS, Interrupted, interruptible
 
 SRC = Path(__file__).parents[1] / "src"
@@ -48,7 +48,7 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(
     number: int, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main() -> int:
-        with written_whole(tmp_path / "file") as temporary:
+        with atomic_write(tmp_path / "file") as temporary:
             temporary.write_text("half of i")
             signal.raise_signal(number)
         return 0

@@ -12,7 +12,7 @@ class InputError(Exception):
     """
 
 
-def sentence_of(error: InputError) -> str:
+def message_of(error: InputError) -> str:
     """Return the error's message without the worker traceback that torch's DataLoader prepends."""
     return str(error).rpartition(f"{InputError.__module__}.InputError: ")[2].strip()
 

@@ -58,7 +58,7 @@ class PixelCache:
         return rows.astype(np.int64)
 
 
-def listing_of(folder: Path, images: Sequence[str]) -> str:
+def listing_digest(folder: Path, images: Sequence[str]) -> str:
     """Return the digest of names, lengths and times of image files. Raise InputError for a broken link."""
     states = _states_of(folder, images)
     return digest_of([(image, *state) for image, state in zip(images, states, strict=True)])

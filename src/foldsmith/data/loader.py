@@ -81,7 +81,7 @@ class EpochBatches(Sampler[BatchKey]):
     def __len__(self) -> int:
         return self.num_batches
 
-    def place_of(self, batch: int) -> tuple[int, int]:
+    def shard_of(self, batch: int) -> tuple[int, int]:
         """Return the index in the batch of this process's first image, and the length of the whole batch."""
         rank, world_size = self.part
         count = self.num_samples // self.num_batches + (batch < self.num_samples % self.num_batches)
@@ -102,7 +102,7 @@ class EpochBatches(Sampler[BatchKey]):
             mirrored = None
             if self.mirrored_first is not None:
                 mirrored = self.mirrored_first[shard] ^ (self.epoch % 2 == 1)
-            yield BatchKey(seed, shard, *self.place_of(batch), self.side, mirrored)
+            yield BatchKey(seed, shard, *self.shard_of(batch), self.side, mirrored)
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -162,7 +162,7 @@ class DeviceBatches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         # no thread on a CPU: all its cores work on the network
-        for positions, edits in prepare_ahead(self._draw, self.batches, threads=int(self.on_gpu)):
+        for positions, edits in prefetch(self._draw, self.batches, threads=int(self.on_gpu)):
             positions = positions.to(self.device, non_blocking=True)
             yield apply_edits(self.pixels[positions], edits), self.labels[positions]
 
@@ -190,14 +190,14 @@ class ThreadedBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return prepare_ahead(self._prepare, self.batches, self.threads)
+        return prefetch(self._prepare, self.batches, self.threads)
 
     def _prepare(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = self.dataset[key]
         return (images.pin_memory(), labels.pin_memory()) if self.pin_memory else (images, labels)
 
 
-def prepare_ahead(prepare: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def prefetch(prepare: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield `prepare(item)` of all items in order, each thread up to PREFETCH items ahead of its use."""
     if threads == 0:
         yield from map(prepare, items)

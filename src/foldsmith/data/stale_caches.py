@@ -6,13 +6,13 @@ from pathlib import Path
 from foldsmith.process.files import load_json
 
 
-def unused_caches(caches: Path) -> list[Path]:
+def find_stale_caches(caches: Path) -> list[Path]:
     """Return the caches in `caches` that no run of this competition uses: of other sizes or changed files."""
     used = {load_json(stamp).get("cache") for stamp in caches.parent.glob("*/stamps/prepare.json")}
     return sorted(path for path in caches.glob("[!.]*") if path.name not in used)
 
 
-def removal_of(caches: list[Path]) -> str:
+def removal_advice(caches: list[Path]) -> str:
     """Return a message with the size of stale caches and the command that removes them.
 
     They are never removed automatically: another process may have built one for a run that has no stamp yet.

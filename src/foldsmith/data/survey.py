@@ -13,7 +13,7 @@ SAMPLE_SIZE = 256  # images, evenly spaced in name order; decoding them takes a 
 MIN_SIDE = 32  # pixels, to which large JPEGs may be reduced when decoded: greyness shows at any size
 
 
-def look_at(folder: Path, images: Sequence[str]) -> DataFacts:
+def survey_images(folder: Path, images: Sequence[str]) -> DataFacts:
     """Return number, median size and greyness of the images of a competition folder, from a sample of them.
 
     Unreadable images are skipped. Raise InputError if the whole sample is unreadable.

@@ -14,7 +14,7 @@ from foldsmith.models import last_layer
 
 
 @contextmanager
-def captured_features(model: nn.Module, num_classes: int) -> Iterator[list[np.ndarray]]:
+def capture_features(model: nn.Module, num_classes: int) -> Iterator[list[np.ndarray]]:
     """Append the features float32 (B, D) of every batch that passes the model within the block to a list.
 
     Features are the input of the last linear layer with K outputs, or the logits (B, K) of a network without

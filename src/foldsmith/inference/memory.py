@@ -12,7 +12,7 @@ Output = TypeVar("Output")
 
 
 @dataclass
-class Portion:
+class BatchLimit:
     """The largest batch that memory has room for, as far as known.
 
     Reuse one instance for several predictions so that a failed batch size is not retried.
@@ -33,7 +33,7 @@ class Portion:
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise
-                reason = reason_of(error)
+                reason = first_sentence(error)
             else:
                 yield output
                 start += len(batch)
@@ -44,6 +44,6 @@ class Portion:
             torch.cuda.empty_cache()  # does nothing without a GPU
 
 
-def reason_of(error: torch.OutOfMemoryError) -> str:
+def first_sentence(error: torch.OutOfMemoryError) -> str:
     """Return the first sentence of the message; the rest are numbers and advice for programmers."""
     return str(error).partition(".")[0]

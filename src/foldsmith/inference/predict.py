@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from foldsmith.data.loader import prepare_ahead
+from foldsmith.data.loader import prefetch
 from foldsmith.data.pixels import Pixels
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.views import VIEWS
 from foldsmith.tasks import Task
 
@@ -23,16 +23,16 @@ def predict(
     batch_size: int,
     compute: Compute,
     advance: Callable[[int], None] = lambda count: None,
-    portion: Portion | None = None,
+    batch_limit: BatchLimit | None = None,
     *,
     task: Task,
 ) -> np.ndarray:
     """Return the mean prediction over views of images in these rows of the cache, float32 (len(rows), K).
 
-    Pass one `portion` to several calls so that a batch size that did not fit into memory is not retried.
+    Pass one `batch_limit` to several calls so that a batch size that did not fit into memory is not retried.
     """
     predictions = []
-    for logits in compute_logits(model, pixels, rows, views, batch_size, compute, portion):
+    for logits in compute_logits(model, pixels, rows, views, batch_size, compute, batch_limit):
         # kept on the device until the end, so that no batch synchronises with the host
         predictions.append(mean_of_views(logits, task))
         advance(len(predictions[-1]))
@@ -47,7 +47,7 @@ def compute_logits(
     views: Sequence[str],
     batch_size: int,
     compute: Compute,
-    portion: Portion | None = None,
+    batch_limit: BatchLimit | None = None,
 ) -> Iterator[list[torch.Tensor]]:
     """Yield for each batch of these rows of the cache the logits (B, K) of every view, on the device.
 
@@ -55,13 +55,13 @@ def compute_logits(
     size may round differently.
     """
     model.eval()
-    portion = portion or Portion(batch_size)
+    batch_limit = batch_limit or BatchLimit(batch_size)
 
     def logits_of(images: torch.Tensor) -> list[torch.Tensor]:
         return logits_of_views(model, compute.normalise(images), views, compute)
 
     for images in load_batches(pixels, rows, batch_size, compute):
-        yield from portion.made_of(images, logits_of)
+        yield from batch_limit.map_batches(images, logits_of)
 
 
 def load_batches(
@@ -74,7 +74,7 @@ def load_batches(
         return images.pin_memory() if compute.on_gpu else images
 
     # no thread on a CPU: all its cores work on the network
-    return prepare_ahead(load, range(0, len(rows), batch_size), threads=int(compute.on_gpu))
+    return prefetch(load, range(0, len(rows), batch_size), threads=int(compute.on_gpu))
 
 
 def predict_views(
@@ -104,14 +104,14 @@ def reconstruct(
     rows: np.ndarray,
     batch_size: int,
     compute: Compute,
-    portion: Portion | None = None,
+    batch_limit: BatchLimit | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield batches of normalised images and their reconstructions, float32 (B, C, H, W) on the device.
 
     Batches are halved when a GPU's memory runs out.
     """
     model.eval()
-    portion = portion or Portion(batch_size)
+    batch_limit = batch_limit or BatchLimit(batch_size)
 
     def reconstruct_batch(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images = compute.normalise(batch)
@@ -119,4 +119,4 @@ def reconstruct(
             return images, model.reconstruct(images).float()
 
     for batch in load_batches(pixels, rows, batch_size, compute):
-        yield from portion.made_of(batch, reconstruct_batch)
+        yield from batch_limit.map_batches(batch, reconstruct_batch)

@@ -10,7 +10,7 @@ from torch import nn
 
 from foldsmith.inference.compute import Compute, build_compute, choose_device, set_determinism
 from foldsmith.models import build_model
-from foldsmith.process.files import written_whole
+from foldsmith.process.files import atomic_write
 from foldsmith.recipes import Recipe
 from foldsmith.tasks import Task, build_task
 
@@ -18,7 +18,7 @@ from foldsmith.tasks import Task, build_task
 def save_weights(path: Path, model: nn.Module) -> None:
     """Save a model's weights as safetensors, which has no channels-last memory format."""
     plain = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
         save_model(plain, str(temporary))

@@ -17,7 +17,7 @@ from foldsmith.errors import InputError
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces `path` only if the block succeeds.
 
     The content is synced to disk before it is renamed, so that a crash leaves the old file or the new one.
@@ -64,15 +64,15 @@ def remove_checkpoints(path: Path) -> None:
         old.unlink()
 
 
-def copy_whole(source: Path, path: Path) -> None:
+def atomic_copy(source: Path, path: Path) -> None:
     """Copy a file's bytes atomically."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(source.read_bytes())
 
 
 def save_json(path: Path, value: Any) -> None:
     """Save a value as JSON. Raise ValueError for NaN and infinities, which JSON lacks."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -92,13 +92,13 @@ def save_csv(path: Path, table: pd.DataFrame) -> None:
     texts = table.select_dtypes(exclude=["number", "bool"])
     returns = any(texts[column].astype(str).str.contains("\r", regex=False).any() for column in texts)
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
 
 
 def save_npz(destination: Path, **arrays: np.ndarray) -> None:
     """Save arrays uncompressed. Same arrays, same bytes: numpy writes no timestamp into the archive."""
-    with written_whole(destination) as temporary, temporary.open("wb") as file:
+    with atomic_write(destination) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
 
@@ -113,7 +113,7 @@ def save_png(path: Path, pixels: np.ndarray) -> None:
     import cv2
 
     encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1]
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 

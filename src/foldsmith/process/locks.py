@@ -14,7 +14,7 @@ from foldsmith.process.terminal import say
 _held: dict[Path, int] = {}
 
 
-def keep_locked(path: Path, what: str) -> None:
+def lock_until_exit(path: Path, what: str) -> None:
     """Lock `path` until this process ends. Raise InputError if another process holds the lock.
 
     `what` names the locked thing in the message. The folder of `path` must exist. Locking again what this
@@ -38,7 +38,7 @@ def keep_locked(path: Path, what: str) -> None:
 
 
 @contextmanager
-def waiting_turn(path: Path, doing: str) -> Iterator[None]:
+def wait_for_lock(path: Path, doing: str) -> Iterator[None]:
     """Hold the lock `path` within the block. If another process holds it, print so and wait.
 
     `doing` says in that message what the other process does.

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldsmith.process.signals import Interrupted, asked_to_stop
+from foldsmith.process.signals import Interrupted, deferred_stop
 
 
 def run_stages(program: Path, words: Sequence[str]) -> int:
@@ -16,7 +16,7 @@ def run_stages(program: Path, words: Sequence[str]) -> int:
     stages = None
     try:
         # a signal while the process starts would orphan it: `stages` is not assigned yet
-        with asked_to_stop() as request:
+        with deferred_stop() as request:
             stages = subprocess.Popen([program, *words])
         if request.signal:
             raise Interrupted(request.signal)

@@ -67,19 +67,19 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class Asked:
+class StopRequest:
     """The signal received within a block; 0 for none."""
 
     signal = 0
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Asked]:
+def deferred_stop() -> Iterator[StopRequest]:
     """Within the block a signal only sets `signal`, so that the work can reach a point where it is saved.
 
     The same signal a second time raises Interrupted at once.
     """
-    request = Asked()
+    request = StopRequest()
 
     def record(number: int, frame: FrameType | None) -> None:
         if request.signal == number:

@@ -24,7 +24,7 @@ def say(line: str) -> None:
     print(printable(line), flush=True)
 
 
-def figure(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """Return four decimals, as leaderboards show them; a dash where there is no value."""
     return "–" if value is None or math.isnan(value) else f"{value:.4f}"
 

@@ -9,7 +9,7 @@ from typing import Any
 from foldsmith import __version__
 from foldsmith.errors import InputError, first_of
 from foldsmith.process.files import digest_of, digest_of_file, load_json, remove_leftovers, save_json
-from foldsmith.process.locks import keep_locked
+from foldsmith.process.locks import lock_until_exit
 from foldsmith.run.paths import RunPaths
 
 
@@ -41,7 +41,7 @@ def check_claim(run: RunPaths, again: bool = False, **parts: Any) -> bool:
     run, which from here on belongs to this process.
     """
     if run.root.is_dir():  # what is refused leaves no folder behind
-        keep_locked(run.lock, str(run.root))
+        lock_until_exit(run.lock, str(run.root))
         remove_leftovers(run.root)
     return check_identity(run, again, **parts)
 

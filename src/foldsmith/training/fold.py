@@ -14,7 +14,7 @@ from torch import nn
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute, set_determinism
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
@@ -120,14 +120,14 @@ class FoldTraining:
             model = convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)
 
-        portion = Portion(recipe.predict_batch_size)
-        epochs = self._epochs(compute, portion)
+        batch_limit = BatchLimit(recipe.predict_batch_size)
+        epochs = self._epochs(compute, batch_limit)
         position = epochs.run(state, compute)
         if recipe.recalibrate:
             batches = epochs.plain_batches(compute, recipe.recalibrate)
             recalibrate(state.ema.model, batches, compute, self.processes)
 
-        probabilities = self._predict(state.ema.model, recipe.views, compute, portion)
+        probabilities = self._predict(state.ema.model, recipe.views, compute, batch_limit)
         if not np.isfinite(probabilities).all():
             raise InputError(f"{self.title}: predictions are not finite after the last epoch; lower lr.")
         if self.processes.is_first:
@@ -154,14 +154,14 @@ class FoldTraining:
             "seconds": time.monotonic() - started,
         }
 
-    def _epochs(self, compute: Compute, portion: Portion) -> Epochs:
+    def _epochs(self, compute: Compute, batch_limit: BatchLimit) -> Epochs:
         recipe, labels = self.recipe, self.training.labels
         loss_function = self.task.build_loss(
             labels, recipe.class_weights, recipe.label_smoothing, recipe.logit_adjustment
         )
 
         def measure(model: nn.Module) -> tuple[float, float]:
-            probabilities = self._predict(model, ("identity",), compute, portion)
+            probabilities = self._predict(model, ("identity",), compute, batch_limit)
             return self.task.loss_and_credit(probabilities, self.held_out.labels)
 
         return Epochs(
@@ -185,13 +185,13 @@ class FoldTraining:
         )
 
     def _predict(
-        self, model: nn.Module, views: tuple[str, ...], compute: Compute, portion: Portion
+        self, model: nn.Module, views: tuple[str, ...], compute: Compute, batch_limit: BatchLimit
     ) -> np.ndarray:
         batch_size = self.recipe.predict_batch_size
         self.processes.align(model)
         rows = self.processes.my_part(self.held_out.rows)
         mine = predict(
             model, self.cache.pixels, rows, views, batch_size, compute,
-            portion=portion, task=self.task,
+            batch_limit=batch_limit, task=self.task,
         )  # fmt: skip
         return self.processes.join_parts(mine)

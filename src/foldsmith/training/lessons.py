@@ -14,8 +14,8 @@ from foldsmith.augment.rows import build_augmentation
 from foldsmith.data.cache import PixelCache
 from foldsmith.data.pixels import Pixels
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.features import captured_features
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.features import capture_features
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import compute_logits, reconstruct
 from foldsmith.models import last_layer
 from foldsmith.models.autoencoder import Autoencoder
@@ -64,7 +64,7 @@ class Reconstructing:
     run: RunPaths
     recipe: Recipe
     cache: PixelCache
-    portion: Portion
+    batch_limit: BatchLimit
     num_classes: int
     reconstructs = True
 
@@ -77,7 +77,8 @@ class Reconstructing:
     def measure(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> tuple[float, float]:
         """Mean squared error over the images in these rows."""
         total, batch_size = 0.0, self.recipe.predict_batch_size
-        for images, made in reconstruct(model, self.cache.pixels, rows, batch_size, compute, self.portion):
+        pairs = reconstruct(model, self.cache.pixels, rows, batch_size, compute, self.batch_limit)
+        for images, made in pairs:
             total += float((made - images).square().mean(dim=(1, 2, 3)).double().sum())
         return total / len(rows), float("nan")
 
@@ -87,7 +88,7 @@ class Reconstructing:
 
     def write_picture(self, model: nn.Module, rows: np.ndarray, compute: Compute) -> None:
         """A row of images above a row of their reconstructions."""
-        pairs = list(reconstruct(model, self.cache.pixels, rows, PICTURED, compute, self.portion))
+        pairs = list(reconstruct(model, self.cache.pixels, rows, PICTURED, compute, self.batch_limit))
         pictured = [torch.cat([pair[side] for pair in pairs]) for side in (0, 1)]
         pictures = [join_images(compute.to_pixels(images)) for images in pictured]
         save_png(self.run.reconstructions, np.concatenate(pictures))
@@ -105,7 +106,7 @@ class TellingApart:
     run: RunPaths
     recipe: Recipe
     cache: PixelCache
-    portion: Portion
+    batch_limit: BatchLimit
     rows: np.ndarray  # (n,) in the cache; what is trained on, each image a class of its own
     reconstructs = False
 
@@ -159,10 +160,10 @@ class TellingApart:
 
     def _features(self, model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute) -> torch.Tensor:
         """What enters the last layer for these rows (n,) of pixels, each of length 1, float32 (n, D)."""
-        with captured_features(model, self.num_classes) as captured:
+        with capture_features(model, self.num_classes) as captured:
             size = self.recipe.predict_batch_size
             # logits, one for each image that is trained on, are too many to be kept
-            for _ in compute_logits(model, pixels, rows, ("identity",), size, compute, self.portion):
+            for _ in compute_logits(model, pixels, rows, ("identity",), size, compute, self.batch_limit):
                 pass
         return normalize(torch.from_numpy(np.concatenate(captured)), dim=1)
 

@@ -15,11 +15,11 @@ from torch import nn
 from foldsmith.augment.rows import Augmentation, build_augmentation
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import Pixels, StreamedPixels
-from foldsmith.errors import InputError, sentence_of
+from foldsmith.errors import InputError, message_of
 from foldsmith.inference.compute import Compute, augments_on_device
 from foldsmith.process.files import digest_of, save_csv
 from foldsmith.process.machine import default_workers
-from foldsmith.process.signals import Asked, Interrupted, asked_to_stop
+from foldsmith.process.signals import Interrupted, StopRequest, deferred_stop
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
@@ -127,7 +127,7 @@ class Epochs:
 
         # several processes cannot agree on the step they end after: they end at once, and go on after the
         # last epoch that was saved
-        with asked_to_stop() if self.processes.count == 1 else nullcontext(Asked()) as asked:
+        with deferred_stop() if self.processes.count == 1 else nullcontext(StopRequest()) as asked:
             for epoch in range(len(log), recipe.epochs):
                 batches.side = sizes[epoch]
                 batches.epoch, batches.start = epoch, position.tally.step if position.tally else 0
@@ -181,7 +181,7 @@ class Epochs:
             except InputError as error:
                 # its traceback holds the loader in a circle, so that worker processes would end late
                 error = error.with_traceback(None)
-                raise InputError(f"{self.name}, epoch {epoch + 1}: {sentence_of(error)}") from error
+                raise InputError(f"{self.name}, epoch {epoch + 1}: {message_of(error)}") from error
         return *trained, time.monotonic() - begun
 
     def _measure_epoch(

@@ -14,7 +14,7 @@ from torch import nn
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import build_compute, set_determinism
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, last_layer, normalisation
 from foldsmith.models.autoencoder import Autoencoder
@@ -120,10 +120,10 @@ class Pretraining:
 
     def _lesson(self, trained: np.ndarray) -> Lesson:
         recipe = self.recipe.pretraining
-        portion = Portion(recipe.predict_batch_size)
+        batch_limit = BatchLimit(recipe.predict_batch_size)
         if recipe.pretrain == "instances":
-            return TellingApart(self.run, recipe, self.cache, portion, trained)
-        return Reconstructing(self.run, recipe, self.cache, portion, self.num_classes)
+            return TellingApart(self.run, recipe, self.cache, batch_limit, trained)
+        return Reconstructing(self.run, recipe, self.cache, batch_limit, self.num_classes)
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         """Held-out and training rows, drawn from the seed alone; at least one is held out, or two where they

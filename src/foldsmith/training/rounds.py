@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.inference.compute import build_compute
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import predict
 from foldsmith.inference.weights import load_trained
 from foldsmith.process.files import (
@@ -175,7 +175,7 @@ class Rounds:
         size = recipe.predict_batch_size
         mine = predict(
             model, first.cache.pixels, rows, recipe.views, size, compute,
-            portion=self._portion, task=first.task,
+            batch_limit=self._batch_limit, task=first.task,
         )  # fmt: skip
         return first.processes.join_parts(mine).astype(np.float64)
 
@@ -216,9 +216,9 @@ class Rounds:
         return f"fold {self.first.fold}{of_round}{of_seed}"
 
     @cached_property
-    def _portion(self) -> Portion:
+    def _batch_limit(self) -> BatchLimit:
         """What there is room for when test images are predicted, found out once."""
-        return Portion(self.first.recipe.predict_batch_size)
+        return BatchLimit(self.first.recipe.predict_batch_size)
 
     @cached_property
     def _belongs_to(self) -> dict[str, Any]:

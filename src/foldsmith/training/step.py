@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.memory import reason_of
+from foldsmith.inference.memory import first_sentence
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.process.faults import MachineError
 from foldsmith.process.terminal import say
@@ -113,8 +113,8 @@ class Step:
         except torch.OutOfMemoryError as error:
             size = (len(parts[0][0]) + 1) // 2
             raise MachineError(
-                f"process {self.processes.rank}: {reason_of(error)}, where it had sufficed before; ask for "
-                f"less from the start: --again --set micro_batch={size}"
+                f"process {self.processes.rank}: {first_sentence(error)}, where it had sufficed before; "
+                f"ask for less from the start: --again --set micro_batch={size}"
             ) from error
 
     def _fitted(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,7 +128,7 @@ class Step:
             except torch.OutOfMemoryError as error:
                 if size == 1:
                     raise
-                reason = reason_of(error)
+                reason = first_sentence(error)
             # outside of `except`: until there the error keeps the pass's tensors alive
             self.micro_batch = (size + 1) // 2
             if self.processes.count == 1:
