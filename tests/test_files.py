@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and equal content gives equal bytes and digests."""
+"""Files are written atomically, and equal content gives equal bytes and digests."""
 
 import hashlib
 import json

@@ -29,7 +29,7 @@ TURN = 'with wait_for_lock(Path(sys.argv[1]), "decodes"): print("held", flush=Tr
 
 @contextmanager
 def another_process(program: str, path: Path) -> Iterator[subprocess.Popen]:
-    """A process that holds a lock until its standard input ends, or it is killed."""
+    """Start a process that holds a lock until its standard input ends or it is killed."""
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
     with subprocess.Popen(
         [sys.executable, "-c", HOLD.format(take="lock_until_exit, wait_for_lock", hold=program), str(path)],
@@ -100,14 +100,14 @@ def test_who_must_wait_for_a_turn_says_so_and_gets_it(
 ) -> None:
     path = tmp_path / "cache" / ".lock"
     with another_process(TURN, path) as other:
-        # the other one goes on as soon as this one says that it waits
-        told = []
+        # the other process continues as soon as this one prints that it waits
+        lines = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "foldsmith.process.locks.say", lambda line: (told.append(line), other.stdin.close())
+                "foldsmith.process.locks.say", lambda line: (lines.append(line), other.stdin.close())
             )
             with wait_for_lock(path, "decodes these images"):
                 assert other.wait() == 0
-        assert told == ["another process decodes these images; waiting for it"]
+        assert len(lines) == 1 and "decodes these images" in lines[0]
     with wait_for_lock(path, "decodes these images"):
         assert capsys.readouterr().out == ""

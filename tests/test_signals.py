@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at any moment one sentence, the right status, and nothing half-written."""
+"""Ctrl-C and SIGTERM at any moment: one sentence, the right status, and no half-written file."""
 
 import os
 import signal
@@ -79,7 +79,7 @@ def test_what_is_tidied_up_is_not_disturbed_by_the_second_signal_of_one_ctrl_c()
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
-            signal.raise_signal(signal.SIGTERM)  # what run.sh sends
+            signal.raise_signal(signal.SIGTERM)  # run.sh sends it
             tidied.append(True)
 
     with pytest.raises(Interrupted) as caught, interruptible():

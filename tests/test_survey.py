@@ -1,4 +1,4 @@
-"""A look at the training images: their number, their size, and whether any has a colour."""
+"""The survey of training images: their number, median size and greyness."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from foldsmith.recipes import DataFacts
 
 
 def save(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB") -> str:
-    """A picture of noise of that size (width, height); mode `grey RGB` has three equal channels."""
+    """Save noise of that size (width, height); mode `grey RGB` has three equal channels. Return `name`."""
     width, height = size
     draws = np.random.default_rng(0)
     grey = draws.integers(0, 256, (height, width), dtype=np.uint8)
@@ -27,7 +27,7 @@ def save(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB") -> s
 
 
 def test_the_side_is_that_of_a_square_of_the_median_area(tmp_path: Path) -> None:
-    sizes = [(10, 10), (100, 50), (400, 300)]  # of 5,000 pixels the root is 70.7
+    sizes = [(10, 10), (100, 50), (400, 300)]  # the root of 5,000 pixels is 70.7
     images = [save(tmp_path, f"{number}.png", size) for number, size in enumerate(sizes)]
     assert survey_images(tmp_path, images) == DataFacts(num_images=3, side=71, grey=False)
 

@@ -46,7 +46,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
 
         def advance(count: int) -> None:
             for _, task_id, _ in [entry for entry in _shown if entry[2] == unit]:
-                speed = next(shown.speed for shown in bars.tasks if shown.id == task_id)
+                speed = next(bar.speed for bar in bars.tasks if bar.id == task_id)
                 bars.update(task_id, advance=count, rate=f"{speed:,.0f} {unit}/s" if speed else "")
 
         try:
