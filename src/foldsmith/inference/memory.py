@@ -20,7 +20,9 @@ class BatchLimit:
 
     size: int  # images
 
-    def made_of(self, images: torch.Tensor, forward: Callable[[torch.Tensor], Output]) -> Iterator[Output]:
+    def map_batches(
+        self, images: torch.Tensor, forward: Callable[[torch.Tensor], Output]
+    ) -> Iterator[Output]:
         """Yield `forward(batch)` for the images (B, ...), in order, in batches that fit into memory.
 
         Raise torch.OutOfMemoryError if a single image does not fit.
