@@ -32,7 +32,7 @@ from foldsmith.competition.folder import Competition
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import copy_whole, load_json, load_npz, save_json, save_npz
+from foldsmith.process.files import atomic_copy, load_json, load_npz, save_json, save_npz
 from foldsmith.process.machine import versions
 from foldsmith.process.terminal import say, show_table
 from foldsmith.run.stamps import (
@@ -99,7 +99,7 @@ def write_run(command: RunsCommand, held_out: pd.DataFrame, metric: str, ensembl
 
     run, members = command.run, command.members
     copy_tables(members[0], run)
-    copy_whole(members[0].folds, run.folds)
+    atomic_copy(members[0].folds, run.folds)
     save_oof(run, held_out, ensemble.probabilities, ensemble.task)
     task, folds = ensemble.task, held_out["fold"].to_numpy(np.int64)
     figures = cross_validation(task.targets(held_out), folds, ensemble.probabilities, metric, task)

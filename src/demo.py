@@ -1,10 +1,9 @@
-"""Writes the demo competition: 80 classes of drawn images, their labels, and the truth of the test.
+"""Write the demo competition: 80 classes of drawn images, their labels, and the true test labels.
 
     .venv/bin/python src/demo.py
 
-Planted flaws, each of a kind that real sets have: two grey training images, one exact duplicate under
-another name (same label), one training file cut off in the middle, and one training image that no label
-names.
+It has planted flaws of kinds that occur in real data: two grey training images, one exact duplicate under
+another name (same label), one truncated training file, and one training image without a label.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -36,9 +35,9 @@ TRAIN_PER_CLASS = 30
 TEST_PER_CLASS = 5
 JPEG_QUALITY = 92
 
-Drawing = tuple[int, int]  # a label, and which of that label's drawings
+Drawing = tuple[int, int]  # label, index among that label's drawings
 
-# Which drawing of which class is flawed. White and black stay true labels without colour.
+# the flawed drawings; white and black shapes can be grey and keep a true label
 GREY: tuple[Drawing, ...] = ((CLASS_NAMES.index("white star"), 3), (CLASS_NAMES.index("black ring"), 11))
 ORIGINAL: Drawing = (CLASS_NAMES.index("cyan cross"), 5)
 DUPLICATE: Drawing = (CLASS_NAMES.index("cyan cross"), 20)
@@ -50,47 +49,50 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     folder = command.folder
     if folder.name != NAME:
-        return 0  # run.sh gives every stage the user's words, and this competition is not ours to write
+        return 0  # run.sh passes every stage the user's arguments; other competitions are the user's
     if folder.exists() and not command.again:
         check_whole(folder)
-        say(f"{folder} is already there: nothing to do.")
+        say(f"{folder} exists already: nothing to do.")
         return 0
     if folder.exists() and not is_ours(folder):
-        raise InputError(f"{folder} is not the demo, so --again does not replace it; move it away.")
+        raise InputError(
+            f"{folder} holds other files than the demo's, so --again does not replace it; move it away."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as scratch:
-        fresh = Path(scratch) / NAME
-        truth = write_competition(fresh)
+        new_folder = Path(scratch) / NAME
+        truth = write_competition(new_folder)
         save_csv(truth_path(folder), truth)
         if folder.exists():
             os.rename(folder, Path(scratch) / "replaced")
-        os.rename(fresh, folder)
+        os.rename(new_folder, folder)
     num_train = len(CLASSES) * TRAIN_PER_CLASS
     say(f"{folder}: {len(CLASSES)} classes, {num_train} labelled training and {len(truth)} test images.")
     return 0
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder holds the demo, or a part of it: nothing but what the demo writes."""
+    """Return whether a folder holds nothing but files of the demo."""
     return {entry.name for entry in folder.iterdir()} <= {"train", "test", "answer.json", SAMPLE} and all(
         image.suffix == ".jpg" and image.stem.isdecimal() for image in folder.glob("t*/*")
     )
 
 
 def check_whole(folder: Path) -> None:
-    """Raises InputError if a file of the demo is missing; it was written whole, so somebody took it away."""
+    """Raise InputError if files of the demo were deleted; it is written atomically."""
     expected = [folder / "answer.json", folder / SAMPLE, truth_path(folder)]
     expected += [folder / "train" / f"{n}.jpg" for n in range(len(CLASSES) * TRAIN_PER_CLASS + 1)]
     expected += [folder / "test" / f"{n}.jpg" for n in range(len(CLASSES) * TEST_PER_CLASS)]
     missing = [path for path in expected if not path.is_file()]
     if missing:
         raise InputError(
-            f"{folder} lacks {len(missing)} of its files, first {missing[0]}; --again rewrites it."
+            f"{folder} lacks {len(missing)} of its files (first: {missing[0]}); run again with --again to "
+            "rewrite it."
         )
 
 
 def write_competition(folder: Path) -> pd.DataFrame:
-    """Writes the whole folder and returns the truth of its test: filename, class."""
+    """Write the competition folder and return the true test labels: filename, class."""
     labels = range(len(CLASSES))
     drawings = [(label, index) for label in labels for index in range(TRAIN_PER_CLASS)]
     train = write_images(folder / "train", [*drawings, UNLABELLED])
@@ -112,19 +114,20 @@ def write_competition(folder: Path) -> pd.DataFrame:
 
 
 def write_images(folder: Path, drawings: list[Drawing]) -> dict[str, Drawing]:
-    """Writes drawings under shuffled numbers; returns what each file shows, by name in natural order."""
+    """Write drawings under shuffled numbers; return the drawing of each file, by name in natural order."""
     folder.mkdir(parents=True)
-    part = folder.name
-    order = np.random.default_rng(derive_seed(SEED, part, "order")).permutation(len(drawings))
-    shown = {f"{number}.jpg": drawings[position] for number, position in enumerate(order)}
-    for name, (label, index) in shown.items():
-        image = draw(*CLASSES[label], np.random.default_rng(derive_seed(SEED, part, label, index)))
+    split = folder.name
+    order = np.random.default_rng(derive_seed(SEED, split, "order")).permutation(len(drawings))
+    drawing_of = {f"{number}.jpg": drawings[position] for number, position in enumerate(order)}
+    for name, (label, index) in drawing_of.items():
+        image = draw(*CLASSES[label], np.random.default_rng(derive_seed(SEED, split, label, index)))
         (folder / name).write_bytes(as_jpeg(image[..., ::-1]))
-    return shown
+    return drawing_of
 
 
-def plant_flaws(folder: Path, shown: dict[str, Drawing]) -> None:
-    paths = {drawing: folder / name for name, drawing in shown.items()}
+def plant_flaws(folder: Path, drawing_of: dict[str, Drawing]) -> None:
+    """Replace the files of the flawed drawings; `drawing_of` is what `write_images` returned."""
+    paths = {drawing: folder / name for name, drawing in drawing_of.items()}
     for drawing in GREY:
         paths[drawing].write_bytes(as_jpeg(cv2.imread(str(paths[drawing]), cv2.IMREAD_GRAYSCALE)))
     paths[DUPLICATE].write_bytes(paths[ORIGINAL].read_bytes())
@@ -133,7 +136,7 @@ def plant_flaws(folder: Path, shown: dict[str, Drawing]) -> None:
 
 
 def as_jpeg(image: np.ndarray) -> bytes:
-    """The bytes of a JPEG file; image uint8 (H, W, 3) in OpenCV's order BGR, or (H, W) grey."""
+    """Return the bytes of a JPEG file of an image uint8, (H, W, 3) in BGR order or (H, W) grey."""
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 

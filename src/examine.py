@@ -46,8 +46,8 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     first network of all never saw."""
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.inference.features import captured_features
-    from foldsmith.inference.memory import Portion
+    from foldsmith.inference.features import capture_features
+    from foldsmith.inference.memory import BatchLimit
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained, task_of
 
@@ -56,7 +56,7 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
     seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
-    portion = None  # what there is room for, found out once
+    batch_limit = None  # what there is room for, found out once
     for place, facts in enumerate(made):
         fold, all_weights = facts["fold"], run.of_fold(facts["fold"]).all_weights(facts["seeds"])
         loaded = [load_trained(each, facts, command.device, command.precision) for each in all_weights]
@@ -66,10 +66,10 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
         total = len(loaded) * len(views) * len(paths)
         with progress(f"examine: fold {fold}", total, "images") as advance:
             rows, size, task = cache.rows(list(paths)), recipe.predict_batch_size, task_of(facts)
-            portion = portion or Portion(size)
+            batch_limit = batch_limit or BatchLimit(size)
             by_network = [
                 [
-                    predict(each, cache.pixels, rows, (view,), size, compute, advance, portion, task=task)
+                    predict(each, cache.pixels, rows, (view,), size, compute, advance, batch_limit, task=task)
                     for view in views
                 ]
                 for each, *_ in loaded
@@ -83,12 +83,12 @@ def examine(command: Command, made: list[dict[str, Any]]) -> None:
             # what a network was trained on looks different to it: held-out images stand beside the test's
             chosen = [choose(each, command.plan.seed) for each in (paths, test_paths[readable])]
             with (
-                captured_features(model, facts["num_classes"]) as features,
+                capture_features(model, facts["num_classes"]) as features,
                 progress("examine: features", sum(map(len, chosen)), "images") as advance,
             ):
                 rows = cache.rows([path for part in chosen for path in part.tolist()])
                 predict(
-                    model, cache.pixels, rows, ("identity",), size, compute, advance, portion,
+                    model, cache.pixels, rows, ("identity",), size, compute, advance, batch_limit,
                     task=task,
                 )  # fmt: skip
             is_test = np.repeat([False, True], [len(part) for part in chosen])

@@ -1,4 +1,4 @@
-"""Predicts the test images with every fold's networks and every view: test.npz.
+"""Predict the test images with every fold's networks and every view: test.npz.
 
 .venv/bin/python src/infer.py input/tiny80 --recipe resnet64
 """
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    made = require_trained(run, command.folds_to_use)
+    trained = require_trained(run, command.folds_to_use)
     inputs = {
         "test": digest_of_file(run.test_samples),
         "trained": digests_of_trained(run, command.folds_to_use),
@@ -32,18 +32,18 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("infer"), inputs):
         say(f"infer: {run.test} is up to date")
         return 0
-    infer(command, made)
+    infer(command, trained)
     write_stamp(run.stamp("infer"), inputs, [run.test], trained=inputs["trained"])
     say(f"infer: {run.test}")
     return 0
 
 
-def infer(command: Command, made: list[dict[str, Any]]) -> None:
-    """Writes test.npz; `made` are run.json of the folds that predict."""
-    # importing torch takes seconds, which a stage that is up to date should not pay
+def infer(command: Command, trained: list[dict[str, Any]]) -> None:
+    """Write test.npz; `trained` holds run.json of each fold that predicts."""
+    # imported here: torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.predictions import average
-    from foldsmith.inference.memory import Portion
+    from foldsmith.inference.memory import BatchLimit
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained, task_of
 
@@ -51,17 +51,17 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     paths = list(load_samples(run.test_samples)["path"])
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
-    predictions, portion = [], None
-    for facts in made:
-        fold, seeds = facts["fold"], facts["seeds"]
+    predictions, batch_limit = [], None
+    for provenance in trained:
+        fold, seeds, task = provenance["fold"], provenance["seeds"], task_of(provenance)
         with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
             for weights in run.of_fold(fold).all_weights(seeds):
-                model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
-                batch_size, task = recipe.predict_batch_size, task_of(facts)
-                portion = portion or Portion(batch_size)
+                model, recipe, compute = load_trained(weights, provenance, command.device, command.precision)
+                batch_size, task = recipe.predict_batch_size, task_of(provenance)
+                batch_limit = batch_limit or BatchLimit(batch_size)
                 predictions.append(
                     predict(
-                        model, cache.pixels, rows, views, batch_size, compute, advance, portion, task=task
+                        model, cache.pixels, rows, views, batch_size, compute, advance, batch_limit, task=task
                     )
                 )
         networks = f"{seeds} networks, " if seeds > 1 else ""
@@ -69,7 +69,7 @@ def infer(command: Command, made: list[dict[str, Any]]) -> None:
     task = load_task(run)
     probabilities = average(predictions, task)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""
-    # the pixels of an unreadable image are blank; what is known of it is how often each class occurs
+    # an unreadable image has blank pixels, so its prediction is replaced by the class prior
     probabilities[unreadable] = task.prior(task.targets(load_folds(run.folds)))
     if unreadable.any():
         say(f"infer: {unreadable.sum()} unreadable test images get the class prior")

@@ -1,4 +1,4 @@
-"""Checks a competition folder and decodes its images: samples.csv, problems.csv, and the pixel cache.
+"""Check a competition folder and decode its images: samples.csv, problems.csv and the pixel cache.
 
 .venv/bin/python src/prepare.py input/tiny80 --recipe resnet64
 """
@@ -21,18 +21,18 @@ from foldsmith.data.cache import (
     cache_name,
     changed_files,
     is_cached,
-    listing_of,
+    listing_digest,
     open_cache,
     run_cache_path,
 )
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import collected_warnings
-from foldsmith.data.near_duplicates import MOST_COPIES, ORIENTATIONS, find_near_duplicates
+from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
-from foldsmith.data.stale_caches import describe_removal, find_stale_caches
+from foldsmith.data.stale_caches import find_stale_caches, removal_advice
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of, digest_of_file
-from foldsmith.process.locks import waiting_turn
+from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.run.command import Command, read_command
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     cache = decode(command, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
-    near = seek_near_duplicates(cache, recipe.near_duplicates)
+    near = group_near_duplicates(cache, recipe.near_duplicates)
     problems = find_problems(competition, metadata, form, cache.index, near, samples)
     for line in [*metadata.notes, *form.notes, *summarise(problems)]:
         say(f"prepare: {line}")
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     samples = samples.join(facts, on="path")
     test_samples = facts.loc[competition.test_images].reset_index()
     data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
-    # only now, when the new input is known to be good, may --again remove an old run
+    # only now that the new input is known to be good may --again remove an old run
     claim_run(run, command.again, **command.identity, data=data, task=metadata.task)
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
@@ -90,15 +90,15 @@ def main(argv: list[str] | None = None) -> int:
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
     stale = find_stale_caches(command.run.cache_root)
     if stale:
-        say(f"prepare: no run uses {describe_removal(stale)}")
+        say(f"prepare: {removal_advice(stale)}")
     return 0
 
 
 def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
-    """What the stage depends on: every image file, every table beside them, and the settings used here."""
+    """Return the stage's inputs: image files, the competition's tables, and the settings used here."""
     tables = [path for kind in (".json", ".csv", ".toml") for path in find_tables(competition.folder, kind)]
     return {
-        "images": listing_of(competition.folder, [*competition.train_images, *competition.test_images]),
+        "images": listing_digest(competition.folder, [*competition.train_images, *competition.test_images]),
         "other files": list(competition.other_files),
         "tables": {path.name: digest_of_file(path) for path in tables},
         "settings": [
@@ -112,34 +112,36 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
 
 
 def is_whole(cache_path: Path) -> bool:
+    """Return whether the cache is complete and unchanged."""
     return is_cached(cache_path) and not changed_files(cache_path)
 
 
 def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
-    """The cache of these images; only one process at a time decodes them."""
-    with waiting_turn(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
+    """Return the cache of these images; build it if it is missing. One process at a time builds it."""
+    with wait_for_lock(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
         if is_whole(cache_path) and not command.again:
-            say(f"prepare: {cache_path} is there already")
+            say(f"prepare: {cache_path} exists already")
             return open_cache(cache_path, command.folder, command.recipe.image_size)
         with progress("decoding", len(images), "images") as advance, collected_warnings() as warnings:
             cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
-    kept = "" if command.recipe.cache else " (what was seen of them; pixels are streamed from the files)"
-    say(f"prepare: decoded {len(images):,} images into {cache_path}{kept}")
+    streamed = "" if command.recipe.cache else " (index only; pixels are streamed from the files)"
+    say(f"prepare: decoded {len(images):,} images into {cache_path}{streamed}")
     if warnings:
-        say(f"prepare: the decoders warned {len(warnings):,} times of flaws that they read past, "
-            f"and name no file (first: {warnings[0]})")  # fmt: skip
+        say(f"prepare: the decoders warned {len(warnings):,} times of flaws that they tolerate; "
+            f"they do not name the file (first: {warnings[0]})")  # fmt: skip
     return cache
 
 
-def seek_near_duplicates(cache: PixelCache, bits: int) -> list[str]:
-    """For every cached image the path of the first one that shows its picture, empty where it is alone."""
+def group_near_duplicates(cache: PixelCache, bits: int) -> list[str]:
+    """Return for every cached image the path of its near-duplicate group's first image; empty without any."""
     with progress("near-duplicates", ORIENTATIONS * len(cache.index), "hashes") as advance:
         pairs = find_near_duplicates(cache.thumbnails, bits, advance)
     names = name_groups(join_pairs(pairs, len(cache.index)), list(cache.index["path"]))
-    near = release_large(names, MOST_COPIES)
-    alike = sum(map(bool, names)) - sum(map(bool, near))
-    if alike:
-        say(f"prepare: {alike:,} images look alike, more than {MOST_COPIES} at a time: no near-duplicates")
+    near = release_large(names, MAX_COPIES)
+    similar = sum(map(bool, names)) - sum(map(bool, near))
+    if similar:
+        say(f"prepare: {similar:,} images are in groups of more than {MAX_COPIES} similar ones; "
+            "they do not count as near-duplicates")  # fmt: skip
     return near
 
 

@@ -16,7 +16,7 @@ from foldsmith.competition.folder import match_ids, read_table
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json
-from foldsmith.process.terminal import figure, say, show_table
+from foldsmith.process.terminal import format_score, say, show_table
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.paths import truth_path
 from foldsmith.run.stamps import (
@@ -67,8 +67,8 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
     error = "" if cv["standard_error"] is None else f" ± {cv['standard_error']:.4f}"
     rows = [
-        (cv["metric"], f"{figure(cv['mean'])}{error}, out-of-fold {figure(cv['oof'])}"),
-        ("folds", ", ".join(map(figure, cv["folds"]))),
+        (cv["metric"], f"{format_score(cv['mean'])}{error}, out-of-fold {format_score(cv['oof'])}"),
+        ("folds", ", ".join(map(format_score, cv["folds"]))),
         ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),
     ]
     if run.blend.is_file():

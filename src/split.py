@@ -1,4 +1,4 @@
-"""Splits the samples into folds that never change: folds.csv, the only truth about them.
+"""Split the samples into folds: folds.csv, from which all later stages read them.
 
 .venv/bin/python src/split.py input/tiny80 --recipe resnet64 --folds 5
 """
@@ -57,7 +57,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
-    """The table of folds.csv for a plan. Raises InputError if there are fewer images than folds."""
+    """Return the table of folds.csv for a plan.
+
+    Raise InputError if a fold would hold out no image, or would train on fewer than two.
+    """
     if plan.limit is not None:
         chosen = choose_limited(task.strata(task.targets(samples)), plan.limit, plan.seed)
         samples = samples.iloc[chosen].reset_index(drop=True)
@@ -72,19 +75,21 @@ def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
     if held_out.min() == 0 or held_out.max() > len(samples) - 2:
         raise InputError(
             f"{len(samples)} images in {len(set(groups))} groups cannot be split so that every fold trains "
-            "on two and holds out one; use fewer folds, or more images."
+            "on at least 2 images and holds out at least 1; use fewer folds, or more images."
         )
     return build_folds(samples, folds, task)
 
 
 def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:
-    """Sentences about classes that are not in every part of the split."""
+    """Return a message about classes that not every part of the split has, or none."""
     rare = rare_classes(folds["label"].to_numpy(), len(classes), plan.num_parts)
     if not rare:
         return []
     names = first_of(classes["class_name"].iloc[rare])
-    told = f"{len(rare)} of {len(classes)} classes have fewer images than the split has parts"
-    return [f"{told}, {plan.num_parts}: {names}"]
+    return [
+        f"{len(rare)} of {len(classes)} classes have fewer images than the split has parts "
+        f"({plan.num_parts}), so some folds cannot score them: {names}"
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the submission and checks it against the sample submission and the test folder: submission.csv.
+"""Write submission.csv and check it against the sample submission and the test folder.
 
 .venv/bin/python src/submit.py input/tiny80 --recipe resnet64
 .venv/bin/python src/submit.py output/tiny80/resnet64 output/tiny80/default    # the mean of several runs
@@ -45,10 +45,10 @@ from foldsmith.run.tables import load_classes, load_folds, load_task
 
 
 def main(argv: list[str] | None = None) -> int:
-    words = sys.argv[1:] if argv is None else argv
-    if names_runs(words):
-        return submit_average(read_runs_command(words, __doc__, "average"))
-    command = read_command(words, __doc__)
+    arguments = sys.argv[1:] if argv is None else argv
+    if names_runs(arguments):
+        return submit_average(read_runs_command(arguments, __doc__, "average"))
+    command = read_command(arguments, __doc__)
     run = command.run
     check_claim(run, **command.identity)
     trained = digests_of_trained(run, command.folds_to_use)
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def submit_average(command: RunsCommand) -> int:
-    """Writes the mean of several runs' test predictions, all alike, as a run of its own."""
+    """Write the mean of several runs' test predictions, equally weighted, as a run of its own."""
     run, members = command.run, command.members
     for member in members:
         require_test(member)
@@ -88,11 +88,11 @@ def submit_average(command: RunsCommand) -> int:
     claim_run(run, command.again, **identity)
     copies = copy_tables(members[0], run)
     save_npz(run.test, path=paths, probabilities=probabilities)
-    parts = [
+    weighted_runs = [
         {"run": name, "weight": 1 / len(members), "digests": digest}
         for name, digest in zip(command.member_names, digests, strict=True)
     ]
-    save_json(run.blend, {"command": command.line("submit"), "runs": parts})
+    save_json(run.blend, {"command": command.line("submit"), "runs": weighted_runs})
     say(f"submit: {run.test}, the mean of {', '.join(command.member_names)}")
     submit(run, competition, form, task.prior(task.targets(load_folds(members[0].folds))))
     write_stamp(run.stamp("submit"), inputs, [*copies, run.test, run.blend, run.submission])
@@ -100,7 +100,7 @@ def submit_average(command: RunsCommand) -> int:
 
 
 def submit(run: RunPaths, competition: Competition, form: SubmissionForm, prior: np.ndarray) -> None:
-    """Writes submission.csv from test.npz, and says where the sample and the test folder disagree."""
+    """Write submission.csv from test.npz, and print where the sample and the test folder disagree."""
     for line in save_submission(run.submission, form, load_npz(run.test), prior, competition):
         say(f"submit: {line}")
     say(f"submit: {run.submission} ({len(form.ids):,} rows, checked)")

@@ -13,7 +13,7 @@ import numpy as np
 from foldsmith.competition.folder import read_settings
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_npz, save_json
-from foldsmith.process.terminal import figure, say
+from foldsmith.process.terminal import format_score, say
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import (
     check_claim,
@@ -76,7 +76,7 @@ def validate(command: Command, metric: str) -> None:
         if cv["std"] is None
         else f" ± {cv['standard_error']:.4f} (standard error; deviation {cv['std']:.4f})"
     )
-    say(f"validate: {metric} {figure(cv['mean'])}{spread}, out-of-fold {figure(cv['oof'])}")
+    say(f"validate: {metric} {format_score(cv['mean'])}{spread}, out-of-fold {format_score(cv['oof'])}")
     for note in [*undefined_notes(cv), *notes]:
         say(f"validate: {note}")
     say(f"validate: {run.cv}, {run.oof}")

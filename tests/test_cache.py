@@ -1,4 +1,4 @@
-"""The pixel cache: every image under its own path, nothing under another's, and whole or not there."""
+"""The pixel cache: every image under its own path, and complete or missing."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from foldsmith.data.cache import (
     cache_name,
     changed_files,
     is_cached,
-    listing_of,
+    listing_digest,
     open_cache,
 )
 from foldsmith.errors import InputError
@@ -36,7 +36,7 @@ BROKEN = ["train/4.png", "train/11.png", "test/0.png"]
 
 
 def images_of(folder: Path) -> list[str]:
-    """Every image of a folder, in an order that nothing else gives."""
+    """Return every image of a folder, in an order that no other code produces."""
     images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     random.Random(0).shuffle(images)
     return images
@@ -49,7 +49,7 @@ def pil_pixels(path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(make_competition: MakeCompetition) -> Path:
-    """A competition whose images have the size of the cache, with an empty file, a text and a cut image."""
+    """Write a competition of images of the cache's size, with an empty file, a text and a truncated image."""
     folder = make_competition(size=SIZE)
     (folder / BROKEN[0]).write_bytes(b"")
     (folder / BROKEN[1]).write_text("no image")
@@ -207,7 +207,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(folder: Path, tm
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "cache"}
 
 
-# --- what was built is what is opened
+# --- opening checks what was built
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_a_cache_of_which_one_byte_changed_is_refused_with_the_remedy(
 ) -> None:
     written = (kept.path / changed).stat()
     change_one_byte(kept.path / changed)
-    # as an editor would leave it, however fast this test is
+    # another modification time, as an editor would leave, however fast this test is
     os.utime(kept.path / changed, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
     with pytest.raises(InputError, match=naming(changed, "prepare.py")):
         open_cache(kept.path, folder, SIZE)
@@ -320,7 +320,7 @@ def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(
     listings = []
 
     def note(*images: str) -> None:
-        listings.append(listing_of(tmp_path, images))
+        listings.append(listing_digest(tmp_path, images))
 
     write("a.png", b"one")
     write("b.png", b"two")
@@ -338,11 +338,11 @@ def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(
     (tmp_path / "c.png").rename(tmp_path / "b.png")
     write("a.png", b"one")
     write("unlisted.png", b"x")
-    # what was read, or where the folder lies, is no matter
+    # the digest depends neither on content nor on the folder's path
     (tmp_path / "a.png").read_bytes()
-    assert listing_of(tmp_path, ["a.png", "b.png"]) == listings[0]
+    assert listing_digest(tmp_path, ["a.png", "b.png"]) == listings[0]
     shutil.copytree(tmp_path, tmp_path / "elsewhere")
-    assert listing_of(tmp_path / "elsewhere", ["a.png", "b.png"]) == listings[0]
+    assert listing_digest(tmp_path / "elsewhere", ["a.png", "b.png"]) == listings[0]
 
 
 def test_a_cache_is_named_by_size_and_listing() -> None:

@@ -166,7 +166,7 @@ def test_the_identity_of_a_run_is_its_recipe_and_its_folds_and_nothing_of_the_ma
     ("error", "status", "told"),
     [
         (InputError("labels.csv is empty."), 2, "error: labels.csv is empty.\n"),
-        (KeyboardInterrupt(), 130, "stopped; the same command goes on from here.\n"),
+        (KeyboardInterrupt(), 130, "stopped; run the same command again to resume.\n"),
     ],
 )
 def test_bad_input_and_an_interruption_end_with_a_status_and_one_sentence(

@@ -126,13 +126,12 @@ def test_normalised_images_are_in_channels_last_memory_whatever_they_come_in(
     exact = images.double().permute(0, 3, 1, 2)
     if channels == 1:
         exact = (exact * torch.tensor([0.299, 0.587, 0.114]).double().view(3, 1, 1)).sum(dim=1, keepdim=True)
-    place = (channels, 1, 1)
-    exact = (exact / 255 - torch.tensor(mean).double().view(place)) / torch.tensor(std).double().view(place)
-    turned = (
-        images.float().permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
-    )  # as a GPU's augmentation gives it
-    for given in (images, images.float(), turned):
-        normalised = compute.normalise(given)
+    shape = (channels, 1, 1)
+    exact = (exact / 255 - torch.tensor(mean).double().view(shape)) / torch.tensor(std).double().view(shape)
+    # the memory layout of images that a GPU augmented
+    planar = images.float().permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    for batch in (images, images.float(), planar):
+        normalised = compute.normalise(batch)
         assert normalised.dtype == torch.float32
         assert normalised.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(normalised.double(), exact, rtol=1e-5, atol=1e-5)

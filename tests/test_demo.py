@@ -1,4 +1,4 @@
-"""The demo competition: what it promises, read back by other means than those that wrote it."""
+"""The demo competition: its properties, read back by independent code."""
 
 import hashlib
 import json

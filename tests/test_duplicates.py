@@ -1,4 +1,4 @@
-"""Equal images and the groups they make, against plain loops and a graph searched breadth first."""
+"""Exact duplicates and groups, against plain loops and a breadth-first search."""
 
 from collections import deque
 from random import Random
@@ -11,9 +11,9 @@ from scipy.sparse.csgraph import connected_components
 
 from foldsmith.data.duplicates import find_originals, join_groups, join_pairs, name_groups, release_large
 
-# few words, so that many are equal; "" is no key at all
+# few values, so that many are equal; "" means no key
 WORDS = st.sampled_from(["", "a", "b", "c", "None", "nan", "0"])
-# one to three keys of each of at least two samples
+# one to three keys for each of at least two samples
 KEYS = st.integers(2, 25).flatmap(
     lambda count: st.lists(st.lists(WORDS, min_size=count, max_size=count), min_size=1, max_size=3)
 )
@@ -27,7 +27,7 @@ def originals_by_loop(digests: list[str]) -> list[int | None]:
 
 
 def groups_by_search(*keys: list[str]) -> list[int]:
-    """Breadth first from every sample that no earlier one reached."""
+    """Return groups by breadth-first search from every sample that no earlier one reached."""
     group: dict[int, int] = {}
     for start in range(len(keys[0])):
         waiting = deque([start] if start not in group else [])
@@ -98,7 +98,7 @@ def test_pairs_join_what_scipy_finds_connected(pairs: list[tuple[int, int]]) -> 
     table = np.array(pairs, np.int64).reshape(-1, 2)
     graph = coo_matrix((np.ones(len(table)), (table[:, 0], table[:, 1])), shape=(15, 15))
     _, component = connected_components(graph, directed=False)
-    first = [int(np.flatnonzero(component == each)[0]) for each in component]
+    first = [int(np.flatnonzero(component == own)[0]) for own in component]
     assert join_pairs(table, 15).tolist() == first
 
 

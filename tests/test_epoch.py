@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute
-from foldsmith.inference.features import captured_features
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.features import capture_features
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import predict, reconstruct
 from foldsmith.inference.views import VIEWS, check_views
 from foldsmith.recipes import RECIPES, Recipe
@@ -277,7 +277,7 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
 ) -> None:
     rows, model, counted = np.random.default_rng(3).permutation(23), Short(most=3), []
     expected = [by_hand(make_pixels()[row], views) for row in rows]
-    portion = Portion(8)
+    batch_limit = BatchLimit(8)
     made = predict(
         model,
         make_pixels(),
@@ -286,19 +286,27 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         8,
         make_compute(),
         counted.append,
-        portion,
+        batch_limit,
         task=SingleLabel(CLASSES),
     )
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
     # batches are read in the size they had: 8, 8 and 7
-    assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and portion.size == 2
+    assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and batch_limit.size == 2
     assert model.seen[:3] == [8, 4, 2] and set(model.seen[3:]) == {2, 1}
-    assert capsys.readouterr().out.splitlines() == [
-        f"CUDA out of memory: from here on at most {size} images are predicted at a time" for size in (4, 2)
-    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    for line, size in zip(lines, (4, 2), strict=True):
+        assert line.startswith("CUDA out of memory") and f"{size} images" in line
     model.seen.clear()
     again = predict(
-        model, make_pixels(), rows, views, 8, make_compute(), portion=portion, task=SingleLabel(CLASSES)
+        model,
+        make_pixels(),
+        rows,
+        views,
+        8,
+        make_compute(),
+        batch_limit=batch_limit,
+        task=SingleLabel(CLASSES),
     )
     assert max(model.seen) == 2 and capsys.readouterr().out == "", "what did not fit is not tried again"
     assert again.tobytes() == made.tobytes()
@@ -321,7 +329,7 @@ def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
     captured = []
     for most in (100, 3):
         model = Short(most)
-        with captured_features(model, CLASSES) as features:
+        with capture_features(model, CLASSES) as features:
             predict(
                 model,
                 make_pixels(),

@@ -1,4 +1,4 @@
-"""Faults of the machine end a stage in one sentence, and after them the same command goes on."""
+"""Faults of the machine end a stage with one sentence, and the same command resumes afterwards."""
 
 import errno
 import json
@@ -32,17 +32,17 @@ from foldsmith.data import cache
 from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
 from foldsmith.process.exit import run_main
 from foldsmith.process.faults import MachineError, machine_fault
-from foldsmith.process.files import save_csv, written_whole
+from foldsmith.process.files import atomic_write, save_csv
 
 SRC = Path(__file__).parents[1] / "src"
 STAGES = (prepare, split, train, validate, infer, submit, examine, report)
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8", "--folds", "2"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", "run"]
-ADVICE = "Once that is mended the same command goes on from here.\n"
+ADVICE = "Once that is fixed, run the same command again to resume.\n"
 
 
 def files_of(run: Path) -> dict[str, bytes]:
-    """What a finished run holds, but for what tells the time."""
+    """Return the files of a finished run, by name, without those that hold times."""
     timed = re.compile(
         r"run\.json|heldout\.json|log\.csv|report\.html|stamps/(validate|infer|submit|examine|report)\.json|\.lock"
     )
@@ -61,7 +61,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-# --- sentences
+# --- messages
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def largest_file(size: int) -> Iterator[None]:
         (RuntimeError("[/b/gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:7"), "says why"),
         (RuntimeError("CUDA error: unspecified launch failure\nSearch it\nCompile"), "(CUDA error: un"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `c`"), "GPU failed"),
-        (RuntimeError("CUDA error: device-side assert triggered"), None),  # ours
+        (RuntimeError("CUDA error: device-side assert triggered"), None),  # a bug of foldsmith's
         (OSError(errno.ECONNRESET, "Connection reset by peer"), "Connection reset by peer"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
         (ValueError("out of memory"), None),
@@ -133,8 +133,8 @@ def test_after_a_fault_the_same_command_goes_on_but_without_again(
     monkeypatch.setattr(sys, "argv", ["train.py", "input/birds", "--again"])
     with pytest.raises(SystemExit):
         run_main(main)
-    advice = "the same command goes on from here, without --again, which begins anew.\n"
-    assert capsys.readouterr().err.endswith(f"Once that is mended {advice}")
+    advice = capsys.readouterr().err.partition("Once that is fixed, ")[2]
+    assert "same command without --again" in advice and advice.count("\n") == 1
 
 
 # --- full disks
@@ -143,7 +143,7 @@ def test_after_a_fault_the_same_command_goes_on_but_without_again(
 @pytest.mark.parametrize("library", ["torch", "safetensors", "numpy", "pandas"])
 def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path: Path, library: str) -> None:
     large = np.zeros(100_000)
-    with pytest.raises(OSError) as caught, largest_file(5000), written_whole(tmp_path / "file") as temporary:
+    with pytest.raises(OSError) as caught, largest_file(5000), atomic_write(tmp_path / "file") as temporary:
         if library == "torch":
             torch.save({"large": torch.from_numpy(large)}, temporary)
         elif library == "safetensors":
@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path: Path, libr
 
 
 def test_a_fault_of_ours_is_no_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="ours"), written_whole(tmp_path / "file"):
+    with pytest.raises(ValueError, match="ours"), atomic_write(tmp_path / "file"):
         raise ValueError("ours")
     assert not any(tmp_path.iterdir())
 
@@ -183,7 +183,7 @@ def test_a_run_on_a_disk_that_is_full_again_and_again_ends_like_any_other(
             assert ended.value.code == 1 and error.endswith(ADVICE) and error.count("\n") == 1, error
             assert not list(tmp_path.rglob("*.part"))
             now = files_of(tmp_path / "full/tiny/run")
-            assert {name: now[name] for name in held} == held  # what was whole stays whole
+            assert {name: now[name] for name in held} == held  # complete files stay as they are
             failed.append(stage.__name__)
             held, size = now, size * 4
     print(f"the disk was full {len(failed)} times: {', '.join(failed)}")
@@ -209,7 +209,7 @@ def test_a_disk_of_few_kilobytes_ends_in_a_sentence_and_no_bus_error(
     folder = make_competition(num_classes=2, per_class=30)
     images = [f"train/{index}.png" for index in range(60)]
     mount = 'mount -t tmpfs -o size=64k none "$1" && exec "$2" -c "$3" "$1" "$4" "$5"'
-    # the check of the free space is passed over: another program may fill the disk after it
+    # the check of free space is replaced: another program may fill the disk after it
     program = (
         "import json, sys; from pathlib import Path; from foldsmith.data import cache\n"
         "from foldsmith.process.exit import run_main\n"
@@ -299,7 +299,7 @@ def test_a_worker_that_the_system_kills_ends_in_a_sentence_and_the_run_goes_on_l
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pipeline, ours = tmp_path / "flip.json", os.getpid()  # what only processes prepare
+    pipeline, ours = tmp_path / "flip.json", os.getpid()  # only worker processes run albumentations
     albumentations.save(albumentations.Compose([albumentations.HorizontalFlip()]), pipeline)
     words = [str(make_competition()), *SMALL, "--output", str(tmp_path), "--set", f"augment={pipeline}"]
     for stage in (prepare, split):

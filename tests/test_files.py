@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and equal content gives equal bytes and digests."""
+"""Files are written atomically, and equal content gives equal bytes and digests."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ import pytest
 
 from foldsmith.errors import InputError
 from foldsmith.process.files import (
+    atomic_write,
     digest_of,
     digest_of_file,
     load_json,
@@ -18,7 +19,6 @@ from foldsmith.process.files import (
     save_csv,
     save_json,
     save_npz,
-    written_whole,
 )
 
 
@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "file.txt"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("content")
         assert not path.exists() and temporary.parent == path.parent
     assert path.read_text() == "content"
@@ -41,7 +41,7 @@ def test_an_error_leaves_the_old_file_and_no_temporary_one(
 ) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(error), written_whole(path) as temporary:
+    with pytest.raises(error), atomic_write(path) as temporary:
         temporary.write_text("half of the n")
         raise error
     assert path.read_text() == "old"
@@ -49,7 +49,7 @@ def test_an_error_leaves_the_old_file_and_no_temporary_one(
 
 
 def test_an_error_before_anything_is_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError), written_whole(tmp_path / "file.txt"):
+    with pytest.raises(ValueError), atomic_write(tmp_path / "file.txt"):
         raise ValueError
     assert names(tmp_path) == []
 

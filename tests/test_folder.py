@@ -22,7 +22,7 @@ from foldsmith.competition.folder import (
     read_table,
     sample_submission_path,
 )
-from foldsmith.data.cache import listing_of
+from foldsmith.data.cache import listing_digest
 from foldsmith.errors import InputError
 
 
@@ -162,7 +162,7 @@ def test_a_link_that_leads_nowhere_is_refused_by_name(make_competition: MakeComp
     folder = make_competition(per_class=1)
     (folder / "train/9.png").symlink_to(folder / "nowhere.png")
     with pytest.raises(InputError, match="9.png"):
-        listing_of(folder, read_competition(folder).train_images)
+        listing_digest(folder, read_competition(folder).train_images)
 
 
 def test_a_file_name_that_is_not_utf8_is_refused(make_competition: MakeCompetition) -> None:

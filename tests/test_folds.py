@@ -1,4 +1,4 @@
-"""The split: golden folds that never change, balance, groups, hold-out shares and limited choices."""
+"""The split: golden folds that never change, balance, groups, hold-out shares and `--limit`."""
 
 import hashlib
 import json
@@ -37,12 +37,12 @@ seeds = st.integers(0, 2**31)
 
 
 def alone(labels: np.ndarray) -> np.ndarray:
-    """Every sample is a group of its own."""
+    """Return groups of one sample each."""
     return np.arange(len(labels))
 
 
 def class_spread(labels: np.ndarray, folds: np.ndarray, num_folds: int) -> int:
-    """The largest difference between two folds in the count of one class."""
+    """Return the largest difference between two folds in the count of one class."""
     counts = [Counter(labels[folds == fold].tolist()) for fold in range(num_folds)]
     return max(
         max(count[label] for count in counts) - min(count[label] for count in counts)
@@ -67,7 +67,7 @@ def make_samples(labels: np.ndarray, groups: list[str] | None = None) -> pd.Data
     )
 
 
-# Published results rest on these: a change here means that every earlier run was split otherwise.
+# Published results depend on these: if they change, earlier runs had other folds.
 GOLDEN_LABELS = [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2]
 GOLDEN_GROUPS = [0, 0, 2, 3, 4, 5, 6, 6, 6, 9, 10, 11, 12, 13, 13, 15]
 GOLDEN_ALONE = [1, 0, 1, 2, 0, 2, 0, 1, 2, 1, 2, 2, 0, 0, 2, 1]
@@ -116,7 +116,7 @@ def test_with_groups_folds_are_balanced_as_well_as_scikit_learn_balances_them(se
     draws = np.random.default_rng(seed)
     sizes = draws.integers(1, 6, 120)
     groups = np.repeat(np.arange(120), sizes)
-    # patients, sequences and duplicates have one class for the most part
+    # groups such as patients and sequences mostly have one class
     labels = np.where(
         draws.random(len(groups)) < 0.9, np.repeat(draws.integers(0, 6, 120), sizes), groups % 6
     )
@@ -150,7 +150,7 @@ def test_the_held_out_share_is_exact_within_rounding(labels: np.ndarray, share: 
 
 @pytest.mark.parametrize(("per_class", "share"), [(11, 0.3), (7, 0.1), (2, 0.25)])
 def test_rounding_favours_no_class_by_its_number(per_class: int, share: float) -> None:
-    # an even number of classes: their first and their second half are held out alike
+    # an even number of classes, of which both halves are held out to the same share
     labels = np.repeat(np.arange(80), per_class)
     held_out = labels[assign_holdout(labels, alone(labels), share, 0) == 0]
     assert len(held_out) == pytest.approx(share * len(labels), abs=1)

@@ -1,4 +1,4 @@
-"""Image files to pixels, against PIL; and what is told of files that are no images."""
+"""Decoding against PIL, and the errors for files that are no images."""
 
 import io
 import os
@@ -22,7 +22,7 @@ DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
 
 
 def picture() -> Image.Image:
-    """Smooth enough for JPEG, with no symmetry that would hide a wrong orientation or order of channels."""
+    """Return a picture smooth enough for JPEG, without symmetries that would hide a wrong orientation."""
     noise = np.random.default_rng(0).integers(0, 8, (HEIGHT, WIDTH, 3))
     return Image.fromarray((np.stack([ACROSS * 4, DOWN * 6, ACROSS + DOWN], 2) + noise).astype(np.uint8))
 
@@ -32,7 +32,7 @@ def grey() -> Image.Image:
 
 
 def see_through() -> Image.Image:
-    """A picture whose left side is transparent."""
+    """Return a picture whose left side is transparent."""
     image = picture()
     image.putalpha(Image.fromarray((ACROSS * 4).astype(np.uint8)))
     return image
@@ -92,12 +92,12 @@ def test_a_file_has_the_pixels_that_pil_sees(tmp_path: Path, name: str) -> None:
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB"))
     assert (pixels.dtype, pixels.shape) == (np.uint8, (HEIGHT, WIDTH, 3))
-    # CMYK is rounded down by one library and to the nearest by the other
+    # of CMYK one library rounds down, the other to the nearest
     np.testing.assert_allclose(pixels.astype(int), expected.astype(int), atol=1 if "CMYK" in name else 0)
 
 
 def deep_png(samples: np.ndarray) -> bytes:
-    """A PNG of 16 bits a sample, (H, W) grey or (H, W, 3) RGB, by the letter of the format; PIL has none."""
+    """Return a PNG of 16 bits a channel, (H, W) grey or (H, W, 3) RGB, which PIL cannot write."""
     height, width = samples.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = struct.pack(">IIBBBBB", width, height, 16, 2 if samples.ndim == 3 else 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Training batches: complete, even, in a new order every epoch, and the same for any number of workers."""
+"""Training batches: complete, even, reshuffled every epoch, and identical for any number of workers."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentati
 from foldsmith.data import loader
 from foldsmith.data.loader import AugmentedBatches, DeviceBatches, EpochBatches, build_loader
 from foldsmith.data.pixels import StreamedPixels
-from foldsmith.errors import InputError, sentence_of
+from foldsmith.errors import InputError, message_of
 from foldsmith.inference.compute import augments_on_device, build_compute
 from foldsmith.process.exit import run_main
 from foldsmith.recipes import Recipe
@@ -79,7 +79,7 @@ def test_no_two_batches_share_the_seed_of_their_augmentation() -> None:
 
 
 def make_parts(count: int = 42, size: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels of a cache that holds other images too, the rows of the training images in it, their labels."""
+    """Return pixels of a cache with other images too, the rows of the training images, and their labels."""
     draws = np.random.default_rng(0)
     pixels = draws.integers(0, 256, (count + 20, size, size, 3), dtype=np.uint8)
     rows = draws.permutation(count + 20)[:count]
@@ -138,7 +138,7 @@ def test_loading_draws_nothing_from_the_global_streams(workers: int) -> None:
     assert np.random.get_state()[1].tolist() == before[1]
 
 
-# --- several processes, each with a part of every batch
+# --- several processes, each with a shard of every batch
 
 
 @settings(max_examples=80)
@@ -157,7 +157,7 @@ def test_the_parts_of_a_batch_joined_are_the_whole_batch(
         count = sum(len(key.positions) for key in keys)
         assert {(key.seed, key.within.count) for key in keys} == {(keys[0].seed, count)}
         place = 0
-        for key in keys:  # one after the other, and as long as one another, but for one image
+        for key in keys:  # consecutive, their lengths differing by at most one
             assert key.within.start == place or not len(key.positions)
             place += len(key.positions)
         lengths = [len(key.positions) for key in keys]
@@ -195,7 +195,7 @@ def test_the_images_of_the_parts_joined_are_those_of_the_whole_batch(name: str) 
 
 
 def mirrored_of(seed: int = 0, fold: int = 0, part: tuple[int, int] = (0, 1), epoch: int = 0) -> np.ndarray:
-    """Of every position whether it is mirrored."""
+    """Return for every position whether it is flipped."""
     batches = EpochBatches(200, 16, seed, fold, part, alternating=True)
     batches.epoch = epoch
     found = np.full(200, -1)
@@ -260,7 +260,7 @@ def test_images_are_made_in_the_size_of_the_epoch_by_workers_and_on_the_device(n
 def test_batches_of_the_device_are_those_of_the_workers(
     name: str, part: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "CHUNK", 10)  # rows are copied in several goes
+    monkeypatch.setattr(loader, "CHUNK", 10)  # rows are copied in several chunks
     pixels, rows, labels = make_parts()
     augmentation, batches = AUGMENTATIONS[name], EpochBatches(len(rows), 8, 0, 0, part)
     there = DeviceBatches(pixels, rows, labels, augmentation, batches, torch.device("cpu"))
@@ -348,7 +348,7 @@ def test_augmenting_on_the_device_what_cannot_be_there_is_refused_before_anythin
     assert not (tmp_path / "output").exists()
 
 
-# --- what goes wrong in a worker
+# --- errors in a worker
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -358,7 +358,7 @@ def test_what_is_wrong_with_the_input_is_the_same_sentence_from_a_worker(workers
     dataset = AugmentedBatches(pixels, rows, labels, pipeline)
     with pytest.raises(InputError) as caught:
         list(build_loader(dataset, EpochBatches(42, 8, 0, 0), workers, pin_memory=False))
-    sentence = sentence_of(caught.value)
+    sentence = message_of(caught.value)
     for fact in ("Normalize", "12 x 12", "float32 (12, 12, 3)"):
         assert fact in sentence
     assert "Traceback" not in sentence and "\n" not in sentence

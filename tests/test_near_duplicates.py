@@ -1,4 +1,4 @@
-"""Perceptual hashes against scipy's cosine transform, a plain search, and pictures saved twice."""
+"""Perceptual hashes against scipy's cosine transform and a plain search, and images saved again."""
 
 import io
 
@@ -12,10 +12,10 @@ from scipy.fft import dctn
 
 from foldsmith.data.images import resize_image
 from foldsmith.data.near_duplicates import (
-    FLIPPED,
+    HFLIP,
     MAX_BITS,
-    MIRRORED,
     ORIENTATIONS,
+    VFLIP,
     _pairs_within,
     find_near_duplicates,
     hash_thumbnails,
@@ -25,7 +25,7 @@ THUMBNAIL = 16
 
 
 def make_pictures(count: int, size: int = 64, seed: int = 0) -> list[Image.Image]:
-    """Smooth random pictures: blobs of colour, all different."""
+    """Return smooth random pictures of coloured blobs, all different."""
     draws = np.random.default_rng(seed)
     coarse = draws.integers(0, 256, (count, 7, 7, 3)).astype(np.uint8)
     return [Image.fromarray(each).resize((size, size), Image.Resampling.BICUBIC) for each in coarse]
@@ -47,16 +47,16 @@ def test_a_hash_is_the_signs_of_the_cosine_transform_of_scipy() -> None:
     for thumbnail, (upright, transposed) in zip(thumbnails, hashes.tolist(), strict=True):
         low = dctn(thumbnail @ [0.299, 0.587, 0.114], type=2)[:8, :8]
         low[0, 0] = 0
-        bits = [upright >> place & 1 for place in range(64)]
+        bits = [upright >> bit & 1 for bit in range(64)]
         assert bits == (low > 0).ravel().astype(int).tolist()
-        assert [transposed >> place & 1 for place in range(64)] == (low.T > 0).ravel().astype(int).tolist()
+        assert [transposed >> bit & 1 for bit in range(64)] == (low.T > 0).ravel().astype(int).tolist()
 
 
 def test_a_mirrored_picture_has_the_hash_with_the_odd_signs_changed() -> None:
     thumbnails = thumbnails_of(make_pictures(20))
     hashes = hash_thumbnails(thumbnails)[:, 0]
-    assert (hash_thumbnails(thumbnails[:, :, ::-1])[:, 0] == hashes ^ np.uint64(MIRRORED)).all()
-    assert (hash_thumbnails(thumbnails[:, ::-1])[:, 0] == hashes ^ np.uint64(FLIPPED)).all()
+    assert (hash_thumbnails(thumbnails[:, :, ::-1])[:, 0] == hashes ^ np.uint64(HFLIP)).all()
+    assert (hash_thumbnails(thumbnails[:, ::-1])[:, 0] == hashes ^ np.uint64(VFLIP)).all()
 
 
 @given(st.integers(0, 2**32), st.integers(0, MAX_BITS))
@@ -65,9 +65,9 @@ def test_the_search_finds_exactly_the_pairs_of_a_plain_loop(seed: int, bits: int
     hashes = draws.integers(0, 2**63, 12, dtype=np.uint64)
     changed = draws.integers(0, 12, 40)
     queries = hashes[changed]
-    for place, count in enumerate(draws.integers(0, 12, 40)):
+    for index, count in enumerate(draws.integers(0, 12, 40)):
         for bit in draws.choice(64, count, replace=False):
-            queries[place] ^= np.uint64(1) << np.uint64(bit)
+            queries[index] ^= np.uint64(1) << np.uint64(bit)
     found = set()
     for query, other in _pairs_within(queries, hashes, bits):
         found |= set(zip(query.tolist(), other.tolist(), strict=True))
@@ -120,6 +120,6 @@ def test_the_same_layout_in_another_colour_is_another_picture() -> None:
 
 
 def test_progress_is_told_to_the_end() -> None:
-    told: list[int] = []
-    find_near_duplicates(thumbnails_of(make_pictures(10)), MAX_BITS, told.append)
-    assert sum(told) == ORIENTATIONS * 10
+    counts: list[int] = []
+    find_near_duplicates(thumbnails_of(make_pictures(10)), MAX_BITS, counts.append)
+    assert sum(counts) == ORIENTATIONS * 10

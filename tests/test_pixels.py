@@ -1,4 +1,4 @@
-"""Pixels by row: from an array file as numpy reads it, or from the images as PIL does; and whole runs."""
+"""Pixels by row: from an array file, against numpy, and from images, against PIL; and whole runs."""
 
 import gc
 import multiprocessing
@@ -168,7 +168,7 @@ def test_forked_processes_read_the_same_from_one_open_file(path: Path, array: np
     for child in children:
         child.join()
         assert child.exitcode == 0
-    np.testing.assert_array_equal(pixels[:], array)  # what a child closed stays open here
+    np.testing.assert_array_equal(pixels[:], array)  # a child that ends leaves the file open here
 
 
 # --- image files
@@ -177,7 +177,7 @@ ORIENTATIONS = range(1, 9)
 
 
 def photograph(width: int, height: int) -> Image.Image:
-    """Smooth, in colours that tell red from blue and every side from the others."""
+    """Return a smooth picture in which channels and orientations are distinct."""
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     waves = 20 * np.sin(25 * across) * np.cos(18 * down)
     planes = [40 + 180 * across + waves, 60 + 120 * down - waves, 90 - 60 * across * down + waves]
@@ -192,7 +192,7 @@ def save_jpeg(path: Path, image: Image.Image, orientation: int = 1) -> Path:
 
 
 def upright(path: Path) -> np.ndarray:
-    """The pixels of an image file by PIL, its orientation applied."""
+    """Return the pixels of an image file by PIL, its orientation applied."""
     with Image.open(path) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
@@ -238,8 +238,8 @@ def test_a_jpeg_is_never_decoded_smaller_than_asked(orientation: int, tmp_path: 
         for least in (1, 4, 8, 15, 16, 17, 31, 32, 33, 64, 100, 129):
             shape = decode_image(file, least).shape
             assert all(side >= min(least, full) for side, full in zip(shape[:2], whole[:2], strict=True))
-            # the whole image all the same, and by the largest of the three factors that is possible
-            factor = max(each for each in (1, 2, 4, 8) if each == 1 or min(whole[:2]) >= each * least)
+            # of the whole image, reduced by the largest factor that is possible
+            factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(whole[:2]) >= f * least)
             assert shape == (-(-whole[0] // factor), -(-whole[1] // factor), 3)
 
 
@@ -310,7 +310,7 @@ SMALL += ["--precision", "fp32", "--device", "cpu", "--name", "run"]
 
 @pytest.fixture(scope="module")
 def folder(make_competition: MakeCompetition) -> Path:
-    """Images that must be resized, one of which cannot be read."""
+    """Write a competition whose images must be resized; one is unreadable."""
     folder = make_competition(size=24, per_class=8, test_per_class=3)
     (folder / "test" / "4.png").write_text("no image")
     return folder

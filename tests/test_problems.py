@@ -1,4 +1,4 @@
-"""The rows of problems.csv and the lines told of them."""
+"""The rows of problems.csv and their summary."""
 
 from pathlib import Path
 

@@ -181,7 +181,7 @@ def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPa
         _, error = training.communicate()
     assert training.returncode in (143, 0)  # it may just have come to its end
     if training.returncode:
-        assert error == "stopped; the same command goes on from here.\n"
+        assert error == "stopped; run the same command again to resume.\n"
     run = train_alone([*words, "--device", "cpu"], tmp_path)
     for fold in range(3):
         assert run.weights(fold).read_bytes() == alone.weights(fold).read_bytes()

@@ -1,4 +1,4 @@
-"""Balanced epochs: every class equally often, and within it every image."""
+"""Balanced epochs: every class occurs equally often, and within it every image."""
 
 import numpy as np
 from hypothesis import given
@@ -32,9 +32,9 @@ def test_over_many_epochs_every_class_and_every_image_of_it_has_its_share() -> N
     for label, count in ((0, 70), (1, 20), (2, 10)):
         np.testing.assert_allclose(times[labels == label], 100 / 3 / count, rtol=0.25)
         np.testing.assert_allclose(times[labels == label].sum(), 100 / 3, rtol=0.005)
-    # no class stands at the beginning
-    places = np.concatenate([np.flatnonzero(labels[order] == 2) for order in orders])
-    assert abs(places.mean() - 49.5) < 1
+    # no class is concentrated at the beginning
+    positions = np.concatenate([np.flatnonzero(labels[order] == 2) for order in orders])
+    assert abs(positions.mean() - 49.5) < 1
 
 
 def test_an_epoch_of_balanced_batches_is_as_long_as_any_and_drawn_from_its_seed() -> None:

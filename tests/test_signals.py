@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at any moment one sentence, the right status, and nothing half-written."""
+"""Ctrl-C and SIGTERM at any moment: one sentence, the right status, and no half-written file."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import written_whole
+from foldsmith.process.files import atomic_write
 from foldsmith.process.signals import SIGNALS, Interrupted, interruptible
 
 SRC = Path(__file__).parents[1] / "src"
-ADVICE = "stopped; the same command goes on from here.\n"
+ADVICE = "stopped; run the same command again to resume.\n"
 STAGES = (
     "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "score", "look", "run",
 )  # fmt: skip
@@ -48,7 +48,7 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(
     number: int, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main() -> int:
-        with written_whole(tmp_path / "file") as temporary:
+        with atomic_write(tmp_path / "file") as temporary:
             temporary.write_text("half of i")
             signal.raise_signal(number)
         return 0

@@ -357,7 +357,8 @@ def test_a_class_rarer_than_folds_is_reported_and_handled(
     answer["annotations"] = [entry for entry in answer["annotations"] if entry not in rare[1:]]
     (folder / "answer.json").write_text(json.dumps(answer))
     run = run_stages(folder, tmp_path, "--epochs", "1")
-    assert "1 of 3 classes have fewer images than the split has parts, 3: kind 2" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 of 3 classes" in printed and "kind 2" in printed
     assert "kind 2" in (run / "report.html").read_text()
     assert len(np.load(run / "oof.npz")["path"]) == 13
 

@@ -1,4 +1,4 @@
-"""The studies' networks: tensors counted, shapes watched, and the reports' own code beside them."""
+"""The studies' networks: parameter counts, shapes, and outputs equal to those of the reports' code."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,14 +18,14 @@ from foldsmith.models.whitened_cnn import WHITENED_PLANS
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.training.check import check_recipe
 
-# the studies' own images: pixels and channels
+# image size in pixels and channels of each study
 STUDY_IMAGES = {
     **dict.fromkeys(AUTOENCODER_PLANS, (100, 3)),
     **dict.fromkeys(CRNN_PLANS, (28, 1)),
     **dict.fromkeys(CNN_PLANS, (32, 3)),
 }
 LENETS = [name for name in AUTOENCODER_PLANS if "lenet" in name]
-# heads of 20,000 -> 4,096 and the like take seconds to draw
+# heads of 20,000 -> 4,096 and the like take seconds to initialise
 LIGHT = [name for name in STUDY_IMAGES if not name.startswith("autoencoder-padded")]
 
 
@@ -35,7 +35,7 @@ def build(name: str, num_classes: int = 10) -> nn.Module:
 
 
 def build_light(name: str) -> Autoencoder:
-    """An autoencoder's row with a narrow head, where the row's own is wide."""
+    """Return the autoencoder of a row, with a narrow head if the row's is wide."""
     torch.manual_seed(0)
     plan = AUTOENCODER_PLANS[name]
     if isinstance(plan, PaddedPlan):
@@ -44,7 +44,7 @@ def build_light(name: str) -> Autoencoder:
 
 
 def build_unfilled(name: str, num_classes: int = 10) -> nn.Module:
-    """A network for looking at and counting: its tensors take no memory."""
+    """Return a network on the meta device, whose tensors take no memory, for inspection."""
     with torch.device("meta"):
         return build_model(name, num_classes, *STUDY_IMAGES[name])
 
@@ -58,7 +58,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-# counts: what a layer list of a report adds up to
+# parameter counts, from the reports' layer lists
 
 
 def conv(inside: int, out: int, side: int, bias: bool = True) -> int:
@@ -117,7 +117,7 @@ def count_cnn(widths: list[int], features: int, classes: int, norms: bool = Fals
 
 
 FOUR = [20, 40, 80, 160]
-# name -> the count for K classes, and what it is for 10
+# name -> the count as a function of K, and its value for 10 classes
 COUNTS: dict[str, tuple[Callable[[int], int], int]] = {
     "autoencoder-padded-1": (lambda k: count_padded(2, [4096, 1024, 256], k), 86_408_810),
     "autoencoder-padded-2": (lambda k: count_padded(3, [4096, 1024, 256], k), 42_288_746),
@@ -155,7 +155,7 @@ def test_no_study_network_is_left_uncounted() -> None:
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_network_has_the_parameters_of_its_layer_list(name: str) -> None:
     count, for_ten = COUNTS[name]
-    # the recurrent networks look at their features while they are built, so they are filled
+    # the CRNNs run their convolutions when they are built, so they need real tensors
     make = build if name in CRNN_PLANS else build_unfilled
     assert count_parameters(make(name)) == count(10) == for_ten
     assert count_parameters(make(name, 102)) == count(102)
@@ -165,15 +165,15 @@ def test_a_network_has_the_parameters_of_its_layer_list(name: str) -> None:
 
 
 def shapes_of(part: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
-    """Shapes of one image on its way through the layers of a part, its input first, each change once."""
+    """Return the distinct consecutive shapes of an image on its way through the layers, its input first."""
     shapes = [tuple(x.shape[1:])]
 
-    def note(layer: nn.Module, given: object, made: torch.Tensor) -> None:
-        if tuple(made.shape[1:]) != shapes[-1]:
-            shapes.append(tuple(made.shape[1:]))
+    def record(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if tuple(output.shape[1:]) != shapes[-1]:
+            shapes.append(tuple(output.shape[1:]))
 
     layers = [layer for layer in part.modules() if not list(layer.children())]
-    handles = [layer.register_forward_hook(note) for layer in layers]
+    handles = [layer.register_forward_hook(record) for layer in layers]
     with torch.no_grad():
         part.eval()(x)
     for handle in handles:
@@ -182,7 +182,7 @@ def shapes_of(part: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
 
 
 def sides_of(part: nn.Module, x: torch.Tensor) -> list[int]:
-    """Sides of the feature maps on their way, each change once."""
+    """Return the distinct consecutive sides of the feature maps."""
     sides: list[int] = []
     for _, height, width in shapes_of(part, x):
         assert height == width
@@ -312,11 +312,11 @@ def test_logits_are_no_probabilities(name: str) -> None:
     assert (sums - 1).abs().min() > 10
 
 
-# the reports' code
+# the code of the reports
 
 
 def scramble(model: nn.Module) -> nn.Module:
-    """Norms as after some training, so that none is the identity."""
+    """Randomise the norms as training would, so that none is the identity; return the model."""
     draws = torch.Generator().manual_seed(3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
@@ -328,20 +328,19 @@ def scramble(model: nn.Module) -> nn.Module:
 def assert_equal_networks(
     ours: nn.Module, theirs: nn.Module, images: torch.Tensor, run: str = "forward"
 ) -> None:
-    """The same outputs from the same tensors: in evaluation, and in training from the same draws."""
+    """Assert equal outputs for equal tensors, in evaluation, and in training with equal random draws."""
     scramble(ours)
-    given, wanted = ours.state_dict().values(), theirs.state_dict()
-    # both list their tensors in the order of execution
-    theirs.load_state_dict(dict(zip(wanted, given, strict=True)))
+    # both state dicts are in execution order
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
     for training in (False, True):
-        made = []
+        outputs = []
         for model in (ours, theirs):
             torch.manual_seed(7)  # for dropout
             model.train(training)
             with torch.no_grad():
-                made.append(getattr(model, run)(images))
-        torch.testing.assert_close(*made, rtol=1e-4, atol=1e-5)
-        assert made[0].std() > 1e-4
+                outputs.append(getattr(model, run)(images))
+        torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+        assert outputs[0].std() > 1e-4
 
 
 def get_conv_block(
@@ -407,7 +406,7 @@ STUDY_CNNS = {
 def test_a_cnn_computes_what_study_5_writes_out(name: str) -> None:
     ours, theirs = build(name), STUDY_CNNS[name]()
     if name in ("cnn-a", "cnn-b", "cnn-c"):
-        # behind sigmoids nearly nothing of an image is left at first: larger weights let it through
+        # sigmoids let almost nothing of an image through at initialisation; larger weights do
         for parameter in ours.parameters():
             parameter.data *= 8
     assert_equal_networks(ours, theirs, make_images(name))
@@ -459,14 +458,14 @@ class StudyCRNN(nn.Module):
 def test_a_crnn_computes_what_study_4_writes_out(
     name: str, hidden: int, drops: tuple[float, float, float]
 ) -> None:
-    # reading the features in another memory order would not be the study's 18 steps
+    # channels-last memory must not change the order of the features in the 18 steps
     images = make_images(name).to(memory_format=torch.channels_last)
     ours = build(name).to(memory_format=torch.channels_last)
     assert_equal_networks(ours, StudyCRNN(hidden, drops), images)
 
 
 class Kronecker(nn.Module):
-    """`Upsample` of study 3: through NumPy, where the gradient ends."""
+    """`Upsample` of study 3, which detaches the gradient by going through NumPy."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = x.shape
@@ -477,7 +476,7 @@ class Kronecker(nn.Module):
 
 
 class StudyAutoencoder(nn.Module):
-    """Encoder, decoder and classifier of a study, side by side."""
+    """Encoder, decoder and classifier of a study in one module."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -570,7 +569,7 @@ def test_the_encoder_learns_from_the_reconstruction_and_the_head_does_not(name: 
         for part, tensor in [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
         if tensor.grad is None or not tensor.grad.abs().sum() > 0
     ]
-    # a bias in front of a norm is taken out by its mean: its gradient may be zero, but it has one
+    # a norm cancels the bias before it: the gradient may be zero, but it exists
     assert all("bias" in part for part in unmoved)
     assert all(tensor.grad is not None for tensor in model.encoder.parameters())
     assert all(tensor.grad is None for tensor in model.head.parameters())

@@ -1,4 +1,4 @@
-"""Lines, bars and tables: one line whatever files are named, drawn in a terminal, quiet elsewhere."""
+"""Lines, bars and tables: always one line, drawn on a terminal, plain or silent elsewhere."""
 
 import io
 
@@ -23,7 +23,7 @@ def test_what_cannot_be_seen_is_spelled_out(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a terminal of 100 columns would be sent."""
+    """Simulate a terminal of 100 columns; return what is sent to it."""
     sent, console = io.StringIO(), rich.console.Console
     drawn = {"file": sent, "force_terminal": True, "width": 100, "color_system": None}
     monkeypatch.setattr(rich.console, "Console", lambda: console(**drawn))

@@ -1,4 +1,4 @@
-"""The whitened network: its first layer against numpy, and from which images it is computed."""
+"""The whitened network: its first layer against numpy, and the images that it is computed from."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ import split
 import train
 from foldsmith.data.cache import PixelCache
 from foldsmith.inference.compute import build_compute
-from foldsmith.models.whitened_cnn import LEAST_VARIANCE, WHITENED_PLANS, WhitenedCNN, Whitening, conv
+from foldsmith.models.whitened_cnn import VARIANCE_FLOOR, WHITENED_PLANS, WhitenedCNN, Whitening, conv
 from foldsmith.run.paths import RunPaths
 from foldsmith.training.whitening import IMAGES, fit_first_layer
 
 
 def make_images(count: int, side: int, channels: int = 3) -> torch.Tensor:
-    """Smooth noise: neighbouring pixels and channels are alike, as in photographs."""
+    """Return smooth noise, whose neighbouring pixels and channels correlate as in photographs."""
     noise = torch.randn(count, channels, side + 4, side + 4, generator=torch.Generator().manual_seed(0))
     smooth = nn.functional.avg_pool2d(noise, 5, stride=1)
     return smooth + 0.5 * smooth.mean(dim=1, keepdim=True)
@@ -34,14 +34,14 @@ def test_components_are_uncorrelated_and_of_one_variance(channels: int, stride: 
     layer.fit(images)
     with torch.no_grad():
         layer.bias.zero_()
-        made = layer(images)
+        output = layer(images)
     half = layer.out_channels // 2
-    torch.testing.assert_close(made[:, half:], -made[:, :half])
-    components = made[:, :half].permute(1, 0, 2, 3).flatten(1).double().numpy()
+    torch.testing.assert_close(output[:, half:], -output[:, :half])
+    components = output[:, :half].permute(1, 0, 2, 3).flatten(1).double().numpy()
     # the variances of the patches' principal components, by numpy from torch's own patches
     patches = unfold(images, layer.kernel_size[0], stride=stride).permute(1, 0, 2).flatten(1).double().numpy()
     variances = np.linalg.eigvalsh(np.cov(patches))[::-1][:half]
-    expected = np.diag(variances / (variances + LEAST_VARIANCE))
+    expected = np.diag(variances / (variances + VARIANCE_FLOOR))
     np.testing.assert_allclose(np.cov(components), expected, atol=2e-3)
 
 

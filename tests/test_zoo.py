@@ -1,4 +1,4 @@
-"""Every kind of image file, through the whole of prepare.py: each has its stated outcome."""
+"""Every kind of image file through prepare.py, with its expected outcome."""
 
 import csv
 import io
@@ -24,11 +24,11 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_problems, load_samples
 
 HEIGHT, WIDTH = 24, 40
-USED = ""  # the outcome of an image that is used as PIL sees it; else what problems.csv says of it
+USED = ""  # the outcome of an image that is decoded as by PIL; any other is a detail in problems.csv
 
 
 def picture(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """No two pixels that a wrong orientation would confuse."""
+    """Return a picture without symmetries, so that a wrong orientation shows."""
     down, across = np.mgrid[0:height, 0:width]
     return Image.fromarray(
         np.stack([across * 6 % 256, down * 9 % 256, (across + down) % 256], 2).astype("u1")
@@ -48,7 +48,7 @@ def turned(orientation: int) -> bytes:
 
 
 def deep_png() -> bytes:
-    """A grey PNG of 16 bits, the same byte twice, so that a reader of 8 bits sees that byte."""
+    """Return a grey PNG of 16 bits whose two bytes are equal, so that its 8 upper bits are known."""
     grey = np.asarray(picture().convert("L"))
     rows = b"".join(b"\0" + np.repeat(row, 2).tobytes() for row in grey)
     chunks = [
@@ -90,8 +90,11 @@ def see_through(form: str) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """One file of the zoo. `outcome` is USED, or a part of the detail in problems.csv; `close` is how far a
-    pixel may be from PIL's."""
+    """One file of the zoo.
+
+    `outcome` is USED, or a substring of the detail in problems.csv. `close` is the largest difference of a
+    pixel from PIL's.
+    """
 
     make: Callable[[], bytes]
     outcome: str = USED
@@ -168,7 +171,7 @@ class Prepared:
 
 @pytest.fixture(scope="module")
 def zoo(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """The folder, after prepare.py, with all kinds, links, pipes and folders among its training images."""
+    """Prepare a competition that has all kinds, links, pipes and folders among its training images."""
     folder = make_competition(labels="csv", sample=None)
     with (folder / "labels.csv").open("a", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -181,7 +184,7 @@ def zoo(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFact
         os.mkfifo(folder / "train" / "pipe.png")
         (folder / "train" / "zeros.png").symlink_to("/dev/zero")
         with (folder / "train" / "huge.png").open("wb") as huge:
-            huge.truncate(10**12)  # a hole, which takes no room
+            huge.truncate(10**12)  # a sparse file, which takes no disk space
         (folder / "train" / "folder.jpg").mkdir()
         picture(8, 8).save(folder / "train" / "folder.jpg" / "inside.png")
         for name in ("link.png", "pipe.png", "zeros.png", "huge.png", "folder.jpg/inside.png"):
@@ -203,9 +206,9 @@ def test_every_kind_has_its_stated_outcome(zoo: Prepared, kind: str) -> None:
     if ZOO[kind].outcome == USED:
         assert len(sample) == 1 and problem.empty
         with Image.open(io.BytesIO(ZOO[kind].make())) as image:
-            if image.mode.startswith("I;16"):  # which PIL cuts off at 255
+            if image.mode.startswith("I;16"):  # which PIL clips at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if image.mode == "P":  # by way of RGBA, or PIL warns of the transparency it drops
+            if image.mode == "P":  # via RGBA, as PIL would warn of dropped transparency
                 image = image.convert("RGBA")
             if image.format == "TIFF":
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)

@@ -1,4 +1,4 @@
-"""Faults of what came from outside, told in one sentence."""
+"""Errors in the user's input, each reported in one sentence."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,19 +7,19 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Something given to foldsmith is wrong; the message is one sentence with what, where and the remedy.
+    """The user's input is wrong. The message is one sentence: what is wrong, where, and the remedy.
 
-    A stage ends with it as exit status 2, never with a traceback.
+    A stage that raises it exits with status 2 and prints no traceback.
     """
 
 
-def sentence_of(error: InputError) -> str:
-    """Its message, without the traceback that torch puts before that of a worker process."""
+def message_of(error: InputError) -> str:
+    """Return the error's message without the worker traceback that torch's DataLoader prepends."""
     return str(error).rpartition(f"{InputError.__module__}.InputError: ")[2].strip()
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a table: it lists the known ones and the nearest match."""
+    """Return the error for a name that is not in a table. It lists the known names and the nearest match."""
     names = [str(entry) for entry in known]
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
@@ -51,6 +51,6 @@ class Entries:
 
 
 def first_of(items: Iterable[object], count: int = 3) -> str:
-    """The first few items as words for a sentence: `a, b, c, …`."""
+    """Return the first `count` items joined for a message: `a, b, c, …`."""
     items = list(items)
     return ", ".join(str(item) for item in items[:count]) + (", …" if len(items) > count else "")

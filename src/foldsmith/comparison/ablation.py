@@ -9,7 +9,7 @@ import numpy as np
 from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.resampling import NUM_DRAWS, bootstrap_gain
-from foldsmith.process.files import load_json, load_npz, written_whole
+from foldsmith.process.files import atomic_write, load_json, load_npz
 from foldsmith.recipes.neutral import Drop
 from foldsmith.recipes.words import in_words
 from foldsmith.run.command import Command
@@ -159,5 +159,5 @@ def write_ablation(
     ]
     lines += [f"Made with {made}." for made in sorted({row.made_with for row in done.values()})]
     lines += ["", *(f"- {name}: `{row.line}`" for name, row in done.items())]
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

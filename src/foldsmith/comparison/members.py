@@ -13,7 +13,7 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.errors import InputError, first_of
-from foldsmith.process.files import copy_whole, digest_of_file, load_json
+from foldsmith.process.files import atomic_copy, digest_of_file, load_json
 from foldsmith.run.command import WordParser, check_name
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import (
@@ -193,7 +193,7 @@ def copy_tables(source: RunPaths, run: RunPaths) -> list[Path]:
     """Copies the tables that score.py reads; returns where they lie now."""
     copies = {source.classes: run.classes, source.test_samples: run.test_samples}
     for old, new in copies.items():
-        copy_whole(old, new)
+        atomic_copy(old, new)
     return list(copies.values())
 
 

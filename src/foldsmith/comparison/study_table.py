@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from foldsmith.process.files import load_json, load_npz, written_whole
+from foldsmith.process.files import atomic_write, load_json, load_npz
 from foldsmith.recipes.studies import Study
 from foldsmith.report.plots import HEIGHT, WIDTH, draw_learning_curves
 from foldsmith.run.paths import RunPaths
@@ -114,9 +114,9 @@ def write_study(path: Path, study: Study, rows: dict[str, StudyRow | None], comm
     lines += ["", *(f"- {row.recipe}: `{row.command}`" for row in done)]
     if done:
         lines += ["", f"![Training and held-out curves of every recipe]({picture.name})"]
-        with written_whole(picture) as temporary:
+        with atomic_write(picture) as temporary:
             temporary.write_text(draw_study(done) + "\n", encoding="utf-8")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from foldsmith.competition.folder import (
 from foldsmith.competition.labels_csv import refuse_headless
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
-from foldsmith.process.files import written_whole
+from foldsmith.process.files import atomic_write
 from foldsmith.tasks import Task
 from foldsmith.tasks.task import Cells
 
@@ -144,7 +144,7 @@ def save_submission(
     """
     probabilities = dict(zip(predicted["path"].tolist(), predicted["probabilities"], strict=True))
     table = fill_submission(form, probabilities, prior)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         write_submission(temporary, table)
         return check_submission(temporary, form, competition)
 

@@ -1,0 +1,1 @@
+"""Images and samples: decoding, pixel cache, folds, duplicates, training batches."""

@@ -1,6 +1,6 @@
-"""Decoded pixels: every image once, in one uint8 array at the recipe's size, shared by runs.
+"""Pixel cache: every image decoded once into one uint8 array at the recipe's size, shared by runs.
 
-Where they would not fit on the disk, only what was seen of the images is kept, and they are streamed.
+With `cache=off` the cache holds the index and the thumbnails only, and images are streamed from their files.
 """
 
 import os
@@ -24,18 +24,19 @@ from foldsmith.process.files import digest_of, digest_of_file, load_json, save_c
 from foldsmith.run.paths import RunPaths
 
 FACTS = ("width", "height", "grey", "digest", "problem")
-RECORD = "record.json"  # digest and state of the other files, as they were built
+RECORD = "record.json"  # digest and state of the cache's other files, as built
 FILES = ("index.csv", "pixels.npy", "thumbnails.npy", RECORD)
 STREAMED_FILES = ("index.csv", "states.npy", "thumbnails.npy", RECORD)
-STREAMED = "streamed"  # the name of a cache without pixels begins so
-THUMBNAIL = 16  # pixels; of the thumbnails that near-duplicates are found by, the same for every image size
+STREAMED = "streamed"  # prefix of the name of a cache without pixels
+THUMBNAIL = 16  # pixels; side of the thumbnails for near-duplicate detection, the same for every image size
 
 
 @dataclass(frozen=True)
 class PixelCache:
-    """`pixels` gives rows of uint8 (N, size, size, 3), RGB; row i belongs to `index.path[i]`.
+    """The images of a competition at one size.
 
-    `index` has path, width, height, grey, digest and problem; the pixels of an unreadable image are all zero.
+    `pixels` yields rows of uint8 (N, size, size, 3), RGB; row i is the image `index.path[i]`. `index` has the
+    columns path, width, height, grey, digest and problem. The pixels of an unreadable image are all zero.
     """
 
     path: Path
@@ -44,20 +45,22 @@ class PixelCache:
 
     @property
     def thumbnails(self) -> np.ndarray:
-        """The whole images at 16 x 16, uint8 (N, 16, 16, 3), whatever the size of `pixels`."""
+        """Return the images at 16 x 16, uint8 (N, 16, 16, 3), independent of the size of `pixels`."""
         return np.load(self.path / "thumbnails.npy", mmap_mode="r", allow_pickle=False)
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
-        """The rows of these images, int64 (len(paths),). Raises InputError if one is not cached."""
+        """Return the rows of these images, int64 (len(paths),). Raise InputError if one is not cached."""
         rows = pd.Index(self.index["path"]).get_indexer(pd.Index(paths))
         if (rows < 0).any():
-            absent = paths[int(np.flatnonzero(rows < 0)[0])]
-            raise InputError(f"{self.path} does not hold {absent}; run src/prepare.py --again.")
+            missing = paths[int(np.flatnonzero(rows < 0)[0])]
+            raise InputError(
+                f"the pixel cache {self.path} does not hold {missing}; run src/prepare.py --again."
+            )
         return rows.astype(np.int64)
 
 
-def listing_of(folder: Path, images: Sequence[str]) -> str:
-    """Digest of the names, lengths and times of image files. Raises InputError for a link to nowhere."""
+def listing_digest(folder: Path, images: Sequence[str]) -> str:
+    """Return the digest of names, lengths and times of image files. Raise InputError for a broken link."""
     states = _states_of(folder, images)
     return digest_of([(image, *state) for image, state in zip(images, states, strict=True)])
 
@@ -73,24 +76,24 @@ def _states_of(folder: Path, images: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def cache_name(listing: str, images: Sequence[str], size: int, stored: bool = True) -> str:
-    """The cache folder's name: pixels depend on the files, which of these are cached, size and decoder."""
+    """Return the cache folder's name, a digest of what pixels depend on: files, images, size, decoder."""
     if not stored:
         return f"{STREAMED}-{digest_of([listing, *images, cv2.__version__, STREAMED_FILES])[:16]}"
     return f"{size}px-{digest_of([listing, *images, size, cv2.__version__, FILES])[:16]}"
 
 
 def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
-    """Opens a finished cache of the images in `folder`, which are read only where pixels are not stored.
+    """Open a complete cache of the images in `folder`, which are read only if the cache holds no pixels.
 
-    Raises InputError if it is not there, or no longer what was built.
+    Raise InputError if the cache is missing or changed since it was built.
     """
     if not is_cached(path):
-        raise InputError(f"the pixel cache {path} is not there; run src/prepare.py (or ./run.sh) again.")
+        raise InputError(f"the pixel cache {path} is missing; run src/prepare.py (or ./run.sh) again.")
     changed = changed_files(path)
     if changed:
         raise InputError(
             f"the pixel cache {path} is damaged: {', '.join(changed)} changed since the images were decoded; "
-            "run src/prepare.py (or ./run.sh) again, which decodes them anew."
+            "run src/prepare.py (or ./run.sh) again to rebuild it."
         )
     text = {"path": str, "digest": str, "problem": str}
     try:
@@ -99,10 +102,14 @@ def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
             StoredPixels(path / "pixels.npy") if is_stored(path) else _streamed(path, index, folder, size)
         )
     except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
-        raise InputError(f"the pixel cache {path} is damaged ({error}); remove it and run again.") from error
+        raise InputError(
+            f"the pixel cache {path} is damaged ({error}); "
+            "remove it and run src/prepare.py (or ./run.sh) again."
+        ) from error
     if len(index) != len(pixels):
         raise InputError(
-            f"the pixel cache {path} is damaged: {len(index)} rows, {len(pixels)} images; remove it."
+            f"the pixel cache {path} is damaged: {len(index)} rows, {len(pixels)} images; "
+            "remove it and run src/prepare.py (or ./run.sh) again."
         )
     return PixelCache(path, pixels, index)
 
@@ -126,23 +133,25 @@ def _streamed(path: Path, index: pd.DataFrame, folder: Path, size: int) -> Strea
 
 
 def is_stored(path: Path) -> bool:
-    """Whether a cache of that name holds pixels."""
+    """Return whether a cache of that name holds pixels."""
     return not path.name.startswith(STREAMED)
 
 
 def files_of(path: Path) -> tuple[str, ...]:
+    """Return the names of the cache's files."""
     return FILES if is_stored(path) else STREAMED_FILES
 
 
 def is_cached(path: Path) -> bool:
+    """Return whether the cache has all its files; `changed_files` says whether they are intact."""
     return all((path / name).is_file() for name in files_of(path))
 
 
 def changed_files(path: Path) -> list[str]:
-    """Return the files of a finished cache that are not what was built.
+    """Return the files of a complete cache that changed since it was built.
 
-    A file of the same length, time and inode is trusted, which costs nothing. Of another, such as a copy, the
-    digest is compared, and where that is right its state is noted for the next time.
+    A file with the recorded length, time and inode is trusted, which costs nothing. For another, such as a
+    copy, the digest is compared; if it is right, the record gets the file's new state.
     """
     record = _read_record(path)
     states = {name: _state_of(path / name) for name in files_of(path) if name != RECORD}
@@ -192,59 +201,59 @@ def build_cache(
     size: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> PixelCache:
-    """Decodes images of `folder` into a new cache, in parallel; `advance` is told how many are done.
+    """Decode images of `folder` into a new cache, in parallel, and call `advance(1)` after each.
 
-    The cache takes its name only when it is whole, and the name says whether pixels are stored. An unreadable
-    image is noted in the index, never replaced.
+    The folder is renamed to `path` only when it is complete. The name `path` decides whether pixels are
+    stored. An unreadable image is recorded in the index, never replaced by another.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(path.parent)
     stored_size = size if is_stored(path) else 0
     _refuse_small_disk(path.parent, len(images) * 3 * (stored_size**2 + THUMBNAIL**2))
-    # a folder of its own for every process: two runs of one size may start at once
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.mkdir()
+    # the process id keeps apart two processes that build the same cache
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.mkdir()
     try:
-        _fill_cache(part, folder, images, stored_size, advance)
+        _fill_cache(temporary, folder, images, stored_size, advance)
         shutil.rmtree(path, ignore_errors=True)
-        part.rename(path)
+        temporary.rename(path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return open_cache(path, folder, size)
 
 
 def _remove_orphans(caches: Path) -> None:
-    """Removes what processes that were killed left of their caches: each can be gigabytes."""
-    for part in caches.glob(".*.part"):
-        process = re.fullmatch(r"\..+\.([0-9]+)\.part", part.name)
+    """Remove incomplete caches of processes that no longer run; each can take gigabytes."""
+    for orphan in caches.glob(".*.part"):
+        process = re.fullmatch(r"\..+\.([0-9]+)\.part", orphan.name)
         if process and (int(process[1]) == os.getpid() or not Path(f"/proc/{process[1]}").exists()):
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(orphan, ignore_errors=True)
 
 
 def _refuse_small_disk(folder: Path, needed: int) -> None:
-    """Raises MachineError if the pixels do not fit: better now than in an hour."""
+    """Raise MachineError if the pixels do not fit on the disk, before an hour of decoding."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise MachineError(
             f"{folder}: the decoded pixels take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free; "
-            "make room, use a smaller --image-size, another --output, or --set cache=off"
+            "free disk space, use a smaller --image-size, another --output, or --set cache=off"
         )
 
 
 def _fill_cache(
-    part: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
+    cache: Path, folder: Path, images: Sequence[str], size: int, advance: Callable[[int], None]
 ) -> None:
-    """Writes index, thumbnails and pixels; or if `size` is 0 what tells whether a file has changed."""
+    """Write index, thumbnails and pixels; if `size` is 0 the states of the image files instead of pixels."""
     if not size:
-        np.save(part / "states.npy", np.array(_states_of(folder, images), np.int64).reshape(-1, 2))
+        np.save(cache / "states.npy", np.array(_states_of(folder, images), np.int64).reshape(-1, 2))
     sides = {"thumbnails.npy": THUMBNAIL} | ({"pixels.npy": size} if size else {})
     arrays = [
-        np.lib.format.open_memmap(part / name, "w+", np.uint8, (len(images), side, side, 3))
+        np.lib.format.open_memmap(cache / name, "w+", np.uint8, (len(images), side, side, 3))
         for name, side in sides.items()
     ]
     for name in sides:
-        with (part / name).open("rb+") as file:
-            # a map of a file with holes dies of SIGBUS when the disk is full; this fails with the reason
+        with (cache / name).open("rb+") as file:
+            # writing to a mapped sparse file dies of SIGBUS when the disk is full; this raises OSError
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
     def fill(row: int) -> ImageFacts:
@@ -257,7 +266,7 @@ def _fill_cache(
         return facts_of(decoded)
 
     facts = []
-    # decoding, resizing and hashing leave Python's lock, so threads are enough; OpenCV must not start its own
+    # decoding, resizing and hashing release the GIL, so threads suffice; OpenCV must not start its own
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -271,5 +280,5 @@ def _fill_cache(
         array.flush()
     index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
     index.insert(0, "path", list(images))
-    save_csv(part / "index.csv", index)
-    _write_record(part, ["index.csv", *sides, *([] if size else ["states.npy"])])
+    save_csv(cache / "index.csv", index)
+    _write_record(cache, ["index.csv", *sides, *([] if size else ["states.npy"])])

@@ -1,4 +1,4 @@
-"""Draws the demo competition's images: ten shapes in eight colours on restless, muted backgrounds."""
+"""Draw the demo competition's images: ten shapes in eight colours on textured, muted backgrounds."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from foldsmith.errors import unknown_name
 SIZE = 64
 SUPERSAMPLING = 4
 
-# The backgrounds stay greyish and of middle brightness: each colour is far from them and the rest.
+# Backgrounds are greyish and of medium brightness, so that every colour differs from them and the others.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 32, 38),
     "yellow": (246, 216, 28),
@@ -24,13 +24,13 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 
 def _arc(start: float, stop: float, radius: float) -> np.ndarray:
-    """Points along an arc around the origin, angles in degrees: (48, 2)."""
+    """Return points along an arc around the origin, angles in degrees: (48, 2)."""
     angles = np.radians(np.linspace(start, stop, 48))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
 
 
 def _corners(count: int) -> np.ndarray:
-    """The corners of a regular polygon in the unit circle: (count, 2)."""
+    """Return the corners of a regular polygon in the unit circle: (count, 2)."""
     angles = np.arange(count) * 2 * np.pi / count
     return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
@@ -68,7 +68,7 @@ def _cross() -> list[np.ndarray]:
 
 
 def _crescent() -> list[np.ndarray]:
-    # The inner circle meets the outer one at +-50 degrees, and its far side runs back from tip to tip.
+    # the inner circle intersects the outer one at +-50 degrees; its far side is the concave edge
     centre = np.array([0.62, 0])
     across, up = _arc(50, 50, 1.0)[0] - centre
     inner_angle = float(np.degrees(np.arctan2(up, across)))
@@ -88,7 +88,7 @@ def _dots() -> list[np.ndarray]:
     return [_arc(0, 360, 0.4) + corner for corner in _corners(3) * 0.7]
 
 
-# Every outline is its own mirror image, so turning and flipping never makes one class out of another.
+# Every outline is its own mirror image, so no rotation or flip turns one class into another.
 SHAPES: dict[str, Callable[[], list[np.ndarray]]] = {
     "disc": _disc,
     "ring": _ring,
@@ -107,9 +107,9 @@ CLASS_NAMES = tuple(f"{colour} {shape}" for shape, colour in CLASSES)
 
 
 def draw(shape: str, colour: str, rng: np.random.Generator) -> np.ndarray:
-    """One image of a shape at a random place, size and angle on a random background: uint8 (64, 64, 3) RGB.
+    """Return a shape of random position, size and angle on a random background: uint8 (64, 64, 3) RGB.
 
-    It depends on the generator's state alone. Raises InputError for an unknown shape or colour.
+    The image depends on the generator's state alone. Raise InputError for an unknown shape or colour.
     """
     if shape not in SHAPES:
         raise unknown_name("shape", shape, SHAPES)
@@ -124,7 +124,7 @@ def draw(shape: str, colour: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _coverage(outlines: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """The share of each pixel that the placed shape covers: (64, 64), 0 to 1."""
+    """Return the share of each pixel that the randomly placed shape covers: (64, 64), 0 to 1."""
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     stretch = rng.uniform(0.92, 1.08)
@@ -134,7 +134,7 @@ def _coverage(outlines: list[np.ndarray], rng: np.random.Generator) -> np.ndarra
     room = np.maximum(SIZE / 2 - 1 - reach, 0)
     centre = SIZE / 2 + rng.uniform(-1, 1, size=2) * room
     canvas = np.zeros((SIZE * SUPERSAMPLING, SIZE * SUPERSAMPLING), dtype=np.uint8)
-    # One call for all outlines: the second one of a ring then cuts its hole.
+    # one call for all outlines, so that a ring's second outline cuts its hole
     cv2.fillPoly(
         canvas, [np.rint((outline + centre) * SUPERSAMPLING).astype(np.int32) for outline in placed], 255
     )
@@ -142,7 +142,7 @@ def _coverage(outlines: list[np.ndarray], rng: np.random.Generator) -> np.ndarra
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """A gradient, blotches and faint stripes of muted colours: float64 (64, 64, 3)."""
+    """Return a gradient with blotches and faint stripes of muted colours: float64 (64, 64, 3)."""
     tint = rng.uniform(-24, 24, size=3)
     start, stop = _muted(rng, 2)
     angle = rng.uniform(0, 2 * np.pi)
@@ -158,5 +158,5 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 
 
 def _muted(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Greyish colours of middle brightness: float64 (count, 3)."""
+    """Return greyish colours of medium brightness: float64 (count, 3)."""
     return rng.uniform(85, 170, size=(count, 1)) + rng.uniform(-16, 16, size=(count, 3))

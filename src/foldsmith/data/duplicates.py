@@ -1,4 +1,4 @@
-"""Images that show the same, and which samples must therefore stay together."""
+"""Exact duplicates, and groups of samples that must be in the same fold."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,10 @@ import pandas as pd
 
 
 def find_originals(digests: Sequence[str]) -> list[int | None]:
-    """For every image the first earlier one with the same pixels, or None. Empty digests equal nothing."""
+    """Return for every image the index of the first earlier one with the same pixels, or None.
+
+    Empty digests, those of unreadable images, equal no other.
+    """
     first: dict[str, int] = {}
     originals: list[int | None] = []
     for index, digest in enumerate(digests):
@@ -18,10 +21,9 @@ def find_originals(digests: Sequence[str]) -> list[int | None]:
 
 
 def join_groups(*keys: Sequence[str]) -> np.ndarray:
-    """One group number a sample, int64 (N,): samples that share any non-empty key, directly or through
-    others, share it.
+    """Return a group number for each sample, int64 (N,): the index of the group's first sample.
 
-    Numbers are the index of the group's first sample.
+    Samples with an equal, non-empty key are in one group, directly or through other samples.
     """
     pairs = [np.empty((0, 2), np.int64)]
     for key in keys:
@@ -33,10 +35,9 @@ def join_groups(*keys: Sequence[str]) -> np.ndarray:
 
 
 def join_pairs(pairs: np.ndarray, count: int) -> np.ndarray:
-    """One group number for each of `count` samples, int64 (count,): pairs (P, 2), directly or through others,
-    share it.
+    """Return a group number for each of `count` samples, int64 (count,): the index of its first sample.
 
-    Numbers are the index of the group's first sample.
+    The samples of a pair (P, 2) are in one group, directly or through other pairs.
     """
     parent = np.arange(count)
 
@@ -46,22 +47,23 @@ def join_pairs(pairs: np.ndarray, count: int) -> np.ndarray:
             index = parent[index]
         return index
 
-    for one, other in pairs.tolist():
-        low, high = sorted((root(one), root(other)))
+    for first, second in pairs.tolist():
+        low, high = sorted((root(first), root(second)))
         parent[high] = low
     return np.array([root(index) for index in range(count)], dtype=np.int64)
 
 
 def name_groups(groups: np.ndarray, paths: Sequence[str]) -> list[str]:
-    """For every image the path of its group's first one, and nothing for an image that is a group alone."""
+    """Return for every image the path of its group's first image; empty for a group of one."""
     sizes = np.bincount(groups, minlength=len(groups))
     return [paths[group] if sizes[group] > 1 else "" for group in groups]
 
 
 def release_large(names: Sequence[str], largest: int) -> list[str]:
-    """The names of groups, but none for a group of more than `largest` images.
+    """Return the group names, with those of groups of more than `largest` images replaced by "".
 
-    A long chain of look-alikes is a kind of picture, and no balanced folds could be made around it.
+    A long chain of similar images is a motif rather than one image saved again, and a group that large makes
+    balanced folds impossible.
     """
     sizes = pd.Series(names, dtype=str).value_counts()
     return [name if name and sizes[name] <= largest else "" for name in names]

@@ -1,4 +1,4 @@
-"""Image files to RGB pixels."""
+"""Decode image files to RGB pixels."""
 
 import hashlib
 import os
@@ -19,26 +19,22 @@ BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What was seen of one file. `problem` is why it could not be decoded, or empty.
+    """What the index of a cache records of one image file."""
 
-    `width` and `height` are in pixels, EXIF orientation applied; `digest` is of the pixels, so that equal
-    pictures in different files are equal; `grey` says that no pixel has a colour.
-    """
-
-    width: int
+    width: int  # pixels, EXIF orientation applied
     height: int
-    grey: bool
-    digest: str
-    problem: str = ""
+    grey: bool  # whether the three channels are equal in every pixel
+    digest: str  # of the pixels, so that equal images in different files have equal digests
+    problem: str = ""  # why the file could not be decoded
 
 
-def decode_image(path: Path, least: int | None = None) -> np.ndarray:
-    """The pixels of an image file: uint8 (H, W, 3), RGB, EXIF orientation applied.
+def decode_image(path: Path, min_side: int | None = None) -> np.ndarray:
+    """Return the pixels of an image file: uint8 (H, W, 3), RGB, EXIF orientation applied.
 
-    With `least` a JPEG may be decoded at a half, quarter or eighth, as long as no side is shorter than that.
-    Grey, palette and CMYK become RGB, 16-bit becomes 8-bit, transparency is dropped (of a TIFF it is blended
-    onto black). Raises ValueError with the reason if the file is empty, no image, cut off, or larger than
-    MAX_PIXELS.
+    With `min_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if no side gets shorter than that, which
+    is faster. Grey, palette and CMYK images become RGB, 16 bits become 8. Transparency is dropped, in a TIFF
+    blended onto black. Raise ValueError with the reason if the file is empty, no image, cut off, or larger
+    than MAX_PIXELS.
     """
     data = _read_bytes(path)
     if not data:
@@ -48,7 +44,7 @@ def decode_image(path: Path, least: int | None = None) -> np.ndarray:
     # instead
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _decoding(data, width, height, least))
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _imread_flags(data, width, height, min_side))
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError(f"decoding {path}") from error
@@ -59,29 +55,29 @@ def decode_image(path: Path, least: int | None = None) -> np.ndarray:
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Length (bytes) and time of the last change (ns), by which a changed file is known. Raises OSError."""
+    """Return length (bytes) and modification time (ns), which detect a changed file. Raise OSError."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
-def _decoding(data: bytes, width: int, height: int, least: int | None) -> int:
-    """OpenCV's flags: the decoder of JPEG leaves out what a smaller picture does not need."""
-    if least is None or not data.startswith(b"\xff\xd8"):
+def _imread_flags(data: bytes, width: int, height: int, min_side: int | None) -> int:
+    """Return OpenCV's flags: RGB, and for a JPEG the largest reduction that `min_side` allows."""
+    if min_side is None or not data.startswith(b"\xff\xd8"):
         return cv2.IMREAD_COLOR_RGB
-    # the flags of grey hold nothing but the factor; those of colour mean BGR, which RGB cannot be joined with
+    # IMREAD_REDUCED_COLOR_* implies BGR and cannot be combined with RGB; the grey flags hold only the factor
     reduced = (
         (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
         (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
         (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
     )
-    fitting = (flag for factor, flag in reduced if min(width, height) >= factor * least)
+    fitting = (flag for factor, flag in reduced if min(width, height) >= factor * min_side)
     return next(fitting, 0) | cv2.IMREAD_COLOR_RGB
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
         status = path.stat()
-        # a pipe would be waited for, and a device never ends
+        # reading a pipe would block, and a device never ends
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("a directory" if path.is_dir() else "no regular file")
         if status.st_size > MAX_PIXELS * BYTES_PER_PIXEL:
@@ -93,9 +89,9 @@ def _read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """Within the block what C libraries print on standard error is kept; afterwards the list holds its lines.
+    """Capture standard error within the block; afterwards the yielded list holds its lines.
 
-    libpng and libjpeg warn there of colour profiles, stray bytes and the like, and name no file.
+    libpng and libjpeg warn there of colour profiles, stray bytes and the like, without naming the file.
     """
     lines: list[str] = []
     sys.stderr.flush()
@@ -112,7 +108,10 @@ def collected_warnings() -> Iterator[list[str]]:
 
 
 def resize_image(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The whole image as (size, size, 3); its aspect is not kept. Area averaging down, cubic up."""
+    """Return the whole image as (size, size, 3), its aspect ratio not kept.
+
+    The interpolation is area averaging for shrinking, cubic for enlarging.
+    """
     height, width = pixels.shape[:2]
     if (height, width) == (size, size):
         return pixels
@@ -121,6 +120,7 @@ def resize_image(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def facts_of(pixels: np.ndarray) -> ImageFacts:
+    """Return size, greyness and digest of decoded pixels uint8 (H, W, 3)."""
     height, width = pixels.shape[:2]
     digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels))

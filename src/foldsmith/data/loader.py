@@ -1,4 +1,4 @@
-"""Training batches: whole, augmented, and the same whatever the number of workers."""
+"""Training batches: sampled, augmented, and identical for any number of workers."""
 
 import math
 import os
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = "/dev/shm"
 CHUNK = 1024  # images that are copied to the device at a time
-AHEAD = 2  # batches that a worker prepares before they are asked for
+PREFETCH = 2  # batches that a worker prepares ahead
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class BatchKey:
-    """A batch, or a process's slice of it: positions in the training samples (n,), the seed of the batch's
-    augmentation, and which images `within` the batch they are."""
+    """A batch, or this process's shard of it."""
 
-    seed: int
-    positions: np.ndarray
-    within: BatchSlice
+    seed: int  # of the whole batch's augmentation
+    positions: np.ndarray  # of the shard's images in the training samples, (n,)
+    within: BatchSlice  # which images of the whole batch they are
 
 
 class EpochBatches(Sampler[BatchKey]):
-    """The batches of one epoch of one training, a fold's or another's; set `epoch` before iterating.
+    """The batches of one epoch; set `epoch` before iterating.
 
-    Every sample comes once. With `alternating` an image that is flipped in one epoch is not in the next
-    (Jordan, 94 % on CIFAR-10 in 3.29 seconds, 2024). Images are made in `side` pixels, which may change
-    between epochs; 0: as large as they are.
+    Every sample occurs once. With `alternating` an image that is flipped in one epoch is not in the next
+    (Jordan, 94 % on CIFAR-10 in 3.29 seconds, 2024). `side` is the side of the augmented images in pixels and
+    may change between epochs; 0 keeps their size.
 
-    Batches differ in length by at most one, so that none is left with a single image, which batch norm could
-    not train on. Those before `start` are left out: an epoch resumes there. Where several processes train
-    one network, each has its slice of every batch: `part` is (rank, world size).
+    Batch lengths differ by at most one, so that no batch has a single image, on which batch norm cannot
+    train. To resume within an epoch, set `start`: earlier batches are skipped. If several processes train one
+    network, each yields its shard of every batch: `part` is (rank, world size). `purpose` tells apart the
+    random streams of one seed, such as those of folds.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class EpochBatches(Sampler[BatchKey]):
     def __len__(self) -> int:
         return self.num_batches
 
-    def place_of(self, batch: int) -> tuple[int, int]:
-        """Return where this process's slice of a batch begins, and how many images the whole batch has."""
+    def shard_of(self, batch: int) -> tuple[int, int]:
+        """Return the index in the batch of this process's first image, and the length of the whole batch."""
         rank, world_size = self.part
         count = self.num_samples // self.num_batches + (batch < self.num_samples % self.num_batches)
         return rank * (count // world_size) + min(rank, count % world_size), count
@@ -88,11 +88,11 @@ class EpochBatches(Sampler[BatchKey]):
                 continue
             seed = derive_seed(self.seed, "augment", self.purpose, self.epoch, batch)
             rank, world_size = self.part
-            mine = np.array_split(positions, world_size)[rank]
+            shard = np.array_split(positions, world_size)[rank]
             mirrored = None
             if self.mirrored_first is not None:
-                mirrored = self.mirrored_first[mine] ^ (self.epoch % 2 == 1)
-            yield BatchKey(seed, mine, BatchSlice(*self.place_of(batch), self.side, mirrored))
+                mirrored = self.mirrored_first[shard] ^ (self.epoch % 2 == 1)
+            yield BatchKey(seed, shard, BatchSlice(*self.shard_of(batch), self.side, mirrored))
 
     def _order(self, draws: np.random.Generator) -> np.ndarray:
         """Return the positions of all samples in the order of the epoch, int64 (num_samples,)."""
@@ -100,7 +100,7 @@ class EpochBatches(Sampler[BatchKey]):
 
 
 class BalancedBatches(EpochBatches):
-    """Batches in which, over an epoch, every class of the `labels` (n,) comes equally often."""
+    """Batches in which, over an epoch, every class of the `labels` (n,) occurs equally often."""
 
     def __init__(
         self,
@@ -119,9 +119,9 @@ class BalancedBatches(EpochBatches):
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Whole batches by key: images uint8 (B, H, W, 3) and labels int64 (B,).
+    """Augmented batches by key: images uint8 (B, H, W, 3) and labels int64 (B,).
 
-    `rows` (n,) are the rows of the training samples in `pixels`, `labels` (n,) theirs.
+    `rows` (n,) are the rows of the training samples in `pixels`, `labels` (n,) their labels.
     """
 
     def __init__(
@@ -138,15 +138,18 @@ class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         images = augment_batch(self.augmentation, images, key.seed, key.within)
         batch = torch.from_numpy(images), torch.from_numpy(self.labels[key.positions])
         if get_worker_info() is not None:
-            # shared here, because a worker that fails to share what it sends loses it, and the loader waits
-            # for it forever
-            for part in batch:
-                part.share_memory_()
+            # if sharing fails while a worker sends the batch, the batch is lost and the loader waits forever;
+            # here the failure raises
+            for tensor in batch:
+                tensor.share_memory_()
         return batch
 
 
 class DeviceBatches:
-    """Batches of images that lie on the device, augmented there: float32 (B, H, W, 3), and labels (B,)."""
+    """Batches of images that reside on the device and are augmented there.
+
+    Yields images float32 (B, H, W, 3) and labels int64 (B,).
+    """
 
     def __init__(
         self,
@@ -169,13 +172,13 @@ class DeviceBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        # a CPU's cores are all at work on the network
-        for positions, operations in prepare_ahead(self._draw, self.batches, threads=int(self.on_gpu)):
+        # no thread on a CPU: all its cores work on the network
+        for positions, operations in prefetch(self._draw, self.batches, threads=int(self.on_gpu)):
             positions = positions.to(self.device, non_blocking=True)
             yield apply_operations(self.pixels[positions], operations), self.labels[positions]
 
     def _draw(self, key: BatchKey) -> tuple[torch.Tensor, list[Operation]]:
-        """All of a batch that the host does."""
+        """Return the positions of a batch's images and their augmentation: the host's share of the work."""
         size = self.pixels.shape[1]
         draws = self.augmentation.draw_slice(key.seed, key.within, len(key.positions), size)
         positions = torch.from_numpy(key.positions)
@@ -186,10 +189,10 @@ class DeviceBatches:
 
 
 class ThreadedBatches:
-    """Whole batches in the order of `batches`, prepared by threads while those before are computed.
+    """Augmented batches in the order of `batches`, prefetched by threads; without threads, on demand.
 
-    Reading, resizing and decoding leave Python's lock, so that threads do what processes do, and no batch has
-    to be sent. Without threads each is prepared when it is asked for.
+    Reading, decoding and resizing release the GIL, so that threads run in parallel as processes would, and no
+    batch has to be sent between processes.
     """
 
     def __init__(
@@ -201,25 +204,25 @@ class ThreadedBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return prepare_ahead(self._prepare, self.batches, self.threads)
+        return prefetch(self._prepare, self.batches, self.threads)
 
     def _prepare(self, key: BatchKey) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = self.dataset[key]
         return (images.pin_memory(), labels.pin_memory()) if self.pin_memory else (images, labels)
 
 
-def prepare_ahead(prepare: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[Made]:
-    """`prepare(item)` of all items, in their order, each thread up to AHEAD items in front of the reader."""
+def prefetch(prepare: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Yield `prepare(item)` of all items in order, each thread up to PREFETCH items ahead of its use."""
     if threads == 0:
         yield from map(prepare, items)
         return
-    pool, left = ThreadPoolExecutor(threads), iter(items)
+    pool, remaining = ThreadPoolExecutor(threads), iter(items)
     try:
-        coming = deque(pool.submit(prepare, item) for item in islice(left, AHEAD * threads))
-        while coming:
-            made = coming.popleft().result()
-            coming.extend(pool.submit(prepare, item) for item in islice(left, 1))
-            yield made
+        pending = deque(pool.submit(prepare, item) for item in islice(remaining, PREFETCH * threads))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(prepare, item) for item in islice(remaining, 1))
+            yield result
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -227,12 +230,12 @@ def prepare_ahead(prepare: Callable[[Item], Made], items: Iterable[Item], thread
 def build_loader(
     dataset: AugmentedBatches, batches: EpochBatches, workers: int, pin_memory: bool
 ) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches in the order of `batches`, prepared by that many workers (0: by none, when they are asked for).
+    """Return an iterable of batches in the order of `batches`, prefetched by `workers`; 0 prepares on demand.
 
-    Workers are threads; for a pipeline of albumentations, which is Python and keeps a random stream of its
-    own, they are processes. Raises MachineError if those have no shared memory to send batches through.
+    Workers are threads. For an albumentations pipeline, which holds the GIL and has random state of its own,
+    they are processes. Raise MachineError if there is no shared memory to send their batches through.
     """
-    # one image is too small to share between threads, and the cores belong to the network
+    # one image is too small for several OpenCV threads, and the cores are for the network
     cv2.setNumThreads(0)
     if workers and isinstance(dataset.pixels, StreamedPixels):
         dataset.pixels = dataset.pixels.alone()
@@ -240,8 +243,8 @@ def build_loader(
         return ThreadedBatches(dataset, batches, workers, pin_memory)
     if not os.access(SHARED_MEMORY, os.W_OK):
         raise MachineError(
-            f"{SHARED_MEMORY} is not there or cannot be written, and worker processes send batches through "
-            "it; mend that, or use --workers 0"
+            f"{SHARED_MEMORY}, through which worker processes send batches, is missing or cannot be written; "
+            "mount it, or use --workers 0"
         )
     return DataLoader(
         dataset,
@@ -250,10 +253,10 @@ def build_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=True,
-        prefetch_factor=AHEAD,
-        # forked workers share the open cache and start at once; they never touch the GPU
+        prefetch_factor=PREFETCH,
+        # forked workers share the open cache and start at once; they never use the GPU
         multiprocessing_context="fork",
-        # the loader draws a seed of its own every epoch, which must not come from the stream that dropout
-        # uses
+        # the loader draws a base seed every epoch, which must not come from torch's global random state:
+        # dropout uses that
         generator=torch.Generator(),
     )

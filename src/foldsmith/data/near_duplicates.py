@@ -1,10 +1,10 @@
-"""Pictures that were saved twice: re-encoded, resized, mirrored or turned, found by a perceptual hash.
+"""Near-duplicates: images saved again, re-encoded, resized, flipped or rotated, found by a perceptual hash.
 
-The hash is the signs of the 63 lowest cosine coefficients of a grey thumbnail (after Zauner 2010, pHash,
-whose limit is the median). A mirrored picture has the same coefficients with every other sign changed, and a
-turned one the transposed ones, so that eight orientations cost one transform. Two pictures whose hashes
-differ in few bits are compared once more, by the correlation of their thumbnails in colour: many skies share
-a hash, few a picture.
+The hash holds the signs of the 63 lowest cosine coefficients of a grey thumbnail (after Zauner 2010, pHash,
+which thresholds at the median instead). A flip negates every other coefficient and a rotation by 90 degrees
+also transposes them, so that one transform yields the hashes of all eight orientations. Two images whose
+hashes differ in few bits are then compared by the correlation of their colour thumbnails: many images of sky
+have equal hashes, few are the same image.
 
 N images · S the side of a thumbnail.
 """
@@ -15,20 +15,18 @@ import numpy as np
 
 from foldsmith.augment.colours import LUMA
 
-MAX_BITS = 7  # by which hashes may differ and still surely be found; see _pairs_within
-SAME_PICTURE = 0.95  # correlation of the thumbnails: other files of one picture have more, look-alikes less
-LEAST_CONTRAST = 4.0  # standard deviation of a thumbnail's brightness; the signs of a flatter one are noise
-MOST_COPIES = (
-    50  # a longer chain of look-alikes is a kind of picture, such as a shirt on white, not a picture
-)
+MAX_BITS = 7  # the largest difference of hashes up to which all pairs are found; see _pairs_within
+MIN_CORRELATION = 0.95  # of the thumbnails: copies of one image have more, merely similar images less
+MIN_CONTRAST = 4.0  # standard deviation of a thumbnail's brightness; below it the signs are noise
+MAX_COPIES = 50  # a larger group of similar images is a motif, such as a shirt on white, not one image
 ORIENTATIONS = 8
-SIDE = 8  # of the square of coefficients that are kept
+SIDE = 8  # of the square of coefficients that the hash uses
 BANDS, BAND_BITS = 4, 16
-BATCH = 4096  # queries, or pairs, that are looked at together
+BATCH = 4096  # queries, or pairs, that are compared at a time
 
 
 def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
-    """Two hashes an image, upright and transposed, uint64 (N, 2), from thumbnails uint8 (N, S, S, 3)."""
+    """Return the hashes of thumbnails uint8 (N, S, S, 3) as they are and transposed, uint64 (N, 2)."""
     grey = thumbnails.astype(np.float32) @ LUMA.astype(np.float32)  # (N, S, S)
     basis = _cosines(thumbnails.shape[1])  # (SIDE, S)
     coefficients = basis @ grey @ basis.T  # (N, SIDE, SIDE), rows are vertical frequencies
@@ -38,107 +36,112 @@ def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
 def find_near_duplicates(
     thumbnails: np.ndarray, bits: int, advance: Callable[[int], None] = lambda count: None
 ) -> np.ndarray:
-    """Pairs of images that show one picture, in any orientation: int64 (P, 2), each with the earlier first.
+    """Return pairs of images that are near-duplicates in any orientation: int64 (P, 2), the earlier first.
 
-    `bits`, at most MAX_BITS, is by how many bits of 63 their hashes may differ; below 0 nothing is sought.
-    `advance` is told how many hashes are looked up, of ORIENTATIONS an image. Raises ValueError for more
-    bits.
+    `bits`, at most MAX_BITS, is by how many of 63 bits the hashes may differ; negative values disable the
+    search. `advance(count)` is called with the number of hashes looked up, in total ORIENTATIONS an image.
+    Raise ValueError if `bits` is larger than MAX_BITS.
     """
     if bits > MAX_BITS:
         raise ValueError(f"near-duplicates are found up to {MAX_BITS} bits, not {bits}")
     if bits < 0:
         return np.empty((0, 2), np.int64)
-    known = np.flatnonzero(_contrast(thumbnails) >= LEAST_CONTRAST)
-    hashes, found = hash_thumbnails(thumbnails[known]), [np.empty((0, 2), np.int64)]
+    indices = np.flatnonzero(_contrast(thumbnails) >= MIN_CONTRAST)
+    hashes, pairs = hash_thumbnails(thumbnails[indices]), [np.empty((0, 2), np.int64)]
     for transposed in (0, 1):
-        for mirror in (0, MIRRORED, FLIPPED, MIRRORED ^ FLIPPED):
-            turned = hashes[:, transposed] ^ np.uint64(mirror)
-            for start in range(0, len(known), BATCH):
-                queries = turned[start : start + BATCH]
-                for query, other in _pairs_within(queries, hashes[:, 0], bits):
-                    one, two = known[start + query], known[other]
-                    same = one < two
-                    one, two = one[same], two[same]
-                    found.append(_confirm(thumbnails, one, two, bool(transposed), mirror))
+        for flip in (0, HFLIP, VFLIP, HFLIP ^ VFLIP):
+            oriented = hashes[:, transposed] ^ np.uint64(flip)
+            for start in range(0, len(indices), BATCH):
+                queries = oriented[start : start + BATCH]
+                for query, match in _pairs_within(queries, hashes[:, 0], bits):
+                    first, second = indices[start + query], indices[match]
+                    ordered = first < second
+                    first, second = first[ordered], second[ordered]
+                    pairs.append(_confirm(thumbnails, first, second, bool(transposed), flip))
                 advance(len(queries))
-    return np.unique(np.concatenate(found), axis=0)
+    return np.unique(np.concatenate(pairs), axis=0)
 
 
 def _confirm(
-    thumbnails: np.ndarray, one: np.ndarray, two: np.ndarray, transposed: bool, mirror: int
+    thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, transposed: bool, flip: int
 ) -> np.ndarray:
-    """The pairs (p, 2) of images `one` and `two` whose thumbnails agree when the first is turned."""
+    """Return the pairs (p, 2) of images whose thumbnails correlate when the first is oriented so."""
     kept = [np.empty(0, bool)]
-    for start in range(0, len(one), BATCH):
+    for start in range(0, len(first), BATCH):
         batch = slice(start, start + BATCH)
-        turned = orient(thumbnails[one[batch]], transposed, mirror)
-        kept.append(_correlate(turned, thumbnails[two[batch]]) >= SAME_PICTURE)
-    return np.stack([one, two], axis=1)[np.concatenate(kept)]
+        oriented = orient(thumbnails[first[batch]], transposed, flip)
+        kept.append(_correlate(oriented, thumbnails[second[batch]]) >= MIN_CORRELATION)
+    return np.stack([first, second], axis=1)[np.concatenate(kept)]
 
 
-def orient(thumbnails: np.ndarray, transposed: bool, mirror: int) -> np.ndarray:
-    """Thumbnails (n, S, S, 3) turned as a hash is by a transposition and an exclusive or with `mirror`."""
-    turned = thumbnails.transpose(0, 2, 1, 3) if transposed else thumbnails
-    turned = turned[:, :, ::-1] if mirror in (MIRRORED, MIRRORED ^ FLIPPED) else turned
-    return turned[:, ::-1] if mirror in (FLIPPED, MIRRORED ^ FLIPPED) else turned
+def orient(thumbnails: np.ndarray, transposed: bool, flip: int) -> np.ndarray:
+    """Return thumbnails (n, S, S, 3) transposed and flipped; `flip` is what their hashes are XORed with."""
+    oriented = thumbnails.transpose(0, 2, 1, 3) if transposed else thumbnails
+    oriented = oriented[:, :, ::-1] if flip in (HFLIP, HFLIP ^ VFLIP) else oriented
+    return oriented[:, ::-1] if flip in (VFLIP, HFLIP ^ VFLIP) else oriented
 
 
 def _cosines(side: int) -> np.ndarray:
-    """The first SIDE rows of the cosine transform of `side` samples (DCT-II)."""
-    places = (np.arange(side) + 0.5) * np.pi / side
-    return np.cos(np.arange(SIDE)[:, None] * places).astype(np.float32)
+    """Return the first SIDE rows of the cosine transform (DCT-II) of `side` samples."""
+    angles = (np.arange(side) + 0.5) * np.pi / side
+    return np.cos(np.arange(SIDE)[:, None] * angles).astype(np.float32)
 
 
 def _pack_signs(coefficients: np.ndarray) -> np.ndarray:
-    """uint64 (N,) from coefficients (N, SIDE, SIDE): bit SIDE * row + column, the mean's bit always zero."""
+    """Return hashes uint64 (N,) of coefficients (N, SIDE, SIDE).
+
+    Bit SIDE * row + column is set for a positive coefficient. The mean's bit, the first, is always 0.
+    """
     signs = (coefficients > 0).reshape(-1, SIDE * SIDE)
     signs[:, 0] = False
     return np.packbits(signs, axis=1, bitorder="little").view("<u8")[:, 0].astype(np.uint64)
 
 
 def _odd(axis: int) -> int:
-    """The bits of the coefficients that change sign when the picture is turned over along an axis."""
+    """Return the bits of the coefficients that a flip along the axis negates."""
     odd = np.indices((SIDE, SIDE))[axis] % 2 == 1
     return int(_pack_signs(np.where(odd, 1.0, 0.0)[None])[0])
 
 
-FLIPPED, MIRRORED = _odd(0), _odd(1)
+VFLIP, HFLIP = _odd(0), _odd(1)
 
 
 def _contrast(thumbnails: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each thumbnail's brightness, (N,)."""
     return thumbnails.mean(axis=3).reshape(len(thumbnails), -1).std(axis=1)
 
 
-def _correlate(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Correlation of the pixels of images (n, S, S, 3), pair by pair, over all three colours: (n,)."""
-    one, other = (
-        each - each.mean(axis=(1, 2), keepdims=True, dtype=np.float32)  # each colour about its own mean
-        for each in (one, other)
+def _correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the correlation of images (n, S, S, 3), pair by pair, over all three channels: (n,)."""
+    a, b = (
+        images - images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)  # each channel has its own mean
+        for images in (first, second)
     )
-    pixels = (1, 2, 3)
-    return (one * other).sum(axis=pixels) / np.sqrt((one**2).sum(axis=pixels) * (other**2).sum(axis=pixels))
+    axes = (1, 2, 3)
+    return (a * b).sum(axis=axes) / np.sqrt((a**2).sum(axis=axes) * (b**2).sum(axis=axes))
 
 
 def _pairs_within(
     queries: np.ndarray, hashes: np.ndarray, bits: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices of every query and every hash, uint64, that differ in at most `bits` bits, in batches.
+    """Yield index arrays of queries and hashes, uint64, that differ in at most `bits` bits.
 
-    Of four bands of 16 bits at least one differs in no more than one bit where at most seven differ in all:
-    every query asks each band for its own value and the 16 beside it. A pair comes once for every such band.
+    If two hashes differ in at most seven bits, at least one of their four 16-bit bands differs in at most
+    one. So each band is looked up for the query's value and the 16 values at one bit of distance. A pair is
+    yielded once for every band that matches.
     """
     for band in range(BANDS):
         shift = np.uint64(band * BAND_BITS)
-        keys, asked = ((each >> shift).astype(np.uint16) for each in (hashes, queries))
+        keys, query_keys = ((values >> shift).astype(np.uint16) for values in (hashes, queries))
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        for flip in (0, *(1 << bit for bit in range(BAND_BITS))):
-            wanted = asked ^ np.uint16(flip)
-            start, end = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+        for changed_bit in (0, *(1 << bit for bit in range(BAND_BITS))):
+            lookup = query_keys ^ np.uint16(changed_bit)
+            start, end = np.searchsorted(keys, lookup, "left"), np.searchsorted(keys, lookup, "right")
             counts = end - start
             query = np.repeat(np.arange(len(queries)), counts)
-            # the places start, start + 1, … end - 1 of every query, one after the other
-            place = np.arange(counts.sum()) + np.repeat(start - (np.cumsum(counts) - counts), counts)
-            other = order[place]
-            near = np.bitwise_count(queries[query] ^ hashes[other]) <= bits
-            yield query[near], other[near]
+            # the positions start, start + 1, … end - 1 of each query, concatenated
+            position = np.arange(counts.sum()) + np.repeat(start - (np.cumsum(counts) - counts), counts)
+            match = order[position]
+            near = np.bitwise_count(queries[query] ^ hashes[match]) <= bits
+            yield query[near], match[near]

@@ -1,4 +1,4 @@
-"""Pixels by row, read when they are asked for: from the cache's array, or from the image files themselves."""
+"""Pixels by row, read on demand: from the cache's array, or decoded from the image files."""
 
 import os
 import weakref
@@ -26,24 +26,24 @@ class Pixels(Protocol):
 
 
 class StoredPixels:
-    """An array file of uint8 (N, size, size, 3), of which a process holds only what it has asked for.
+    """Images of an array file uint8 (N, size, size, 3), of which only the requested rows are in memory.
 
-    Rows are read, not mapped: what is mapped counts as a process's own memory, and that would grow with the
-    data. Forked workers share the open file.
+    Rows are read rather than memory-mapped: mapped pages count as memory of the process, which would grow
+    with the data. Forked workers share the open file.
     """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, path: Path) -> None:
-        """Raises ValueError or OSError if the file is no such array, or shorter than it says."""
+        """Open the file. Raise ValueError or OSError if it is no such array, or is cut off."""
         self.path = path
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             if version != (1, 0):
                 raise ValueError(f"array format {version}")
-            self.shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+            self.shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
             self._start = file.tell()
-        if dtype != self.dtype or by_columns or len(self.shape) != 4:
+        if dtype != self.dtype or fortran_order or len(self.shape) != 4:
             raise ValueError(f"an array of {dtype} {self.shape}, not of images")
         self._bytes = int(np.prod(self.shape[1:]))
         if path.stat().st_size < self._start + len(self) * self._bytes:
@@ -55,7 +55,7 @@ class StoredPixels:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | int | slice) -> np.ndarray:
-        """Copies of these rows, uint8 (n, size, size, 3); of one row (size, size, 3)."""
+        """Return copies of these rows, uint8 (n, size, size, 3), or of one row (size, size, 3)."""
         if isinstance(rows, slice):
             rows = np.arange(len(self))[rows]
         if np.ndim(rows) == 0:
@@ -73,17 +73,13 @@ class StoredPixels:
 
 @dataclass(frozen=True)
 class StreamedPixels:
-    """The images of files (N), each decoded when it is asked for, no larger than needed for `size`.
+    """Images of files, decoded on demand, JPEGs no larger than `size` needs."""
 
-    A file that is marked as not `readable` (N) is all zero. The others must be what they were when `states`
-    (N, 2), file_state of each, was noted. `threads` decode at once.
-    """
-
-    files: Sequence[Path]
-    readable: np.ndarray
-    states: np.ndarray
-    size: int
-    threads: int = 0  # 0: one a core
+    files: Sequence[Path]  # N
+    readable: np.ndarray  # bool (N,); the images of unreadable files are all zero
+    states: np.ndarray  # int64 (N, 2), file_state of each file when the cache was built
+    size: int  # pixels
+    threads: int = 0  # that decode at a time; 0: one per core
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -93,27 +89,29 @@ class StreamedPixels:
         return len(self.files)
 
     def alone(self) -> "StreamedPixels":
-        """For a worker among others."""
+        """Return a copy with one thread, for use in one of several workers."""
         return replace(self, threads=1)
 
     def __getitem__(self, rows: np.ndarray | int) -> np.ndarray:
-        """These rows, uint8 (n, size, size, 3); of one row (size, size, 3). Raises InputError for a file that
-        has changed."""
+        """Return these rows, uint8 (n, size, size, 3), or one row (size, size, 3).
+
+        Raise InputError if a file changed since the cache was built.
+        """
         if np.ndim(rows) == 0:
             return self[np.array([rows])][0]
         images = np.zeros((len(rows), self.size, self.size, 3), np.uint8)
 
-        def fill(place: int) -> None:
-            row = int(rows[place])
+        def fill(index: int) -> None:
+            row = int(rows[index])
             if self.readable[row]:
-                images[place] = resize_image(self._decode(row), self.size)
+                images[index] = resize_image(self._decode(row), self.size)
 
         threads = self.threads or usable_cores()
         if threads == 1:
-            for place in range(len(rows)):
-                fill(place)
+            for index in range(len(rows)):
+                fill(index)
         else:
-            with ThreadPoolExecutor(threads) as pool:  # decoding and resizing leave Python's lock
+            with ThreadPoolExecutor(threads) as pool:  # decoding and resizing release the GIL
                 list(pool.map(fill, range(len(rows))))
         return images
 

@@ -1,4 +1,4 @@
-"""What is wrong with which file, and what was done about it: the rows of problems.csv."""
+"""The rows of problems.csv: what is wrong with which file, and what was done about it."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,19 +10,19 @@ from foldsmith.competition.submission import SubmissionForm, unasked_images
 from foldsmith.data.duplicates import find_originals
 from foldsmith.errors import InputError, first_of
 
-# `problem` is the kind, the same words for every such file; `detail` is what differs from file to file
+# `problem` is the kind, in the same words for every file of it; `detail` differs from file to file
 COLUMNS = ("path", "problem", "detail", "action")
 Row = tuple[str, str, str, str]
-FEW = 10  # unreadable test images that stop no run, however small the test
+TOLERATED_TEST_IMAGES = 10  # so many unreadable test images never stop a run, even of a small test set
 
 
 def problem_rows(paths: Iterable[str], problem: str, action: str) -> list[Row]:
-    """The same problem for every path."""
+    """Return a row with the same problem and action for every path."""
     return [(path, problem, "", action) for path in paths]
 
 
 def unreadable_rows(index: pd.DataFrame) -> list[Row]:
-    """Images of a cache index (`path`, `problem`) that could not be decoded."""
+    """Return a row for every image of a cache index (`path`, `problem`) that could not be decoded."""
     rows = []
     for path, reason in index.loc[index["problem"] != "", ["path", "problem"]].itertuples(index=False):
         action = "left out" if path.startswith("train/") else "predicted as the class prior"
@@ -31,16 +31,17 @@ def unreadable_rows(index: pd.DataFrame) -> list[Row]:
 
 
 def grey_rows(index: pd.DataFrame) -> list[Row]:
-    """Grey images where most have colour; a set that is grey altogether has no problem."""
+    """Return a row for every grey image if most images have colour; grey data sets are no problem."""
     grey = index.loc[index["grey"], "path"]
     few = len(grey) < 0.5 * len(index)
     return problem_rows(grey, "grey, among images with colour", "used as RGB") if few else []
 
 
 def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[str, int]) -> list[Row]:
-    """Images with exactly the pixels of an earlier one; `labels` are those of the training images by path.
+    """Return a row for every image with the pixels of an earlier one.
 
-    `paths` are training images before test images, so that the earlier one of a pair is the training image.
+    `paths` holds training images before test images, so that the earlier one of a pair is the training image.
+    `labels` are those of the training images, by path.
     """
     rows = []
     for path, original in zip(paths, find_originals(digests), strict=True):
@@ -59,7 +60,7 @@ def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[st
 
 
 def near_duplicate_rows(paths: Sequence[str], near: Sequence[str], labels: dict[str, int]) -> list[Row]:
-    """Images that show the picture of another; `near` is the path of the first one of each, or empty."""
+    """Return a row for every near-duplicate; `near` is the path of the first image of its group, or empty."""
     rows = []
     for path, first in zip(paths, near, strict=True):
         if first in ("", path):
@@ -83,18 +84,20 @@ def find_problems(
     near: Sequence[str],
     samples: pd.DataFrame,
 ) -> pd.DataFrame:
-    """The table of problems.csv: everything seen in folder, labels, sample submission and pixels.
+    """Return the table of problems.csv: problems of folder, labels, sample submission and pixels.
 
-    `index` is the cache's, `near` its near-duplicates (the first image of each picture, or empty); `samples`
-    are the training images that are used.
+    `index` is the cache's. `near` is for each of its rows the first image of the near-duplicate group, or
+    empty. `samples` are the training images that are used.
     """
     labels = dict(zip(samples["path"], samples["label"], strict=True))
     labelled = set(metadata.samples["path"])
     unlabelled = [image for image in competition.train_images if image not in labelled]
     unasked = unasked_images(form, competition)
     exact = duplicate_rows(list(index["path"]), list(index["digest"]), labels)
-    told = {row[0] for row in exact}
-    only_near = ["" if path in told else first for path, first in zip(index["path"], near, strict=True)]
+    exact_paths = {row[0] for row in exact}
+    only_near = [
+        "" if path in exact_paths else first for path, first in zip(index["path"], near, strict=True)
+    ]
     rows = [
         *unreadable_rows(index),
         *problem_rows(competition.other_files, "no image, by the end of its name", "not used"),
@@ -118,22 +121,27 @@ def find_problems(
 def keep_readable(
     samples: pd.DataFrame, index: pd.DataFrame, max_unreadable: float, competition: Competition
 ) -> pd.DataFrame:
-    """The samples whose image could be decoded. Raises InputError if too many could not, or too many of the
-    test images: more than FEW."""
+    """Return the samples whose image could be decoded.
+
+    Raise InputError if a larger share than `max_unreadable` of the training or of the test images could not.
+    """
     unreadable = set(index.loc[index["problem"] != "", "path"])
-    for kind, images, few in (("training", list(samples["path"]), 0), ("test", competition.test_images, FEW)):
+    for kind, images, tolerated in (
+        ("training", list(samples["path"]), 0),
+        ("test", competition.test_images, TOLERATED_TEST_IMAGES),
+    ):
         lost = [image for image in images if image in unreadable]
-        if len(lost) > max(max_unreadable * len(images), few):
+        if len(lost) > max(max_unreadable * len(images), tolerated):
             raise InputError(
                 f"{len(lost)} of {len(images)} {kind} images in {competition.folder} cannot be read, more "
-                f"than max_unreadable={max_unreadable:g} allows (first: {first_of(lost)}); mend them, or "
-                "raise it with --set max_unreadable=…"
+                f"than max_unreadable={max_unreadable:g} allows (first: {first_of(lost)}); replace them, or "
+                "allow more with --set max_unreadable=…"
             )
     return samples[~samples["path"].isin(unreadable)].reset_index(drop=True)
 
 
 def summarise(problems: pd.DataFrame) -> list[str]:
-    """One line for each kind of problem: its count, what was done, and its first file."""
+    """Return one line for each kind of problem: count, action and first file."""
     lines = []
     for (problem, action), group in problems.groupby(["problem", "action"], sort=False):
         path, detail = group["path"].iloc[0], group["detail"].iloc[0]

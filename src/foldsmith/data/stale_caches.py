@@ -7,16 +7,20 @@ from foldsmith.process.files import load_json
 
 
 def find_stale_caches(caches: Path) -> list[Path]:
-    """Return the caches that no run beside them was prepared with: other sizes, or files changed since."""
+    """Return the caches in `caches` that no run of this competition uses: of other sizes or changed files."""
     used = {load_json(stamp).get("cache") for stamp in caches.parent.glob("*/stamps/prepare.json")}
     return sorted(path for path in caches.glob("[!.]*") if path.name not in used)
 
 
-def describe_removal(stale: list[Path]) -> str:
-    """Return in words how much room they take, and the command that removes them.
+def removal_advice(caches: list[Path]) -> str:
+    """Return a message with the size of stale caches and the command that removes them.
 
-    They are never removed unasked: another process may have decoded one for a run that is not stamped yet.
+    They are never removed automatically: another process may have built one for a run that has no stamp yet.
     """
-    size = sum(file.stat().st_size for path in stale for file in path.glob("*"))
-    caches = "an older pixel cache" if len(stale) == 1 else f"{len(stale)} older pixel caches"
-    return f"{caches}, {size / 1e6:,.0f} MB: rm -r {shlex.join(map(str, stale))}"
+    size = sum(file.stat().st_size for path in caches for file in path.glob("*"))
+    these = (
+        "a pixel cache that no run uses takes"
+        if len(caches) == 1
+        else (f"{len(caches)} pixel caches that no run uses take")
+    )
+    return f"{these} {size / 1e6:,.0f} MB; to remove: rm -r {shlex.join(map(str, caches))}"

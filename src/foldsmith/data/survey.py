@@ -1,4 +1,4 @@
-"""A look at some of the training images, which tells of all."""
+"""Estimate image size and greyness of a data set from a sample of its images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,29 +9,32 @@ from foldsmith.data.images import collected_warnings, decode_image, facts_of
 from foldsmith.errors import InputError
 from foldsmith.recipes import DatasetFacts
 
-LOOKED_AT = 256  # images, evenly spaced in the order of their names: a fraction of a second
-LEAST = 32  # pixels; large JPEGs are decoded at an eighth, which has their colours
+SAMPLE_SIZE = 256  # images, evenly spaced in name order; decoding them takes a fraction of a second
+MIN_SIDE = 32  # pixels, to which large JPEGs may be reduced when decoded: greyness shows at any size
 
 
-def look_at(folder: Path, images: Sequence[str]) -> DatasetFacts:
-    """The facts of these images of a competition folder.
+def survey_images(folder: Path, images: Sequence[str]) -> DatasetFacts:
+    """Return number, median size and greyness of the images of a competition folder, from a sample of them.
 
-    Unreadable ones tell nothing. Raises InputError if all that are looked at are.
+    Unreadable images are skipped. Raise InputError if the whole sample is unreadable.
     """
-    count = min(len(images), LOOKED_AT)
+    count = min(len(images), SAMPLE_SIZE)
     sides, grey, reasons = [], True, []
-    # what decoders warn of is told when all images are decoded
+    # decoders' warnings are discarded here: prepare.py prints them when it decodes all images
     with collected_warnings():
-        for place in range(count):
-            path = folder / images[place * len(images) // count]
+        for index in range(count):
+            path = folder / images[index * len(images) // count]
             try:
-                facts = facts_of(decode_image(path, LEAST))
+                facts = facts_of(decode_image(path, MIN_SIDE))
                 width, height = claimed_size(path.read_bytes()) or (facts.width, facts.height)
-            except ValueError as reason:
-                reasons.append(f"{path}: {reason}")
+            except ValueError as error:
+                reasons.append(f"{path}: {error}")
                 continue
             sides.append((width * height) ** 0.5)
             grey = grey and facts.grey
     if not sides:
-        raise InputError(f"none of {count} training images can be read (first: {reasons[0]}).")
+        raise InputError(
+            f"none of {count} training images can be read (first: {reasons[0]}); "
+            f"check the images in {folder}."
+        )
     return DatasetFacts(num_images=len(images), side=round(median(sides)), grey=grey)

@@ -1,1 +1,1 @@
-"""Predicting with trained weights: devices, views, memory, features."""
+"""Prediction with trained weights: device and precision, views, batch limits, features."""

@@ -1,4 +1,4 @@
-"""Where and in which precision the network computes."""
+"""Device, precision and input normalisation of a network."""
 
 import os
 from contextlib import AbstractContextManager
@@ -16,19 +16,19 @@ from foldsmith.process.machine import has_fast_bf16, keep_freed_memory, processo
 from foldsmith.recipes import Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-RESIDENT = 0.1  # of a GPU's memory, that training images may take: several folds may be trained on it at once
+RESIDENT = 0.1  # largest share of GPU memory for training images; several folds may share a GPU
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, a precision, and the normalisation of images: `(image - offset) / scale`, both (C, 1, 1)
-    and on a scale of 0 to 255.
+    """A device, a precision, and the normalisation of images, `(image - offset) / scale`.
 
-    C is 3, or 1 for the brightness of the images alone.
+    Offset and scale are (C, 1, 1), on a scale of 0 to 255. C is 3, or 1 for networks that take brightness
+    only.
     """
 
     device: torch.device
-    precision: str
+    precision: str  # a key of DTYPES
     offset: torch.Tensor
     scale: torch.Tensor
 
@@ -38,35 +38,37 @@ class Compute:
 
     @property
     def hardware(self) -> str:
+        """Return the GPU's name, or the processor's and the number of threads."""
         if self.on_gpu:
             return torch.cuda.get_device_name(self.device)
         threads = torch.get_num_threads()
         return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
     def autocast(self) -> AbstractContextManager:
+        """Return the autocast context of the precision; fp32 disables it."""
         dtype = DTYPES[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, 3), 0 to 255 -> float32 (B, C, H, W) on the device, in channels-last memory."""
+        """Normalise images (B, H, W, 3) of 0 to 255: float32 (B, C, H, W) on the device, channels-last."""
         images = images.to(self.device, non_blocking=True).float()
         if len(self.offset) == 1:
             red, green, blue = images.split(1, dim=3)
-            of_red, of_green, of_blue = LUMA.tolist()
-            images = of_red * red + of_green * green + of_blue * blue  # (B, H, W, 1)
-        # whole lines of pixels, channels and all: three numbers at a time are seven times as slow on a CPU
+            red_weight, green_weight, blue_weight = LUMA.tolist()
+            images = red_weight * red + green_weight * green + blue_weight * blue  # (B, H, W, 1)
+        # broadcast over rows of W * C values: broadcasting over C = 3 values is seven times as slow on a CPU
         width = images.shape[2]
-        factor, bias = (each.repeat(width) for each in self._line)
-        lines = torch.addcmul(bias, images.flatten(2), factor)  # (B, H, W * C)
-        return lines.view(images.shape).permute(0, 3, 1, 2)
+        factor, bias = (values.repeat(width) for values in self._affine)
+        rows = torch.addcmul(bias, images.flatten(2), factor)  # (B, H, W * C)
+        return rows.view(images.shape).permute(0, 3, 1, 2)
 
     @cached_property
-    def _line(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Factor and bias of a pixel, both (C,): the same for every batch."""
+    def _affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return factor and bias of the normalisation, both (C,); cached, because every batch needs them."""
         return (1 / self.scale).flatten(), (-self.offset / self.scale).flatten()
 
     def to_pixels(self, images: torch.Tensor) -> np.ndarray:
-        """The way back, for looking at: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host."""
+        """Undo `normalise`, for display: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host."""
         images = (images * self.scale + self.offset).round().clamp(0, 255).to(torch.uint8)
         return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
@@ -78,28 +80,29 @@ def build_compute(
     std: tuple[float, ...],
     reconstructs: bool = False,
 ) -> Compute:
-    """Reads `--device` and `--precision`; mean and std, one for each channel, are on a scale of 0 to 1.
+    """Return the Compute of `--device` and `--precision`.
 
-    `reconstructs` says that an autoencoder's decoder is trained. Raises InputError.
+    `mean` and `std` are per channel, on a scale of 0 to 1. `reconstructs` says that an autoencoder's decoder
+    is trained. Raise InputError for a device or precision that this machine lacks.
     """
-    place = choose_device(device)
-    if place.type == "cpu":
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
         keep_freed_memory()
     else:
-        torch.cuda.set_device(place)  # what asks for no device, such as pinned memory, means this one
-    offset, scale = (255 * torch.tensor(values, device=place).view(-1, 1, 1) for values in (mean, std))
-    return Compute(place, choose_precision(precision, place, reconstructs), offset, scale)
+        torch.cuda.set_device(chosen)  # calls that name no device, such as those for pinned memory, use it
+    offset, scale = (255 * torch.tensor(values, device=chosen).view(-1, 1, 1) for values in (mean, std))
+    return Compute(chosen, choose_precision(precision, chosen, reconstructs), offset, scale)
 
 
 def augments_on_device(
     recipe: Recipe, augmentation: object, pixels: Pixels, count: int, compute: Compute
 ) -> bool:
-    """Whether `count` training images lie on the device and are augmented there, as `augment_on` says.
+    """Return whether `count` training images reside on the device and are augmented there.
 
-    auto: on a GPU, if they take no more than RESIDENT of all its memory, whatever happens to be free; on a
-    CPU never, for OpenCV is faster there, image by image, than tensor operations
-    (`tests/benchmarks/loader.py`).
-    Raises InputError if `device` is asked for, and is not possible.
+    The recipe's `augment_on` decides. `auto` does so on a GPU if the images take no more than the share
+    RESIDENT of its total memory; free memory would vary between runs. On a CPU `auto` never does: OpenCV,
+    image by image, is faster there than tensor operations (`tests/benchmarks/loader.py`). Raise InputError if
+    `device` is impossible.
     """
     if recipe.augment_on == "workers":
         return False
@@ -126,25 +129,25 @@ def refuse_on_device(augmentation: object, streamed: bool) -> None:
         )
 
 
-def set_determinism(wanted: bool) -> None:
-    """On a GPU: the same bytes every time, at some speed. A CPU gives them anyway."""
-    if wanted:
+def set_determinism(enabled: bool) -> None:
+    """Make a GPU give the same bytes every time, at some cost in speed. A CPU does so anyway."""
+    if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-    torch.use_deterministic_algorithms(wanted)
+    torch.use_deterministic_algorithms(enabled)
 
 
 def choose_device(word: str) -> torch.device:
-    """The device for `--device`: auto takes CUDA where there is one; of several the first.
+    """Return the first device of `--device`; auto is CUDA if available, else the CPU.
 
-    Raises InputError if it is not there.
+    Raise InputError if this machine lacks it.
     """
     return choose_devices(word)[0]
 
 
 def choose_devices(words: str) -> list[torch.device]:
-    """The devices for `--device`, over which folds are spread: `auto` takes all CUDA devices.
+    """Return the devices of `--device`, over which folds are spread; auto takes all CUDA devices.
 
-    Raises InputError if one is not there.
+    Raise InputError if this machine lacks one of them.
     """
     if words == "auto" and torch.cuda.device_count() > 1:
         return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
@@ -157,26 +160,28 @@ def _choose_device(word: str) -> torch.device:
     try:
         device = torch.device(word)
     except RuntimeError:
-        raise InputError(f"--device {word}: write auto, cpu, cuda, cuda:N, or several with commas.") from None
+        raise InputError(f"--device {word}: use auto, cpu, cuda, cuda:N, or several with commas.") from None
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {word}: write auto, cpu, cuda, cuda:N, or several with commas.")
+        raise InputError(f"--device {word}: use auto, cpu, cuda, cuda:N, or several with commas.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {word}: this machine has {torch.cuda.device_count()} CUDA GPUs.")
-    # torch makes only a numbered GPU the current one
+        raise InputError(
+            f"--device {word}: this machine has {torch.cuda.device_count()} CUDA GPUs; use another device."
+        )
+    # always with an index: torch makes only a device with an index the current one
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def choose_precision(word: str, device: torch.device, reconstructs: bool = False) -> str:
-    """The precision for `--precision`: auto is bf16 where the hardware has it, else fp16 on a GPU, fp32 on a
-    CPU.
+    """Return the precision of `--precision`.
 
-    On a CPU a decoder is trained in fp32, which is faster there (`tests/benchmarks/precision.py`). All of it
-    follows from the hardware and the network, never from a timing, so that two runs on one machine give the
-    same bytes.
+    auto is bf16 if the hardware has it, else fp16 on a GPU and fp32 on a CPU. On a CPU a decoder is trained
+    in fp32, which is faster there (`tests/benchmarks/precision.py`). The choice depends on hardware and
+    network, never on a timing, so that two runs on one machine give the same bytes. Raise InputError for fp16
+    on a CPU.
     """
     if word != "auto":
         if word == "fp16" and device.type == "cpu":
-            raise InputError("--precision fp16 needs a GPU; on a CPU write bf16 or fp32.")
+            raise InputError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
         return word
     if device.type == "cuda":
         return "bf16" if has_bf16(device) else "fp16"

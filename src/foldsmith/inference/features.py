@@ -1,4 +1,4 @@
-"""A network's features: what enters its last layer.
+"""A network's features: the input of its last layer.
 
 B batch · D features · K classes.
 """
@@ -14,27 +14,27 @@ from foldsmith.models import last_layer
 
 
 @contextmanager
-def captured_features(model: nn.Module, num_classes: int) -> Iterator[list[np.ndarray]]:
-    """Within the block, features float32 (B, D) of every batch that goes through the model are appended.
+def capture_features(model: nn.Module, num_classes: int) -> Iterator[list[np.ndarray]]:
+    """Append the features float32 (B, D) of every batch that passes the model within the block to a list.
 
-    They enter the last linear layer with K outputs; of a network without one the logits (B, K) are taken. A
-    batch that does not come through, for memory that ran out, leaves none.
+    Features are the input of the last linear layer with K outputs, or the logits (B, K) of a network without
+    one. A batch whose forward pass fails, because memory ran out, adds none.
     """
     captured: list[np.ndarray] = []
-    entered: list[torch.Tensor] = []  # the head, of the batch that is on its way
+    head_inputs: list[torch.Tensor] = []  # of the current batch
 
-    def enter(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        entered[:] = [inputs[0].detach()]
+    def save_input(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        head_inputs[:] = [inputs[0].detach()]
 
-    def keep(module: nn.Module, inputs: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
-        features = entered.pop() if head else logits.detach()
+    def append_features(module: nn.Module, inputs: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
+        features = head_inputs.pop() if head else logits.detach()
         flat = features.float().flatten(2).mean(dim=2) if features.ndim > 2 else features
         captured.append(flat.float().cpu().numpy())
 
     head = last_layer(model, num_classes)
-    handles = [model.register_forward_hook(keep)]
+    handles = [model.register_forward_hook(append_features)]
     if head:
-        handles.append(head[1].register_forward_pre_hook(enter))
+        handles.append(head[1].register_forward_pre_hook(save_input))
     try:
         yield captured
     finally:

@@ -1,4 +1,4 @@
-"""How many images are predicted at a time: half as many where a GPU's memory runs out."""
+"""The batch size of prediction, halved when a GPU's memory runs out."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,40 +8,44 @@ import torch
 
 from foldsmith.process.terminal import say
 
-Made = TypeVar("Made")
+Output = TypeVar("Output")
 
 
 @dataclass
-class Portion:
-    """At most `size` images at a time. Who predicts more than once keeps it: what did not fit is not tried
-    again."""
+class BatchLimit:
+    """The largest batch that memory has room for, as far as known.
 
-    size: int
+    Reuse one instance for several predictions so that a failed batch size is not retried.
+    """
 
-    def made_of(self, images: torch.Tensor, make: Callable[[torch.Tensor], Made]) -> Iterator[Made]:
-        """What `make` gives for the images (B, ...), in their order, in parts that fit into memory.
+    size: int  # images
 
-        Raises torch.OutOfMemoryError if one image alone does not.
+    def map_batches(
+        self, images: torch.Tensor, forward: Callable[[torch.Tensor], Output]
+    ) -> Iterator[Output]:
+        """Yield `forward(batch)` for the images (B, ...), in order, in batches that fit into memory.
+
+        Raise torch.OutOfMemoryError if a single image does not fit.
         """
         start = 0
         while start < len(images):
-            part = images[start : start + self.size]
+            batch = images[start : start + self.size]
             try:
-                made = make(part)
+                output = forward(batch)
             except torch.OutOfMemoryError as error:
-                if len(part) == 1:
+                if len(batch) == 1:
                     raise
-                reason = reason_of(error)
+                reason = first_sentence(error)
             else:
-                yield made
-                start += len(part)
+                yield output
+                start += len(batch)
                 continue
-            # outside of `except`: until there the error keeps the attempt's tensors alive
-            self.size = (len(part) + 1) // 2
-            say(f"{reason}: from here on at most {self.size} images are predicted at a time")
-            torch.cuda.empty_cache()  # nothing without a GPU
+            # outside of `except`, within which the error would keep the failed attempt's tensors alive
+            self.size = (len(batch) + 1) // 2
+            say(f"{reason}: predicting at most {self.size} images at a time from now on")
+            torch.cuda.empty_cache()  # does nothing without a GPU
 
 
-def reason_of(error: torch.OutOfMemoryError) -> str:
-    """The first sentence: what follows it are numbers and advice for programmers."""
+def first_sentence(error: torch.OutOfMemoryError) -> str:
+    """Return the first sentence of the message; the rest are numbers and advice for programmers."""
     return str(error).partition(".")[0]

@@ -1,4 +1,4 @@
-"""Prediction: logits and probabilities of cached images, batch by batch, and reconstructions."""
+"""Prediction: logits, probabilities and reconstructions of cached images, batch by batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from foldsmith.data.loader import prepare_ahead
+from foldsmith.data.loader import prefetch
 from foldsmith.data.pixels import Pixels
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.views import VIEWS
 from foldsmith.tasks import Task
 
@@ -23,20 +23,20 @@ def predict(
     batch_size: int,
     compute: Compute,
     advance: Callable[[int], None] = lambda count: None,
-    portion: Portion | None = None,
+    batch_limit: BatchLimit | None = None,
     *,
     task: Task,
 ) -> np.ndarray:
-    """Return predictions of images in these rows of the cache, float32 (len(rows), K): the mean over views.
+    """Return the mean prediction over views of images in these rows of the cache, float32 (len(rows), K).
 
-    A `portion` remembers the batch size that memory had room for.
+    Pass one `batch_limit` to several calls so that a batch size that did not fit into memory is not retried.
     """
-    predicted = []
-    for logits in compute_logits(model, pixels, rows, views, batch_size, compute, portion):
-        # left on the device until the end: there is no step that waits for it
-        predicted.append(mean_of_views(logits, task))
-        advance(len(predicted[-1]))
-    return torch.cat(predicted).cpu().numpy()
+    predictions = []
+    for logits in compute_logits(model, pixels, rows, views, batch_size, compute, batch_limit):
+        # kept on the device until the end, so that no batch synchronises with the host
+        predictions.append(mean_of_views(logits, task))
+        advance(len(predictions[-1]))
+    return torch.cat(predictions).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -47,46 +47,47 @@ def compute_logits(
     views: Sequence[str],
     batch_size: int,
     compute: Compute,
-    portion: Portion | None = None,
+    batch_limit: BatchLimit | None = None,
 ) -> Iterator[list[torch.Tensor]]:
-    """Logits (B, K) of every view, on the device, batch by batch of the images in these rows of the cache.
+    """Yield for each batch of these rows of the cache the logits (B, K) of every view, on the device.
 
-    When a GPU's memory runs out, fewer images are predicted at a time: the same ones, in the same order. On a
-    GPU another size of batch may round differently.
+    When a GPU's memory runs out, batches are halved; order and images stay the same. On a GPU another batch
+    size may round differently.
     """
     model.eval()
-    portion = portion or Portion(batch_size)
+    batch_limit = batch_limit or BatchLimit(batch_size)
 
     def logits_of(images: torch.Tensor) -> list[torch.Tensor]:
         return logits_of_views(model, compute.normalise(images), views, compute)
 
     for images in load_batches(pixels, rows, batch_size, compute):
-        yield from portion.made_of(images, logits_of)
+        yield from batch_limit.map_batches(images, logits_of)
 
 
 def load_batches(
     pixels: Pixels, rows: np.ndarray, batch_size: int, compute: Compute
 ) -> Iterator[torch.Tensor]:
-    """Batches of these rows, uint8 (B, H, W, 3); for a GPU pinned, and read one batch ahead."""
+    """Yield batches of these rows, uint8 (B, H, W, 3); for a GPU in pinned memory and prefetched."""
 
     def load(start: int) -> torch.Tensor:
         images = torch.from_numpy(pixels[rows[start : start + batch_size]])
         return images.pin_memory() if compute.on_gpu else images
 
-    # a CPU's cores are all at work on the network
-    return prepare_ahead(load, range(0, len(rows), batch_size), threads=int(compute.on_gpu))
+    # no thread on a CPU: all its cores work on the network
+    return prefetch(load, range(0, len(rows), batch_size), threads=int(compute.on_gpu))
 
 
 def predict_views(
     model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute, task: Task
 ) -> torch.Tensor:
-    """Return predictions of normalised images (B, C, H, W), float32 (B, K): the mean over views."""
+    """Return the mean prediction over views of normalised images (B, C, H, W), float32 (B, K)."""
     return mean_of_views(logits_of_views(model, images, views, compute), task)
 
 
 def logits_of_views(
     model: nn.Module, images: torch.Tensor, views: Sequence[str], compute: Compute
 ) -> list[torch.Tensor]:
+    """Return the logits (B, K) of each view of normalised images (B, C, H, W)."""
     with compute.autocast():
         return [model(VIEWS[view](images)) for view in views]
 
@@ -103,17 +104,19 @@ def reconstruct(
     rows: np.ndarray,
     batch_size: int,
     compute: Compute,
-    portion: Portion | None = None,
+    batch_limit: BatchLimit | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of normalised images and their reconstructions, both float32 (B, C, H, W) on the device;
-    smaller ones where a GPU's memory runs out, as in `predict`."""
-    model.eval()
-    portion = portion or Portion(batch_size)
+    """Yield batches of normalised images and their reconstructions, float32 (B, C, H, W) on the device.
 
-    def pair_of(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    Batches are halved when a GPU's memory runs out.
+    """
+    model.eval()
+    batch_limit = batch_limit or BatchLimit(batch_size)
+
+    def reconstruct_batch(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images = compute.normalise(batch)
         with compute.autocast():
             return images, model.reconstruct(images).float()
 
     for batch in load_batches(pixels, rows, batch_size, compute):
-        yield from portion.made_of(batch, pair_of)
+        yield from batch_limit.map_batches(batch, reconstruct_batch)

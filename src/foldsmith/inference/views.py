@@ -1,4 +1,4 @@
-"""Views for test-time augmentation: each maps images (B, 3, H, W) to (B, 3, H, W) or (B, 3, W, H)."""
+"""Views of test-time augmentation: each maps images (B, 3, H, W) to (B, 3, H, W) or (B, 3, W, H)."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ VIEWS: dict[str, "Callable[[torch.Tensor], torch.Tensor]"] = {
 
 
 def check_views(views: Sequence[str]) -> None:
-    """Raises InputError for a view that is not in VIEWS."""
+    """Raise InputError for a view that is not in VIEWS."""
     for view in views:
         if view not in VIEWS:
             raise unknown_name("view", view, VIEWS)

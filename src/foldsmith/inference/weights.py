@@ -1,4 +1,4 @@
-"""Weights to predict with, and the network they belong to."""
+"""Trained weights: saving them, and loading them as a network that is ready to predict."""
 
 import copy
 from dataclasses import fields
@@ -11,46 +11,51 @@ from torch import nn
 
 from foldsmith.inference.compute import Compute, build_compute, choose_device, set_determinism
 from foldsmith.models import build_model
-from foldsmith.process.files import written_whole
+from foldsmith.process.files import atomic_write
 from foldsmith.recipes import Recipe
 from foldsmith.tasks import Task, build_task
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Saves a model's weights as safetensors, which knows no channels-last memory."""
+    """Save a model's weights as safetensors, which has no channels-last memory format."""
     plain = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
         save_model(plain, str(temporary))
-        temporary.chmod(mode)  # safetensors makes files that only their owner may read
+        temporary.chmod(mode)  # safetensors creates files that only their owner may read
 
 
-def load_weights(path: Path, facts: dict[str, Any]) -> nn.Module:
-    """The trained network, on the CPU, built from the facts (run.json) that lie beside its weights."""
-    recipe = facts["recipe"]
-    model = build_model(recipe["model"], facts["num_classes"], recipe["image_size"], recipe["channels"])
+def load_weights(path: Path, provenance: dict[str, Any]) -> nn.Module:
+    """Return the trained network, on the CPU, built from the run.json beside its weights."""
+    recipe = provenance["recipe"]
+    model = build_model(recipe["model"], provenance["num_classes"], recipe["image_size"], recipe["channels"])
     load_model(model, str(path))
     return model.eval()
 
 
 def load_trained(
-    path: Path, facts: dict[str, Any], device: str, precision: str
+    path: Path, provenance: dict[str, Any], device: str, precision: str
 ) -> tuple[nn.Module, Recipe, Compute]:
-    """The trained network, ready to predict, with its recipe and where it computes. Raises InputError."""
-    recipe, normalisation = recipe_of(facts), facts["normalisation"]
+    """Return the trained network on its device, with its recipe and Compute; `provenance` is its run.json.
+
+    auto is the precision of the training where the device is of the same type. Raise InputError for a device
+    or precision that this machine lacks.
+    """
+    recipe, normalisation = recipe_of(provenance), provenance["normalisation"]
     set_determinism(recipe.deterministic)
-    trained_on = facts["device"].partition(":")[0]
+    trained_on = provenance["device"].partition(":")[0]
     if precision == "auto" and choose_device(device).type == trained_on:
-        precision = facts["precision"]
+        precision = provenance["precision"]
     compute = build_compute(device, precision, normalisation["mean"], normalisation["std"])
-    model = load_weights(path, facts).to(compute.device, memory_format=torch.channels_last)
+    model = load_weights(path, provenance).to(compute.device, memory_format=torch.channels_last)
     return model, recipe, compute
 
 
-def task_of(facts: dict[str, Any]) -> Task:
-    """Return the task that weights were trained for, from the facts (run.json) that lie beside them."""
-    return build_task(facts.get("task", "multiclass"), facts["num_classes"], facts["recipe"]["loss"])
+def task_of(provenance: dict[str, Any]) -> Task:
+    """Return the task that weights were trained for, from the run.json beside them."""
+    recipe = provenance["recipe"]
+    return build_task(provenance.get("task", "multiclass"), provenance["num_classes"], recipe["loss"])
 
 
 def recipe_of(facts: dict[str, Any]) -> Recipe:

@@ -1,4 +1,4 @@
-"""Networks by name; every one turns images (B, channels, H, W) into logits (B, K)."""
+"""Networks by name. Each maps images (B, channels, H, W) to logits (B, K)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ from foldsmith.models.quick_cnn import QuickCNN
 from foldsmith.models.resnet9 import ResNet9
 from foldsmith.models.whitened_cnn import WHITENED_PLANS, WhitenedCNN
 
-# every row takes the number of classes, the image size (pixels) and the channels of the images
+# name -> constructor, which takes the number of classes, the image size in pixels, and the image channels
 MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "bottleneck-resnet": lambda num_classes, image_size, channels: BottleneckResNet(num_classes, channels),
     "quick-cnn": lambda num_classes, image_size, channels: QuickCNN(num_classes, channels),
@@ -36,13 +36,13 @@ TIMM = "timm:"
 
 
 def check_model(name: str, pretrained: bool = False) -> None:
-    """Raises InputError if there is no network `name`, or none with weights where they are asked for."""
+    """Raise InputError for an unknown model name, or if `pretrained` and the model has no such weights."""
     if name.startswith(TIMM):
         check_backbone(name.removeprefix(TIMM))
     elif name not in MODELS:
         raise unknown_name("model", name, [*MODELS, f"{TIMM}<name>"])
     elif pretrained:
-        raise InputError(f"model {name} has no pretrained weights; they exist for {TIMM}<name> models.")
+        raise InputError(f"model {name} has no pretrained weights; only {TIMM}<name> models have them.")
 
 
 def build_model(
@@ -68,7 +68,10 @@ def build_model(
 def normalisation(
     model: nn.Module, from_pretrained: bool, channels: int = 3
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the inputs, on a scale of 0 to 1: the pretrained weights' own, else .5."""
+    """Return mean and standard deviation per channel, on a scale of 0 to 1.
+
+    They are those of the pretrained weights, or 0.5 without them. One channel gets the mean of the three.
+    """
     if not from_pretrained:
         return (0.5,) * channels, (0.5,) * channels
     mean, std = pretrained_normalisation(model)
@@ -76,14 +79,14 @@ def normalisation(
 
 
 def takes_any_size(model: nn.Module) -> bool:
-    """Whether the network takes images of other sizes than it was built for."""
+    """Return whether the network accepts images of other sizes than it was built for."""
     if hasattr(model, "any_size"):
         return model.any_size
     return not model.pretrained_cfg.get("fixed_input_size", False)
 
 
 def last_layer(model: nn.Module, num_classes: int) -> tuple[str, nn.Linear] | None:
-    """The linear layer that gives the logits, with its name; None for a network that has none."""
+    """Return name and module of the linear layer that outputs the logits; None if there is none."""
     layers = [
         (name, module)
         for name, module in model.named_modules()
@@ -93,7 +96,7 @@ def last_layer(model: nn.Module, num_classes: int) -> tuple[str, nn.Linear] | No
 
 
 def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The parts whose outputs show what a network sees, by name, in the order of execution."""
+    """Return the blocks whose outputs serve as feature maps, by name, in execution order."""
     if hasattr(model, "feature_info"):  # timm's
         names = [info["module"] for info in model.feature_info]
         return {name: model.get_submodule(name) for name in names if name}

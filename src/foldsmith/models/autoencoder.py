@@ -1,4 +1,4 @@
-"""The autoencoders of studies 2 and 3, each with a classifier on its code, rows of one table.
+"""The autoencoders of studies 2 and 3, each with a classifier head on its code, one row of a table each.
 
 B batch · K classes. Shapes are for 100 x 100, the size of both studies.
 """
@@ -15,9 +15,9 @@ from foldsmith.errors import InputError
 
 @dataclass(frozen=True)
 class PaddedPlan:
-    """Study 2: `depth` down blocks, a decoder that grows by zero padding, a head of sigmoid layers."""
+    """Study 2: a decoder whose zero padding enlarges the maps, and a head of sigmoid layers."""
 
-    depth: int = 2
+    depth: int = 2  # down blocks of the encoder, and as many up blocks of the decoder
     activation: Callable[[], nn.Module] = nn.ReLU
     dropout: float = 0.0  # of encoder and decoder
     hidden: tuple[int, ...] = (4096, 1024, 256)  # widths of the head's hidden layers
@@ -26,14 +26,15 @@ class PaddedPlan:
 
 @dataclass(frozen=True)
 class LeNetPlan:
-    """Study 3: an encoder after LeNet-5, a padded or an upsampled decoder, a head of convolutions."""
+    """Study 3: an encoder after LeNet-5, a padded or upsampling decoder, and a convolutional head."""
 
-    norm: bool = False
-    dropout: bool = False  # of the head, with the batch norm of its hidden layer
-    upsampled: bool = False
+    norm: bool = False  # batch norm after every convolution
+    dropout: bool = False  # dropout in the head, and batch norm of its hidden layer
+    upsampled: bool = False  # the decoder upsamples instead of padding
 
 
 def leaky_relu() -> nn.Module:
+    """Return study 2's leaky ReLU."""
     return nn.LeakyReLU(0.01)
 
 
@@ -50,9 +51,9 @@ AUTOENCODER_PLANS: dict[str, PaddedPlan | LeNetPlan] = {
 
 
 class Autoencoder(nn.Module):
-    """Images (B, channels, H, W) of image_size -> logits (B, K), or their reconstruction.
+    """Map images (B, channels, H, W) of image_size to logits (B, K), or to their reconstruction.
 
-    Raises InputError for images of a size that the decoder does not end with.
+    Raise InputError if the decoder's output is not of image_size.
     """
 
     any_size = False
@@ -70,8 +71,8 @@ class Autoencoder(nn.Module):
             self.decoder, end = decode(plan, channels, side)
         if end != image_size:
             raise InputError(
-                f"its decoder makes {end} x {end} of images of {image_size} x {image_size}; the studies' "
-                "size is 100."
+                f"its decoder makes {end} x {end} images out of {image_size} x {image_size}; "
+                "the studies' size is 100: use --image-size 100."
             )
         build_head = build_sigmoid_head if isinstance(plan, PaddedPlan) else build_conv_head
         self.head = build_head(plan, side, num_classes)
@@ -80,28 +81,30 @@ class Autoencoder(nn.Module):
         return self.head(self.encoder(images))
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (B, channels, H, W) -> the same shape, through the code."""
+        """Return the decoded code of images (B, channels, H, W), in the same shape."""
         return self.decoder(self.encoder(images))
 
     def classify_and_reconstruct(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and reconstruction, from one pass of the encoder."""
+        """Return logits and reconstruction from one encoder pass."""
         code = self.encoder(images)
         return self.head(code), self.decoder(code)
 
 
-def numbered(name: str, blocks: Sequence[nn.Module]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict((f"{name}{place + 1}", block) for place, block in enumerate(blocks)))
+def name_blocks(name: str, blocks: Sequence[nn.Module]) -> nn.Sequential:
+    """Return the blocks in sequence, called `<name>1`, `<name>2`, …"""
+    return nn.Sequential(OrderedDict((f"{name}{index + 1}", block) for index, block in enumerate(blocks)))
 
 
-def optional_dropout(share: float) -> list[nn.Module]:
-    return [nn.Dropout(share)] if share else []
+def optional_dropout(rate: float) -> list[nn.Module]:
+    """Return a dropout layer in a list, or an empty list for rate 0."""
+    return [nn.Dropout(rate)] if rate else []
 
 
 # study 2
 
 
 def build_down_blocks(plan: PaddedPlan, channels: int, side: int) -> tuple[nn.Sequential, int]:
-    """3 -> 16 -> 32 (-> 64) channels, each block halves the side: 100 -> 50 -> 25 (-> 12)."""
+    """Return the encoder and its output side: 3 -> 16 -> 32 (-> 64) channels, 100 -> 50 -> 25 (-> 12)."""
     blocks = []
     for out in (16, 32, 64)[: plan.depth]:
         blocks.append(
@@ -113,24 +116,24 @@ def build_down_blocks(plan: PaddedPlan, channels: int, side: int) -> tuple[nn.Se
             )
         )
         channels, side = out, side // 2
-    return numbered("down", blocks), side
+    return name_blocks("down", blocks), side
 
 
 def build_up_blocks(plan: PaddedPlan, channels: int, side: int) -> tuple[nn.Sequential, int]:
-    """Convolutions padded so far that the side grows: (12 ->) 25 -> 50 -> 100."""
-    # channels in, channels out, kernel, padding
+    """Return the decoder and its output side; padding enlarges the maps: (12 ->) 25 -> 50 -> 100."""
+    # input channels, output channels, kernel, padding
     steps = [(64, 32, 4, 8), (32, 16, 4, 14), (16, channels, 3, 26)][3 - plan.depth :]
     blocks = []
-    for inside, out, kernel, padding in steps:
-        block = [nn.Conv2d(inside, out, kernel, padding=padding, bias=False), plan.activation()]
+    for in_channels, out, kernel, padding in steps:
+        block = [nn.Conv2d(in_channels, out, kernel, padding=padding, bias=False), plan.activation()]
         block += optional_dropout(plan.dropout) if out != channels else []
         blocks.append(nn.Sequential(*block))
         side += 2 * padding - kernel + 1
-    return numbered("up", blocks), side
+    return name_blocks("up", blocks), side
 
 
 def build_sigmoid_head(plan: PaddedPlan, side: int, num_classes: int) -> nn.Sequential:
-    """The flat code -> hidden layers of linear, batch norm, sigmoid, dropout -> logits."""
+    """Return the head: flatten, hidden layers of linear, batch norm, sigmoid and dropout, then logits."""
     layers: list[nn.Module] = [nn.Flatten()]
     features = 16 * 2 ** (plan.depth - 1) * side * side
     for width in plan.hidden:
@@ -146,48 +149,58 @@ def build_sigmoid_head(plan: PaddedPlan, side: int, num_classes: int) -> nn.Sequ
 def conv_norm(
     plan: LeNetPlan, channels: int, out: int, kernel: int, padding: int, activation: nn.Module
 ) -> list[nn.Module]:
+    """Return a convolution, its batch norm if the plan has norms, and the activation."""
     convolution = nn.Conv2d(channels, out, kernel, padding=padding)
     return [convolution, *([nn.BatchNorm2d(out)] if plan.norm else []), activation]
 
 
 def build_lenet_encoder(plan: LeNetPlan, channels: int, side: int) -> tuple[nn.Sequential, int]:
-    """3 -> 6 -> 16 channels, 100 -> 48 -> 22."""
+    """Return the encoder and its output side: 3 -> 6 -> 16 channels, 100 -> 48 -> 22."""
     blocks = []
     for out in (6, 16):
         blocks.append(nn.Sequential(*conv_norm(plan, channels, out, 5, 0, nn.ReLU()), nn.MaxPool2d(2)))
         channels, side = out, (side - 4) // 2
-    return numbered("down", blocks), side
+    return name_blocks("down", blocks), side
 
 
 def build_padded_decoder(plan: LeNetPlan, channels: int, side: int) -> tuple[nn.Sequential, int]:
-    """Convolutions padded so far that the side grows: 22 -> 34 -> 46 -> 58 -> 70 -> 82 -> 100."""
+    """Return the decoder and its output side.
+
+    Padding enlarges the maps: 22 -> 34 -> 46 -> 58 -> 70 -> 82 -> 100.
+    """
     widths = [16, 16, 16, 6, 6, 6]
     blocks = [
-        nn.Sequential(*conv_norm(plan, inside, out, 13, 12, nn.ReLU()))
-        for inside, out in zip(widths, widths[1:], strict=False)
+        nn.Sequential(*conv_norm(plan, in_channels, out, 13, 12, nn.ReLU()))
+        for in_channels, out in zip(widths, widths[1:], strict=False)
     ]
     blocks.append(nn.Sequential(*conv_norm(plan, 6, channels, 19, 18, nn.Tanh())))
-    return numbered("up", blocks), side + 12 * 5 + 18
+    return name_blocks("up", blocks), side + 12 * 5 + 18
 
 
 def build_upsampled_decoder(plan: LeNetPlan, channels: int, side: int) -> tuple[nn.Sequential, int]:
-    """Twice upsampling and a convolution: 22 -> 44 -> 48 -> 96 -> 100."""
+    """Return the decoder and its output side: 22 -> 44 -> 48 -> 96 -> 100, by upsampling and convolution."""
     blocks = []
-    for inside, out, activation in ((16, 6, nn.ReLU()), (6, channels, nn.Tanh())):
-        # nearest upsampling repeats pixels, as the study's Kronecker product did, and keeps the gradient
+    for in_channels, out, activation in ((16, 6, nn.ReLU()), (6, channels, nn.Tanh())):
+        # nearest upsampling repeats pixels, as the study's Kronecker product did, and is differentiable
         blocks.append(
-            nn.Sequential(nn.Upsample(scale_factor=2), *conv_norm(plan, inside, out, 5, 4, activation))
+            nn.Sequential(nn.Upsample(scale_factor=2), *conv_norm(plan, in_channels, out, 5, 4, activation))
         )
         side = 2 * side + 4
-    return numbered("up", blocks), side
+    return name_blocks("up", blocks), side
 
 
 def build_conv_head(plan: LeNetPlan, side: int, num_classes: int) -> nn.Sequential:
-    """Code (B, 16, 22, 22) -> (B, 32, 10, 10) -> (B, 64, 4, 4) -> 512 -> logits."""
+    """Return the head: code (B, 16, 22, 22) -> (B, 32, 10, 10) -> (B, 64, 4, 4) -> 512 -> logits.
+
+    Raise InputError for images too small for its poolings.
+    """
     for _ in range(2):
         side = (side - 2) // 2
     if side < 1:
-        raise InputError("its images are too small for the head's poolings; the studies' size is 100.")
+        raise InputError(
+            "its images are too small for the head's poolings; "
+            "the studies' size is 100: use --image-size 100."
+        )
     drop = plan.dropout
     return nn.Sequential(
         *conv_norm(plan, 16, 32, 3, 0, nn.ReLU()),

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-# (channels in, channels of the 3x3, stride) of every block; a block gives twice the channels of its 3x3
+# (input channels, channels of the 3x3, stride) of every block; a block outputs twice the channels of its 3x3
 STAGES = (
     ((64, 64, 1), (128, 64, 1)),
     ((128, 128, 2), (256, 128, 1), (256, 128, 1)),
@@ -18,11 +18,12 @@ STAGES = (
 
 
 def conv_norm(channels: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    """Return a convolution without bias and its batch norm."""
     return [nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(out)]
 
 
 class Bottleneck(nn.Module):
-    """1x1 down, 3x3, 1x1 up to twice the middle channels, and the shortcut around them."""
+    """Convolutions 1x1, 3x3 and 1x1, the last to twice the middle channels, added to a shortcut."""
 
     def __init__(self, channels: int, middle: int, stride: int) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckResNet(nn.Module):
-    """Images (B, channels, H, W), any size, -> logits (B, K). 15,699,088 parameters for 80 classes."""
+    """Map images (B, channels, H, W) of any size to logits (B, K). 15,699,088 parameters for 80 classes."""
 
     any_size = True
 

@@ -1,4 +1,4 @@
-"""The CRNN of study 4: three convolutions, then a recurrent network over their features, and its variants.
+"""The CRNN of study 4 and its variants: three convolutions, then an LSTM over their features.
 
 B batch · K classes · T steps. Shapes are for 28 x 28.
 """
@@ -11,17 +11,17 @@ from torch import nn
 
 from foldsmith.errors import InputError
 
-STEP = 64  # features that the LSTM reads at a time
+STEP = 64  # features of one LSTM step
 
 
 @dataclass(frozen=True)
 class CRNNPlan:
-    """Sides of the three filters, pooled blocks (2 or 3), the LSTM's width, and dropout of each block."""
+    """What the variants differ in."""
 
-    kernels: tuple[int, int, int] = (3, 3, 2)
-    pools: int = 3
-    hidden: int = 128
-    dropouts: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    kernels: tuple[int, int, int] = (3, 3, 2)  # kernel size of each block
+    pools: int = 3  # how many blocks are max-pooled: 2 or 3
+    hidden: int = 128  # width of the LSTM
+    dropouts: tuple[float, float, float] = (0.25, 0.25, 0.25)  # of each block
 
 
 CRNN_PLANS = {
@@ -40,9 +40,9 @@ CRNN_PLANS = {
 def block(
     channels: int, out: int, kernel: int, stride: int, dropout: float, pool: nn.Module
 ) -> nn.Sequential:
-    """Convolution, batch norm, ReLU, dropout, pooling."""
+    """Return convolution, batch norm, ReLU, dropout and pooling."""
     return nn.Sequential(
-        # the study pads by 1 throughout; a filter of 5 would then find nothing left in the third block
+        # the study pads by 1 throughout, which leaves the third block nothing to convolve with a kernel of 5
         nn.Conv2d(channels, out, kernel, stride, padding=2 if kernel == 5 else 1),
         nn.BatchNorm2d(out),
         nn.ReLU(inplace=True),
@@ -52,7 +52,10 @@ def block(
 
 
 class CRNN(nn.Module):
-    """Images (B, channels, H, W) of image_size -> logits (B, K). Raises InputError for images too small."""
+    """Map images (B, channels, H, W) of image_size to logits (B, K).
+
+    Raise InputError for images too small for the poolings.
+    """
 
     any_size = False
 
@@ -80,25 +83,27 @@ class CRNN(nn.Module):
         )
 
     def _count_steps(self, image_size: int, channels: int) -> int:
-        """T for images of this size: 18 for 28 x 28."""
+        """Return T for images of this size: 18 for 28 x 28."""
         training = self.features.training
         try:
             with torch.no_grad():
                 features = self.features.eval()(torch.zeros(1, channels, image_size, image_size))
         except RuntimeError as error:
-            raise InputError(f"images of {image_size} x {image_size} are too small for a CRNN.") from error
+            raise InputError(
+                f"images of {image_size} x {image_size} are too small for a CRNN; use a larger --image-size."
+            ) from error
         self.features.train(training)
         return features.numel() // STEP
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.features(images)
         steps = features.flatten(1).unflatten(1, (-1, STEP))  # (B, 128, 3, 3) -> (B, T, 64), T = 18
-        return self.head(self._read(steps))
+        return self.head(self._run_lstm(steps))
 
-    def _read(self, steps: torch.Tensor) -> torch.Tensor:
-        """What the LSTM gives for steps (B, T, 64): (B, T, 128)."""
+    def _run_lstm(self, steps: torch.Tensor) -> torch.Tensor:
+        """Return the LSTM's outputs for steps (B, T, 64): (B, T, 128)."""
         if not steps.is_cuda:
             return self.lstm(steps)[0]
-        # there autocast would compute it in fp16, even where bf16 is asked for
+        # on a GPU autocast would run it in fp16 even if bf16 is selected
         with torch.autocast("cuda", enabled=False):
             return self.lstm(steps.float())[0]

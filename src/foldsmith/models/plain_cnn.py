@@ -1,4 +1,4 @@
-"""CNNs A to G and GAP of study 5, rows of one table.
+"""The CNNs A to G and GAP of study 5, one row of CNN_PLANS each.
 
 B batch · K classes. Shapes are for 32 x 32.
 """
@@ -14,17 +14,17 @@ from foldsmith.errors import InputError
 
 @dataclass(frozen=True)
 class CNNPlan:
-    """`widths` are the channels of the blocks, `dropouts` what follows each of them.
+    """What the CNNs differ in.
 
-    With `global_pool` the last block is averaged over its area instead of max-pooled, and images of any size
-    are taken.
+    With `global_pool` the last block ends in global average pooling instead of max-pooling, so that the
+    network accepts images of any size.
     """
 
-    widths: tuple[int, ...]
+    widths: tuple[int, ...]  # channels of the blocks
     activation: type[nn.Module] = nn.ReLU
     norm: bool = False
-    dropouts: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    pool: int = 2
+    dropouts: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # after each block
+    pool: int = 2  # kernel size and stride of the max-pooling
     global_pool: bool = False
 
 
@@ -41,10 +41,10 @@ CNN_PLANS = {
 
 
 def block(channels: int, out: int, plan: CNNPlan, pool: nn.Module, dropout: float) -> nn.Sequential:
-    """Two convolutions 3x3, each with its activation and norm; pooling; dropout."""
+    """Return two 3x3 convolutions, each with activation and norm, then pooling and dropout."""
     layers: list[nn.Module] = []
-    for inside in (channels, out):
-        layers += [nn.Conv2d(inside, out, 3, padding="same"), plan.activation()]
+    for in_channels in (channels, out):
+        layers += [nn.Conv2d(in_channels, out, 3, padding="same"), plan.activation()]
         layers += [nn.BatchNorm2d(out)] if plan.norm else []
     layers += [pool]
     layers += [nn.Dropout(dropout)] if dropout else []
@@ -52,22 +52,25 @@ def block(channels: int, out: int, plan: CNNPlan, pool: nn.Module, dropout: floa
 
 
 class PlainCNN(nn.Module):
-    """Images (B, channels, H, W) of image_size -> logits (B, K); GAP takes any size of at least 8 x 8.
+    """Map images (B, channels, H, W) of image_size to logits (B, K); GAP accepts any size from 8 x 8.
 
-    Raises InputError for images too small for the poolings.
+    Raise InputError for images too small for the poolings.
     """
 
     def __init__(self, plan: CNNPlan, num_classes: int, image_size: int, channels: int) -> None:
         super().__init__()
         blocks: OrderedDict[str, nn.Module] = OrderedDict()
         side = image_size
-        for place, out in enumerate(plan.widths):
+        for index, out in enumerate(plan.widths):
             averaged = plan.global_pool and out == plan.widths[-1]
             pool = nn.AdaptiveAvgPool2d(1) if averaged else nn.MaxPool2d(plan.pool)
-            blocks[f"block{place + 1}"] = block(channels, out, plan, pool, plan.dropouts[place])
+            blocks[f"block{index + 1}"] = block(channels, out, plan, pool, plan.dropouts[index])
             channels, side = out, side if averaged else side // plan.pool
         if side == 0:
-            raise InputError(f"images of {image_size} x {image_size} are too small for this network.")
+            raise InputError(
+                f"images of {image_size} x {image_size} are too small for this network; "
+                "use a larger --image-size."
+            )
         side = 1 if plan.global_pool else side
         self.any_size = plan.global_pool
         self.features = nn.Sequential(blocks)  # 16x16x20, 8x8x40, 4x4x80, 2x2x160 (GAP: 1x1x160)

@@ -1,13 +1,14 @@
-"""Pooling over all places of a map."""
+"""Global pooling of feature maps."""
 
 import torch
 from torch.nn.functional import max_pool2d
 
 
 def global_max(features: torch.Tensor) -> torch.Tensor:
-    """The largest value of each channel (B, C, H, W) -> (B, C).
+    """Return the maximum of each channel, (B, C, H, W) -> (B, C).
 
-    Its gradient goes to the place it came from. `amax` would look for places of that value again, and find
-    none where torch.compile keeps the values in bf16 and computes them anew in fp32: its gradient is 0 / 0.
+    `amax` is no substitute. Its backward pass compares the values with the maximum again. Under torch.compile
+    the maximum is kept in bf16 and the values are recomputed in fp32, so that none is equal and the gradient
+    is 0 / 0. `max_pool2d` stores the index of the maximum.
     """
     return max_pool2d(features, features.shape[2:]).flatten(1)

@@ -1,4 +1,4 @@
-"""A small network for a first look at any data: minutes on a laptop.
+"""A small network for a first result on any data, in minutes on a laptop.
 
 B batch · K classes. Shapes are for 32 x 32.
 """
@@ -12,14 +12,14 @@ from foldsmith.models.pooling import global_max
 
 
 def block(channels: int, out: int) -> nn.Sequential:
-    """Halves the sides: conv 3x3, max-pool, batch norm, GELU."""
+    """Return conv 3x3, max-pool 2x2, batch norm and GELU."""
     return nn.Sequential(
         nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(out), nn.GELU()
     )
 
 
 class QuickCNN(nn.Module):
-    """Images (B, channels, H, W) of at least 16 x 16 -> logits (B, K)."""
+    """Map images (B, channels, H, W) of at least 16 x 16 to logits (B, K)."""
 
     any_size = True
 

@@ -1,6 +1,6 @@
-"""A small residual network for images of 32 pixels, built for short trainings.
+"""A small residual network for images of 32 pixels and short training runs.
 
-After the network that David Page trained on CIFAR-10 in a minute (How to train your ResNet, 2018).
+After David Page's network, which trains on CIFAR-10 in a minute (How to train your ResNet, 2018).
 B batch · K classes. Shapes are for 32 x 32.
 """
 
@@ -11,18 +11,18 @@ from torch import nn
 
 from foldsmith.models.pooling import global_max
 
-SCALE = 0.125  # of the logits: softer at the start, which high rates need
+SCALE = 0.125  # of the logits: softer predictions at the start, which high learning rates need
 
 
 def conv(channels: int, out: int, pool: bool = False) -> nn.Sequential:
-    """Conv 3x3, batch norm, CELU; with `pool` the sides are halved before the norm."""
+    """Return conv 3x3, batch norm and CELU, with `pool` a max-pool 2x2 before the norm."""
     layers: list[nn.Module] = [nn.Conv2d(channels, out, 3, padding=1, bias=False)]
     layers += [nn.MaxPool2d(2)] if pool else []
     return nn.Sequential(*layers, nn.BatchNorm2d(out), nn.CELU(0.3))
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity."""
+    """Two convolutions with an identity shortcut."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Residual(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """Images (B, channels, H, W) of at least 8 x 8 -> logits (B, K)."""
+    """Map images (B, channels, H, W) of at least 8 x 8 to logits (B, K)."""
 
     any_size = True
 

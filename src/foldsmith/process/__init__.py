@@ -1,1 +1,1 @@
-"""What a process needs of its machine: exit status, signals, devices, terminal, locks, files."""
+"""A process and its machine: exit status, signals, devices, terminal, locks, files."""

@@ -1,4 +1,4 @@
-"""How a stage's process ends: its exit status, and one sentence where it could not finish."""
+"""Exit status of a stage, and the one sentence it prints if it cannot finish."""
 
 import os
 import signal
@@ -8,15 +8,15 @@ from typing import NoReturn
 
 from foldsmith.errors import InputError
 from foldsmith.process.faults import GPU_FAILED, machine_fault
-from foldsmith.process.signals import advice, interruptible
+from foldsmith.process.signals import interruptible, resume_advice
 from foldsmith.process.terminal import printable
 
 
 def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
-    """Ends the process with the status of `main`, and with one sentence where it could not finish.
+    """Run `main` and exit with its status. Print one sentence if it cannot finish.
 
-    2 for bad input, 1 for a fault of the machine, 130 or 143 when a person or the system asked it to stop,
-    where `stopped` is said instead of how to go on.
+    The status is 2 for wrong input, 1 for a fault of the machine, 130 or 143 after Ctrl-C or SIGTERM. After a
+    signal `stopped` replaces the advice how to resume.
     """
     try:
         with interruptible():
@@ -25,26 +25,26 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt as error:
-        print(f"stopped; {advice()}\n" if stopped is None else stopped, end="", file=sys.stderr)
+        print(f"stopped; {resume_advice()}\n" if stopped is None else stopped, end="", file=sys.stderr)
         status = 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         fault = machine_fault(error)
         if fault is None:
             raise
-        print(f"error: {printable(fault)}. Once that is mended {advice()}", file=sys.stderr)
+        print(f"error: {printable(fault)}. Once that is fixed, {resume_advice()}", file=sys.stderr)
         status = 1
-        # what a GPU that failed was given cannot be freed any more, which Python would try, and abort: as
-        # soon as this error is gone, for it holds the tensors of the whole training
+        # Memory of a GPU that failed cannot be freed, and trying aborts the process. Python would try once
+        # this error, which references the tensors of the training, goes out of scope.
         if fault.startswith(GPU_FAILED):
-            _end_at_once(status)
-    # threads between processes that parted in the midst cannot be joined, which Python's own end would try
+            _exit_without_cleanup(status)
+    # under torchrun, communication threads whose peer has left cannot be joined, which sys.exit would try
     if status and "RANK" in os.environ:
-        _end_at_once(status)
+        _exit_without_cleanup(status)
     sys.exit(status)
 
 
-def _end_at_once(status: int) -> NoReturn:
-    """Ends the process without Python's own end: nothing is freed, no thread joined."""
+def _exit_without_cleanup(status: int) -> NoReturn:
+    """Exit at once: no memory is freed, no thread is joined."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

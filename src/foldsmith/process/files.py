@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their digests."""
+"""Files that are written atomically, and their digests."""
 
 import csv
 import hashlib
@@ -17,11 +17,11 @@ from foldsmith.errors import InputError
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which takes its name only if the block succeeds.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces `path` only if the block succeeds.
 
-    The content reaches the disk before the name does, so that a crash leaves the old file or the new one.
-    Raises OSError if the disk is at fault, whatever the block made of that.
+    The content is synced to disk before it is renamed, so that a crash leaves the old file or the new one.
+    Raise OSError if the disk is at fault, even if the block raised another exception for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -32,20 +32,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except Exception as error:
         if getattr(error, "errno", None) is None and not isinstance(error, InputError):
-            _refuse_full_disk(temporary, error)
+            _raise_if_disk_full(temporary, error)
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _refuse_full_disk(path: Path, error: Exception) -> None:
-    """Raises OSError if a full disk is behind the error: libraries tell of it in words of their own.
+def _raise_if_disk_full(path: Path, error: Exception) -> None:
+    """Raise OSError if a full disk caused `error`, which libraries report by exceptions of their own.
 
-    Those in Rust give its number; of others one learns by writing on.
+    Libraries in Rust include the error number in the message. For others, appending to the file shows it.
     """
-    told = re.search(r"\(os error ([0-9]+)\)", str(error))
-    if told:
-        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
+    os_error = re.search(r"\(os error ([0-9]+)\)", str(error))
+    if os_error:
+        raise OSError(int(os_error[1]), os.strerror(int(os_error[1])), str(path)) from error
     with path.open("ab") as file:
         file.write(bytes(2**20))
         file.flush()
@@ -53,75 +53,77 @@ def _refuse_full_disk(path: Path, error: Exception) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes half-written files that killed processes left in a folder nobody else works in."""
-    for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+    """Remove half-written files of killed processes from a folder that no other process works in."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def remove_checkpoints(path: Path) -> None:
-    """Removes a checkpoint, the one before it, and what was set aside."""
+    """Remove a checkpoint, the previous one, and copies that were set aside."""
     for old in path.parent.glob(f"{path.name}*"):
         old.unlink()
 
 
-def copy_whole(source: Path, path: Path) -> None:
-    """Copies a file's bytes."""
-    with written_whole(path) as temporary:
+def atomic_copy(source: Path, path: Path) -> None:
+    """Copy a file's bytes atomically."""
+    with atomic_write(path) as temporary:
         temporary.write_bytes(source.read_bytes())
 
 
 def save_json(path: Path, value: Any) -> None:
-    with written_whole(path) as temporary:
+    """Save a value as JSON. Raise ValueError for NaN and infinities, which JSON lacks."""
+    with atomic_write(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def load_json(path: Path) -> Any:
-    """The value of a JSON file of our own. Raises InputError if somebody damaged it."""
+    """Return the value of a JSON file that foldsmith wrote. Raise InputError if it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} is damaged ({error}); remove it and run the stage that writes it."
+            f"{path} is damaged ({error}); remove it and run the stage that writes it again."
         ) from error
 
 
 def save_csv(path: Path, table: pd.DataFrame) -> None:
-    """Saves a table. A carriage return would end a line: where a text has one, all texts stand in quotes."""
+    """Save a table. If a text has a carriage return, which would end the line, all texts are quoted."""
     texts = table.select_dtypes(exclude=["number", "bool"])
     returns = any(texts[column].astype(str).str.contains("\r", regex=False).any() for column in texts)
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
 
 
 def save_npz(destination: Path, **arrays: np.ndarray) -> None:
-    """Saves arrays uncompressed. Same arrays, same bytes: numpy stamps no time into the archive."""
-    with written_whole(destination) as temporary, temporary.open("wb") as file:
+    """Save arrays uncompressed. Same arrays, same bytes: numpy writes no timestamp into the archive."""
+    with atomic_write(destination) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def load_npz(path: Path) -> dict[str, np.ndarray]:
+    """Load all arrays. Raise ValueError for arrays of objects, which would be unpickled."""
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Saves pixels uint8 (H, W, 3), RGB."""
+    """Save pixels uint8 (H, W, 3), RGB, as PNG."""
     import cv2
 
     encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1]
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of a value's JSON text, with sorted keys: equal values, equal digests."""
+    """Return the SHA-256 of a value's JSON text with sorted keys: equal values have equal digests."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""One process at a time on a run, and on a pixel cache that is being built."""
+"""Locks: one process at a time on a run, and on a pixel cache that is being built."""
 
 import fcntl
 import os
@@ -9,36 +9,40 @@ from pathlib import Path
 from foldsmith.errors import InputError
 from foldsmith.process.terminal import say
 
-# lock file -> descriptor of the locks this process holds until it ends. They are the kernel's (POSIX record
-# locks): they end with the process, however it ends, and forked workers do not inherit them
+# lock file -> descriptor of a lock that this process holds until it ends. POSIX record locks end with the
+# process, however it ends, and forked workers do not inherit them.
 _held: dict[Path, int] = {}
 
 
-def keep_locked(path: Path, what: str) -> None:
-    """Keeps others off `what` until this process ends. Raises InputError if another one works on it.
+def lock_until_exit(path: Path, what: str) -> None:
+    """Lock `path` until this process ends. Raise InputError if another process holds the lock.
 
-    The folder of `path` must be there. A process may ask again for what it holds.
+    `what` names the locked thing in the message. The folder of `path` must exist. Locking again what this
+    process holds does nothing.
     """
     held = _held.get(path)
     if held is not None and path.exists() and os.fstat(held).st_ino == path.stat().st_ino:
         return
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    told = f"process {os.getpid()}".encode()
+    owner = f"process {os.getpid()}".encode()
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 100, 0).decode(errors="replace")
         os.close(descriptor)
         raise InputError(f"another process ({holder}) works on {what}; wait until it ends.") from None
-    if os.pread(descriptor, 100, 0) != told:
+    if os.pread(descriptor, 100, 0) != owner:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, told, 0)
+        os.pwrite(descriptor, owner, 0)
     _held[path] = descriptor
 
 
 @contextmanager
-def waiting_turn(path: Path, doing: str) -> Iterator[None]:
-    """Within the block this process alone holds the lock; waits, and says so, as long as another one does."""
+def wait_for_lock(path: Path, doing: str) -> Iterator[None]:
+    """Hold the lock `path` within the block. If another process holds it, print so and wait.
+
+    `doing` says in that message what the other process does.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:

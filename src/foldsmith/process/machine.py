@@ -1,4 +1,4 @@
-"""What a result was made with: versions, hardware, and how many processes to use."""
+"""The machine of a run: versions, hardware, cores and memory."""
 
 import ctypes
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from foldsmith import __version__
 
-# what can change a weight or a prediction
+# packages that can change a weight or a prediction
 PACKAGES = (
     "torch", "torchvision", "timm", "albumentations", "albucore", "opencv-python-headless", "numpy", "pandas",
     "scikit-learn", "scipy", "safetensors", "pillow",
 )  # fmt: skip
 
-# of mallopt(3)
+# options of mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
@@ -25,14 +25,14 @@ def _package_version(package: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Every installed version that matters."""
+    """Return the versions of foldsmith, Python and PACKAGES, for the provenance of a result."""
     return {"foldsmith": __version__, "python": platform.python_version()} | {
         package: _package_version(package) for package in PACKAGES
     }
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     for line in _cpuinfo().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -40,19 +40,21 @@ def processor() -> str:
 
 
 def has_fast_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware, which is where it pays."""
+    """Return whether the processor multiplies bfloat16 in hardware; otherwise bf16 is no faster than fp32."""
     flags = next((line for line in _cpuinfo().splitlines() if line.startswith("flags")), "").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def usable_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def default_workers(on_gpu: bool, streamed: bool) -> int:
-    """Worker processes: for a GPU all cores but one, at most 8; on a CPU none, for its cores are busy.
+    """Return how many workers prepare batches: for a GPU all cores but one, at most 8; for a CPU none.
 
-    Where images are decoded anew each time, that is most of the work, and the cores share it.
+    A CPU's cores are busy with the network, except where images are streamed: decoding them is most of the
+    work there.
     """
     if on_gpu or streamed:
         return min(8, max(1, usable_cores() - 1))
@@ -60,10 +62,10 @@ def default_workers(on_gpu: bool, streamed: bool) -> int:
 
 
 def keep_freed_memory() -> None:
-    """From here on the C library keeps what is freed, for the next step of a training on the CPU.
+    """Make the C library keep freed memory for the next step of training on the CPU.
 
-    By default glibc gives large blocks back to the kernel, which clears every page of them anew when the next
-    step asks for them. Other C libraries are left alone.
+    By default glibc returns large blocks to the kernel, which zeroes every page again when the next step
+    allocates them. Other C libraries are left alone.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):

@@ -1,25 +1,25 @@
-"""All stages of a run, in a process of their own, which run.sh starts."""
+"""All stages of a run as a subprocess of run.sh."""
 
 import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldsmith.process.signals import Interrupted, asked_to_stop
+from foldsmith.process.signals import Interrupted, deferred_stop
 
 
 def run_stages(program: Path, words: Sequence[str]) -> int:
-    """Return the exit status of `program`, which is run.sh, with these words.
+    """Run `program`, which is run.sh, with these words and return its exit status.
 
-    Interrupted, this process passes the signal on, and ends after it.
+    Forward Ctrl-C and SIGTERM to it and wait until it ends.
     """
     stages = None
     try:
-        # a signal that comes while the process begins would leave it to itself: nobody holds it yet
-        with asked_to_stop() as asked:
+        # a signal while the process starts would orphan it: `stages` is not assigned yet
+        with deferred_stop() as request:
             stages = subprocess.Popen([program, *words])
-        if asked.signal:
-            raise Interrupted(asked.signal)
+        if request.signal:
+            raise Interrupted(request.signal)
         return stages.wait()
     except KeyboardInterrupt:
         if stages is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a stage that is asked to stop says how to go on, and ends with 130 or 143."""
+"""Ctrl-C and SIGTERM: an interrupted stage prints how to resume and exits with 130 or 143."""
 
 import os
 import signal
@@ -11,26 +11,28 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The process was asked to stop, by signal `number`."""
+    """The process was interrupted by signal `number`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-def advice() -> str:
-    """How to go on: --again would begin anew."""
-    again = ", without --again, which begins anew" if "--again" in sys.argv else ""
-    return f"the same command goes on from here{again}."
+def resume_advice() -> str:
+    """Return what to type to resume."""
+    if "--again" in sys.argv:
+        return "run the same command without --again to resume (with it, the stage starts over)."
+    return "run the same command again to resume."
 
 
 def stop_at_once() -> None:
-    """From here on a signal ends the process in one sentence; for the seconds in which it only imports.
+    """Make a signal end the process at once, with one sentence. For the seconds in which a stage imports.
 
-    A library may swallow an exception raised in the midst of its import, and there is nothing to tidy up.
+    An exception would not do: a library may swallow one that is raised during its import. There is nothing to
+    clean up yet.
     """
     for number in SIGNALS:
-        signal.signal(number, _end)
+        signal.signal(number, _exit)
 
 
 @contextmanager
@@ -45,8 +47,8 @@ def stopping_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    os.write(sys.__stderr__.fileno(), f"stopped; {advice()}\n".encode())
+def _exit(number: int, frame: FrameType | None) -> None:
+    os.write(sys.__stderr__.fileno(), f"stopped; {resume_advice()}\n".encode())
     os._exit(128 + number)
 
 
@@ -54,9 +56,9 @@ def _end(number: int, frame: FrameType | None) -> None:
 def interruptible() -> Iterator[None]:
     """Within the block a signal raises Interrupted, so that half-written files are removed.
 
-    After the first one only the same again is heard: on Ctrl-C the terminal sends one signal, and a study
-    that started this process another. An error that follows from it, such as a library's import that was cut
-    short, becomes an Interrupted too.
+    After the first signal, other signals are ignored and only the same one raises again: on Ctrl-C the
+    terminal sends SIGINT, and a study that started this process SIGTERM. An error caused by the interruption,
+    such as an import that was cut short, becomes an Interrupted too.
     """
     received: list[int] = []
 
@@ -65,7 +67,7 @@ def interruptible() -> Iterator[None]:
         if number == received[0]:
             raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    handlers = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     except BaseException as error:
@@ -73,32 +75,32 @@ def interruptible() -> Iterator[None]:
             raise Interrupted(received[0]) from error
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-class Asked:
-    """Whether the process was asked to stop within a block, and by which signal; 0 for none."""
+class StopRequest:
+    """The signal received within a block; 0 for none."""
 
     signal = 0
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Asked]:
-    """Within the block a signal only sets `signal`, so that the work comes to a place where it can be saved.
+def deferred_stop() -> Iterator[StopRequest]:
+    """Within the block a signal only sets `signal`, so that the work can reach a point where it is saved.
 
-    Asked again by the same signal, it raises Interrupted at once.
+    The same signal a second time raises Interrupted at once.
     """
-    asked = Asked()
+    request = StopRequest()
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked.signal == number:
+    def record(number: int, frame: FrameType | None) -> None:
+        if request.signal == number:
             raise Interrupted(number)
-        asked.signal = asked.signal or number
+        request.signal = request.signal or number
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    handlers = {number: signal.signal(number, record) for number in SIGNALS}
     try:
-        yield asked
+        yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from foldsmith.process.files import written_whole
+from foldsmith.process.files import atomic_write
 from foldsmith.report.page import build_environment
 
 
@@ -25,5 +25,5 @@ def write_leaderboard(
             notes=notes,
         )
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -7,8 +7,8 @@ import jinja2
 import numpy as np
 
 from foldsmith.evaluation.chance import spread_of_folds
-from foldsmith.process.files import written_whole
-from foldsmith.process.terminal import figure, progress
+from foldsmith.process.files import atomic_write
+from foldsmith.process.terminal import format_score, progress
 from foldsmith.report import dataset, findings, plots, sections
 from foldsmith.report.evidence import Evidence, check_evidence
 from foldsmith.tasks.metrics import METRICS
@@ -38,7 +38,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
     """
     check_evidence(evidence)
     page = build_environment().get_template("page.html").render(_context(evidence))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
@@ -52,7 +52,7 @@ def build_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "figure": figure,
+        "figure": format_score,
         "percent": _percent,
         "signed": "{:+.4f}".format,
         "metric": _metric_name,

@@ -9,7 +9,7 @@ from typing import Any
 from foldsmith import __version__
 from foldsmith.errors import InputError
 from foldsmith.process.files import digest_of, digest_of_file, load_json, remove_leftovers, save_json
-from foldsmith.process.locks import keep_locked
+from foldsmith.process.locks import lock_until_exit
 from foldsmith.process.terminal import say
 from foldsmith.run.identity import as_saved, differing_parts, differing_uses, load_identity, stages_of_uses
 from foldsmith.run.paths import RunPaths
@@ -105,7 +105,7 @@ def claim_run(run: RunPaths, again: bool, **parts: Any) -> None:
 
 def _lock_and_check(run: RunPaths, again: bool, parts: Mapping[str, Any]) -> bool:
     if run.root.is_dir():  # what is refused leaves no folder behind
-        keep_locked(run.lock, str(run.root))
+        lock_until_exit(run.lock, str(run.root))
         remove_leftovers(run.root)
     return check_identity(run, again, **parts)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from foldsmith.process.files import written_whole
+from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import say
 from foldsmith.training.epoch import Tally
 from foldsmith.training.state import TrainingState
@@ -54,7 +54,7 @@ def save_checkpoint(path: Path, state: TrainingState, position: Position, made_f
         "state": state.state_dict(),
     }
     torch.save(saved, content)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         with temporary.open("wb") as file:
             file.write(hashlib.sha256(content.getbuffer()).digest())
             file.write(content.getbuffer())

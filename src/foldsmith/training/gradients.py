@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from foldsmith.data.loader import EpochBatches
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.memory import reason_of
+from foldsmith.inference.memory import first_sentence
 from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.process.faults import MachineError
 from foldsmith.process.terminal import say
@@ -67,7 +67,7 @@ class Gradients:
             except torch.OutOfMemoryError as error:
                 if size == 1:
                     raise
-                reason = reason_of(error)
+                reason = first_sentence(error)
             # outside of `except`: until there the error keeps the tensors of the pass alive
             self.micro_batch = (size + 1) // 2
             say(f"{reason}: from here on in micro-batches of {self.micro_batch}; batches stay as large")
@@ -144,7 +144,7 @@ class SharedGradients:
         if size > 1:
             remedy = f"run the command again with --set micro_batch={(size + 1) // 2}"
         images = f"{size} images" if size > 1 else "a single image"
-        return MachineError(f"process {self.processes.rank}: {reason_of(error)} with {images}; {remedy}")
+        return MachineError(f"process {self.processes.rank}: {first_sentence(error)} with {images}; {remedy}")
 
 
 def accumulate(
@@ -180,6 +180,6 @@ def count_micro_batches(batches: EpochBatches, micro_batch: int) -> int:
         return 1
     num_processes = batches.part[1]
     # the first batch of an epoch is its largest, the last its smallest
-    (_, largest), (_, smallest) = batches.place_of(0), batches.place_of(len(batches) - 1)
+    (_, largest), (_, smallest) = batches.shard_of(0), batches.shard_of(len(batches) - 1)
     wanted = math.ceil(math.ceil(largest / num_processes) / micro_batch)
     return max(1, min(wanted, smallest // num_processes))

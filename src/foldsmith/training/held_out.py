@@ -2,7 +2,7 @@
 
 from foldsmith.data.cache import open_run_cache
 from foldsmith.evaluation.predictions import mean_of_networks, save_held_out
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import predict
 from foldsmith.inference.weights import load_trained, task_of
 from foldsmith.process.files import load_json
@@ -24,7 +24,7 @@ def predict_again(command: Command, fold: int) -> None:
     cache = open_run_cache(run, command.folder, command.recipe.image_size)
     held_out = select_samples(folds, folds["fold"] == fold, cache, task)
     say(f"train: fold {fold} predicts its held-out images again, views {', '.join(views)}")
-    networks, portion = paths.all_weights(facts["seeds"]), Portion(command.recipe.predict_batch_size)
+    networks, batch_limit = paths.all_weights(facts["seeds"]), BatchLimit(command.recipe.predict_batch_size)
     predicted = []
     with progress(f"fold {fold}  held out", len(networks) * len(held_out.rows), "images") as advance:
         for number, weights in enumerate(networks):
@@ -32,7 +32,7 @@ def predict_again(command: Command, fold: int) -> None:
             predicted.append(
                 predict(
                     model, cache.pixels, held_out.rows, views, recipe.predict_batch_size, compute, advance,
-                    portion, task=task,
+                    batch_limit, task=task,
                 )
             )  # fmt: skip
             if len(networks) > 1:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from foldsmith.data.loader import EpochBatches
-from foldsmith.errors import InputError, sentence_of
+from foldsmith.errors import InputError, message_of
 from foldsmith.inference.compute import Compute
 from foldsmith.process.files import save_csv
 from foldsmith.process.terminal import progress, say
@@ -121,7 +121,7 @@ class Epochs:
             except InputError as error:
                 # its traceback holds the loader in a circle, so that worker processes would end late
                 error = error.with_traceback(None)
-                raise InputError(f"{self.name}, epoch {epoch + 1}: {sentence_of(error)}") from error
+                raise InputError(f"{self.name}, epoch {epoch + 1}: {message_of(error)}") from error
         return loss, accuracy, tally.seconds
 
     def _measure_epoch(

@@ -75,7 +75,7 @@ class Mixing:
         that its images have the partners that they have in one process.
         """
         for batch, (images, labels) in enumerate(loader, start=batches.start):
-            start, count = batches.place_of(batch)
+            start, count = batches.shard_of(batch)
             mix = self.draw(batches.epoch, batch, count, images.shape[1])
             if mix is None:
                 yield images, labels

@@ -12,7 +12,7 @@ from torch import nn
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import save_held_out
 from foldsmith.inference.compute import Compute, set_determinism
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
@@ -57,13 +57,13 @@ class NetworkTraining:
         set_determinism(recipe.deterministic)
         model, compute, normalised = self._build()
         state = build_state(model, recipe, compute)
-        portion = Portion(recipe.predict_batch_size)
-        epochs = self._epochs(compute, portion)
+        batch_limit = BatchLimit(recipe.predict_batch_size)
+        epochs = self._epochs(compute, batch_limit)
         position = epochs.run(state, compute)
         if recipe.recalibrate:
             batches = epochs.plain_batches(compute, recipe.recalibrate)
             recalibrate(state.ema.model, batches, compute, self.machine.processes)
-        self._save(state.ema.model, self._predict(state.ema.model, recipe.views, compute, portion))
+        self._save(state.ema.model, self._predict(state.ema.model, recipe.views, compute, batch_limit))
         return {
             "task": fold.task.name,
             "num_classes": fold.task.num_outputs,
@@ -114,14 +114,14 @@ class NetworkTraining:
             save_held_out(self.name.own.heldout, held_out.paths, held_out.labels, probabilities)
             save_weights(self.name.files.weights, model)
 
-    def _epochs(self, compute: Compute, portion: Portion) -> Epochs:
+    def _epochs(self, compute: Compute, batch_limit: BatchLimit) -> Epochs:
         recipe, fold, labels = self.recipe, self.fold, self.fold.training.labels
         loss_function = fold.task.build_loss(
             labels, recipe.class_weights, recipe.label_smoothing, recipe.logit_adjustment
         )
 
         def measure(model: nn.Module) -> tuple[float, float]:
-            probabilities = self._predict(model, ("identity",), compute, portion)
+            probabilities = self._predict(model, ("identity",), compute, batch_limit)
             return fold.task.loss_and_credit(probabilities, fold.held_out.labels)
 
         return Epochs(
@@ -139,7 +139,7 @@ class NetworkTraining:
         )
 
     def _predict(
-        self, model: nn.Module, views: tuple[str, ...], compute: Compute, portion: Portion
+        self, model: nn.Module, views: tuple[str, ...], compute: Compute, batch_limit: BatchLimit
     ) -> np.ndarray:
         """Return the probabilities of the held-out images (n, K), on every process."""
         batch_size, processes = self.recipe.predict_batch_size, self.machine.processes
@@ -147,6 +147,6 @@ class NetworkTraining:
         rows = processes.own_rows(self.fold.held_out.rows)
         mine = predict(
             model, self.fold.cache.pixels, rows, views, batch_size, compute,
-            portion=portion, task=self.fold.task,
+            batch_limit=batch_limit, task=self.fold.task,
         )  # fmt: skip
         return processes.join_rows(mine)

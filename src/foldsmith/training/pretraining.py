@@ -14,7 +14,7 @@ from torch import nn
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute, set_determinism
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, normalisation
 from foldsmith.models.autoencoder import Autoencoder
@@ -61,13 +61,13 @@ class Pretraining:
         set_determinism(recipe.deterministic)
         held_out, trained = self._split()
         model, compute = self._build(recipe)
-        portion = Portion(recipe.predict_batch_size)
+        batch_limit = BatchLimit(recipe.predict_batch_size)
         error_of = partial(
             reconstruction_error,
             pixels=self.cache.pixels,
             rows=held_out,
             compute=compute,
-            portion=portion,
+            batch_limit=batch_limit,
             batch_size=recipe.predict_batch_size,
         )
         position = Epochs(
@@ -83,7 +83,7 @@ class Pretraining:
             goes_on=partial(self._keep_best, model),
         ).run(build_state(model, recipe, compute), compute)
         load_pretrained(model, self.run)
-        picture = draw_reconstructions(model, self.cache.pixels, self.pictured, compute, portion)
+        picture = draw_reconstructions(model, self.cache.pixels, self.pictured, compute, batch_limit)
         save_png(self.run.reconstructions, picture)
         return {
             "parameters": sum(tensor.numel() for part in parts_of(model) for tensor in part.parameters()),

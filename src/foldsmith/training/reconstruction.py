@@ -8,27 +8,32 @@ from torch import nn
 
 from foldsmith.data.pixels import Pixels
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import reconstruct
 
 PICTURED = 10  # images shown beside their reconstructions
 
 
 def reconstruction_error(
-    model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute, portion: Portion, batch_size: int
+    model: nn.Module,
+    pixels: Pixels,
+    rows: np.ndarray,
+    compute: Compute,
+    batch_limit: BatchLimit,
+    batch_size: int,
 ) -> float:
     """Return the mean squared error over the images in these rows (n,), in units of the normalised images."""
     total = 0.0
-    for images, output in reconstruct(model, pixels, rows, batch_size, compute, portion):
+    for images, output in reconstruct(model, pixels, rows, batch_size, compute, batch_limit):
         total += float((output - images).square().mean(dim=(1, 2, 3)).double().sum())
     return total / len(rows)
 
 
 def draw_reconstructions(
-    model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute, portion: Portion
+    model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute, batch_limit: BatchLimit
 ) -> np.ndarray:
     """Return a row of these images above a row of their reconstructions, uint8 (height, width, 3)."""
-    pairs = list(reconstruct(model, pixels, rows, PICTURED, compute, portion))
+    pairs = list(reconstruct(model, pixels, rows, PICTURED, compute, batch_limit))
     lines = [torch.cat([pair[side] for pair in pairs]) for side in (0, 1)]
     return np.concatenate([join_images(compute.to_pixels(images)) for images in lines])
 

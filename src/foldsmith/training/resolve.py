@@ -2,7 +2,7 @@
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.labels import read_metadata
-from foldsmith.data.survey import look_at
+from foldsmith.data.survey import survey_images
 from foldsmith.process.terminal import say
 from foldsmith.recipes import RecipeEvidence
 from foldsmith.recipes.default import TUNED_MODEL, describe_recipe, wants_weights
@@ -19,7 +19,7 @@ def resolve_recipe(command: Command, competition: Competition) -> Command:
         return command
     # not every image needs a label: what is not trained on decides nothing
     labelled = list(read_metadata(competition).samples["path"])
-    facts, missing = look_at(competition.folder, labelled), ""
+    facts, missing = survey_images(competition.folder, labelled), ""
     wanted = wants_weights(facts, command.settings)
     if wanted:
         # importing torch takes seconds, which small images should not pay

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from foldsmith.process.files import digest_of
-from foldsmith.process.signals import Asked, Interrupted, asked_to_stop
+from foldsmith.process.signals import Interrupted, StopRequest, deferred_stop
 from foldsmith.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from foldsmith.training.epoch import Tally
 from foldsmith.training.step import Step
@@ -36,7 +36,7 @@ class Resume:
         self.made_from = digest_of([made_from, *machine, self.processes.count])
         self.position = self._load()
         self._saved = time.monotonic()
-        self._stop = Asked()
+        self._stop = StopRequest()
 
     def _load(self) -> Position:
         if not self.processes.is_first:
@@ -53,7 +53,7 @@ class Resume:
     @contextmanager
     def stoppable(self) -> Iterator[None]:
         """Within the block the first signal saves the training at its next step or epoch, and ends it."""
-        with asked_to_stop() if self.processes.count == 1 else nullcontext(Asked()) as self._stop:
+        with deferred_stop() if self.processes.count == 1 else nullcontext(StopRequest()) as self._stop:
             yield
             self._save_if_due(math.inf)  # a signal since the last epoch
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.evaluation.predictions import mean_of_networks
-from foldsmith.inference.memory import Portion
+from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import predict
 from foldsmith.inference.weights import load_trained
 from foldsmith.process.files import (
@@ -181,7 +181,7 @@ class Rounds:
         size = recipe.predict_batch_size
         mine = predict(
             model, cache.pixels, rows, recipe.views, size, compute,
-            portion=self._portion, task=self.fold.task,
+            batch_limit=self._portion, task=self.fold.task,
         )  # fmt: skip
         return processes.join_rows(mine).astype(np.float64)
 
@@ -215,9 +215,9 @@ class Rounds:
         return NetworkNames(self.fold.number, self.fold.paths, self.recipe.rounds, self.recipe.seeds)
 
     @cached_property
-    def _portion(self) -> Portion:
+    def _portion(self) -> BatchLimit:
         """The size that test images are predicted in: one object, so that what did not fit is not retried."""
-        return Portion(self.recipe.predict_batch_size)
+        return BatchLimit(self.recipe.predict_batch_size)
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
