@@ -1,9 +1,10 @@
-"""What every test may ask for: a factory that writes tiny competition folders."""
+"""What every test may ask for: a factory of tiny competition folders, and a pattern for error messages."""
 
 import colorsys
 import csv
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,18 @@ def draw(label: int, num_classes: int, size: int, grey: bool, draws: np.random.G
         colour = np.array(colorsys.hsv_to_rgb(label / num_classes, 0.8, 0.8)) * 255
     shape = (size, size) if grey else (size, size, 3)
     return np.clip(colour + draws.normal(0, 12, shape), 0, 255).astype(np.uint8)
+
+
+def naming(*values: object) -> str:
+    """Return a pattern of messages that have all values, in any order and in any words: for `match=`.
+
+    An int matches a whole number only, not a digit of a longer one or of a path.
+    """
+    wanted = [
+        rf"(?<![\w./-]){value}(?![\w/-]|[.,]\d)" if isinstance(value, int) else re.escape(str(value))
+        for value in values
+    ]
+    return r"(?s)\A" + "".join(f"(?=.*{pattern})" for pattern in wanted)
 
 
 def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import naming
 from scipy import stats
 
 import compare
@@ -134,7 +135,7 @@ def test_a_run_that_was_trained_since_it_was_validated_is_left_out(
     assert board.to_dict() == {"better": 21.0, "base": 21.0}
     for name in ("base", "better"):
         (competition / name / "stamps" / "validate.json").unlink()
-    with pytest.raises(InputError, match="no validated run but what was trained since: base, better, same"):
+    with pytest.raises(InputError, match=naming("base", "better", "same")):
         find_runs(competition)
 
 
@@ -169,7 +170,7 @@ def test_the_stage_prints_and_writes_both_files(
 def test_one_run_is_a_leaderboard_and_none_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match="holds no validated run"):
+    with pytest.raises(InputError, match="nowhere"):
         compare.main([str(tmp_path / "nowhere")])
     write_run(tmp_path / "birds", "only", np.arange(8) < 5, lr=0.3)
     path = tmp_path / "birds" / "only" / "cv.json"  # of one fold, which has no error
@@ -177,12 +178,12 @@ def test_one_run_is_a_leaderboard_and_none_is_refused(
     assert compare.main([str(tmp_path / "birds")]) == 0
     told = capsys.readouterr().out
     assert "only" in told and "nan" not in told
-    with pytest.raises(InputError, match="unknown word '--nmae'"):
+    with pytest.raises(InputError, match="'--nmae'"):
         compare.main([str(tmp_path), "--nmae", "x"])
 
 
 def test_runs_of_different_metrics_are_refused(competition: Path) -> None:
     cv = json.loads((competition / "base" / "cv.json").read_text())
     (competition / "base" / "cv.json").write_text(json.dumps({**cv, "metric": "log_loss"}))
-    with pytest.raises(InputError, match=r"different metrics \(accuracy, log_loss\)"):
+    with pytest.raises(InputError, match=naming("accuracy", "log_loss")):
         rank_runs(find_runs(competition))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 
 import examine
 import infer
@@ -138,7 +138,7 @@ def test_what_was_made_from_other_weights_than_are_there_is_not_used(folder: Pat
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"]
     train.main(words)
     for stage in (submit, report, score):
-        with pytest.raises(InputError, match="is of other weights than are there"):
+        with pytest.raises(InputError, match=r"\b(validate|infer|examine)\.py"):
             stage.main(words)
     validate.main(words)
     report.main(words)  # without what infer.py and examine.py made of fold 2 alone
@@ -154,7 +154,7 @@ def test_folds_that_were_trained_from_different_files_are_not_averaged(folder: P
         albumentations.save(albumentations.Compose([transform]), path, data_format="json")
         for stage in (prepare, split, train):
             assert stage.main([*words, "--epochs", "1", "--fold", str(fold)]) == 0
-    with pytest.raises(InputError, match="fold1 was trained by another recipe or from other files"):
+    with pytest.raises(InputError, match=naming("fold1", "train.py")):
         validate.main([*words, "--epochs", "1", "--fold", "1"])
 
 
@@ -180,9 +180,9 @@ def test_the_same_command_again_does_nothing(
 
 def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path, run: Path) -> None:
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent), "--name", "run"]
-    with pytest.raises(InputError, match=r"epochs 8 there, 9 here.*--name.*--again"):
+    with pytest.raises(InputError, match=naming("/run", "epochs", 8, 9, "--name", "--again")):
         train.main([*words, "--epochs", "9"])
-    with pytest.raises(InputError, match=r"num_folds 3 there, 2 here"):
+    with pytest.raises(InputError, match=naming("/run", "num_folds", 3, 2)):
         split.main([*words, "--folds", "2"])
 
 
@@ -195,7 +195,7 @@ def test_labels_that_changed_are_refused_and_done_anew_with_again(
     answer = json.loads((folder / "answer.json").read_text())
     answer["annotations"][0]["category"] = 1
     (folder / "answer.json").write_text(json.dumps(answer))
-    with pytest.raises(InputError, match="other data"):
+    with pytest.raises(InputError, match=naming("/quick", "data", "--again")):
         prepare.main(words)
     assert prepare.main([*words, "--again"]) == 0
     samples = pd.read_csv(tmp_path / "tiny" / "quick" / "samples.csv")
@@ -207,7 +207,7 @@ def test_results_that_were_tampered_with_are_not_used(folder: Path, run: Path, t
     shutil.copytree(run.parent, tmp_path / "tiny")
     weights = copy / "fold1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
-    with pytest.raises(InputError, match="fold1/weights.safetensors is not what src/train.py wrote"):
+    with pytest.raises(InputError, match=naming("fold1/weights.safetensors", "train.py")):
         infer.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
 
 
@@ -299,7 +299,7 @@ def test_flawed_images_are_named_and_never_replaced(
 def test_too_many_unreadable_images_stop_the_run(make_competition: MakeCompetition, tmp_path: Path) -> None:
     folder = make_competition()
     (folder / "train" / "3.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"1 of 18 training images .* cannot be read.*train/3.png"):
+    with pytest.raises(InputError, match=naming(1, 18, "train/3.png")):
         prepare.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)])
 
 
@@ -312,7 +312,7 @@ def test_more_than_a_few_unreadable_test_images_stop_the_run(
         (folder / "test" / f"{name}.png").write_text("version https://git-lfs.github.com/spec/v1")
     assert prepare.main(words) == 0
     (folder / "test" / "10.png").write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(InputError, match=r"11 of 12 test images .* cannot be read.*test/0.png"):
+    with pytest.raises(InputError, match=naming(11, 12, "test/0.png", "max_unreadable")):
         prepare.main(words)
     assert prepare.main([*words, "--set", "max_unreadable=0.95", "--again"]) == 0
 
@@ -338,7 +338,7 @@ def test_a_leak_of_one_fold_is_refused_before_anything_is_done(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     words = [str(make_competition()), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--fold", "1"]
-    with pytest.raises(InputError, match="leave --fold out"):
+    with pytest.raises(InputError, match=naming("report_leak", "--fold")):
         prepare.main([*words, "--set", "report_leak=true"])
     assert not any(tmp_path.iterdir())
 
@@ -395,35 +395,35 @@ def test_again_removes_nothing_before_the_new_input_is_known_to_be_good(
     done = run_stages(folder, tmp_path, "--epochs", "1")
     files = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
     (folder / "answer.json").write_text("{")
-    with pytest.raises(InputError, match="not valid JSON"):
+    with pytest.raises(InputError, match=naming("answer.json", "JSON")):
         run_stages(folder, tmp_path, "--epochs", "2", "--again")
     assert {path: path.read_bytes() for path in done.rglob("*") if path.is_file()} == files
 
 
 def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path) -> None:
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent), "--name", "run"]
-    with pytest.raises(InputError, match=r"--precision fp32, not bf16"):
+    with pytest.raises(InputError, match=naming("--precision fp32", "bf16", "--again")):
         train.main([*words, "--precision", "bf16"])
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--set", "augment=crop-flop"], "did you mean 'crop-flip'"),
-        (["--set", "pretrain_augment=flap"], "did you mean 'flip'"),
-        (["--set", "pretrain_augment=FILE.json"], "unknown augmentation 'FILE.json'"),
-        (["--set", "optimizer=adamv"], "did you mean 'adam'"),
-        (["--set", "views=hflop"], "did you mean 'hflip'"),
-        (["--set", "model=quick-can"], "did you mean 'quick-cnn'"),
-        (["--set", "weights=nowhere.pth", "--set", "model=timm:test_resnet"], "no such file"),
-        (["--image-size", "8"], "quick-cnn cannot take images of 8 x 8"),
-        (["--device", "tpu"], "--device tpu"),
+        (["--set", "augment=crop-flop"], ["'crop-flop'", "'crop-flip'"]),
+        (["--set", "pretrain_augment=flap"], ["'flap'", "'flip'"]),
+        (["--set", "pretrain_augment=FILE.json"], ["augmentation", "'FILE.json'"]),
+        (["--set", "optimizer=adamv"], ["'adamv'", "'adam'"]),
+        (["--set", "views=hflop"], ["'hflop'", "'hflip'"]),
+        (["--set", "model=quick-can"], ["'quick-can'", "'quick-cnn'"]),
+        (["--set", "weights=nowhere.pth", "--set", "model=timm:test_resnet"], ["nowhere.pth"]),
+        (["--image-size", "8"], ["quick-cnn", "8 x 8"]),
+        (["--device", "tpu"], ["--device", "tpu"]),
     ],
 )
 def test_a_recipe_that_cannot_train_is_refused_before_anything_is_decoded(
-    folder: Path, tmp_path: Path, words: list[str], told: str
+    folder: Path, tmp_path: Path, words: list[str], told: list[str]
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=naming(*told)):
         prepare.main([str(folder), *SMALL, "--output", str(tmp_path), *words])
     assert not (tmp_path / "tiny").exists()
 
@@ -443,12 +443,12 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
     score.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
     truth.write_text(truth.read_text() + "nobody,kind 0\n")
-    with pytest.raises(InputError, match=r"1 of 7 lines name no test image"):
+    with pytest.raises(InputError, match=naming(truth, 1, 7, "line")):
         score.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
 
 
 @pytest.mark.parametrize(
-    ("truth", "told"), [("filename\n0.png\n", "needs an id column"), ("id,a,b\n0.png,x,y\n", "is no number")]
+    ("truth", "told"), [("filename\n0.png\n", "'filename'"), ("id,a,b\n0.png,x,y\n", "'x'")]
 )
 def test_a_truth_that_nobody_can_read_is_refused(
     folder: Path, run: Path, tmp_path: Path, truth: str, told: str
@@ -457,5 +457,5 @@ def test_a_truth_that_nobody_can_read_is_refused(
     (tmp_path / "tiny-truth.csv").write_text(truth)
     words = [str(tmp_path / "tiny"), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent)]
     words += ["--name", "run"]
-    with pytest.raises(InputError, match=f"tiny-truth.csv.*{told}"):
+    with pytest.raises(InputError, match=naming("tiny-truth.csv", told)):
         score.main(words)
