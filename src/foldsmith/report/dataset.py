@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foldsmith.evaluation.shift import tell_apart
+from foldsmith.evaluation.shift import measure_shift
 from foldsmith.evaluation.view_gains import score_views
 from foldsmith.report import charts, class_tables, galleries
 from foldsmith.report.evidence import Evidence
@@ -53,11 +53,11 @@ def describe_test(evidence: Evidence) -> Context:
     features, shift, surest = evidence.features, None, {"surest_test": [], "surest_train": []}
     if features is not None:
         is_test, paths = features["is_test"], features["path"]
-        shift = tell_apart(features["features"], is_test)
+        shift = measure_shift(features["features"], is_test)
         if shift is not None:
             surest = {
-                "surest_test": surest_of(paths, shift.test, is_test, evidence),
-                "surest_train": surest_of(paths, 1 - shift.test, ~is_test, evidence),
+                "surest_test": surest_of(paths, shift.test_probability, is_test, evidence),
+                "surest_train": surest_of(paths, 1 - shift.test_probability, ~is_test, evidence),
             }
     views = []
     if evidence.views is not None:

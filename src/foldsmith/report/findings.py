@@ -29,8 +29,8 @@ def spread_in_words(spread: FoldSpread | None) -> str:
     if spread is None:
         return ""
     told = (
-        f"Accuracy spreads over the folds by {spread.seen:.4f} (standard deviation); images drawn by chance "
-        f"would give {spread.by_chance:.4f}"
+        f"Accuracy spreads over the folds by {spread.observed:.4f} (standard deviation); images drawn by "
+        f"chance would give {spread.expected:.4f}"
     )
     verdict = "the folds differ by more than chance" if spread.p < SURE else "the folds are alike"
     return f"{told} (p = {spread.p:.2g}): {verdict}."
@@ -87,7 +87,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 def find_shift(shift: Shift | None) -> list[Finding]:
     """Training and test images that can be told apart."""
-    if shift is None or not shift.is_told_apart:
+    if shift is None or not shift.is_significant:
         return []
     text = f"Training and test images can be told apart (AUC {shift.auc:.2f}): the score may not carry over."
     return [Finding(text, "training-against-test")]
