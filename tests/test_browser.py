@@ -104,7 +104,7 @@ def write_large_report(path: Path, num_images: int, num_classes: int) -> None:
     sizes = {"width": 64, "height": 64, "digest": [str(row) for row in range(num_images)]}
     features = np.random.default_rng(0).normal(size=(600, 16))
     features[300:, 0] += 2
-    given = evidence.probabilities[np.arange(num_images), evidence.labels]
+    label_probabilities = evidence.probabilities[np.arange(num_images), evidence.labels]
     cache = PixelCache(path.parent, SomePixels(), pd.DataFrame({"path": [*evidence.paths, *test]}))
     whole = dataclasses.replace(
         evidence,
@@ -122,7 +122,7 @@ def write_large_report(path: Path, num_images: int, num_classes: int) -> None:
             "view": np.array(["identity", "hflip"]),
             "path": evidence.paths,
             "prediction": np.stack([evidence.probabilities.argmax(axis=1)] * 2),
-            "given": np.stack([given, given]),
+            "given": np.stack([label_probabilities, label_probabilities]),
         },
         test_probabilities=evidence.probabilities[:400],
     )

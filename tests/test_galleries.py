@@ -1,4 +1,4 @@
-"""Which images the page shows, against plain sorting; and small pictures that are those of the cache."""
+"""The images of the page against plain sorting, and thumbnails against the cached pixels."""
 
 import base64
 import io
@@ -21,37 +21,37 @@ def make_predictions(count: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return paths, draws.integers(0, 3, count), draws.dirichlet(np.ones(3), count).astype(np.float32)
 
 
-def test_mistakes_are_the_surest_wrong_ones_and_doubts_the_closest_calls() -> None:
+def test_mistakes_are_the_most_confident_and_close_calls_have_the_smallest_margins() -> None:
     paths, labels, probabilities = make_predictions()
     predicted = probabilities.argmax(axis=1)
     wrong = [row for row in range(60) if predicted[row] != labels[row]]
     wrong.sort(key=lambda row: -probabilities[row].max())
-    shown = galleries.confident_mistakes(paths, labels, probabilities, NAMES, Pictures())
-    assert [card["path"] for card in shown] == [paths[row] for row in wrong][: galleries.MISTAKES]
+    cards = galleries.confident_mistakes(paths, labels, probabilities, NAMES, Pictures())
+    assert [card["path"] for card in cards] == [paths[row] for row in wrong][: galleries.MISTAKES]
     first = wrong[0]
-    assert shown[0]["lines"] == (
-        f"given {NAMES[labels[first]]} {probabilities[first, labels[first]]:.0%}",
+    assert cards[0]["lines"] == (
+        f"label {NAMES[labels[first]]} {probabilities[first, labels[first]]:.0%}",
         f"predicted {NAMES[predicted[first]]} {probabilities[first].max():.0%}",
     )
     margins = np.sort(probabilities, axis=1)
     close = sorted(range(60), key=lambda row: margins[row, -1] - margins[row, -2])
-    doubts = galleries.least_certain(paths, labels, probabilities, NAMES, Pictures())
-    assert [card["path"] for card in doubts] == [paths[row] for row in close][: galleries.DOUBTS]
-    assert galleries.least_certain(paths, labels, probabilities[:, :1], NAMES, Pictures()) == []
+    cards = galleries.close_calls(paths, labels, probabilities, NAMES, Pictures())
+    assert [card["path"] for card in cards] == [paths[row] for row in close][: galleries.CLOSE_CALLS]
+    assert galleries.close_calls(paths, labels, probabilities[:, :1], NAMES, Pictures()) == []
 
 
-def test_a_confused_pair_shows_images_taken_for_the_other_and_right_ones_of_it() -> None:
+def test_a_pair_shows_confused_images_and_correct_ones_of_the_predicted_class() -> None:
     paths, labels, probabilities = make_predictions()
     pairs = pd.DataFrame({"true": ["bee"], "predicted": ["cat"], "true_label": [1], "predicted_label": [2]})
     (pair,) = galleries.pair_examples(pairs, paths, labels, probabilities, NAMES, Pictures())
     predicted = dict(zip(paths.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
     true = dict(zip(paths.tolist(), labels.tolist(), strict=True))
-    assert 0 < len(pair["taken"]) <= galleries.EXAMPLES and 0 < len(pair["right"]) <= galleries.EXAMPLES
-    assert all((true[card["path"]], predicted[card["path"]]) == (1, 2) for card in pair["taken"])
-    assert all((true[card["path"]], predicted[card["path"]]) == (2, 2) for card in pair["right"])
+    assert 0 < len(pair["confused"]) <= galleries.EXAMPLES and 0 < len(pair["correct"]) <= galleries.EXAMPLES
+    assert all((true[card["path"]], predicted[card["path"]]) == (1, 2) for card in pair["confused"])
+    assert all((true[card["path"]], predicted[card["path"]]) == (2, 2) for card in pair["correct"])
 
 
-def test_equal_pictures_with_two_labels_come_first_then_those_in_both_parts() -> None:
+def test_duplicates_with_two_labels_come_first_then_those_in_training_and_test() -> None:
     samples = pd.DataFrame(
         {
             "path": list("abcdefg"),
@@ -61,14 +61,16 @@ def test_equal_pictures_with_two_labels_come_first_then_those_in_both_parts() ->
         }
     )
     test = pd.DataFrame({"path": ["t"], "near": ["e"], "digest": ["6"]})
-    groups = galleries.same_pictures(samples, test, Pictures())
+    groups = galleries.duplicate_groups(samples, test, Pictures())
     assert [[card["path"] for card in group["cards"]] for group in groups] == [
         ["c", "d"], ["e", "t"], ["a", "b"], ["f", "g"],
     ]  # fmt: skip
-    assert groups[0]["words"] == "the same picture, 2 labels"
-    assert groups[1]["words"] == "the same picture, across training and test"
-    assert groups[2]["words"] == groups[3]["words"] == "the same pixels"
-    assert galleries.same_pictures(samples.assign(near="", digest=list("1234567")), None, Pictures()) == []
+    assert [len(group["labels"]) for group in groups] == [2, 1, 1, 1]
+    assert [group["across"] for group in groups] == [False, True, False, False]
+    assert [group["exact"] for group in groups] == [False, False, True, True]
+    assert "2 labels" in groups[0]["words"]
+    unique = samples.assign(near="", digest=list("1234567"))
+    assert galleries.duplicate_groups(unique, None, Pictures()) == []
 
 
 def test_the_example_of_a_class_is_its_most_probable_image() -> None:

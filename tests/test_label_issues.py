@@ -1,4 +1,4 @@
-"""Suspected labels: planted ones are found first, and every figure is that of the arrays."""
+"""Suspected labels: planted errors come first, and the table repeats the arrays."""
 
 import numpy as np
 import pytest
@@ -22,37 +22,37 @@ def make_noisy(count: int = 1000, num_classes: int = 10, flipped: int = 30, seed
 NAMES = [f"class {label}" for label in range(10)]
 
 
-def test_flipped_labels_are_found_first() -> None:
+def test_flipped_labels_come_first() -> None:
     paths, labels, probabilities, rows = make_noisy()
     issues = rank_label_issues(paths, labels, probabilities, NAMES)
     assert np.isin(issues["path"].head(30), paths[rows]).mean() >= 0.9
     assert np.isin(paths[rows], issues.loc[issues["suspected"], "path"]).mean() >= 0.7
 
 
-def test_every_row_says_what_the_arrays_say() -> None:
+def test_each_row_repeats_the_arrays() -> None:
     paths, labels, probabilities, _ = make_noisy(300)
     issues = rank_label_issues(paths, labels, probabilities, NAMES)
     predicted = probabilities.argmax(axis=1)
     assert list(issues) == list(COLUMNS) and issues["rank"].tolist() == list(range(1, len(issues) + 1))
     assert set(issues["path"]) == set(paths[predicted != labels])
-    assert issues["suspected"].is_monotonic_decreasing  # the suspected ones stand first
+    assert issues["suspected"].is_monotonic_decreasing  # suspected labels come first
     for row in issues.itertuples():
-        place = int(row.path.removeprefix("train/").removesuffix(".png"))
-        assert (row.given, row.proposed) == (NAMES[labels[place]], NAMES[predicted[place]])
-        assert row.probability_given == probabilities[place, labels[place]]
-        assert row.probability_proposed == probabilities[place].max()
+        index = int(row.path.removeprefix("train/").removesuffix(".png"))
+        assert (row.given, row.proposed) == (NAMES[labels[index]], NAMES[predicted[index]])
+        assert row.probability_given == probabilities[index, labels[index]]
+        assert row.probability_proposed == probabilities[index].max()
 
 
 def test_the_order_of_the_images_does_not_matter() -> None:
     paths, labels, probabilities, _ = make_noisy(400)
     shuffled = np.random.default_rng(3).permutation(400)
-    one = rank_label_issues(paths, labels, probabilities, NAMES)
-    other = rank_label_issues(paths[shuffled], labels[shuffled], probabilities[shuffled], NAMES)
-    assert one.equals(other)
+    table = rank_label_issues(paths, labels, probabilities, NAMES)
+    again = rank_label_issues(paths[shuffled], labels[shuffled], probabilities[shuffled], NAMES)
+    assert table.equals(again)
 
 
 @pytest.mark.parametrize(("count", "num_classes"), [(3, 3), (5, 1), (12, 9)])
-def test_small_sets_and_classes_without_an_image_are_no_trouble(count: int, num_classes: int) -> None:
+def test_small_sets_and_classes_without_an_image_are_accepted(count: int, num_classes: int) -> None:
     paths, labels, probabilities, _ = make_noisy(count, num_classes, 0)
     rank_label_issues(paths, labels, probabilities, NAMES[:num_classes])
     labels[:] = labels[0]

@@ -27,7 +27,7 @@ def task_of(probabilities: np.ndarray) -> SingleLabel:
 
 @st.composite
 def predictions(draw: st.DrawFn) -> Predictions:
-    """Labels (N,) and probabilities float32 (N, K); small sets leave classes absent, or never predicted."""
+    """Labels (N,) and probabilities float32 (N, K); in small sets classes are absent or never predicted."""
     num_classes, count = draw(st.integers(2, 9)), draw(st.integers(1, 50))
     draws = np.random.default_rng(draw(st.integers(0, 2**31)))
     labels = draws.integers(0, num_classes, count)
@@ -36,12 +36,12 @@ def predictions(draw: st.DrawFn) -> Predictions:
     return labels, probabilities.astype(np.float32)
 
 
-each_set = given(predictions())
+with_predictions = given(predictions())
 often = settings(deadline=None, max_examples=60)
 
 
 def counts_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[int, tuple[int, int, int]]:
-    """By class: how often it is true, predicted, and both; only classes that occur in either."""
+    """Return, for each class that occurs, how often it is true, predicted, and both."""
     predicted = [max(range(len(row)), key=lambda k: row[k]) for row in probabilities.tolist()]
     pairs = list(zip(labels.tolist(), predicted, strict=True))
     return {
@@ -55,9 +55,9 @@ def counts_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[int, tuple[
 
 
 @often
-@each_set
-def test_accuracies_and_f1_follow_their_definitions(given: Predictions) -> None:
-    labels, probabilities = given
+@with_predictions
+def test_accuracies_and_f1_follow_their_definitions(case: Predictions) -> None:
+    labels, probabilities = case
     scores, counts = score(labels, probabilities, task_of(probabilities)), counts_of(labels, probabilities)
     assert scores["accuracy"] == pytest.approx(sum(both for *_, both in counts.values()) / len(labels))
     recalls = [both / true for true, _, both in counts.values() if true]
@@ -67,23 +67,23 @@ def test_accuracies_and_f1_follow_their_definitions(given: Predictions) -> None:
 
 
 @often
-@each_set
-def test_the_log_loss_is_the_mean_surprise(given: Predictions) -> None:
-    labels, probabilities = given
-    # what is less probable than float32's step below 1 counts as that
+@with_predictions
+def test_the_log_loss_is_the_mean_negative_log_probability(case: Predictions) -> None:
+    labels, probabilities = case
+    # smaller probabilities count as float32's epsilon
     surprise = [
         -math.log(max(row[label], 2**-23)) for row, label in zip(probabilities.tolist(), labels, strict=True)
     ]
-    # scikit-learn divides by the sum of a row, which float32 gives to seven digits
+    # scikit-learn divides by the sum of a row, which is 1 to seven digits in float32
     assert score(labels, probabilities, task_of(probabilities))["log_loss"] == pytest.approx(
         statistics.mean(surprise), abs=1e-5
     )
 
 
 @often
-@each_set
-def test_the_top_five_are_the_five_most_probable(given: Predictions) -> None:
-    labels, probabilities = given
+@with_predictions
+def test_the_top_five_are_the_five_most_probable(case: Predictions) -> None:
+    labels, probabilities = case
     hits = [
         label in sorted(range(len(row)), key=lambda k: -row[k])[:5]
         for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True)
@@ -94,30 +94,30 @@ def test_the_top_five_are_the_five_most_probable(given: Predictions) -> None:
 
 
 @often
-@each_set
-def test_the_calibration_error_is_the_weighted_gap_of_fifteen_bins(given: Predictions) -> None:
-    labels, probabilities = given
+@with_predictions
+def test_the_calibration_error_is_the_weighted_gap_of_fifteen_bins(case: Predictions) -> None:
+    labels, probabilities = case
     bins: dict[int, list[tuple[float, bool]]] = {}
     for row, label in zip(probabilities.astype(np.float64), labels, strict=True):
         confidence = float(row.max())
-        which = next(b for b in range(15) if confidence * 15 <= b + 1)  # (0, 1/15], (1/15, 2/15], …
-        bins.setdefault(which, []).append((confidence, bool(row.argmax() == label)))
+        index = next(b for b in range(15) if confidence * 15 <= b + 1)  # (0, 1/15], (1/15, 2/15], …
+        bins.setdefault(index, []).append((confidence, bool(row.argmax() == label)))
     expected = 0.0
     for content in bins.values():
-        confidence = statistics.mean(each for each, _ in content)
-        accuracy = statistics.mean(right for _, right in content)
+        confidence = statistics.mean(value for value, _ in content)
+        accuracy = statistics.mean(correct for _, correct in content)
         expected += len(content) / len(labels) * abs(accuracy - confidence)
     assert expected_calibration_error(labels, probabilities) == pytest.approx(expected, abs=1e-9)
 
 
 @often
-@each_set
-def test_scikit_learn_agrees(given: Predictions) -> None:
-    labels, probabilities = given
+@with_predictions
+def test_scikit_learn_agrees(case: Predictions) -> None:
+    labels, probabilities = case
     predicted, every = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
     scores = score(labels, probabilities, task_of(probabilities))
     with warnings.catch_warnings():
-        # it tells of predicted classes that never occur, and of k that is all classes
+        # scikit-learn warns of predicted classes that never occur, and of k = all classes
         warnings.simplefilter("ignore")
         expected = {
             "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
@@ -154,7 +154,7 @@ def test_five_classes_or_fewer_are_always_among_the_top_five(num_classes: int) -
     assert score(np.array([0, 1, 1, 0]), probabilities, task_of(probabilities))["top5_accuracy"] == 1.0
 
 
-def test_a_class_that_is_never_predicted_counts_as_nothing_and_an_absent_one_not_at_all() -> None:
+def test_a_class_never_predicted_counts_as_zero_and_an_absent_one_is_left_out() -> None:
     labels = np.array([0, 0, 1, 1])  # class 2 never occurs, class 1 is never predicted
     probabilities = np.array([[0.8, 0.1, 0.1]] * 4, dtype=np.float32)
     scores = score(labels, probabilities, task_of(probabilities))
@@ -195,7 +195,7 @@ def test_cross_validation_gives_mean_deviation_and_standard_error_over_folds(met
     assert (cv["num_images"], cv["num_classes"]) == (90, 4)
 
 
-def test_the_mean_over_folds_weighs_folds_alike_and_the_out_of_fold_score_images() -> None:
+def test_the_mean_weighs_folds_equally_and_the_out_of_fold_score_images() -> None:
     labels, folds, probabilities = make_oof()
     cv = cross_validation(labels, folds, probabilities, "accuracy", task_of(probabilities))
     assert cv["oof"] == pytest.approx(np.average(cv["folds"], weights=[20, 30, 40]))

@@ -30,7 +30,7 @@ def make_folds(count: int = 12) -> pd.DataFrame:
 def make_heldout(
     folds: pd.DataFrame, seed: int = 0
 ) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """What each fold predicted, in an order of its own, and the same by path."""
+    """Return the predictions of each fold, in an order of its own, and all of them by path."""
     probabilities = make_probabilities(len(folds), 4, seed, sharpness=1.0)
     by_path = dict(zip(folds["path"], probabilities, strict=True))
     heldout = []
@@ -44,7 +44,7 @@ def make_heldout(
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_held_out_predictions_find_their_row_by_path_never_by_position(order: tuple[int, ...]) -> None:
+def test_held_out_predictions_are_matched_by_path_not_by_position(order: tuple[int, ...]) -> None:
     folds = make_folds()
     heldout, by_path = make_heldout(folds)
     folds = folds.sample(frac=1, random_state=1)
@@ -53,21 +53,21 @@ def test_held_out_predictions_find_their_row_by_path_never_by_position(order: tu
     np.testing.assert_allclose(oof, np.stack([by_path[path] for path in folds["path"]]), atol=1e-6)
 
 
-def test_an_image_without_a_prediction_is_told() -> None:
+def test_an_image_without_a_prediction_is_refused() -> None:
     folds = make_folds()
     heldout, _ = make_heldout(folds)
     with pytest.raises(InputError, match=naming(4, "train/1.png")):
         scatter_oof(folds, [heldout[0], heldout[2]], SingleLabel(4))
 
 
-def test_an_image_predicted_twice_is_told() -> None:
+def test_an_image_predicted_twice_is_refused() -> None:
     folds = make_folds()
     heldout, _ = make_heldout(folds)
     with pytest.raises(InputError, match="train/"):
         scatter_oof(folds, [*heldout, heldout[1]], SingleLabel(4))
 
 
-def test_an_image_that_is_not_among_the_folds_is_told() -> None:
+def test_an_image_that_is_not_in_the_folds_is_refused() -> None:
     folds = make_folds()
     heldout, _ = make_heldout(folds)
     heldout[0]["path"] = np.array(["train/elsewhere.png", *heldout[0]["path"][1:]])
@@ -77,7 +77,7 @@ def test_an_image_that_is_not_among_the_folds_is_told() -> None:
 
 @often
 @given(st.integers(1, 30), st.integers(2, 300), st.sampled_from([0.1, 3.0, 60.0]), st.integers(0, 2**31))
-def test_floored_probabilities_sum_to_one_and_call_nothing_impossible(
+def test_floored_probabilities_sum_to_one_and_are_never_zero(
     count: int, num_classes: int, sharpness: float, seed: int
 ) -> None:
     probabilities = make_probabilities(count, num_classes, seed, sharpness)
@@ -89,7 +89,7 @@ def test_floored_probabilities_sum_to_one_and_call_nothing_impossible(
     assert np.array_equal(floored.argmax(axis=1), probabilities.argmax(axis=1))
 
 
-def test_flooring_a_certain_prediction_leaves_the_others_a_trace() -> None:
+def test_flooring_a_certain_prediction_keeps_the_others_above_zero() -> None:
     floored = floor_probabilities(np.array([[0.0, 1.0, 0.0]], dtype=np.float32))
     assert floored[0, 1] == pytest.approx(1, abs=1e-6)
     assert 1e-7 <= floored[0, 0] == floored[0, 2] <= 1e-6
@@ -108,7 +108,7 @@ def test_the_average_is_the_mean_over_folds_in_any_order(num_folds: int, count: 
     np.testing.assert_allclose(average(folds[::-1], SingleLabel(3)), averaged, atol=1e-7)
 
 
-def test_averaging_leaves_the_predictions_alone() -> None:
+def test_averaging_does_not_change_its_arguments() -> None:
     folds = [make_probabilities(3, 4, seed) for seed in range(2)]
     before = [fold.copy() for fold in folds]
     average(folds, SingleLabel(3))

@@ -1,4 +1,4 @@
-"""The report page: its figures against independent oracles, and the page as a reader's browser sees it."""
+"""The report page: its figures against independent oracles, and its HTML as a browser parses it."""
 
 import dataclasses
 import re
@@ -24,8 +24,8 @@ def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 
     logits[np.arange(num_images), labels] += 1.5
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     folds = np.arange(num_images) % num_folds
-    right = probabilities.argmax(axis=1) == labels
-    scores = [float(right[folds == fold].mean()) for fold in range(num_folds)]
+    correct = probabilities.argmax(axis=1) == labels
+    scores = [float(correct[folds == fold].mean()) for fold in range(num_folds)]
     std = float(np.std(scores, ddof=1)) if num_folds > 1 else None
     epochs = np.arange(1, 6)
     log = {"epoch": epochs, "lr": 0.1 / epochs, "seconds": 1.0, "images_per_second": 9.0}
@@ -43,10 +43,10 @@ def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 
             "mean": float(np.mean(scores)),
             "std": std,
             "standard_error": None if std is None else std / num_folds**0.5,
-            "oof": float(right.mean()),
+            "oof": float(correct.mean()),
             "num_images": num_images,
             "num_classes": num_classes,
-            "metrics": {"accuracy": float(right.mean()), "log_loss": 1.25},
+            "metrics": {"accuracy": float(correct.mean()), "log_loss": 1.25},
             "metrics_by_fold": {"accuracy": scores, "log_loss": [1.25] * num_folds},
         },
         labels=labels,
@@ -56,7 +56,7 @@ def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 
         class_counts=np.bincount(labels, minlength=num_classes),
         logs={fold: pd.DataFrame(log) for fold in range(num_folds)},
         problems=pd.DataFrame(columns=["path", "problem", "detail", "action"]),
-        notes=["A sentence to know first."],
+        notes=["A note."],
         facts={"command": "./run.sh input/demo", "seed": "0"},
         paths=np.array([f"train/{row}.png" for row in range(num_images)]),
     )
@@ -68,7 +68,7 @@ def write_page(folder: Path, evidence: Evidence) -> str:
 
 
 class Page(HTMLParser):
-    """Every tag with its attributes, the text without scripts, and the tags left open or wrongly closed."""
+    """The tags with their attributes, the text without scripts, and unbalanced tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_figures_of_every_class_equal_those_of_scikit_learn(seed: int) -> None:
+def test_scores_of_classes_equal_those_of_scikit_learn(seed: int) -> None:
     draws = np.random.default_rng(seed)
     labels, predictions = (
         draws.integers(1, 9, 60),
@@ -117,12 +117,12 @@ def test_figures_of_every_class_equal_those_of_scikit_learn(seed: int) -> None:
     np.testing.assert_array_equal(table["support"], support)
 
 
-def test_classes_stand_worst_first_with_the_class_they_are_most_often_taken_for() -> None:
+def test_classes_come_worst_first_with_the_class_they_are_most_often_confused_with() -> None:
     counts = np.array([[8, 0, 2, 0], [3, 0, 4, 0], [0, 0, 5, 0], [0, 0, 0, 0]])
     table = class_tables.score_classes(counts, ["ant", "bee", "cat", "dog"]).set_index("name")
     assert list(table.index) == ["bee", "cat", "ant", "dog"]
-    assert table["taken_for"].to_dict() == {"bee": "cat", "cat": "", "ant": "cat", "dog": ""}
-    assert table["taken_count"].to_dict() == {"bee": 4, "cat": 0, "ant": 2, "dog": 0}
+    assert table["confused_with"].to_dict() == {"bee": "cat", "cat": "", "ant": "cat", "dog": ""}
+    assert table["confusions"].to_dict() == {"bee": 4, "cat": 0, "ant": 2, "dog": 0}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -145,34 +145,34 @@ def test_confused_pairs_equal_a_plain_count(seed: int) -> None:
     assert table["predicted_label"].astype(str).tolist() == table["predicted"].tolist()
 
 
-def test_classes_mistaken_for_each_other_stand_together() -> None:
+def test_confused_classes_are_neighbours() -> None:
     counts = 20 * np.eye(8, dtype=int)
-    for one, other in ((0, 5), (3, 6), (1, 7)):
-        counts[one, other] = counts[other, one] = 9
+    for a, b in ((0, 5), (3, 6), (1, 7)):
+        counts[a, b] = counts[b, a] = 9
     order = class_tables.order_similar_classes(counts).tolist()
     assert sorted(order) == list(range(8))
     assert all(abs(order.index(a) - order.index(b)) == 1 for a, b in ((0, 5), (3, 6), (1, 7)))
 
 
-def test_a_far_off_fold_is_marked_and_ordinary_spread_seldom_is() -> None:
-    assert class_tables.mark_far_off(np.array([0.81, 0.80, 0.82, 0.60, 0.81])).tolist() == [0, 0, 0, 1, 0]
-    assert not class_tables.mark_far_off(np.array([0.8, 0.8, 0.8, 0.8, 0.8])).any()
-    assert not class_tables.mark_far_off(np.array([0.8, 0.2])).any()
+def test_an_outlier_is_marked_and_normal_draws_only_at_the_level_of_the_test() -> None:
+    assert class_tables.mark_outliers(np.array([0.81, 0.80, 0.82, 0.60, 0.81])).tolist() == [0, 0, 0, 1, 0]
+    assert not class_tables.mark_outliers(np.array([0.8, 0.8, 0.8, 0.8, 0.8])).any()
+    assert not class_tables.mark_outliers(np.array([0.8, 0.2])).any()
     draws = np.random.default_rng(0).normal(size=(4000, 5))
-    share = np.mean([class_tables.mark_far_off(scores).any() for scores in draws])
+    share = np.mean([class_tables.mark_outliers(scores).any() for scores in draws])
     assert 0.035 < share < 0.065  # the test's level is 5 %
 
 
 def test_problems_are_grouped_with_their_counts() -> None:
     rows = [
         ("a", "empty", "left out"),
-        ("b", "twin", "kept"),
-        ("c", "twin", "left out"),
-        ("d", "twin", "kept"),
+        ("b", "copy", "kept"),
+        ("c", "copy", "left out"),
+        ("d", "copy", "kept"),
     ]
     groups = class_tables.group_problems(pd.DataFrame(rows, columns=["path", "problem", "action"]))
     assert groups.to_dict("records") == [
-        {"problem": "twin", "count": 3, "action": "kept, left out"},
+        {"problem": "copy", "count": 3, "action": "kept, left out"},
         {"problem": "empty", "count": 1, "action": "left out"},
     ]
 
@@ -181,7 +181,7 @@ def test_problems_are_grouped_with_their_counts() -> None:
     ("num_images", "num_classes", "num_folds"),
     [(240, 6, 4), (60, 2, 2), (90, 6, 1), (4000, 80, 5), (30, 1, 3)],
 )
-def test_the_page_is_balanced_loads_nothing_and_shows_the_answer(
+def test_the_page_is_balanced_loads_nothing_and_shows_the_score(
     tmp_path: Path, num_images: int, num_classes: int, num_folds: int
 ) -> None:
     evidence = make_evidence(num_images, num_classes, num_folds)
@@ -200,17 +200,17 @@ def test_the_page_is_balanced_loads_nothing_and_shows_the_answer(
     assert len(text) < 1_000_000
 
 
-def test_every_nonzero_cell_of_the_matrix_is_drawn_once(tmp_path: Path) -> None:
+def test_nonzero_cells_of_the_matrix_are_drawn_once(tmp_path: Path) -> None:
     evidence = make_evidence()
     text = write_page(tmp_path, evidence)
     expected = sklearn_metrics.confusion_matrix(evidence.labels, evidence.probabilities.argmax(axis=1))
-    found = np.zeros_like(expected)
+    drawn = np.zeros_like(expected)
     cell = r"<title>true class (\d) · predicted class (\d) · (\d+) of 40 · ([\d.]+)%</title>"
     for true, predicted, count, percent in re.findall(cell, text):
-        assert found[int(true), int(predicted)] == 0
-        found[int(true), int(predicted)] = int(count)
+        assert drawn[int(true), int(predicted)] == 0
+        drawn[int(true), int(predicted)] = int(count)
         assert float(percent) == pytest.approx(100 * int(count) / 40, abs=0.051)
-    assert (found == expected).all()
+    assert (drawn == expected).all()
 
 
 def test_the_same_evidence_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -248,9 +248,9 @@ def test_epochs_without_validation_leave_no_gap_and_no_nan(tmp_path: Path) -> No
     text = write_page(tmp_path, evidence)
     held_out = re.findall(r'class="line held">.*?points="([^"]*)"', text, flags=re.DOTALL)
     assert [len(points.split()) for points in held_out] == [3, 3]
-    assert "nan" not in text.lower().replace("nan(", "")
+    assert "nan" not in text.lower().replace("provenance", "")
     no_logs = write_page(tmp_path, dataclasses.replace(evidence, logs={}))
-    assert "No training log" in no_logs
+    assert "no training log" in no_logs
 
 
 def test_a_long_list_of_problems_is_cut_and_the_rest_counted(tmp_path: Path) -> None:
@@ -282,16 +282,21 @@ def test_evidence_that_does_not_belong_together_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_planted_failures_stand_in_the_answer(tmp_path: Path) -> None:
+def findings_of(folder: Path, evidence: Evidence) -> str:
+    """Return the text of the page above its sections."""
+    text = write_page(folder, evidence)
+    return Page(text[: text.index("<section")]).text
+
+
+def test_planted_failures_are_findings(tmp_path: Path) -> None:
     evidence = make_evidence(1200, 6, 5)
-    assert "What to know first" in write_page(tmp_path, evidence)
-    assert "is never predicted:" not in Page(write_page(tmp_path, evidence)).text
+    assert "never predicted" not in findings_of(tmp_path, evidence)
     broken = evidence.probabilities.copy()
-    broken[:, 3] = 0  # a class that is never predicted
-    inside = evidence.folds == 2  # a fold whose predictions are another image's
+    broken[:, 3] = 0  # class 3 is never predicted
+    inside = evidence.folds == 2  # fold 2 has the predictions of other images
     broken[inside] = np.roll(broken[inside], 1, axis=0)
-    right = broken.argmax(axis=1) == evidence.labels
-    scores = [float(right[evidence.folds == fold].mean()) for fold in range(5)]
+    correct = broken.argmax(axis=1) == evidence.labels
+    scores = [float(correct[evidence.folds == fold].mean()) for fold in range(5)]
     cv = {
         **evidence.cv,
         "folds": scores,
@@ -299,26 +304,25 @@ def test_planted_failures_stand_in_the_answer(tmp_path: Path) -> None:
         "std": float(np.std(scores, ddof=1)),
     }
     cv["metrics_by_fold"] = {"accuracy": scores}
-    cv["metrics"] = {"accuracy": float(right.mean())}
-    page = Page(write_page(tmp_path, dataclasses.replace(evidence, probabilities=broken, cv=cv))).text
-    answer = page[: page.index("Each strip has a scale")]
-    assert "1 of 6 classes is never predicted: class 3." in answer
-    assert "Fold 2 stands apart: look at its images first." in answer
-    assert "the folds differ by more than chance" in answer
+    cv["metrics"] = {"accuracy": float(correct.mean())}
+    findings = findings_of(tmp_path, dataclasses.replace(evidence, probabilities=broken, cv=cv))
+    assert "1 of 6 classes is never predicted: class 3." in findings
+    assert "Fold 2 is an outlier" in findings
+    assert "the folds differ by more than chance" in findings
 
 
-def test_a_weak_network_is_not_believed_about_labels(tmp_path: Path) -> None:
+def test_a_weak_network_gives_no_finding_on_labels(tmp_path: Path) -> None:
     evidence = make_evidence()
     names, paths = evidence.class_names, evidence.paths
     wrong = np.flatnonzero(evidence.probabilities.argmax(axis=1) != evidence.labels)
     issues = pd.DataFrame({"path": paths[wrong], "given": names[0], "proposed": names[1]})
     issues = issues.assign(probability_given=0.1, probability_proposed=0.8, suspected=False)
-    for suspected, told in (
-        (0, "None is suspected."),
+    for suspected, text in (
+        (0, "No label is suspected."),
         (9, "9 labels are probably wrong"),
-        (60, "more about"),
+        (60, "the network is too weak"),
     ):
         issues["suspected"] = np.arange(len(issues)) < suspected
         page = Page(write_page(tmp_path, dataclasses.replace(evidence, issues=issues))).text
-        assert told in page
+        assert text in page
         assert ("labels are probably wrong: see" in page) == (suspected == 9)

@@ -26,7 +26,7 @@ WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", 
 
 
 def picture(label: int, draws: np.random.Generator) -> Image.Image:
-    """A smooth picture of its own, in the colour of its class."""
+    """Return a random smooth picture in the colour of its class."""
     coarse = draws.integers(0, 120, (5, 5, 3))
     coarse[..., label] += 130
     return Image.fromarray(coarse.astype(np.uint8)).resize((24, 24), Image.Resampling.BICUBIC)
@@ -34,12 +34,11 @@ def picture(label: int, draws: np.random.Generator) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def folder(make_competition: MakeCompetition) -> Path:
-    """Three classes; images 0 and 1 are one picture under two labels, test image 0 is training image 2,
-    smaller."""
+    """Three classes. Images 0 and 1 are one picture with two labels; test/0.png is train/2.png, resized."""
     folder, draws = make_competition(num_classes=3, per_class=8, test_per_class=5), np.random.default_rng(0)
-    for part, count in (("train", 24), ("test", 15)):
+    for subset, count in (("train", 24), ("test", 15)):
         for index in range(count):
-            picture(index % 3, draws).save(folder / part / f"{index}.png")
+            picture(index % 3, draws).save(folder / subset / f"{index}.png")
     shutil.copy(folder / "train" / "0.png", folder / "train" / "1.png")
     Image.open(folder / "train" / "2.png").resize((18, 18)).save(folder / "test" / "0.png")
     return folder
@@ -58,14 +57,14 @@ def text_of(page: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
-def test_every_view_is_predicted_for_every_held_out_image_and_their_mean_is_the_oof(run: Path) -> None:
+def test_views_are_predicted_for_all_held_out_images_and_their_mean_is_the_oof(run: Path) -> None:
     views, oof = np.load(run / "views.npz"), np.load(run / "oof.npz")
     assert sorted(views["path"]) == sorted(oof["path"])
     assert views["view"].tolist() == ["identity", "hflip"] and views["prediction"].shape == (2, 24)
-    place = {path: row for row, path in enumerate(views["path"].tolist())}
-    rows = [place[path] for path in oof["path"].tolist()]
-    given = oof["probabilities"][np.arange(24), oof["label"]]
-    np.testing.assert_allclose(views["given"][:, rows].mean(axis=0), given, atol=1e-5)
+    index = {path: row for row, path in enumerate(views["path"].tolist())}
+    rows = [index[path] for path in oof["path"].tolist()]
+    label_probabilities = oof["probabilities"][np.arange(24), oof["label"]]
+    np.testing.assert_allclose(views["given"][:, rows].mean(axis=0), label_probabilities, atol=1e-5)
 
 
 def test_features_are_of_held_out_images_of_one_fold_and_of_the_test(run: Path) -> None:
@@ -76,31 +75,29 @@ def test_features_are_of_held_out_images_of_one_fold_and_of_the_test(run: Path) 
     assert features["features"].shape == (len(features["path"]), 256)  # what enters quick-cnn's head
 
 
-def test_equal_pictures_are_told_kept_in_one_fold_and_shown(run: Path) -> None:
+def test_near_duplicates_are_listed_kept_in_one_fold_and_shown(run: Path) -> None:
     problems = pd.read_csv(run / "problems.csv").set_index("path")
     assert problems.loc["train/1.png", "problem"] == "same pixels as another image with another label"
     assert problems.loc["test/0.png", "problem"] == "near-duplicate of a training image"
     folds = pd.read_csv(run / "folds.csv").set_index("path")["fold"]
     assert folds["train/0.png"] == folds["train/1.png"]
     page = text_of((run / "report.html").read_text())
-    assert "1 picture carries two labels." in page and "1 picture is in training and test." in page
+    assert "1 picture has two labels." in page and "1 picture is in training and test." in page
 
 
 def test_figures_of_the_page_are_those_of_the_files(run: Path) -> None:
     page, oof = text_of((run / "report.html").read_text()), np.load(run / "oof.npz")
     cv = json.loads((run / "cv.json").read_text())
-    right = oof["probabilities"].argmax(axis=1) == oof["label"]
-    assert f"{right.mean():.4f}" in page and f"± {cv['standard_error']:.4f}" in page
+    correct = oof["probabilities"].argmax(axis=1) == oof["label"]
+    assert f"{correct.mean():.4f}" in page and f"± {cv['standard_error']:.4f}" in page
     predicted = np.bincount(np.load(run / "test.npz")["probabilities"].argmax(axis=1), minlength=3)
     for label, count in enumerate(predicted):
         assert re.search(rf"kind {label} 33\.3% [\d.]+% {100 * count / 15:.1f}% {count} ", page)
     issues = pd.read_csv(run / "label_issues.csv")
-    assert set(issues["path"]) == set(oof["path"][~right])
+    assert set(issues["path"]) == set(oof["path"][~correct])
 
 
-def test_a_report_without_later_stages_is_a_report_and_says_what_comes(
-    folder: Path, run: Path, tmp_path: Path
-) -> None:
+def test_a_report_without_later_stages_names_them(folder: Path, run: Path, tmp_path: Path) -> None:
     shutil.copytree(run.parent, tmp_path / folder.name)
     early = tmp_path / folder.name / "run"
     for name in ("views.npz", "features.npz", "test.npz"):
@@ -108,7 +105,7 @@ def test_a_report_without_later_stages_is_a_report_and_says_what_comes(
     words = [str(folder), *WORDS, "--output", str(tmp_path)]
     assert report.main(words) == 0
     page = text_of((early / "report.html").read_text())
-    assert "src/infer.py comes after training" in page and "src/examine.py comes after training" in page
+    assert "src/infer.py" in page and "src/examine.py" in page
     (early / "oof.npz").write_bytes(b"changed")
     with pytest.raises(InputError, match=naming("oof.npz", "validate.py")):
         report.main(words)

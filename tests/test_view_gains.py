@@ -1,4 +1,4 @@
-"""The worth of views, against scikit-learn and scipy."""
+"""The gains of views, against scikit-learn and scipy."""
 
 import numpy as np
 import pytest
@@ -9,27 +9,27 @@ from foldsmith.evaluation.view_gains import score_views
 from foldsmith.report.dataset import align_views
 
 
-def test_every_view_and_their_mean_are_scored_beside_the_first() -> None:
+def test_the_views_and_their_mean_are_scored_against_the_first_view() -> None:
     draws = np.random.default_rng(0)
     labels = draws.integers(0, 4, 200)
-    each = draws.dirichlet(np.ones(4), (3, 200))
-    each[:, np.arange(200), labels] += draws.random((3, 200))
-    each /= each.sum(axis=2, keepdims=True)
-    mean = each.mean(axis=0)
+    stacked = draws.dirichlet(np.ones(4), (3, 200))
+    stacked[:, np.arange(200), labels] += draws.random((3, 200))
+    stacked /= stacked.sum(axis=2, keepdims=True)
+    mean = stacked.mean(axis=0)
     views = {
         "view": np.array(["identity", "hflip", "vflip"]),
-        "prediction": each.argmax(axis=2),
-        "given": each[:, np.arange(200), labels],
+        "prediction": stacked.argmax(axis=2),
+        "given": stacked[:, np.arange(200), labels],
     }
     table = score_views(views, labels, mean)
     assert table["view"].tolist() == ["identity", "hflip", "vflip", "mean of all views"]
-    first = each[0].argmax(axis=1) == labels
-    for row, probabilities in zip(table.itertuples(), [*each, mean], strict=True):
-        right = probabilities.argmax(axis=1) == labels
+    first = stacked[0].argmax(axis=1) == labels
+    for row, probabilities in zip(table.itertuples(), [*stacked, mean], strict=True):
+        correct = probabilities.argmax(axis=1) == labels
         assert row.accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(axis=1)))
         assert row.log_loss == pytest.approx(log_loss(labels, probabilities))
-        assert row.gain == pytest.approx(right.mean() - first.mean())
-        assert row.gain_error == pytest.approx(sem(right.astype(float) - first))
+        assert row.gain == pytest.approx(correct.mean() - first.mean())
+        assert row.gain_error == pytest.approx(sem(correct.astype(float) - first))
 
 
 def test_views_are_matched_by_path() -> None:

@@ -1,7 +1,7 @@
-"""Whether a confidence of 80 % is right in 80 % of cases, and the temperature that mends it.
+"""Reliability of confidences, and the temperature that calibrates them.
 
-N images · K classes. Probabilities at temperature T are p^(1/T), scaled to sum to 1 (Guo et al. 2017, where
-the logits are divided by T). Above 1 they become more modest; the most probable class stays the same.
+N images · K classes. Probabilities at temperature T are p^(1/T), scaled to sum to 1; dividing the logits by T
+gives the same (Guo et al. 2017). A temperature above 1 lowers the confidence. The most probable class stays.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,17 @@ import pandas as pd
 from foldsmith.tasks.metrics import NUM_BINS, bins_of, decide, expected_calibration_error
 from foldsmith.tasks.probabilities import logarithms
 
-LEAST, MOST = 0.05, 20.0  # temperatures beyond these say that the probabilities carry nothing, or everything
+# a fit beyond these means that every prediction is right, or that they carry no information
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """`temperature` is fitted on all images; the figures after it are cross-fitted: every fold is scored at
-    the temperature of the others."""
+    """Calibration error and log loss, before and after temperature scaling.
+
+    `temperature` is fitted on all images. The figures after it are cross-fitted: each fold is scored at a
+    temperature fitted on the other folds.
+    """
 
     temperature: float
     error: float
@@ -28,64 +32,73 @@ class Calibration:
 
 
 def bin_confidences(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """The reliability diagram: low, high, count, confidence and accuracy (means, NaN where empty) a bin."""
+    """Return the reliability diagram, one row per bin: low, high, count, confidence, accuracy.
+
+    `confidence` and `accuracy` are means over the bin's images, NaN where it has none.
+    """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = decide(probabilities) == labels
+    correct = decide(probabilities) == labels
     bins = bins_of(confidence)
     counts = np.bincount(bins, minlength=NUM_BINS)
     edges = np.arange(NUM_BINS + 1) / NUM_BINS
-    sums = [np.bincount(bins, values, minlength=NUM_BINS) for values in (confidence, right)]
-    means = [np.divide(each, counts, out=np.full(NUM_BINS, np.nan), where=counts > 0) for each in sums]
+    sums = [np.bincount(bins, values, minlength=NUM_BINS) for values in (confidence, correct)]
+    means = [np.divide(total, counts, out=np.full(NUM_BINS, np.nan), where=counts > 0) for total in sums]
     columns = {"low": edges[:-1], "high": edges[1:], "count": counts}
     return pd.DataFrame({**columns, "confidence": means[0], "accuracy": means[1]})
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (N, K) at a temperature, float64."""
+    """Return probabilities (N, K) at a temperature, float64."""
     powers = logarithms(probabilities) / temperature
     powers = np.exp(powers - powers.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature of the least log loss. The loss is convex in 1/T, so Newton's steps find it."""
+    """Return the temperature of the lowest log loss.
+
+    The loss is convex in 1/T, so Newton's method converges.
+    """
     logits = logarithms(probabilities)  # (N, K)
-    given = logits[np.arange(len(labels)), labels]
+    label_logits = logits[np.arange(len(labels)), labels]
     scale = 1.0
     for _ in range(30):
         powers = np.exp(scale * logits - (scale * logits).max(axis=1, keepdims=True))
         powers /= powers.sum(axis=1, keepdims=True)
         means = (powers * logits).sum(axis=1)
-        slope = (means - given).mean()
+        slope = (means - label_logits).mean()
         curvature = ((powers * logits**2).sum(axis=1) - means**2).mean()
         if curvature <= 0:
             break
-        # at most by half or double a step, as the curvature far away is no guide
-        wanted = float(np.clip(scale - slope / curvature, scale / 2, scale * 2))
-        wanted = float(np.clip(wanted, 1 / MOST, 1 / LEAST))
-        if abs(wanted - scale) < 1e-7 * scale:
+        # far from the minimum the curvature misleads: limit a step to a factor of 2
+        updated = float(np.clip(scale - slope / curvature, scale / 2, scale * 2))
+        updated = float(np.clip(updated, 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE))
+        if abs(updated - scale) < 1e-7 * scale:
             break
-        scale = wanted
+        scale = updated
     return 1 / scale
 
 
 def calibrate(labels: np.ndarray, folds: np.ndarray, probabilities: np.ndarray) -> Calibration:
-    """Fits the temperature, and scores it on images it was not fitted on: other folds, else other halves."""
-    parts = folds if len(np.unique(folds)) > 1 else np.arange(len(folds)) % 2
-    mended = np.empty(probabilities.shape)
-    for part in np.unique(parts):
-        others = parts != part
+    """Return the temperature, and its figures on images it was not fitted on.
+
+    Cross-fitting is over the folds; a single fold is split into two halves.
+    """
+    groups = folds if len(np.unique(folds)) > 1 else np.arange(len(folds)) % 2
+    calibrated = np.empty(probabilities.shape)
+    for group in np.unique(groups):
+        others = groups != group
         temperature = fit_temperature(labels[others], probabilities[others]) if others.any() else 1.0
-        mended[~others] = apply_temperature(probabilities[~others], temperature)
+        calibrated[~others] = apply_temperature(probabilities[~others], temperature)
     return Calibration(
         temperature=fit_temperature(labels, probabilities),
         error=expected_calibration_error(labels, probabilities),
-        error_after=expected_calibration_error(labels, mended),
+        error_after=expected_calibration_error(labels, calibrated),
         log_loss=_log_loss(labels, probabilities),
-        log_loss_after=_log_loss(labels, mended),
+        log_loss_after=_log_loss(labels, calibrated),
     )
 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean negative log likelihood; scikit-learn's takes no single class."""
+    """Return the mean negative log likelihood; scikit-learn's log_loss refuses a single class."""
     return float(-logarithms(probabilities[np.arange(len(labels)), labels]).mean())

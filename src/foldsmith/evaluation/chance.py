@@ -1,7 +1,7 @@
-"""What chance alone does to scores: between folds, and between two runs on the same images.
+"""How much scores vary by chance: between folds, and between two runs on the same images.
 
-N images · F folds. Images are taken as independent; near-duplicates make every error here a little
-small.
+N images · F folds. Images count as independent. Near-duplicates are not, so that these errors are slightly
+too small where there are any.
 """
 
 from dataclasses import dataclass
@@ -9,76 +9,83 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, chi2
 
-ROUNDING = 1e-6  # scores that differ by less are the same
+ROUNDING = 1e-6  # a smaller difference of scores is float32 rounding
 
 
 @dataclass(frozen=True)
 class FoldSpread:
-    """How far the folds' accuracies lie apart: `seen` and `by_chance` are standard deviations over folds.
+    """Standard deviations of accuracy over folds: `observed`, and `expected` by chance.
 
-    `p` is the probability of at least this spread if every fold were equally hard.
+    `p` is the probability of at least the observed spread if all folds were equally hard.
     """
 
-    seen: float
-    by_chance: float
+    observed: float
+    expected: float
     p: float
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Run B less run A on the same images: mean and standard error of what each image contributes."""
+    """Run B minus run A on the same images: the mean difference, and its standard error."""
 
     difference: float
     standard_error: float
 
     @property
     def exceeds_error(self) -> bool:
-        """Whether it is more than one standard error from zero, and more than float32 rounds."""
+        """Whether the difference exceeds one standard error, and float32 rounding."""
         return abs(self.difference) > max(self.standard_error, ROUNDING)
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Images that only A and only B has right, and the exact two-sided p of such an unequal split."""
+    """Images that only A or only B predicts correctly, and the exact two-sided p of that split."""
 
     only_a: int
     only_b: int
     p: float
 
 
-def spread_of_folds(right: np.ndarray, folds: np.ndarray) -> FoldSpread | None:
-    """From right (N,) bool and folds (N,) int; None for a single fold, or where all or none are right.
+def spread_of_folds(correct: np.ndarray, folds: np.ndarray) -> FoldSpread | None:
+    """Return the spread of accuracy over folds, from correct (N,) bool and folds (N,) int.
 
-    Chance is the binomial variance at the common accuracy; p is of the chi-square test of equal shares.
+    Return None for a single fold, or where all or no images are correct. The expected spread is binomial, at
+    the accuracy of all images; p is that of the chi-square test of equal shares.
     """
     numbers, sizes = np.unique(folds, return_counts=True)
-    share = right.mean()
+    share = correct.mean()
     if len(numbers) < 2 or share in (0.0, 1.0):
         return None
-    accuracies = np.array([right[folds == fold].mean() for fold in numbers])
+    accuracies = np.array([correct[folds == fold].mean() for fold in numbers])
     variances = share * (1 - share) / sizes
     statistic = ((accuracies - share) ** 2 / variances).sum()
     p = float(chi2.sf(statistic, len(numbers) - 1))
     return FoldSpread(float(accuracies.std(ddof=1)), float(np.sqrt(variances.mean())), p)
 
 
-def compare_paired(one: np.ndarray, other: np.ndarray) -> PairedDifference:
-    """Mean of `other` - `one`, both (N,) values of the same images, with its standard error (NaN for one)."""
-    differences = other.astype(np.float64) - one.astype(np.float64)
+def compare_paired(baseline: np.ndarray, candidate: np.ndarray) -> PairedDifference:
+    """Return the mean of `candidate` - `baseline` and its standard error, NaN for a single image.
+
+    Both are values (N,) of the same images.
+    """
+    differences = candidate.astype(np.float64) - baseline.astype(np.float64)
     count = len(differences)
     error = differences.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
     return PairedDifference(float(differences.mean()), float(error))
 
 
-def mcnemar_exact(right_a: np.ndarray, right_b: np.ndarray) -> McNemar:
-    """McNemar's exact test (McNemar 1947, by the binomial distribution) of two runs on the same images."""
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> McNemar:
+    """Return McNemar's exact (binomial) test of two runs on the same images (McNemar 1947).
+
+    Both are (N,) bool: whether the run predicts the image correctly.
+    """
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
     unequal = only_a + only_b
     return McNemar(only_a, only_b, float(binomtest(only_a, unequal).pvalue) if unequal else 1.0)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Each p adjusted for all that are looked at together (Holm 1979), (M,): none exceeds 1."""
+    """Return p values (M,) adjusted for M tests (Holm 1979), at most 1."""
     order = np.argsort(p_values, kind="stable")
     steps = p_values[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))

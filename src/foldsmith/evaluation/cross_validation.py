@@ -1,7 +1,7 @@
 """The figures of cv.json: every metric by fold, their mean and spread, and over all images at once.
 
-A metric that a fold has no value for, such as an area under a curve without a positive image, is None there
-and left out of the mean.
+A metric that is not defined in a fold is None there and left out of the mean. An example is the area under
+a ROC curve of a fold without a positive image.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ Score = float | None
 
 
 def score(targets: np.ndarray, predictions: np.ndarray, task: Task) -> dict[str, Score]:
-    """Return every metric of the task by name; None where one is not defined."""
+    """Return all metrics of the task by name; None where one is not defined."""
     return {name: metric.evaluate(targets, predictions) for name, metric in task.metrics.items()}
 
 
@@ -46,7 +46,7 @@ def cross_validation(
 
 
 def undefined_notes(cv: dict) -> list[str]:
-    """Return a sentence for the run's metric where folds, or all of them, have no value for it."""
+    """Return a sentence that counts the folds without a value of the run's metric; none if all have one."""
     missing = [str(fold) for fold, value in enumerate(cv["folds"]) if value is None]
     if not missing:
         return []

@@ -1,4 +1,4 @@
-"""What a network makes of one image, block by block, as a picture."""
+"""The outputs of a network's blocks for one image, drawn as a picture."""
 
 import cv2
 import numpy as np
@@ -7,21 +7,21 @@ from torch import nn
 
 from foldsmith.models import blocks_of
 
-TILE, GAP, MARGIN = 72, 4, 22  # pixels: a map, the space around it, the line of text above a row
-MAPS = 12  # maps shown of a block; the picture is as wide as they are
+TILE, GAP, MARGIN = 72, 4, 22  # pixels: side of a map, space around it, height of a row's title
+MAPS = 12  # maps drawn of a block; they set the width of the picture
 
 
 def record_blocks(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The output of every block for images (B, C, H, W), float32 on the host, by name in order of execution.
+    """Return the output of each block for images (B, C, H, W), float32 on the host, in order of execution.
 
-    Convolutions give (B, channels, h, w); recurrent and token networks give (B, steps, features).
+    Convolutions give (B, channels, h, w). Recurrent and token networks give (B, steps, features).
     """
-    seen: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> object:
         def hook(block: nn.Module, inputs: object, output: object) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output  # an LSTM gives its state as well
-            seen[name] = tensor.detach().float().cpu()
+            tensor = output[0] if isinstance(output, tuple) else output  # an LSTM returns its state too
+            outputs[name] = tensor.detach().float().cpu()
 
         return hook
 
@@ -32,14 +32,14 @@ def record_blocks(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Ten
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return outputs
 
 
 def draw_feature_maps(image: np.ndarray, maps: dict[str, torch.Tensor]) -> np.ndarray:
-    """The image uint8 (H, W, 3) above a row for each block, uint8 (h, w, 3).
+    """Return a picture, uint8 (h, w, 3), of the image, uint8 (H, W, 3), above one row per block.
 
-    A block (1, channels, h, w) is drawn as its first maps, each from black (its lowest value) to white (its
-    highest); a block (1, steps, features), or one with a single value a channel, as one matrix.
+    A block (1, channels, h, w) is drawn as its first maps. A block (1, steps, features), or one of 1 x 1
+    maps, is drawn as one matrix. Grey values run from the lowest (black) to the highest (white) of a tile.
     """
     rows = [_row(f"image {image.shape[1]} x {image.shape[0]}", [_fit(image)])]
     for name, output in maps.items():
@@ -48,8 +48,8 @@ def draw_feature_maps(image: np.ndarray, maps: dict[str, torch.Tensor]) -> np.nd
             first = first.reshape(1, -1)
         if first.ndim == 3:
             channels, height, width = first.shape
-            shown = [_fit(_grey(each)) for each in first[:MAPS]]
-            rows.append(_row(f"{name}: {channels} maps of {width} x {height}, the first {len(shown)}", shown))
+            tiles = [_fit(_grey(channel)) for channel in first[:MAPS]]
+            rows.append(_row(f"{name}: {channels} maps of {width} x {height}, the first {len(tiles)}", tiles))
         else:
             steps, features = first.shape
             wide = cv2.resize(_grey(first), (_width() - 2 * GAP, TILE), interpolation=cv2.INTER_NEAREST)
@@ -69,7 +69,7 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 
 def _fit(pixels: np.ndarray) -> np.ndarray:
-    """The picture in a tile, its aspect kept, on white."""
+    """Return the picture resized to fit a white tile; its aspect ratio stays."""
     height, width = pixels.shape[:2]
     scale = TILE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

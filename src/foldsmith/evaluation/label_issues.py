@@ -1,7 +1,7 @@
-"""Labels that are probably wrong, by confident learning on out-of-fold probabilities: label_issues.csv.
+"""Suspected label errors, by confident learning on out-of-fold probabilities: label_issues.csv.
 
-cleanlab (Apache-2.0; Northcutt et al. 2021) estimates how often each class is labelled as each other one, and
-how many images that makes; the ones with the least probable labels are suspected.
+cleanlab (Apache-2.0; Northcutt et al. 2021) estimates how many images of each class are labelled as each
+other class. It suspects that many images, those with the least probable labels.
 """
 
 import numpy as np
@@ -24,24 +24,24 @@ COLUMNS = (
 def rank_label_issues(
     paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:
-    """Every image whose label is not its most probable class, the most suspicious first: COLUMNS.
+    """Return the images whose label is not the predicted class, the most suspicious first: COLUMNS.
 
-    labels (N,) and probabilities (N, K) are out-of-fold. `quality`, from 0 to 1, is low where the label is
-    improbable; `suspected` marks as many images as confident learning expects to be labelled wrongly.
+    Probabilities (N, K) are out-of-fold. `quality`, from 0 to 1, is low where the label is improbable.
+    `suspected` marks as many images as confident learning estimates to be mislabelled.
     """
-    # importing cleanlab takes seconds
+    # cleanlab takes seconds to import
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
     predicted = decide(probabilities)
-    present = np.unique(labels)  # cleanlab knows no class without an image
+    present = np.unique(labels)  # cleanlab requires an image of each class
     quality, suspected = np.ones(len(labels)), np.zeros(len(labels), bool)
     if len(present) > 1:
-        among = probabilities[:, present].astype(np.float64)
-        among /= among.sum(axis=1, keepdims=True)
-        given = np.searchsorted(present, labels)
-        quality = get_label_quality_scores(given, among, method="self_confidence")
-        suspected = find_label_issues(given, among, min_examples_per_class=0, n_jobs=1)
+        columns = probabilities[:, present].astype(np.float64)
+        columns /= columns.sum(axis=1, keepdims=True)
+        codes = np.searchsorted(present, labels)
+        quality = get_label_quality_scores(codes, columns, method="self_confidence")
+        suspected = find_label_issues(codes, columns, min_examples_per_class=0, n_jobs=1)
     rows = np.flatnonzero(predicted != labels)
     rows = rows[np.lexsort((paths[rows], quality[rows], ~suspected[rows]))]
     names = np.array(class_names, dtype=object)

@@ -1,4 +1,4 @@
-"""Predictions keyed by path: collected, averaged, and never mixed up by position."""
+"""Predictions matched by path, never by position: collect, stack, average and save them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from foldsmith.tasks import Task
 
 
 def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], task: Task) -> np.ndarray:
-    """The held-out probabilities of every row of folds.csv, float32 (N, K), matched by path.
+    """Return the held-out probabilities of the rows of folds.csv, float32 (N, K), matched by path.
 
-    Raises InputError if a row has none, two, or a path is unknown.
+    Raises InputError for a row with no prediction or two, and for a path that is not in folds.csv.
     """
     row = {path: index for index, path in enumerate(folds["path"])}
     probabilities = np.full((len(folds), task.num_outputs), np.nan, dtype=np.float32)
@@ -23,7 +23,7 @@ def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], t
         for path, values in zip(predicted["path"].tolist(), predicted["probabilities"], strict=True):
             if path not in row or not np.isnan(probabilities[row[path], 0]):
                 raise InputError(
-                    f"{path} was predicted twice, or is not in folds.csv; run src/train.py --again."
+                    f"{path} has two held-out predictions, or is not in folds.csv; run src/train.py --again."
                 )
             probabilities[row[path]] = values
     absent = np.flatnonzero(np.isnan(probabilities).any(axis=1))
@@ -36,26 +36,28 @@ def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], t
 
 
 def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], source: str) -> np.ndarray:
-    """Where each of `paths` stands among the paths that were predicted, int64 (N,), so that rows can be taken
-    in another table's order.
+    """Return the index of each of `paths` in `predicted`, int64 (N,).
 
-    Raises InputError, naming the `source`, unless both are the same images, each once.
+    Raises InputError, naming the `source`, unless both hold the same images, once each.
     """
     row = {path: index for index, path in enumerate(np.asarray(predicted).tolist())}
     if len(row) != len(predicted):
-        raise InputError(f"{source} predicts an image twice; make it anew.")
-    asked = set(paths)
-    strange = [*(path for path in paths if path not in row), *(path for path in row if path not in asked)]
-    if strange:
+        raise InputError(f"{source} predicts an image twice; run the stage that wrote it again.")
+    expected = set(paths)
+    unmatched = [
+        *(path for path in paths if path not in row),
+        *(path for path in row if path not in expected),
+    ]
+    if unmatched:
         raise InputError(
-            f"{source} predicts other images than the rest ({len(strange)} differ, first: {strange[0]}); "
-            "name runs that were made from the same images."
+            f"{source} predicts other images than the first run ({len(unmatched)} differ, first: "
+            f"{unmatched[0]}); name runs of the same images."
         )
     return np.array([row[path] for path in paths], dtype=np.int64)
 
 
 def stack_predictions(files: Sequence[Path], paths: Sequence[str]) -> np.ndarray:
-    """The probabilities of several oof.npz or test.npz, float32 (R, N, K), every row that of its path.
+    """Return the probabilities of R files, oof.npz or test.npz, float32 (R, N, K), in the order of `paths`.
 
     Raises InputError where a file predicts other images.
     """
@@ -67,7 +69,7 @@ def stack_predictions(files: Sequence[Path], paths: Sequence[str]) -> np.ndarray
 
 
 def save_oof(run: RunPaths, held_out: pd.DataFrame, probabilities: np.ndarray, task: Task) -> None:
-    """Writes oof.npz and oof.csv: probabilities (N, K) of the rows of folds.csv that were held out."""
+    """Write oof.npz and oof.csv: probabilities (N, K) of the held-out rows of folds.csv."""
     save_npz(
         run.oof,
         path=held_out["path"].to_numpy(dtype=np.str_),

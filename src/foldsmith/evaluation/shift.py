@@ -1,6 +1,6 @@
-"""Whether training and test images can be told apart, by a classifier on the network's features.
+"""Adversarial validation: can a classifier separate training from test images by the network's features?
 
-n images of both parts · D features.
+n images, training and test together · D features.
 """
 
 from dataclasses import dataclass
@@ -8,30 +8,31 @@ from dataclasses import dataclass
 import numpy as np
 
 COMPONENTS = 64
-PARTS = 5
+NUM_FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Shift:
-    """`auc` is .5 where the parts cannot be told apart and 1 where they always can.
+    """The classifier's AUC: 0.5 if training and test images look alike, 1 if it always separates them.
 
-    `test` (n,) is each image's probability of being a test image, by a classifier that did not see it.
+    `test_probability` (n,) is each image's probability of being a test image, cross-fitted.
     """
 
     auc: float
     standard_error: float
-    test: np.ndarray
+    test_probability: np.ndarray
 
     @property
-    def is_told_apart(self) -> bool:
-        """Whether the parts differ surely (three standard errors) and by enough to matter (AUC over .6)."""
+    def is_significant(self) -> bool:
+        """Whether the AUC exceeds 0.5 by three standard errors, and 0.6: a smaller shift hardly matters."""
         return self.auc > max(0.6, 0.5 + 3 * self.standard_error)
 
 
-def tell_apart(features: np.ndarray, is_test: np.ndarray) -> Shift | None:
-    """Cross-fitted logistic regression of is_test (n,) bool on features (n, D); None with too few of a part.
+def measure_shift(features: np.ndarray, is_test: np.ndarray) -> Shift | None:
+    """Return the cross-fitted logistic regression of is_test (n,) bool on features (n, D).
 
-    Both parts must be images the network was not trained on: what it has learnt by heart looks different.
+    Return None with fewer than 2 * NUM_FOLDS images of either kind. The network must not have been trained
+    on any of the images: features of memorised images differ.
     """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
@@ -42,21 +43,21 @@ def tell_apart(features: np.ndarray, is_test: np.ndarray) -> Shift | None:
 
     num_test = int(is_test.sum())
     num_train = len(is_test) - num_test
-    if min(num_test, num_train) < 2 * PARTS:
+    if min(num_test, num_train) < 2 * NUM_FOLDS:
         return None
-    fitted_on = len(is_test) - len(is_test) // PARTS - 1
-    components = PCA(min(COMPONENTS, features.shape[1], fitted_on), svd_solver="full")
+    num_fitted = len(is_test) - len(is_test) // NUM_FOLDS - 1
+    components = PCA(min(COMPONENTS, features.shape[1], num_fitted), svd_solver="full")
     classifier = make_pipeline(StandardScaler(), components, LogisticRegression(C=0.1, max_iter=1000))
-    parts = StratifiedKFold(PARTS, shuffle=True, random_state=0)
-    told = cross_val_predict(
-        classifier, features.astype(np.float64), is_test, cv=parts, method="predict_proba"
+    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
+    probabilities = cross_val_predict(
+        classifier, features.astype(np.float64), is_test, cv=folds, method="predict_proba"
     )
-    auc = float(roc_auc_score(is_test, told[:, 1]))
-    return Shift(auc, auc_error(auc, num_test, num_train), told[:, 1])
+    auc = float(roc_auc_score(is_test, probabilities[:, 1]))
+    return Shift(auc, auc_error(auc, num_test, num_train), probabilities[:, 1])
 
 
 def auc_error(auc: float, num_positive: int, num_negative: int) -> float:
-    """Standard error of an area under the curve (Hanley and McNeil 1982)."""
+    """Return the standard error of an area under the ROC curve (Hanley and McNeil 1982)."""
     both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = auc * (1 - auc)
     variance += (num_positive - 1) * (both_positive - auc**2)

@@ -1,4 +1,4 @@
-"""What each test-time view, and their mean, is worth on held-out images.
+"""The gain of each test-time view, and of their mean, on held-out images.
 
 N images · V views.
 """
@@ -14,21 +14,21 @@ MEAN = "mean of all views"
 
 
 def score_views(views: dict[str, np.ndarray], labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """One row a view and one for their mean: view, accuracy, log_loss, gain and gain_error.
+    """Return one row per view, and one for their mean: view, accuracy, log_loss, gain, gain_error.
 
-    `views` is views.npz: view (V,), prediction (V, N), given (V, N) the probability of each image's label;
-    labels (N,) and probabilities (N, K) are out-of-fold in the same order. A gain is in accuracy over the
-    first view, paired image by image, with its standard error.
+    `views` are the arrays of views.npz: view (V,), prediction (V, N), and given (V, N), the probability of
+    each image's label. labels (N,) and probabilities (N, K) are out-of-fold, in the same order of images. A
+    gain is in accuracy over the first view, paired by image; gain_error is its standard error.
     """
     rows = np.arange(len(labels))
     predictions = [*views["prediction"], decide(probabilities)]
-    given = [*views["given"], probabilities[rows, labels]]
+    label_probabilities = [*views["given"], probabilities[rows, labels]]
     names = [*views["view"].tolist(), MEAN]
     first = predictions[0] == labels
     table = []
-    for name, predicted, probability in zip(names, predictions, given, strict=True):
-        right = predicted == labels
-        paired = compare_paired(first, right)
+    for name, predicted, probability in zip(names, predictions, label_probabilities, strict=True):
+        correct = predicted == labels
+        paired = compare_paired(first, correct)
         loss = -logarithms(probability).mean()
-        table.append((name, right.mean(), loss, paired.difference, paired.standard_error))
+        table.append((name, correct.mean(), loss, paired.difference, paired.standard_error))
     return pd.DataFrame(table, columns=["view", "accuracy", "log_loss", "gain", "gain_error"])

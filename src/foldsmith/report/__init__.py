@@ -1,4 +1,4 @@
-"""The cross-validation report: one self-contained HTML file made from the evidence of a run."""
+"""The cross-validation report of a run: one self-contained HTML file."""
 
 from foldsmith.report.evidence import Evidence
 from foldsmith.report.page import write_report

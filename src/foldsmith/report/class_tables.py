@@ -1,6 +1,6 @@
-"""The report's figures as pure functions of counts and scores: no file, no HTML.
+"""The report's tables of classes, folds and problems, as pure functions: no file, no HTML.
 
-K classes, F folds; a confusion table `counts` is (K, K) with true classes as rows, predicted ones as columns.
+K classes, F folds. A confusion matrix `counts` is (K, K), true classes as rows, predicted ones as columns.
 """
 
 import numpy as np
@@ -11,29 +11,30 @@ from scipy.special import stdtrit
 
 
 def count_confusions(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """(K, K) int: how many images of the row's class were predicted as the column's class."""
+    """Return the confusion matrix, (K, K) int."""
     cells = np.bincount(labels.astype(np.int64) * num_classes + predictions, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole elementwise as float64, NaN where whole is zero: undefined is not the same as zero."""
-    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Return the elementwise ratio as float64, NaN where the denominator is zero."""
+    above, below = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
 
 
 def score_classes(counts: np.ndarray, class_names: list[str]) -> pd.DataFrame:
-    """One row a class, worst F1 first, classes with no image and no prediction last.
+    """Return one row per class, the worst F1 first; classes without image and prediction come last.
 
-    Columns: label (class index), name, support (images held out), predicted (times predicted), precision,
-    recall, f1 (shares, NaN where undefined: precision of a class never predicted, recall of one without
-    images), taken_for (name of the class its images are most often taken for, "" where none is) and
-    taken_count (in how many images).
+    Columns: label (class index), name, support (held-out images), predicted (images predicted as the class),
+    precision, recall, f1 (NaN where undefined), confused_with (the class its images are most often predicted
+    as, "" without a mistake) and confusions (the number of those images).
     """
     correct, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     wrong = counts - np.diag(correct)
-    taken_for, taken_count = wrong.argmax(axis=1), wrong.max(axis=1)
-    names = [class_names[other] if count else "" for other, count in zip(taken_for, taken_count, strict=True)]
+    others, confusions = wrong.argmax(axis=1), wrong.max(axis=1)
+    confused_with = [
+        class_names[other] if count else "" for other, count in zip(others, confusions, strict=True)
+    ]
     table = pd.DataFrame(
         {
             "label": np.arange(len(counts)),
@@ -43,18 +44,18 @@ def score_classes(counts: np.ndarray, class_names: list[str]) -> pd.DataFrame:
             "precision": ratio(correct, predicted),
             "recall": ratio(correct, support),
             "f1": ratio(2 * correct, support + predicted),
-            "taken_for": names,
-            "taken_count": taken_count,
+            "confused_with": confused_with,
+            "confusions": confusions,
         }
     )
     return table.sort_values("f1", kind="stable", na_position="last", ignore_index=True)
 
 
 def list_confused_pairs(counts: np.ndarray, class_names: list[str], limit: int = 20) -> pd.DataFrame:
-    """The most frequent mistakes, at most `limit`: true, predicted (names), count, share of the true
-    class, and true_label, predicted_label, as two classes may have one name.
+    """Return the most frequent confusions, at most `limit` rows.
 
-    Sorted by count, then share, both falling, then by class index.
+    Columns: true and predicted (names), count, share (of the true class), true_label and predicted_label (two
+    classes may share a name). Rows are sorted by falling count, then falling share, then class index.
     """
     true, predicted = np.nonzero(counts - np.diag(np.diag(counts)))
     count = counts[true, predicted]
@@ -73,25 +74,26 @@ def list_confused_pairs(counts: np.ndarray, class_names: list[str], limit: int =
 
 
 def order_similar_classes(counts: np.ndarray) -> np.ndarray:
-    """(K,) class indices in which classes that are mistaken for each other stand together.
+    """Return the class indices, (K,), in an order that puts confused classes side by side.
 
-    Average-linkage clustering of 1 - the mean of the two shares by which a pair is confused.
+    It is the order of the leaves of an average-linkage clustering. The distance of two classes is 1 minus the
+    mean of the two shares by which they are confused.
     """
     if len(counts) < 3:
         return np.arange(len(counts))
     shares = np.nan_to_num(ratio(counts, counts.sum(axis=1, keepdims=True)))
     distance = 1.0 - (shares + shares.T) / 2
     np.fill_diagonal(distance, 0.0)
-    # The optimal order of the leaves reads better, but its cost grows about as the cube of K.
+    # the optimal order of leaves reads better, but costs about K ** 3
     tree = linkage(squareform(distance), method="average", optimal_ordering=len(counts) <= 300)
     return leaves_list(tree)
 
 
-def mark_far_off(scores: np.ndarray) -> np.ndarray:
-    """(F,) bool: the folds that stand apart from the others by Grubbs' test at 5 % (Grubbs 1969).
+def mark_outliers(scores: np.ndarray) -> np.ndarray:
+    """Return which folds are outliers by Grubbs' test at 5 % (Grubbs 1969), (F,) bool.
 
-    A plain limit of two standard deviations would never mark anything here: among five values none can lie
-    more than 1.79 of their standard deviations from their mean. Under four folds nothing is marked.
+    A limit of two standard deviations would never mark one of five folds: no value of five is farther than
+    1.79 of their standard deviations from their mean. With fewer than four folds none is marked.
     """
     num_folds = len(scores)
     spread = np.std(scores, ddof=1) if num_folds >= 4 else 0.0
@@ -103,7 +105,7 @@ def mark_far_off(scores: np.ndarray) -> np.ndarray:
 
 
 def group_problems(problems: pd.DataFrame) -> pd.DataFrame:
-    """One row a kind of problem, the most frequent first: problem, count (files), action (all taken)."""
+    """Return one row per kind of problem, the most frequent first: problem, count of files, actions taken."""
     groups = problems.groupby("problem", sort=True)["action"]
     joined = groups.agg(lambda actions: ", ".join(sorted(set(actions.dropna().astype(str)))))
     table = pd.DataFrame({"count": groups.size(), "action": joined})

@@ -1,4 +1,4 @@
-"""Everything the report is made from, and whether its parts belong together."""
+"""The inputs of the report, and the check that they belong to the same images and classes."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from foldsmith.tasks import Task
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything the page is made from: N held-out images, K classes, F folds."""
+    """The inputs of the report: N held-out images, K classes, F folds."""
 
     competition: str
     run: str
@@ -21,15 +21,15 @@ class Evidence:
     folds: np.ndarray  # (N,) int, the fold in which the image was held out
     probabilities: np.ndarray  # (N, K) float32, out-of-fold
     class_names: list[str]  # K
-    class_counts: np.ndarray  # (K,) training images a class, over all folds
-    logs: dict[int, pd.DataFrame]  # fold -> log.csv; val_* are NaN on epochs that were not validated
+    class_counts: np.ndarray  # (K,) training images per class, over all folds
+    logs: dict[int, pd.DataFrame]  # fold -> log.csv; val_* are NaN in epochs without validation
     problems: pd.DataFrame  # path, problem, detail, action
-    notes: list[str]  # sentences shown at the top
-    facts: dict[str, str]  # how the run was made, in the order shown
+    notes: list[str]  # sentences at the top of the page
+    facts: dict[str, str]  # provenance of the run, in the order of display
     paths: np.ndarray  # (N,) str, as in samples.csv
     pictures: Pictures = field(default_factory=Pictures)
     issues: pd.DataFrame | None = None  # label_issues.csv
-    samples: pd.DataFrame | None = None  # samples.csv, and
+    samples: pd.DataFrame | None = None  # samples.csv
     test_samples: pd.DataFrame | None = None  # test_samples.csv
     views: dict[str, np.ndarray] | None = None  # views.npz
     features: dict[str, np.ndarray] | None = None  # features.npz
@@ -41,7 +41,7 @@ class Evidence:
 
 
 def check_evidence(evidence: Evidence) -> None:
-    """Raises ValueError where the parts of the evidence do not belong together."""
+    """Raise ValueError where the shapes do not match, a label is no class, or a probability is not finite."""
     num_images, num_classes = len(evidence.labels), len(evidence.class_names)
     outside = np.flatnonzero((np.asarray(evidence.labels) < 0) | (np.asarray(evidence.labels) >= num_classes))
     if len(outside):
@@ -49,14 +49,14 @@ def check_evidence(evidence: Evidence) -> None:
             f"{len(outside)} labels are outside 0..{num_classes - 1}, the first is "
             f"{evidence.labels[outside[0]]} in row {outside[0]}"
         )
-    found = {
+    shapes = {
         "folds": (np.shape(evidence.folds), (num_images,)),
         "probabilities": (np.shape(evidence.probabilities), (num_images, num_classes)),
         "class_counts": (np.shape(evidence.class_counts), (num_classes,)),
         "paths": (np.shape(evidence.paths), (num_images,)),
         "cv['folds']": (np.shape(evidence.cv["folds"]), np.shape(np.unique(evidence.folds))),
     }
-    for name, (shape, expected) in found.items():
+    for name, (shape, expected) in shapes.items():
         if shape != expected:
             raise ValueError(
                 f"{name} has shape {shape}, but {num_images} labels in {num_classes} classes need {expected}"

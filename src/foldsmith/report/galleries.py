@@ -1,4 +1,4 @@
-"""Which images the page shows: of classes, mistakes, doubts, suspected labels, and equal pictures."""
+"""The images of the page: of classes, confused pairs, mistakes, close calls, suspected labels, duplicates."""
 
 from collections.abc import Sequence
 
@@ -8,50 +8,50 @@ import pandas as pd
 from foldsmith.report.pictures import Pictures
 from foldsmith.tasks.metrics import decide
 
-MISTAKES, DOUBTS, SUSPECTS = 24, 24, 48
-PAIRS, EXAMPLES = 10, 3  # confused pairs with pictures, and pictures of each side
-MOST_CLASSES = 300  # with a picture each; a page with more would be heavy
-SAME_PICTURES = 24  # groups of near-duplicates that are shown
-SAME_SHOWN = 6  # pictures of a group
+MISTAKES, CLOSE_CALLS, SUSPECTS = 24, 24, 48
+PAIRS, EXAMPLES = 10, 3  # confused pairs with pictures, and pictures of each of their two rows
+MAX_CLASSES = 300  # classes with a picture; more would make the page heavy
+DUPLICATE_GROUPS = 24  # groups of near-duplicates on the page
+DUPLICATES = 6  # pictures of a group
 
 
 def class_examples(
     paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, pictures: Pictures
 ) -> dict[int, str]:
-    """Class index -> the picture that its own network finds most typical, for the first MOST_CLASSES."""
-    given = probabilities[np.arange(len(labels)), labels]
-    order = np.lexsort((-given, labels))  # by class, the most probable first
-    first = order[np.unique(labels[order], return_index=True)[1]][:MOST_CLASSES]
+    """Return the picture with the highest probability of its class, for the first MAX_CLASSES classes."""
+    label_probabilities = probabilities[np.arange(len(labels)), labels]
+    order = np.lexsort((-label_probabilities, labels))
+    first = order[np.unique(labels[order], return_index=True)[1]][:MAX_CLASSES]
     return {int(labels[row]): pictures.uri(str(paths[row])) for row in first}
 
 
 def confident_mistakes(
     paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], pictures: Pictures
 ) -> list[dict[str, object]]:
-    """The wrong predictions with the most probability."""
+    """Return the wrong predictions with the highest probability."""
     wrong = np.flatnonzero(decide(probabilities) != labels)
     first = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:MISTAKES]
     return [_card(row, paths, labels, probabilities, names, pictures) for row in first]
 
 
-def least_certain(
+def close_calls(
     paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], pictures: Pictures
 ) -> list[dict[str, object]]:
-    """The images whose two most probable classes are closest to each other, none where there is one class."""
+    """Return the images with the smallest margin between their two most probable classes; none for K = 1."""
     if probabilities.shape[1] < 2:
         return []
-    two = np.partition(probabilities, -2, axis=1)[:, -2:]
-    first = np.argsort(two[:, 1] - two[:, 0], kind="stable")[:DOUBTS]
+    top_two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    first = np.argsort(top_two[:, 1] - top_two[:, 0], kind="stable")[:CLOSE_CALLS]
     return [_card(row, paths, labels, probabilities, names, pictures) for row in first]
 
 
 def suspected_labels(issues: pd.DataFrame, pictures: Pictures) -> list[dict[str, object]]:
-    """The first rows of label_issues.csv that are suspected."""
+    """Return the first suspected rows of label_issues.csv."""
     rows = issues[issues["suspected"]].head(SUSPECTS)
     return [
         pictures.card(
             row.path,
-            f"given {row.given} {row.probability_given:.0%}",
+            f"label {row.given} {row.probability_given:.0%}",
             f"proposed {row.proposed} {row.probability_proposed:.0%}",
         )
         for row in rows.itertuples()
@@ -66,35 +66,39 @@ def pair_examples(
     names: Sequence[str],
     pictures: Pictures,
 ) -> list[dict[str, object]]:
-    """For the first PAIRS of true and predicted class: images taken for the other, and typical ones of it."""
+    """Return images of the first PAIRS of true and predicted class.
+
+    A pair has `confused` images, of the true class predicted as the other one, and `correct` images of that
+    other class. Both have the highest probability of the predicted class.
+    """
     predicted = decide(probabilities)
     examples = []
     for pair in pairs.head(PAIRS).itertuples():
         true, other = pair.true_label, pair.predicted_label
-        taken = np.flatnonzero((labels == true) & (predicted == other))
-        right = np.flatnonzero((labels == other) & (predicted == other))
-        shown = []
-        for rows in (taken, right):
+        confused = np.flatnonzero((labels == true) & (predicted == other))
+        correct = np.flatnonzero((labels == other) & (predicted == other))
+        cards = []
+        for rows in (confused, correct):
             first = rows[np.argsort(-probabilities[rows, other], kind="stable")][:EXAMPLES]
-            shown.append([_card(row, paths, labels, probabilities, names, pictures) for row in first])
+            cards.append([_card(row, paths, labels, probabilities, names, pictures) for row in first])
         examples.append(
-            {"true": pair.true, "predicted": pair.predicted, "taken": shown[0], "right": shown[1]}
+            {"true": pair.true, "predicted": pair.predicted, "confused": cards[0], "correct": cards[1]}
         )
     return examples
 
 
-def same_pictures(
+def duplicate_groups(
     samples: pd.DataFrame, test_samples: pd.DataFrame | None, pictures: Pictures
 ) -> list[dict[str, object]]:
-    """Groups of images that show one picture: those with two labels first, then those across train and test.
+    """Return groups of near-duplicates: those with two labels first, then those in training and test.
 
-    Both tables have path, near and digest; samples a class_name besides. A group has cards, and words that
-    say what is wrong with it.
+    Both tables have path, near and digest; `samples` has class_name too. A group has cards, and words that
+    describe it.
     """
-    train = samples.assign(part="train")
-    parts = [train] if test_samples is None else [train, test_samples.assign(part="test", class_name="")]
-    images = pd.concat(parts, ignore_index=True)
-    # exact copies of a picture without contrast have no hash, and are known by their digest
+    train = samples.assign(split="train")
+    tables = [train] if test_samples is None else [train, test_samples.assign(split="test", class_name="")]
+    images = pd.concat(tables, ignore_index=True)
+    # images without contrast have no hash: their copies are found by the digest
     copies = images["digest"].duplicated(keep=False) & (images["digest"] != "")
     key = images["near"].where(images["near"] != "", images["digest"].where(copies, ""))
     groups = []
@@ -102,15 +106,15 @@ def same_pictures(
         if len(group) < 2:
             continue
         labels = sorted(set(group["class_name"]) - {""})
-        across = group["part"].nunique() > 1
+        across = group["split"].nunique() > 1
         cards = [
             pictures.card(row.path, row.class_name or "test image")
-            for row in group.head(SAME_SHOWN).itertuples()
+            for row in group.head(DUPLICATES).itertuples()
         ]
         exact = group["digest"].nunique() == 1
         words = ["the same pixels" if exact else "the same picture"]
         words += [f"{len(labels)} labels"] if len(labels) > 1 else []
-        words += ["across training and test"] if across else []
+        words += ["in training and test"] if across else []
         groups.append({"cards": cards, "count": len(group), "words": ", ".join(words), "labels": labels,
                        "across": across, "exact": exact})  # fmt: skip
     return sorted(groups, key=lambda group: (-(len(group["labels"]) > 1), -group["across"], group["exact"]))
@@ -124,17 +128,18 @@ def _card(
     names: Sequence[str],
     pictures: Pictures,
 ) -> dict[str, object]:
-    given, predicted = int(labels[row]), int(decide(probabilities[row : row + 1])[0])
-    if given == predicted:
+    """Return the card of an image: label and prediction, or if they agree the second most probable class."""
+    label, predicted = int(labels[row]), int(decide(probabilities[row : row + 1])[0])
+    if label == predicted:
         order = np.argsort(-probabilities[row], kind="stable")
-        other = int(order[1]) if len(order) > 1 else predicted
-        told = (
-            f"{names[given]} {probabilities[row, given]:.0%}, right",
-            f"or {names[other]} {probabilities[row, other]:.0%}",
+        second = int(order[1]) if len(order) > 1 else predicted
+        lines = (
+            f"{names[label]} {probabilities[row, label]:.0%}, correct",
+            f"or {names[second]} {probabilities[row, second]:.0%}",
         )
     else:
-        told = (
-            f"given {names[given]} {probabilities[row, given]:.0%}",
+        lines = (
+            f"label {names[label]} {probabilities[row, label]:.0%}",
             f"predicted {names[predicted]} {probabilities[row, predicted]:.0%}",
         )
-    return pictures.card(str(paths[row]), *told)
+    return pictures.card(str(paths[row]), *lines)

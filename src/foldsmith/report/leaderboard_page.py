@@ -1,4 +1,4 @@
-"""The leaderboard of a competition's runs as one HTML file, in the report's dress."""
+"""The leaderboard of a competition's runs as one HTML file, in the report's style."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +12,10 @@ from foldsmith.report.page import build_environment
 def write_leaderboard(
     path: Path, competition: str, ranked: pd.DataFrame, pairs: pd.DataFrame, notes: Sequence[str]
 ) -> None:
-    """Writes the page to `path`, whole or not at all, from what `rank_runs`, `compare_runs` and `notes_on`
-    give."""
+    """Write the page to `path`, whole or not at all.
+
+    `ranked`, `pairs` and `notes` are the results of `rank_runs`, `compare_runs` and `notes_on`.
+    """
     page = (
         build_environment()
         .get_template("leaderboard.html")

@@ -1,4 +1,4 @@
-"""Assembles everything the report shows from the evidence of a run, and writes it as one HTML file."""
+"""Build the report page from the evidence of a run, and write it as one HTML file."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ from foldsmith.report import dataset, findings, plots, sections
 from foldsmith.report.evidence import Evidence, check_evidence
 from foldsmith.tasks.metrics import METRICS
 
-# the sections by name: their title and template; which of them a page has is its task's to say
+# section -> title and template; the task lists the sections of its page, and anchors are slugs of titles
 SECTIONS = {
     "folds": ("Folds", "folds.html"),
     "learning-curves": ("Learning curves", "learning-curves.html"),
@@ -21,10 +21,10 @@ SECTIONS = {
     "confused-pairs": ("Most confused pairs", "confused-pairs.html"),
     "confusion-matrix": ("Confusion matrix", "confusion-matrix.html"),
     "suspected-labels": ("Suspected labels", "suspected-labels.html"),
-    "mistakes": ("Mistakes and doubts", "mistakes.html"),
+    "mistakes": ("Confident mistakes and close calls", "mistakes.html"),
     "calibration": ("Calibration", "calibration.html"),
     "data": ("Data", "data.html"),
-    "equal-pictures": ("Equal pictures", "equal-pictures.html"),
+    "equal-pictures": ("Near-duplicates", "equal-pictures.html"),
     "problems": ("Problems in the data", "problems.html"),
     "training-against-test": ("Training against test", "training-against-test.html"),
     "test-predictions": ("Test predictions", "test-predictions.html"),
@@ -34,7 +34,7 @@ SECTIONS = {
 def write_report(path: Path, evidence: Evidence) -> None:
     """Write the report to `path`, whole or not at all; the same evidence gives the same bytes.
 
-    Raises ValueError where the parts of the evidence do not belong together.
+    Raises ValueError where the evidence does not belong to the same images and classes.
     """
     check_evidence(evidence)
     page = build_environment().get_template("page.html").render(_context(evidence))
@@ -43,7 +43,7 @@ def write_report(path: Path, evidence: Evidence) -> None:
 
 
 def build_environment() -> jinja2.Environment:
-    """The templates, with the filters that write figures."""
+    """Return the environment of the templates, with filters that format figures."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("template")),
         autoescape=True,
@@ -62,35 +62,35 @@ def build_environment() -> jinja2.Environment:
 
 def _context(evidence: Evidence) -> dict:
     fold_numbers = np.unique(evidence.folds).tolist()
-    right = evidence.task.correct(evidence.labels, evidence.probabilities)
-    spread = spread_of_folds(right, evidence.folds)
+    correct = evidence.task.correct(evidence.labels, evidence.probabilities)
+    spread = spread_of_folds(correct, evidence.folds)
     context = {
         "evidence": evidence,
         "cv": evidence.cv,
         "sections": [SECTIONS[name] for name in evidence.task.report_sections],
         "fold_numbers": fold_numbers,
         "spread_in_words": findings.spread_in_words(spread),
-        "most_suspected": findings.MOST_SUSPECTED,
-        "made_in_short": _made_in_short(evidence.facts),
+        "max_suspected": findings.MAX_SUSPECTED,
+        "provenance": _provenance_line(evidence.facts),
         "panels": plots.draw_learning_curves(evidence.logs) if evidence.logs else {},
         **sections.describe_folds(evidence.cv, fold_numbers),
     }
-    parts = (
+    describers = (
         sections.describe_classes,
         sections.describe_images,
         sections.describe_calibration,
         dataset.describe_data,
         dataset.describe_test,
     )
-    with progress("report", len(parts), "parts") as advance:
-        for describe in parts:
+    with progress("report", len(describers), "sections") as advance:
+        for describe in describers:
             context |= describe(evidence)
             advance(1)
     context["findings"] = [
-        *findings.find_folds_apart(context["far_off_folds"], evidence.cv["metric"], spread),
-        *findings.find_lost_classes(context["class_table"]),
-        *findings.find_label_trouble(
-            context["num_suspected"], len(evidence.labels), context["same_pictures"]
+        *findings.find_outlier_folds(context["outlier_folds"], evidence.cv["metric"], spread),
+        *findings.find_unpredicted_classes(context["class_table"]),
+        *findings.find_label_problems(
+            context["num_suspected"], len(evidence.labels), context["duplicate_groups"]
         ),
         *findings.find_shift(context["shift"]),
         *findings.find_miscalibration(context["calibration"]),
@@ -99,11 +99,11 @@ def _context(evidence: Evidence) -> dict:
     return context
 
 
-def _made_in_short(facts: dict[str, str]) -> str:
-    """The facts that most often decide, in one line."""
-    chosen = [facts[name] for name in ("training", "hardware") if name in facts]
-    chosen += [f"seed {facts['seed']}"] if "seed" in facts else []
-    return "How it was made" + (": " if chosen else "") + ", ".join(chosen)
+def _provenance_line(facts: dict[str, str]) -> str:
+    """Return training time, hardware and seed in one line."""
+    values = [facts[name] for name in ("training", "hardware") if name in facts]
+    values += [f"seed {facts['seed']}"] if "seed" in facts else []
+    return "Provenance" + (": " if values else "") + ", ".join(values)
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Small pictures inside the page: JPEG data URIs from the pixel cache."""
+"""Thumbnails inside the page: JPEG data URIs from the pixel cache."""
 
 import base64
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 
 from foldsmith.data.cache import PixelCache
 
-LONGEST = 72  # pixels of a side: some 2 kB a picture, so that hundreds of them stay under a megabyte
+LONGEST = 72  # pixels of a side: about 2 kB per picture, so that hundreds stay under a megabyte
 QUALITY = 80
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures by path; without a cache there are none, and the page stands on its text alone."""
+    """Thumbnails by path. Without a cache there are none, and the page shows text only."""
 
     cache: PixelCache | None = None
 
@@ -24,16 +24,16 @@ class Pictures:
         return {path: row for row, path in enumerate(self.cache.index["path"])}
 
     def uri(self, path: str) -> str:
-        """The picture as a data URI, or empty. Raises KeyError if the cache does not hold it."""
+        """Return the picture as a data URI, "" without a cache. Raises KeyError for an unknown path."""
         return "" if self.cache is None else encode_picture(self.cache.pixels[self._rows[path]])
 
     def card(self, path: str, *lines: str) -> dict[str, object]:
-        """What a gallery shows of an image: its picture, and lines that say what it is taken for."""
+        """Return the entry of an image in a gallery: path, picture, and lines of text."""
         return {"path": path, "uri": self.uri(path), "lines": lines}
 
 
 def encode_picture(pixels: np.ndarray) -> str:
-    """uint8 (S, S, 3) as a JPEG data URI of at most LONGEST pixels a side. Same pixels, same bytes."""
+    """Return pixels, uint8 (S, S, 3), as a JPEG data URI of at most LONGEST pixels a side."""
     side = min(LONGEST, len(pixels))
     if side < len(pixels):
         pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)

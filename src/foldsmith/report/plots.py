@@ -1,7 +1,7 @@
-"""Learning curves and fold scores as inline SVG, coloured by classes of the page's style sheet.
+"""Learning curves and fold scores as inline SVG; the page's style sheet sets the colours.
 
-Drawn by hand rather than by matplotlib: the figures are smaller, their bytes are the same every time, and
-their fonts and colours follow the page in light, dark and print. Markup.format escapes every text.
+SVG by hand instead of matplotlib: the figures are smaller, their bytes are reproducible, and their fonts and
+colours follow the page in light, dark and print. Markup.format escapes all text.
 """
 
 import math
@@ -14,18 +14,18 @@ from markupsafe import Markup
 PANELS = {
     "Loss": ("train_loss", "val_loss"),
     "Accuracy": ("train_accuracy", "val_accuracy"),
-    "Gap: training accuracy less held-out": ("gap",),
+    "Gap: training minus held-out accuracy": ("gap",),
     "Learning rate": ("lr",),
-    "Seconds an epoch": ("seconds",),
+    "Seconds per epoch": ("seconds",),
 }
 LINE_CLASS = {"train": "train", "val": "held", "gap": "gap", "lr": "rate", "seconds": "rate"}
-WIDTH, HEIGHT = 380, 250  # of a panel, in CSS pixels, margins included
+WIDTH, HEIGHT = 380, 250  # CSS pixels of a panel, margins included
 LEFT, RIGHT, TOP, BOTTOM = 46, 24, 10, 34
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """A linear map of values [low, high] to pixels [start, end]."""
+    """A linear map from values [low, high] to pixels [start, end]."""
 
     low: float
     high: float
@@ -37,7 +37,10 @@ class _Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self, about: int = 5, least: float = 0.0) -> list[float]:
-        """Round values within the scale, 1, 2 or 5 times a power of ten apart and at least `least`."""
+        """Return about `about` round values of the scale, 1, 2 or 5 times a power of ten apart.
+
+        Their distance is at least `least`.
+        """
         step = (self.high - self.low) / about
         if step <= 0:
             return [self.low]
@@ -47,31 +50,31 @@ class _Scale:
         return [count * step for count in range(first, last + 1)]
 
 
-def join(parts: list[Markup]) -> Markup:
-    """The parts below each other, escaped already."""
-    return Markup("\n").join(parts)
+def join(elements: list[Markup]) -> Markup:
+    """Return the elements, one per line; they are escaped already."""
+    return Markup("\n").join(elements)
 
 
-def draw_fold_scores(fold_numbers: list[int], scores: np.ndarray, far_off: np.ndarray) -> Markup:
-    """A strip 132 pixels wide: a dot a fold, on the row's own scale; a band of mean ± 1 standard deviation.
+def draw_fold_scores(fold_numbers: list[int], scores: np.ndarray, outliers: np.ndarray) -> Markup:
+    """Return a strip, 132 pixels wide: a dot per fold, and a band of mean ± 1 standard deviation.
 
-    scores and far_off, which marks the folds that stand apart, are (F,) with two folds or more.
+    The scale is that of these scores (F,), two or more; `outliers` (F,) bool marks folds.
     """
     x = _Scale(scores.min(), scores.max(), 8, 124)
     mean, spread = scores.mean(), scores.std(ddof=1)
     start, end = max(0.0, x(mean - spread)), min(132.0, x(mean + spread))
     band = '<rect class="band" x="{}" y="4" width="{:.1f}" height="14"/><path class="mean" d="M{} 4v14"/>'
-    parts = [Markup(band).format(start, end - start, x(mean))]
-    for fold, score, far in zip(fold_numbers, scores, far_off, strict=True):
+    elements = [Markup(band).format(start, end - start, x(mean))]
+    for fold, score, is_outlier in zip(fold_numbers, scores, outliers, strict=True):
         dot = '<circle class="{}" cx="{}" cy="11" r="3.5"><title>fold {}: {:.4f}</title></circle>'
-        parts.append(Markup(dot).format("dot far" if far else "dot", x(score), fold, score))
+        elements.append(Markup(dot).format("dot far" if is_outlier else "dot", x(score), fold, score))
     frame = '<svg class="strip" width="132" height="22" role="img" aria-label="{}">{}</svg>'
     label = f"from {scores.min():.4f} to {scores.max():.4f} over the folds"
-    return Markup(frame).format(label, join(parts))
+    return Markup(frame).format(label, join(elements))
 
 
 def draw_learning_curves(logs: dict[int, pd.DataFrame]) -> dict[str, Markup]:
-    """Panel title -> figure: every fold's columns of PANELS against the epoch."""
+    """Return a figure for each title of PANELS: its columns against the epoch, one line per fold."""
     logs = {fold: log.assign(gap=log["train_accuracy"] - log["val_accuracy"]) for fold, log in logs.items()}
     return {title: _draw_panel(title, columns, logs) for title, columns in PANELS.items()}
 
@@ -101,39 +104,39 @@ def _draw_panel(title: str, columns: tuple[str, ...], logs: dict[int, pd.DataFra
 
 
 def _draw_axes(x: _Scale, y: _Scale) -> Markup:
-    parts = []
+    elements = []
     for value in y.ticks():
         tick = '<path class="grid" d="M{} {}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
-        parts.append(Markup(tick).format(LEFT, y(value), WIDTH - RIGHT, LEFT - 6, y(value) + 3.5, value))
+        elements.append(Markup(tick).format(LEFT, y(value), WIDTH - RIGHT, LEFT - 6, y(value) + 3.5, value))
     for value in x.ticks(about=6, least=1):
         tick = '<text x="{}" y="{}" text-anchor="middle">{:g}</text>'
-        parts.append(Markup(tick).format(x(value), HEIGHT - BOTTOM + 15, value))
+        elements.append(Markup(tick).format(x(value), HEIGHT - BOTTOM + 15, value))
     name = '<text x="{}" y="{}" text-anchor="middle">epoch</text>'
-    parts.append(Markup(name).format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3))
-    return join(parts)
+    elements.append(Markup(name).format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3))
+    return join(elements)
 
 
 def _draw_line(line: tuple[str, int, np.ndarray, np.ndarray], x: _Scale, y: _Scale) -> Markup:
     column, fold, epochs, values = line
     kind = LINE_CLASS[column.partition("_")[0]]
     points = [(x(epoch), y(value)) for epoch, value in zip(epochs, values, strict=True)]
-    # A line of one point has no length: a mark at its end shows it all the same.
+    # a line of one point is invisible: the circle shows it
     group = (
         '<g class="line {}"><title>fold {}, {}: {:.4g} at the end</title>'
         '<polyline points="{}"/><circle cx="{}" cy="{}" r="2"/></g>'
     )
-    path = " ".join(f"{across:g},{down:g}" for across, down in points)
+    path = " ".join(f"{left:g},{top:g}" for left, top in points)
     return Markup(group).format(kind, fold, column.replace("_", " "), values[-1], path, *points[-1])
 
 
 def _draw_fold_numbers(ends: dict[int, float], gap: float = 11.0) -> list[Markup]:
-    """The fold's number beside the end of its line, moved down where two would overlap."""
-    if len(ends) > 12:  # more do not fit beside the panel; the lines still carry a title
+    """Return the folds' numbers beside the ends of their lines, moved down where two would overlap."""
+    if len(ends) > 12:  # more do not fit beside the panel; the lines still have titles
         return []
-    parts, lowest = [], -math.inf
+    elements, lowest = [], -math.inf
     first_limit = HEIGHT - BOTTOM - gap * (len(ends) - 1)
-    for place, (fold, end) in enumerate(sorted(ends.items(), key=lambda item: item[1])):
-        lowest = max(lowest + gap, min(end, first_limit + gap * place))
+    for index, (fold, end) in enumerate(sorted(ends.items(), key=lambda item: item[1])):
+        lowest = max(lowest + gap, min(end, first_limit + gap * index))
         number = '<text class="number" x="{}" y="{:.1f}">{}</text>'
-        parts.append(Markup(number).format(WIDTH - RIGHT + 7, lowest + 3.5, fold))
-    return parts
+        elements.append(Markup(number).format(WIDTH - RIGHT + 7, lowest + 3.5, fold))
+    return elements

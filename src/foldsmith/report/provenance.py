@@ -1,4 +1,4 @@
-"""How a run was made, and what a reader must know before its figures."""
+"""The provenance of a run in words, and notes on what its figures rest on."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,7 +15,7 @@ from foldsmith.run.command import FoldPlan
 
 
 def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
-    """Sentences for the top of the page; `scored` are the folds it shows, `folds` is folds.csv."""
+    """Return sentences for the top of the page; `scored` are the folds with scores, `folds` is folds.csv."""
     notes = []
     if len(scored) < len(plan.folds):
         notes.append(f"Only {len(scored)} of {len(plan.folds)} folds are trained and scored.")
@@ -25,7 +25,9 @@ def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes
     if rare:
         names = first_of(classes["class_name"].iloc[rare], 10)
         end = "" if names.endswith("…") else "."
-        notes.append(f"{len(rare)} classes have fewer images than the split has parts: {names}{end}")
+        notes.append(
+            f"{len(rare)} classes have too few images for the split (under {plan.num_parts}): {names}{end}"
+        )
     return notes
 
 

@@ -1,4 +1,4 @@
-"""What the page's sections on scores and held-out images are made from: names for the templates."""
+"""Template values of the sections on scores and held-out images."""
 
 import math
 from typing import Any
@@ -14,43 +14,43 @@ Context = dict[str, Any]
 
 
 def describe_folds(cv: dict, fold_numbers: list[int]) -> Context:
-    """Metrics by fold, and the folds that stand apart."""
+    """Return the metrics by fold, and the folds that are outliers."""
     rows = metric_rows(cv, fold_numbers)
-    far_off = {
-        fold: [row["name"] for row in rows if row["scores"][place][1]]
-        for place, fold in enumerate(fold_numbers)
+    outliers = {
+        fold: [row["name"] for row in rows if row["scores"][index][1]]
+        for index, fold in enumerate(fold_numbers)
     }
     return {
         "metric_rows": rows,
-        "answer_strip": rows[0]["strip"],
-        "far_off_folds": {fold: metrics for fold, metrics in far_off.items() if metrics},
+        "score_strip": rows[0]["strip"],
+        "outlier_folds": {fold: metrics for fold, metrics in outliers.items() if metrics},
         "lower_is_better": {name for name, metric in METRICS.items() if not metric.higher_is_better},
     }
 
 
 def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
-    """One row a metric, the run's own first: (score, far off) a fold, mean, std, oof and a figure."""
+    """Return one row per metric, the run's own first: (score, is outlier) per fold, mean, std, oof, strip."""
     rows = []
     for name in sorted(cv["metrics"], key=lambda name: name != cv["metric"]):
         scores = np.array(cv["metrics_by_fold"][name], float)
         defined = scores[np.isfinite(scores)]
-        far_off = class_tables.mark_far_off(scores)
+        outliers = class_tables.mark_outliers(scores)
         drawable = len(scores) > 1 and np.isfinite(scores).all()
         rows.append(
             {
                 "name": name,
-                "scores": list(zip(scores, far_off, strict=True)),
+                "scores": list(zip(scores, outliers, strict=True)),
                 "mean": defined.mean() if len(defined) else math.nan,
                 "std": defined.std(ddof=1) if len(defined) > 1 else math.nan,
                 "oof": cv["metrics"][name],
-                "strip": plots.draw_fold_scores(fold_numbers, scores, far_off) if drawable else "",
+                "strip": plots.draw_fold_scores(fold_numbers, scores, outliers) if drawable else "",
             }
         )
     return rows
 
 
 def describe_classes(evidence: Evidence) -> Context:
-    """Every class, the most confused pairs with pictures, and the matrix with its most confused group."""
+    """Return the table of classes, the most confused pairs, and the confusion matrix."""
     names, probabilities, labels = evidence.class_names, evidence.probabilities, evidence.labels
     counts = class_tables.count_confusions(labels, decide(probabilities), len(names))
     classes = class_tables.score_classes(counts, names)
@@ -58,8 +58,8 @@ def describe_classes(evidence: Evidence) -> Context:
     order = class_tables.order_similar_classes(counts)
     group = matrix.find_confused_group(counts, order)
     pairs = class_tables.list_confused_pairs(counts, names)
-    shown = evidence.paths, labels, probabilities
-    examples = galleries.class_examples(*shown, evidence.pictures) if evidence.has_pictures else {}
+    predictions = evidence.paths, labels, probabilities
+    examples = galleries.class_examples(*predictions, evidence.pictures) if evidence.has_pictures else {}
     pictures = [examples.get(label, "") for label in classes["label"]]
     return {
         "class_table": classes,
@@ -67,7 +67,7 @@ def describe_classes(evidence: Evidence) -> Context:
         "all_held_out": bool((images == classes["support"]).all()),
         "num_never_predicted": int((classes["predicted"] == 0).sum()),
         "pairs": pairs.to_dict("records"),
-        "pair_examples": galleries.pair_examples(pairs, *shown, names, evidence.pictures)
+        "pair_examples": galleries.pair_examples(pairs, *predictions, names, evidence.pictures)
         if evidence.has_pictures
         else [],
         "num_wrong": int(counts.sum() - np.trace(counts)),
@@ -81,18 +81,20 @@ def describe_classes(evidence: Evidence) -> Context:
 
 
 def describe_images(evidence: Evidence) -> Context:
-    """The galleries of suspected labels, mistakes and doubts."""
-    shown = evidence.paths, evidence.labels, evidence.probabilities, evidence.class_names, evidence.pictures
+    """Return the galleries of suspected labels, confident mistakes and close calls."""
+    predictions = evidence.paths, evidence.labels, evidence.probabilities
+    names, pictures = evidence.class_names, evidence.pictures
     issues = evidence.issues
     return {
         "num_suspected": 0 if issues is None else int(issues["suspected"].sum()),
-        "suspects": [] if issues is None else galleries.suspected_labels(issues, evidence.pictures),
-        "mistakes": galleries.confident_mistakes(*shown),
-        "doubts": galleries.least_certain(*shown),
+        "suspects": [] if issues is None else galleries.suspected_labels(issues, pictures),
+        "mistakes": galleries.confident_mistakes(*predictions, names, pictures),
+        "close_calls": galleries.close_calls(*predictions, names, pictures),
     }
 
 
 def describe_calibration(evidence: Evidence) -> Context:
+    """Return the calibration figures and the reliability diagram."""
     labels, probabilities = evidence.labels, evidence.probabilities
     return {
         "calibration": calibrate(labels, evidence.folds, probabilities),

@@ -17,7 +17,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 for (const cells of document.querySelectorAll(".cells")) {
   const readout = cells.parentElement.previousElementSibling;
   const [row, column] = cells.querySelectorAll(".cross");
-  const place = (cross, x, y, width, height) => {
+  const move = (cross, x, y, width, height) => {
     Object.entries({x, y, width, height}).forEach(([name, value]) => cross.setAttribute(name, value));
     cross.style.visibility = "visible";
   };
@@ -25,8 +25,8 @@ for (const cells of document.querySelectorAll(".cells")) {
     const cell = event.target.closest(".right, .wrong");
     if (!cell) return;
     const size = Number(cell.getAttribute("width")) + 1, side = cells.width.baseVal.value;
-    place(row, 0, cell.getAttribute("y"), side, size);
-    place(column, cell.getAttribute("x"), 0, size, cells.height.baseVal.value);
+    move(row, 0, cell.getAttribute("y"), side, size);
+    move(column, cell.getAttribute("x"), 0, size, cells.height.baseVal.value);
     readout.textContent = cell.querySelector("title").textContent;
   });
 }
