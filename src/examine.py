@@ -1,4 +1,4 @@
-"""Looks at what the networks make of views and of test images, for the report: views.npz, features.npz.
+"""Predict views of held-out images, and features beside test images, for the report: views.npz, features.npz.
 
 .venv/bin/python src/examine.py input/tiny80 --recipe resnet64
 """
@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from foldsmith.run.stamps import check_claim, digests_of_trained, is_current, re
 from foldsmith.run.tables import load_folds, load_samples
 from foldsmith.seeding import derive_seed
 
+if TYPE_CHECKING:
+    from foldsmith.data.cache import PixelCache
+    from foldsmith.inference.memory import Portion
+
 MOST_FEATURES = 3000  # images of a part; enough to know an AUC to .01
 
 
@@ -27,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    made = require_trained(run, command.folds_to_use)
+    trained = require_trained(run, command.folds_to_use)
     inputs = {
         "test": digest_of_file(run.test_samples),
         "trained": digests_of_trained(run, command.folds_to_use),
@@ -35,80 +39,104 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("examine"), inputs):
         say(f"examine: {run.views} is up to date")
         return 0
-    examine(command, made)
+    examine(command, trained)
     write_stamp(run.stamp("examine"), inputs, [run.views, run.features], trained=inputs["trained"])
     say(f"examine: {run.views}, {run.features}")
     return 0
 
 
-def examine(command: Command, made: list[dict[str, Any]]) -> None:
-    """Writes the held-out predictions of every view, means over a fold's networks, and features of images the
-    first network of all never saw."""
+def examine(command: Command, trained: list[dict[str, Any]]) -> None:
+    """Write views.npz and features.npz; `trained` are run.json of the folds."""
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.inference.features import captured_features
     from foldsmith.inference.memory import Portion
+
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
+    portion = Portion(command.recipe.predict_batch_size)  # one for all: a size that fails is not retried
+    write_views(command, trained, cache, portion)
+    write_features(command, trained[0], cache, portion)
+
+
+def write_views(
+    command: Command, trained: list[dict[str, Any]], cache: "PixelCache", portion: "Portion"
+) -> None:
+    """Write every view's predictions of the held-out images, means over a fold's networks."""
+    folds, views = load_folds(command.run.folds), command.recipe.views
+    paths, predictions, of_labels = [], [], []
+    for facts in trained:
+        held_out = folds[folds["fold"] == facts["fold"]]
+        names, labels = held_out["path"].to_numpy(dtype=np.str_), held_out["label"].to_numpy(np.int64)
+        by_view = predict_by_view(command, facts, cache, cache.rows(list(names)), portion)
+        paths.append(names)
+        predictions.append(by_view.argmax(axis=2).astype(np.int32))
+        of_labels.append(by_view[:, np.arange(len(labels)), labels])
+    save_npz(
+        command.run.views,
+        view=np.array(views, dtype=np.str_),
+        path=np.concatenate(paths),
+        prediction=np.concatenate(predictions, axis=1),
+        given=np.concatenate(of_labels, axis=1),
+    )
+
+
+def predict_by_view(
+    command: Command, facts: dict[str, Any], cache: "PixelCache", rows: np.ndarray, portion: "Portion"
+) -> np.ndarray:
+    """Return the probabilities of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained
 
-    run = command.run
-    folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
-    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
-    readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
-    seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
-    portion = None  # what there is room for, found out once
-    for place, facts in enumerate(made):
-        fold, all_weights = facts["fold"], run.of_fold(facts["fold"]).all_weights(facts["seeds"])
-        loaded = [load_trained(each, facts, command.device, command.precision) for each in all_weights]
-        model, recipe, compute = loaded[0]
-        held_out = folds[folds["fold"] == fold]
-        paths, labels = held_out["path"].to_numpy(dtype=np.str_), held_out["label"].to_numpy(np.int64)
-        total = len(loaded) * len(recipe.views) * len(paths)
-        with progress(f"examine: fold {fold}", total, "images") as advance:
-            rows, size = cache.rows(list(paths)), recipe.predict_batch_size
-            portion = portion or Portion(size)
-            by_network = [
+    views, size = command.recipe.views, command.recipe.predict_batch_size
+    by_network = []
+    all_weights = command.run.of_fold(facts["fold"]).all_weights(facts["seeds"])
+    total = len(all_weights) * len(views) * len(rows)
+    with progress(f"examine: fold {facts['fold']}", total, "images") as advance:
+        for weights in all_weights:
+            model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+            by_network.append(
                 [
                     predict(
-                        each, cache.pixels, rows, (view,), size, compute, advance, portion, loss=recipe.loss
+                        model, cache.pixels, rows, (view,), size, compute, advance, portion, loss=recipe.loss
                     )
-                    for view in recipe.views
+                    for view in views
                 ]
-                for each, *_ in loaded
-            ]
-        by_view = np.mean(by_network, axis=0)  # (V, n, K)
-        given = np.stack([each[np.arange(len(labels)), labels] for each in by_view])
-        seen.append((paths, np.stack([each.argmax(axis=1) for each in by_view]).astype(np.int32), given))
-        if place == 0:
-            # what a network was trained on looks different to it: held-out images stand beside the test's
-            chosen = [choose(each, command.plan.seed) for each in (paths, test_paths[readable])]
-            with (
-                captured_features(model, facts["num_classes"]) as features,
-                progress("examine: features", sum(map(len, chosen)), "images") as advance,
-            ):
-                rows = cache.rows([path for part in chosen for path in part.tolist()])
-                predict(
-                    model, cache.pixels, rows, ("identity",), size, compute, advance, portion,
-                    loss=recipe.loss,
-                )  # fmt: skip
-            is_test = np.repeat([False, True], [len(part) for part in chosen])
-            save_npz(
-                run.features,
-                path=np.concatenate(chosen),
-                is_test=is_test,
-                features=np.concatenate(features),
             )
+    return np.mean(by_network, axis=0)
+
+
+def write_features(command: Command, facts: dict[str, Any], cache: "PixelCache", portion: "Portion") -> None:
+    """Write the features of held-out and test images by the first network of a fold.
+
+    What a network was trained on looks different to it: held-out images stand beside the test's.
+    """
+    from foldsmith.inference.features import captured_features
+    from foldsmith.inference.predict import predict
+    from foldsmith.inference.weights import load_trained
+
+    run, folds = command.run, load_folds(command.run.folds)
+    held_out = folds.loc[folds["fold"] == facts["fold"], "path"].to_numpy(dtype=np.str_)
+    test = load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
+    readable = cache.index["problem"].to_numpy()[cache.rows(list(test))] == ""
+    chosen = [choose(paths, command.plan.seed) for paths in (held_out, test[readable])]
+    rows = cache.rows([path for paths in chosen for path in paths.tolist()])
+    weights = run.of_fold(facts["fold"]).weights
+    model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+    with (
+        captured_features(model, facts["num_classes"]) as features,
+        progress("examine: features", len(rows), "images") as advance,
+    ):
+        size = recipe.predict_batch_size
+        predict(model, cache.pixels, rows, ("identity",), size, compute, advance, portion, loss=recipe.loss)
     save_npz(
-        run.views,
-        view=np.array(recipe.views, dtype=np.str_),
-        path=np.concatenate([each[0] for each in seen]),
-        prediction=np.concatenate([each[1] for each in seen], axis=1),
-        given=np.concatenate([each[2] for each in seen], axis=1),
+        run.features,
+        path=np.concatenate(chosen),
+        is_test=np.repeat([False, True], [len(paths) for paths in chosen]),
+        features=np.concatenate(features),
     )
 
 
 def choose(paths: np.ndarray, seed: int) -> np.ndarray:
-    """At most MOST_FEATURES of the paths, in their order; the same ones for every run of the competition."""
+    """Return at most MOST_FEATURES of the paths, in their order; the same for all runs of the competition."""
     order = np.random.default_rng(derive_seed(seed, "features")).permutation(len(paths))
     return paths[np.sort(order[:MOST_FEATURES])]
 

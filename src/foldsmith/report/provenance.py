@@ -1,6 +1,6 @@
 """How a run was made, and what a reader must know before its figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -28,15 +28,10 @@ def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes
     return notes
 
 
-def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float) -> dict[str, str]:
-    """What the figures were made with; `made` are run.json of the folds, `seconds` what training took."""
-    first = made[0]
-    defaults = {field.name: field.default for field in fields(Recipe)}
-    changed = {
-        name: value
-        for name, value in first["recipe"].items()
-        if name != "name" and (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
-    }
+def facts_of(plan: FoldPlan, runs: Sequence[dict[str, Any]], seconds: float) -> dict[str, str]:
+    """Return the provenance of the figures; `runs` are run.json of the folds, `seconds` those of training."""
+    first = runs[0]
+    changed = changed_fields(first["recipe"])
     return {
         "command": first["command"],
         "recipe": f"{first['recipe']['name']}: "
@@ -44,14 +39,33 @@ def facts_of(plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float) -> 
         "seed": str(first["seed"]),
         "folds": folds_in_words(plan),
         "parameters": f"{first['parameters']:,}",
-        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
-        "training": f"{seconds:,.0f} s over {len(made)} folds"
-        + (f" of {first['seeds']} networks, whose predictions are averaged" if first["seeds"] > 1 else "")
-        + (f", in {len(first['rounds'])} rounds" if len(first["rounds"]) > 1 else "")
-        + (", pretraining included" if first["recipe"].get("pretrain", "none") != "none" else ""),
-        "finished": max(fold["finished"] for fold in made),
+        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in runs})),
+        "training": f"{seconds:,.0f} s over {len(runs)} folds{_networks_in_words(first)}",
+        "finished": max(fold["finished"] for fold in runs),
         "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
     }
+
+
+def changed_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe, as JSON holds it, that are not at their defaults."""
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    return {
+        name: value
+        for name, value in recipe.items()
+        if name != "name" and (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
+    }
+
+
+def _networks_in_words(first: Mapping[str, Any]) -> str:
+    """Return what a fold's training has more than one network in one round; `first` is a fold's run.json."""
+    words = ""
+    if first["seeds"] > 1:
+        words += f" of {first['seeds']} networks, whose predictions are averaged"
+    if len(first["rounds"]) > 1:
+        words += f", in {len(first['rounds'])} rounds"
+    if first["recipe"].get("pretrain", "none") != "none":
+        words += ", pretraining included"
+    return words
 
 
 def in_words(value: object) -> str:
