@@ -1,4 +1,4 @@
-"""Looks at what the networks make of views and of test images, for the report: views.npz, features.npz.
+"""Predict views of held-out images, and features beside test images, for the report: views.npz, features.npz.
 
 .venv/bin/python src/examine.py input/tiny80 --recipe resnet64
 """
@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from foldsmith.run.stamps import check_claim, digests_of_trained, is_current, re
 from foldsmith.run.tables import load_folds, load_samples
 from foldsmith.seeding import derive_seed
 
+if TYPE_CHECKING:
+    from foldsmith.data.cache import PixelCache
+    from foldsmith.inference.memory import BatchLimit
+
 MOST_FEATURES = 3000  # images of a part; enough to know an AUC to .01
 
 
@@ -27,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    made = require_trained(run, command.folds_to_use)
+    trained = require_trained(run, command.folds_to_use)
     inputs = {
         "test": digest_of_file(run.test_samples),
         "trained": digests_of_trained(run, command.folds_to_use),
@@ -35,80 +39,113 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("examine"), inputs):
         say(f"examine: {run.views} is up to date")
         return 0
-    examine(command, made)
+    examine(command, trained)
     write_stamp(run.stamp("examine"), inputs, [run.views, run.features], trained=inputs["trained"])
     say(f"examine: {run.views}, {run.features}")
     return 0
 
 
-def examine(command: Command, made: list[dict[str, Any]]) -> None:
-    """Writes the held-out predictions of every view, means over a fold's networks, and features of images the
-    first network of all never saw."""
+def examine(command: Command, trained: list[dict[str, Any]]) -> None:
+    """Write views.npz and features.npz; `trained` are run.json of the folds."""
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.inference.features import capture_features
     from foldsmith.inference.memory import BatchLimit
+
+    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
+    # one for all, so that a size that fails is not retried
+    batch_limit = BatchLimit(command.recipe.predict_batch_size)
+    write_views(command, trained, cache, batch_limit)
+    write_features(command, trained[0], cache, batch_limit)
+
+
+def write_views(
+    command: Command, trained: list[dict[str, Any]], cache: "PixelCache", batch_limit: "BatchLimit"
+) -> None:
+    """Write every view's predictions of the held-out images, means over a fold's networks."""
+    from foldsmith.inference.weights import task_of
+
+    folds, views = load_folds(command.run.folds), command.recipe.views
+    paths, figures = [], []
+    for facts in trained:
+        held_out = folds[folds["fold"] == facts["fold"]]
+        names, task = held_out["path"].to_numpy(dtype=np.str_), task_of(facts)
+        by_view = predict_by_view(command, facts, cache, cache.rows(list(names)), batch_limit)
+        paths.append(names)
+        targets = task.targets(held_out)
+        figures.append([task.view_figures(targets, predictions) for predictions in by_view])
+    save_npz(
+        command.run.views,
+        view=np.array(views, dtype=np.str_),
+        path=np.concatenate(paths),
+        **{
+            name: np.concatenate([np.stack([view[name] for view in fold]) for fold in figures], axis=1)
+            for name in ("prediction", "given")
+        },
+    )
+
+
+def predict_by_view(
+    command: Command, facts: dict[str, Any], cache: "PixelCache", rows: np.ndarray, batch_limit: "BatchLimit"
+) -> np.ndarray:
+    """Return the probabilities of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
     from foldsmith.inference.predict import predict
     from foldsmith.inference.weights import load_trained, task_of
 
-    run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
-    folds, test_paths = load_folds(run.folds), load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
-    cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
-    readable = cache.index["problem"].to_numpy()[cache.rows(list(test_paths))] == ""
-    seen = []  # of every fold: path (n,), prediction (V, n), given (V, n)
-    batch_limit = None  # what there is room for, found out once
-    for place, facts in enumerate(made):
-        fold, all_weights = facts["fold"], run.of_fold(facts["fold"]).all_weights(facts["seeds"])
-        loaded = [load_trained(each, facts, command.device, command.precision) for each in all_weights]
-        model, recipe, compute = loaded[0]
-        held_out = folds[folds["fold"] == fold]
-        paths, labels = held_out["path"].to_numpy(dtype=np.str_), task_of(facts).targets(held_out)
-        total = len(loaded) * len(views) * len(paths)
-        with progress(f"examine: fold {fold}", total, "images") as advance:
-            rows, size, task = cache.rows(list(paths)), recipe.predict_batch_size, task_of(facts)
-            batch_limit = batch_limit or BatchLimit(size)
-            by_network = [
+    views, size, task = command.recipe.views, command.recipe.predict_batch_size, task_of(facts)
+    by_network = []
+    all_weights = command.run.of_fold(facts["fold"]).all_weights(facts["seeds"])
+    total = len(all_weights) * len(views) * len(rows)
+    with progress(f"examine: fold {facts['fold']}", total, "images") as advance:
+        for weights in all_weights:
+            model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+            by_network.append(
                 [
-                    predict(each, cache.pixels, rows, (view,), size, compute, advance, batch_limit, task=task)
+                    predict(
+                        model, cache.pixels, rows, (view,), size, compute, advance, batch_limit, task=task
+                    )
                     for view in views
                 ]
-                for each, *_ in loaded
-            ]
-        by_view = np.mean(by_network, axis=0)  # (V, n, K)
-        figures = [task.view_figures(labels, predictions) for predictions in by_view]
-        seen.append(
-            (paths, *(np.stack([view[name] for view in figures]) for name in ("prediction", "given")))
-        )
-        if place == 0:
-            # what a network was trained on looks different to it: held-out images stand beside the test's
-            chosen = [choose(each, command.plan.seed) for each in (paths, test_paths[readable])]
-            with (
-                capture_features(model, facts["num_classes"]) as features,
-                progress("examine: features", sum(map(len, chosen)), "images") as advance,
-            ):
-                rows = cache.rows([path for part in chosen for path in part.tolist()])
-                predict(
-                    model, cache.pixels, rows, ("identity",), size, compute, advance, batch_limit,
-                    task=task,
-                )  # fmt: skip
-            is_test = np.repeat([False, True], [len(part) for part in chosen])
-            save_npz(
-                run.features,
-                path=np.concatenate(chosen),
-                is_test=is_test,
-                features=np.concatenate(features),
             )
+    return np.mean(by_network, axis=0)
+
+
+def write_features(
+    command: Command, facts: dict[str, Any], cache: "PixelCache", batch_limit: "BatchLimit"
+) -> None:
+    """Write the features of held-out and test images by the first network of a fold.
+
+    What a network was trained on looks different to it: held-out images stand beside the test's.
+    """
+    from foldsmith.inference.features import capture_features
+    from foldsmith.inference.predict import predict
+    from foldsmith.inference.weights import load_trained, task_of
+
+    run, folds = command.run, load_folds(command.run.folds)
+    held_out = folds.loc[folds["fold"] == facts["fold"], "path"].to_numpy(dtype=np.str_)
+    test = load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
+    readable = cache.index["problem"].to_numpy()[cache.rows(list(test))] == ""
+    chosen = [choose(paths, command.plan.seed) for paths in (held_out, test[readable])]
+    rows = cache.rows([path for paths in chosen for path in paths.tolist()])
+    weights = run.of_fold(facts["fold"]).weights
+    model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+    with (
+        capture_features(model, facts["num_classes"]) as features,
+        progress("examine: features", len(rows), "images") as advance,
+    ):
+        size = recipe.predict_batch_size
+        predict(
+            model, cache.pixels, rows, ("identity",), size, compute, advance, batch_limit, task=task_of(facts)
+        )
     save_npz(
-        run.views,
-        view=np.array(views, dtype=np.str_),
-        path=np.concatenate([each[0] for each in seen]),
-        prediction=np.concatenate([each[1] for each in seen], axis=1),
-        given=np.concatenate([each[2] for each in seen], axis=1),
+        run.features,
+        path=np.concatenate(chosen),
+        is_test=np.repeat([False, True], [len(paths) for paths in chosen]),
+        features=np.concatenate(features),
     )
 
 
 def choose(paths: np.ndarray, seed: int) -> np.ndarray:
-    """At most MOST_FEATURES of the paths, in their order; the same ones for every run of the competition."""
+    """Return at most MOST_FEATURES of the paths, in their order; the same for all runs of the competition."""
     order = np.random.default_rng(derive_seed(seed, "features")).permutation(len(paths))
     return paths[np.sort(order[:MOST_FEATURES])]
 

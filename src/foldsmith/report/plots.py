@@ -50,6 +50,16 @@ class _Scale:
         return [count * step for count in range(first, last + 1)]
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A column of one fold's log: its `values` and their `epochs`, both (n,), where there is a value."""
+
+    column: str
+    fold: int
+    epochs: np.ndarray
+    values: np.ndarray
+
+
 def join(elements: list[Markup]) -> Markup:
     """Return the elements, one per line; they are escaped already."""
     return Markup("\n").join(elements)
@@ -80,27 +90,34 @@ def draw_learning_curves(logs: dict[int, pd.DataFrame]) -> dict[str, Markup]:
 
 
 def _draw_panel(title: str, columns: tuple[str, ...], logs: dict[int, pd.DataFrame]) -> Markup:
-    lines = []  # (column, fold, epochs, values) without the epochs that have no value
-    for column in columns:
-        for fold, log in sorted(logs.items()):
-            epochs, values = log["epoch"].to_numpy(float), log[column].to_numpy(float)
-            known = np.isfinite(values)
-            if known.any():
-                lines.append((column, fold, epochs[known], values[known]))
+    lines = _read_lines(columns, logs)
     if not lines:
         return Markup("<p>Nothing was logged.</p>")
-    all_epochs, all_values = (np.concatenate([line[axis] for line in lines]) for axis in (2, 3))
+    all_epochs = np.concatenate([line.epochs for line in lines])
+    all_values = np.concatenate([line.values for line in lines])
     x = _Scale(all_epochs.min(), all_epochs.max(), LEFT, WIDTH - RIGHT)
     margin = 0.04 * (all_values.max() - all_values.min())
     y = _Scale(all_values.min() - margin, all_values.max() + margin, HEIGHT - BOTTOM, TOP)
     parts = [_draw_axes(x, y)]
     parts += [_draw_line(line, x, y) for line in lines]
-    held = [line for line in lines if line[0].startswith("val_")]
-    parts += _draw_fold_numbers({fold: y(values[-1]) for _, fold, _, values in held})
-    ends = [values[-1] for *_, values in held or lines]
+    held_out = [line for line in lines if line.column.startswith("val_")]
+    parts += _draw_fold_numbers({line.fold: y(line.values[-1]) for line in held_out})
+    ends = [line.values[-1] for line in held_out or lines]
     label = f"{title} against epoch, {len(logs)} fold(s); at the end from {min(ends):.4g} to {max(ends):.4g}"
     frame = '<svg class="panel" viewBox="0 0 {} {}" role="img" aria-label="{}">\n{}\n</svg>'
     return Markup(frame).format(WIDTH, HEIGHT, label, join(parts))
+
+
+def _read_lines(columns: tuple[str, ...], logs: dict[int, pd.DataFrame]) -> list[_Line]:
+    """Return a line a column and fold, without those that have no value."""
+    lines = []
+    for column in columns:
+        for fold, log in sorted(logs.items()):
+            epochs, values = log["epoch"].to_numpy(float), log[column].to_numpy(float)
+            known = np.isfinite(values)
+            if known.any():
+                lines.append(_Line(column, fold, epochs[known], values[known]))
+    return lines
 
 
 def _draw_axes(x: _Scale, y: _Scale) -> Markup:
@@ -116,17 +133,17 @@ def _draw_axes(x: _Scale, y: _Scale) -> Markup:
     return join(elements)
 
 
-def _draw_line(line: tuple[str, int, np.ndarray, np.ndarray], x: _Scale, y: _Scale) -> Markup:
-    column, fold, epochs, values = line
-    kind = LINE_CLASS[column.partition("_")[0]]
-    points = [(x(epoch), y(value)) for epoch, value in zip(epochs, values, strict=True)]
+def _draw_line(line: _Line, x: _Scale, y: _Scale) -> Markup:
+    kind = LINE_CLASS[line.column.partition("_")[0]]
+    points = [(x(epoch), y(value)) for epoch, value in zip(line.epochs, line.values, strict=True)]
     # a line of one point is invisible: the circle shows it
     group = (
         '<g class="line {}"><title>fold {}, {}: {:.4g} at the end</title>'
         '<polyline points="{}"/><circle cx="{}" cy="{}" r="2"/></g>'
     )
     path = " ".join(f"{left:g},{top:g}" for left, top in points)
-    return Markup(group).format(kind, fold, column.replace("_", " "), values[-1], path, *points[-1])
+    name = line.column.replace("_", " ")
+    return Markup(group).format(kind, line.fold, name, line.values[-1], path, *points[-1])
 
 
 def _draw_fold_numbers(ends: dict[int, float], gap: float = 11.0) -> list[Markup]:

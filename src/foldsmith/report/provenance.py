@@ -1,6 +1,6 @@
 """The provenance of a run in words, and notes on what its figures rest on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,20 +32,15 @@ def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes
 
 
 def facts_of(
-    plan: FoldPlan, made: Sequence[dict[str, Any]], seconds: float, views: Sequence[str]
+    plan: FoldPlan, runs: Sequence[dict[str, Any]], seconds: float, views: Sequence[str]
 ) -> dict[str, str]:
-    """Return what the figures depend on, in words.
+    """Return the provenance of the figures, in words.
 
-    `made` are run.json of the folds, `seconds` what training took, `views` the run's, which may differ from
+    `runs` are run.json of the folds, `seconds` what training took, `views` the run's, which may differ from
     those in run.json.
     """
-    first = {**made[0], "recipe": {**made[0]["recipe"], "views": list(views)}}
-    defaults = {field.name: field.default for field in fields(Recipe)}
-    changed = {
-        name: value
-        for name, value in first["recipe"].items()
-        if name != "name" and (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
-    }
+    first = {**runs[0], "recipe": {**runs[0]["recipe"], "views": list(views)}}
+    changed = changed_fields(first["recipe"])
     return {
         "command": first["command"],
         "recipe": f"{first['recipe']['name']}: "
@@ -53,14 +48,33 @@ def facts_of(
         "seed": str(first["seed"]),
         "folds": folds_in_words(plan),
         "parameters": f"{first['parameters']:,}",
-        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in made})),
-        "training": f"{seconds:,.0f} s over {len(made)} folds"
-        + (f" of {first['seeds']} networks, whose predictions are averaged" if first["seeds"] > 1 else "")
-        + (f", in {len(first['rounds'])} rounds" if len(first["rounds"]) > 1 else "")
-        + (", pretraining included" if first["recipe"].get("pretrain", "none") != "none" else ""),
-        "finished": max(fold["finished"] for fold in made),
+        "hardware": "; ".join(sorted({f"{fold['hardware']}, {fold['precision']}" for fold in runs})),
+        "training": f"{seconds:,.0f} s over {len(runs)} folds{_networks_in_words(first)}",
+        "finished": max(fold["finished"] for fold in runs),
         "versions": ", ".join(f"{name} {version}" for name, version in first["versions"].items()),
     }
+
+
+def changed_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe, as JSON holds it, that are not at their defaults."""
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    return {
+        name: value
+        for name, value in recipe.items()
+        if name != "name" and (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
+    }
+
+
+def _networks_in_words(first: Mapping[str, Any]) -> str:
+    """Return what a fold's training has more than one network in one round; `first` is a fold's run.json."""
+    words = ""
+    if first["seeds"] > 1:
+        words += f" of {first['seeds']} networks, whose predictions are averaged"
+    if len(first["rounds"]) > 1:
+        words += f", in {len(first['rounds'])} rounds"
+    if first["recipe"].get("pretrain", "none") != "none":
+        words += ", pretraining included"
+    return words
 
 
 def folds_in_words(plan: FoldPlan) -> str:
