@@ -30,6 +30,8 @@ from foldsmith.recipes import RECIPES
 from foldsmith.run.paths import RunPaths
 from foldsmith.training.processes import ALONE, Processes, unsynchronised
 
+pytestmark = pytest.mark.slow
+
 SRC = Path(__file__).parents[1] / "src"
 # without batch norm and dropout, so that one process and several compute the same
 PLAIN = [

@@ -180,6 +180,7 @@ RESULTS = ("samples.csv", "folds.csv", "fold0/weights.safetensors", "fold1/weigh
 RESULTS += ("cv.json", "test.npz", "submission.csv", "problems.csv", "classes.csv", "oof.csv")
 
 
+@pytest.mark.slow
 def test_no_stage_asks_the_network_and_no_hash_seed_or_order_of_files_changes_a_byte(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
