@@ -20,6 +20,8 @@ from crash import (
     refuse_other,
 )
 
+pytestmark = pytest.mark.slow
+
 Reference = tuple[Case, Path, dict[str, Trace]]
 
 

@@ -43,15 +43,16 @@ def build(name: str, num_classes: int = 7) -> nn.Module:
 
 @each_model
 def test_logits_are_finite_and_every_parameter_gets_a_gradient(name: str) -> None:
-    model, images = build(name).train(), make_images(size=size_for(name))
+    count = 3 if name.startswith("autoencoder-") else 6  # their images are ten times as large
+    model, images = build(name).train(), make_images(count, size_for(name))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     # two steps: timm initialises the last norm of a block to zero, which blocks the gradients behind it
     for _ in range(2):
         optimizer.zero_grad()
         logits = model(images)
-        assert logits.shape == (6, 7) and logits.dtype == torch.float32
+        assert logits.shape == (count, 7) and logits.dtype == torch.float32
         assert torch.isfinite(logits).all()
-        loss = nn.functional.cross_entropy(logits, torch.arange(6))
+        loss = nn.functional.cross_entropy(logits, torch.arange(count))
         if isinstance(model, Autoencoder):
             loss = loss + nn.functional.mse_loss(model.reconstruct(images), images)
         loss.backward()
@@ -63,8 +64,8 @@ def test_logits_are_finite_and_every_parameter_gets_a_gradient(name: str) -> Non
 
 @each_model
 def test_evaluation_is_deterministic_and_sees_every_image_alone(name: str) -> None:
-    model, images = build(name).eval(), make_images(size=size_for(name))
-    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    model, images = build(name).eval(), make_images(3, size_for(name))
+    order = torch.tensor([2, 0, 1])
     with torch.no_grad():
         logits = model(images)
         assert torch.equal(model(images), logits)
@@ -73,10 +74,12 @@ def test_evaluation_is_deterministic_and_sees_every_image_alone(name: str) -> No
 
 
 @each_model
-@pytest.mark.parametrize("num_classes", [2, 102])
-def test_the_head_has_a_logit_for_every_class(name: str, num_classes: int) -> None:
-    with torch.no_grad():
-        assert build(name, num_classes).eval()(make_images(2, size_for(name))).shape == (2, num_classes)
+def test_the_head_has_a_logit_for_every_class(name: str) -> None:
+    size = size_for(name)
+    with torch.device("meta"):
+        for num_classes in (2, 102):
+            model = build_model(name, num_classes, size).eval()
+            assert model(torch.empty(2, 3, size, size)).shape == (2, num_classes)
 
 
 @each_model

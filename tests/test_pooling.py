@@ -22,6 +22,7 @@ def test_its_gradient_goes_to_one_of_the_largest_values_alone() -> None:
     assert features.grad.flatten(2).sum(dim=2).eq(1).all() and features.grad.count_nonzero() == 6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler on a CPU"
 )

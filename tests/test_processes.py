@@ -30,6 +30,8 @@ from foldsmith.recipes import RECIPES
 from foldsmith.run.paths import RunPaths
 from foldsmith.training.processes import ALONE, Processes
 
+pytestmark = pytest.mark.slow
+
 SRC = Path(__file__).parents[1] / "src"
 # without batch norm and dropout, so that one process and several compute the same
 PLAIN = [
@@ -227,33 +229,28 @@ def assert_close_weights(path: Path, other: Path) -> None:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does(folder: Path, tmp_path: Path) -> None:
-    fields = (
-        "mixup=0.4",
-        "cutmix=1",
-        "sampling=balanced",
-        "alternating_flip=true",
-        "sam=0.05",
-        "clip_grad=1",
-    )
-    words = ["--epochs", "2", "--device", "cpu", *(word for field in fields for word in ("--set", field))]
-    one = train_alone([*make_run(folder, tmp_path / "1", *words), "--fold", "0"], tmp_path / "1")
-    together = start_two([*make_run(folder, tmp_path / "2", *words), "--fold", "0"])
-    told = [process.communicate() for process in together]
-    assert [process.returncode for process in together] == [0, 0], told
-    two = RunPaths(tmp_path / "2" / "tiny" / "cnn-d")
-    assert_close_weights(one.weights(0), two.weights(0))
-    logs = [pd.read_csv(run.log(0)) for run in (one, two)]
-    np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
-    np.testing.assert_allclose(logs[0]["train_accuracy"], logs[1]["train_accuracy"])
+# is train.py, and does not wait for 20 seconds before it saves
+SAVES_EVERY_STEP = """
+import runpy, sys
+from functools import partial
+from foldsmith.training import fold
+
+fold.FoldTraining = partial(fold.FoldTraining, checkpoint_seconds=0)
+sys.argv = [TRAIN, *sys.argv[1:]]
+runpy.run_path(TRAIN, run_name="__main__")
+""".replace("TRAIN", repr(str(SRC / "train.py")))
 
 
-def test_two_processes_that_were_killed_go_on_after_their_last_epoch(
-    folder: Path, alone: RunPaths, tmp_path: Path
+def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does_even_if_they_are_killed(
+    folder: Path, tmp_path: Path
 ) -> None:
-    words = [*make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu"), "--fold", "0"]
-    killed = start_two(words)
-    while "epoch 1/3" not in killed[0].stdout.readline():
+    fields = ["mixup=0.4", "cutmix=1", "sampling=balanced"]
+    fields += ["alternating_flip=true", "sam=0.05", "clip_grad=1"]
+    words = ["--epochs", "3", "--device", "cpu", *(word for field in fields for word in ("--set", field))]
+    one = train_alone([*make_run(folder, tmp_path / "1", *words), "--fold", "0"], tmp_path / "1")
+    words = [*make_run(folder, tmp_path / "2", *words), "--fold", "0"]
+    killed = start_two(words, SAVES_EVERY_STEP)
+    while "epoch 2/3" not in killed[0].stdout.readline():  # the first epoch is saved
         assert killed[0].poll() is None
     for process in killed:
         process.kill()
@@ -261,7 +258,12 @@ def test_two_processes_that_were_killed_go_on_after_their_last_epoch(
     together = start_two(words)
     told = [process.communicate() for process in together]
     assert [process.returncode for process in together] == [0, 0], told
-    assert_close_weights(RunPaths(tmp_path / "tiny" / "cnn-d").weights(0), alone.weights(0))
+    assert "goes on after epoch" in told[0][0] and "fold 0  epoch 1/3" not in told[0][0]
+    two = RunPaths(tmp_path / "2" / "tiny" / "cnn-d")
+    assert_close_weights(one.weights(0), two.weights(0))
+    logs = [pd.read_csv(run.log(0)) for run in (one, two)]
+    np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
+    np.testing.assert_allclose(logs[0]["train_accuracy"], logs[1]["train_accuracy"])
 
 
 def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:

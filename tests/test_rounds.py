@@ -13,9 +13,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from foldsmith.data.cache import PixelCache
 from foldsmith.inference.weights import load_weights
+from foldsmith.models import MODELS
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.process.signals import Interrupted
 from foldsmith.recipes import RECIPES, Recipe
@@ -32,9 +34,24 @@ from foldsmith.training.rounds import Rounds
 from foldsmith.training.samples import Fold, Samples, select_samples
 
 COUNT, TEST, CLASSES, SIZE = 36, 14, 3, 16
-TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=2, batch_size=8, ema_decay=0.5)
+TOY = replace(
+    RECIPES["quick"], name="toy", model="tiny-cnn", image_size=SIZE, epochs=2, batch_size=8, ema_decay=0.5
+)
 TWO = replace(TOY, seeds=2, rounds=2)
 PATHS = [f"test/{row}.png" for row in range(TEST)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_tiny_network() -> Iterator[None]:
+    """A tiny network among the known ones: what is tested here is what comes before and after training."""
+
+    def build(num_classes: int, image_size: int, channels: int) -> nn.Module:
+        first = nn.Conv2d(channels, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU()
+        return nn.Sequential(*first, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, num_classes))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "tiny-cnn", build)
+        yield
 
 
 def make_cache() -> PixelCache:

@@ -27,7 +27,7 @@ from foldsmith.run.command import read_command
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, report, score)
 # a network and images as small as they get, in fp32 so that every machine computes alike
-SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "8", "--batch-size", "8"]
+SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "5", "--batch-size", "8"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
 THREE_FOLDS = ["--folds", "3"]
 
@@ -179,8 +179,8 @@ def test_the_same_command_again_does_nothing(
 
 def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path, run: Path) -> None:
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent), "--name", "run"]
-    with pytest.raises(InputError, match=naming("/run", "epochs", 8, 9, "--name", "--again")):
-        train.main([*words, "--epochs", "9"])
+    with pytest.raises(InputError, match=naming("/run", "epochs", 5, 6, "--name", "--again")):
+        train.main([*words, "--epochs", "6"])
     with pytest.raises(InputError, match=naming("/run", "num_folds", 3, 2)):
         split.main([*words, "--folds", "2"])
 
@@ -242,7 +242,7 @@ def test_every_form_of_labels_and_submission_runs_through(
 def test_a_grey_only_set_is_learned_and_has_no_problem(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
-    run = run_stages(make_competition(grey=True, per_class=30), tmp_path, "--folds", "2", "--epochs", "8")
+    run = run_stages(make_competition(grey=True, per_class=20), tmp_path, "--folds", "2", "--epochs", "8")
     assert pd.read_csv(run / "problems.csv").empty
     assert json.loads((run / "cv.json").read_text())["oof"] >= 0.8
 
@@ -279,7 +279,7 @@ def test_flawed_images_are_named_and_never_replaced(
     shutil.copy(train_images / "0.png", train_images / "extra.png")  # no label
     (test_images / "5.png").write_text("no image")
     (train_images / "7.avif").write_text("of a form that nobody reads")
-    run = run_stages(folder, tmp_path, "--set", "max_unreadable=0.01", "--epochs", "3")
+    run = run_stages(folder, tmp_path, "--set", "max_unreadable=0.01", "--folds", "2", "--epochs", "1")
 
     problems = pd.read_csv(run / "problems.csv").set_index("path")
     assert set(problems.index) == {
@@ -422,8 +422,9 @@ def test_a_recipe_that_cannot_train_is_refused_before_anything_is_decoded(
 def test_the_true_score_is_that_of_matched_ids_and_words(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_competition(labels="csv", sample="probabilities", per_class=9)
-    run = run_stages(folder, tmp_path)
+    folder, few = make_competition(labels="csv", sample="probabilities"), ["--folds", "2", "--epochs", "1"]
+    run = run_stages(folder, tmp_path, *few)
+    words = [str(folder), *SMALL, *few, "--output", str(tmp_path), "--name", "run"]
     truth = folder.parent / "tiny-truth.csv"
     true = pd.read_csv(truth, dtype=str).set_index("filename")["class"]
     submission = pd.read_csv(run / "submission.csv").set_index("id")
@@ -431,11 +432,11 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
     # the same truth by bare names; then with an image nobody knows
     truth.write_text(truth.read_text().replace(".png", ""))
-    score.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
+    score.main(words)
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
     truth.write_text(truth.read_text() + "nobody,kind 0\n")
     with pytest.raises(InputError, match=naming(truth, 1, 7, "line")):
-        score.main([str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"])
+        score.main(words)
 
 
 @pytest.mark.parametrize(

@@ -96,29 +96,9 @@ def test_a_fold_computes_it_from_its_training_images_and_keeps_it(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=2, per_class=10, size=32)
-    words = [
-        str(folder),
-        "--recipe",
-        "small-images-fast",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "5",
-        "--folds",
-        "2",
-    ]
-    words += [
-        "--set",
-        "optimizer=sgd",
-        "--output",
-        str(tmp_path),
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        "--workers",
-        "0",
-    ]
+    words = [str(folder), "--recipe", "small-images-fast", "--epochs", "1", "--batch-size", "5"]
+    words += ["--folds", "2", "--set", "optimizer=sgd", "--output", str(tmp_path)]
+    words += ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
     for stage in (prepare, split, train):
         assert stage.main(words) == 0
     run = RunPaths(tmp_path / folder.name / "small-images-fast")
