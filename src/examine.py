@@ -88,21 +88,19 @@ def predict_by_view(
     command: Command, facts: dict[str, Any], cache: "PixelCache", rows: np.ndarray, batch_limit: "BatchLimit"
 ) -> np.ndarray:
     """Return the probabilities of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
-    from foldsmith.inference.predict import predict
+    from foldsmith.inference.predict import CachedImages, ViewAverage, predict
     from foldsmith.inference.weights import load_trained, task_of
 
-    views, size, task = command.recipe.views, command.recipe.predict_batch_size, task_of(facts)
+    views, task, images = command.recipe.views, task_of(facts), CachedImages(cache.pixels, rows)
     by_network = []
     all_weights = command.run.of_fold(facts["fold"]).all_weights(facts["seeds"])
     total = len(all_weights) * len(views) * len(rows)
     with progress(f"examine: fold {facts['fold']}", total, "images") as advance:
         for weights in all_weights:
-            model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+            model, _, compute = load_trained(weights, facts, command.device, command.precision)
             by_network.append(
                 [
-                    predict(
-                        model, cache.pixels, rows, (view,), size, compute, advance, batch_limit, task=task
-                    )
+                    predict(model, images, ViewAverage(task, (view,)), compute, batch_limit, advance)
                     for view in views
                 ]
             )
@@ -117,7 +115,7 @@ def write_features(
     What a network was trained on looks different to it: held-out images stand beside the test's.
     """
     from foldsmith.inference.features import capture_features
-    from foldsmith.inference.predict import predict
+    from foldsmith.inference.predict import CachedImages, ViewAverage, predict
     from foldsmith.inference.weights import load_trained, task_of
 
     run, folds = command.run, load_folds(command.run.folds)
@@ -127,15 +125,13 @@ def write_features(
     chosen = [choose(paths, command.plan.seed) for paths in (held_out, test[readable])]
     rows = cache.rows([path for paths in chosen for path in paths.tolist()])
     weights = run.of_fold(facts["fold"]).weights
-    model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
+    model, _, compute = load_trained(weights, facts, command.device, command.precision)
     with (
         capture_features(model, facts["num_classes"]) as features,
         progress("examine: features", len(rows), "images") as advance,
     ):
-        size = recipe.predict_batch_size
-        predict(
-            model, cache.pixels, rows, ("identity",), size, compute, advance, batch_limit, task=task_of(facts)
-        )
+        average = ViewAverage(task_of(facts))
+        predict(model, CachedImages(cache.pixels, rows), average, compute, batch_limit, advance)
     save_npz(
         run.features,
         path=np.concatenate(chosen),

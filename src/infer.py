@@ -42,32 +42,28 @@ def infer(command: Command, trained: list[dict[str, Any]]) -> None:
     """Write test.npz; `trained` holds run.json of each fold that predicts."""
     # imported here: torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.evaluation.predictions import average
+    from foldsmith.evaluation.predictions import average_predictions
     from foldsmith.inference.memory import BatchLimit
-    from foldsmith.inference.predict import predict
+    from foldsmith.inference.predict import CachedImages, ViewAverage, predict
     from foldsmith.inference.weights import load_trained, task_of
 
     run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
     paths = list(load_samples(run.test_samples)["path"])
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
-    predictions, batch_limit = [], None
+    images = CachedImages(cache.pixels, rows)
+    predictions, batch_limit = [], BatchLimit(command.recipe.predict_batch_size)
     for provenance in trained:
-        fold, seeds, task = provenance["fold"], provenance["seeds"], task_of(provenance)
+        fold, seeds = provenance["fold"], provenance["seeds"]
+        average = ViewAverage(task_of(provenance), views)
         with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
             for weights in run.of_fold(fold).all_weights(seeds):
-                model, recipe, compute = load_trained(weights, provenance, command.device, command.precision)
-                batch_size, task = recipe.predict_batch_size, task_of(provenance)
-                batch_limit = batch_limit or BatchLimit(batch_size)
-                predictions.append(
-                    predict(
-                        model, cache.pixels, rows, views, batch_size, compute, advance, batch_limit, task=task
-                    )
-                )
+                model, _, compute = load_trained(weights, provenance, command.device, command.precision)
+                predictions.append(predict(model, images, average, compute, batch_limit, advance))
         networks = f"{seeds} networks, " if seeds > 1 else ""
         say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
     task = load_task(run)
-    probabilities = average(predictions, task)
+    probabilities = average_predictions(predictions, task)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""
     # an unreadable image has blank pixels, so its prediction is replaced by the class prior
     probabilities[unreadable] = task.prior(task.targets(load_folds(run.folds)))

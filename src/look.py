@@ -70,7 +70,7 @@ def look(
 
     from foldsmith.data.images import decode_image, resize_image
     from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
-    from foldsmith.inference.predict import predict_views
+    from foldsmith.inference.predict import ViewAverage
     from foldsmith.inference.weights import load_trained, task_of
     from foldsmith.models import takes_any_size
 
@@ -88,7 +88,8 @@ def look(
         images = compute.normalise(torch.from_numpy(np.ascontiguousarray(seen))[None])
         try:
             with torch.inference_mode():
-                probabilities = predict_views(model, images, views, compute, task_of(facts))
+                average = ViewAverage(task_of(facts), views)
+                probabilities = average.mean(average.logits(model, images, compute))
                 predicted.append(probabilities[0].cpu().numpy())
             maps = maps or record_blocks(model, images)
         except RuntimeError as error:

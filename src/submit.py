@@ -27,7 +27,7 @@ from foldsmith.comparison.members import (
 )
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
-from foldsmith.evaluation.predictions import average, stack_predictions
+from foldsmith.evaluation.predictions import average_predictions, stack_predictions
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_npz, save_json, save_npz
 from foldsmith.process.terminal import say
@@ -84,7 +84,9 @@ def submit_average(command: RunsCommand) -> int:
         return 0
 
     paths = load_npz(members[0].test)["path"]
-    probabilities = average(stack_predictions([member.test for member in members], paths.tolist()), task)
+    probabilities = average_predictions(
+        stack_predictions([member.test for member in members], paths.tolist()), task
+    )
     claim_run(run, command.again, **identity)
     copies = copy_tables(members[0], run)
     save_npz(run.test, path=paths, probabilities=probabilities)

@@ -14,7 +14,7 @@ from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.inference.features import capture_features
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import predict, reconstruct
+from foldsmith.inference.predict import CachedImages, ViewAverage, predict, reconstruct
 from foldsmith.inference.views import VIEWS, check_views
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.tasks import SingleLabel
@@ -27,6 +27,7 @@ from foldsmith.training.step import Step
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 SIZE, CLASSES = 8, 4
+TASK = SingleLabel(CLASSES)
 CROSS_ENTROPY = Classification(nn.CrossEntropyLoss(), SingleLabel(CLASSES))
 
 
@@ -129,7 +130,11 @@ def make_pixels(count: int = 23) -> np.ndarray:
 
 def predicted(rows: np.ndarray, views: tuple[str, ...] = ("identity",), batch_size: int = 8) -> np.ndarray:
     return predict(
-        make_model(), make_pixels(), rows, views, batch_size, make_compute(), task=SingleLabel(CLASSES)
+        make_model(),
+        CachedImages(make_pixels(), rows),
+        ViewAverage(TASK, views),
+        make_compute(),
+        BatchLimit(batch_size),
     )
 
 
@@ -204,7 +209,9 @@ def test_binary_cross_entropy_and_its_probabilities_find_how_often_each_class_oc
 def test_predicting_changes_no_weight_and_no_batch_statistic() -> None:
     model = make_model().train()
     before = copy.deepcopy(model.state_dict())
-    predict(model, make_pixels(), np.arange(9), ("identity",), 4, make_compute(), task=SingleLabel(CLASSES))
+    predict(
+        model, CachedImages(make_pixels(), np.arange(9)), ViewAverage(TASK), make_compute(), BatchLimit(4)
+    )
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
@@ -212,7 +219,12 @@ def test_progress_counts_every_image_once() -> None:
     seen: list[int] = []
     rows, views = np.arange(23), ("identity", "hflip")
     predict(
-        make_model(), make_pixels(), rows, views, 8, make_compute(), seen.append, task=SingleLabel(CLASSES)
+        make_model(),
+        CachedImages(make_pixels(), rows),
+        ViewAverage(TASK, views),
+        make_compute(),
+        BatchLimit(8),
+        seen.append,
     )
     assert seen == [8, 8, 7]
 
@@ -280,14 +292,11 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
     batch_limit = BatchLimit(8)
     made = predict(
         model,
-        make_pixels(),
-        rows,
-        views,
-        8,
+        CachedImages(make_pixels(), rows),
+        ViewAverage(TASK, views),
         make_compute(),
-        counted.append,
         batch_limit,
-        task=SingleLabel(CLASSES),
+        counted.append,
     )
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
     # batches are read in the size they had: 8, 8 and 7
@@ -299,14 +308,7 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         assert line.startswith("CUDA out of memory") and f"{size} images" in line
     model.seen.clear()
     again = predict(
-        model,
-        make_pixels(),
-        rows,
-        views,
-        8,
-        make_compute(),
-        batch_limit=batch_limit,
-        task=SingleLabel(CLASSES),
+        model, CachedImages(make_pixels(), rows), ViewAverage(TASK, views), make_compute(), batch_limit
     )
     assert max(model.seen) == 2 and capsys.readouterr().out == "", "what did not fit is not tried again"
     assert again.tobytes() == made.tobytes()
@@ -316,12 +318,10 @@ def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         predict(
             Short(most=0),
-            make_pixels(),
-            np.arange(5),
-            ("identity",),
-            4,
+            CachedImages(make_pixels(), np.arange(5)),
+            ViewAverage(TASK),
             make_compute(),
-            task=SingleLabel(CLASSES),
+            BatchLimit(4),
         )
 
 
@@ -332,12 +332,10 @@ def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
         with capture_features(model, CLASSES) as features:
             predict(
                 model,
-                make_pixels(),
-                np.arange(23),
-                ("identity",),
-                8,
+                CachedImages(make_pixels(), np.arange(23)),
+                ViewAverage(TASK),
                 make_compute(),
-                task=SingleLabel(CLASSES),
+                BatchLimit(8),
             )
         captured.append(np.concatenate(features))
     assert captured[0].shape == (23, 24)
@@ -359,7 +357,9 @@ class Mirror(nn.Module):
 
 def test_reconstructions_too_are_made_in_parts_that_fit() -> None:
     rows = np.array([5, 2, 9, 0, 21, 7, 7])
-    pairs = list(reconstruct(Mirror(most=2), make_pixels(), rows, 5, make_compute()))
+    pairs = list(
+        reconstruct(Mirror(most=2), CachedImages(make_pixels(), rows), make_compute(), BatchLimit(5))
+    )
     assert [len(images) for images, _ in pairs] == [2, 2, 1, 2]
     images, made = (torch.cat(side) for side in zip(*pairs, strict=True))
     torch.testing.assert_close(images, normalised(torch.from_numpy(make_pixels()[rows])), rtol=0, atol=1e-6)

@@ -12,9 +12,10 @@ from torch import nn
 
 from foldsmith.competition.submission import SubmissionForm, fill_submission, write_submission
 from foldsmith.evaluation.cross_validation import score
-from foldsmith.evaluation.predictions import average
+from foldsmith.evaluation.predictions import average_predictions
 from foldsmith.inference.compute import build_compute
-from foldsmith.inference.predict import predict
+from foldsmith.inference.memory import BatchLimit
+from foldsmith.inference.predict import CachedImages, ViewAverage, predict
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.class_cells import LabelCells, ProbabilityCells
 from foldsmith.tasks.metrics import accuracy
@@ -87,9 +88,8 @@ def test_probabilities_are_the_softmax_in_float32_of_logits_of_any_precision(
     pixels = np.zeros((4, 1, 1, 3), np.uint8)
     pixels[:, 0, 0, 0] = range(4)
     compute = build_compute("cpu", precision, (0.0,) * 3, (1.0,) * 3)
-    probabilities = predict(
-        Coarse(logits), pixels, np.arange(4), ("identity",), 3, compute, task=SingleLabel(CLASSES)
-    )
+    images = CachedImages(pixels, np.arange(4))
+    probabilities = predict(Coarse(logits), images, ViewAverage(TASK), compute, BatchLimit(3))
     if precision == "bf16":
         logits = torch.from_numpy(logits).bfloat16().float().numpy()
     exact = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
@@ -119,7 +119,7 @@ def test_a_written_probability_is_the_one_that_was_predicted(
 def test_a_mean_over_many_folds_loses_nothing_to_float32() -> None:
     draws = np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=(40, 9)).astype(np.float32)
     exact = draws.astype(np.float64).mean(axis=0)
-    np.testing.assert_allclose(average(list(draws), SingleLabel(CLASSES)), exact, atol=1e-6)
+    np.testing.assert_allclose(average_predictions(list(draws), TASK), exact, atol=1e-6)
     assert (
-        average(list(draws), SingleLabel(CLASSES)) == average(list(draws[::-1]), SingleLabel(CLASSES))
+        average_predictions(list(draws), TASK) == average_predictions(list(draws[::-1]), TASK)
     ).mean() > 0.9

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldsmith.errors import InputError
-from foldsmith.evaluation.predictions import average, scatter_oof
+from foldsmith.evaluation.predictions import average_predictions, scatter_oof
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.probabilities import class_prior, floor_probabilities
 
@@ -99,19 +99,19 @@ def test_flooring_a_certain_prediction_keeps_the_others_above_zero() -> None:
 @given(st.integers(1, 6), st.integers(1, 20), st.integers(0, 2**31))
 def test_the_average_is_the_mean_over_folds_in_any_order(num_folds: int, count: int, seed: int) -> None:
     folds = [make_probabilities(count, 5, seed + fold, sharpness=1.0) for fold in range(num_folds)]
-    averaged = average(folds, SingleLabel(3))
+    averaged = average_predictions(folds, SingleLabel(3))
     expected = [
         [sum(float(fold[row, k]) for fold in folds) / num_folds for k in range(5)] for row in range(count)
     ]
     assert averaged.dtype == np.float32
     np.testing.assert_allclose(averaged, expected, atol=2e-6)
-    np.testing.assert_allclose(average(folds[::-1], SingleLabel(3)), averaged, atol=1e-7)
+    np.testing.assert_allclose(average_predictions(folds[::-1], SingleLabel(3)), averaged, atol=1e-7)
 
 
 def test_averaging_does_not_change_its_arguments() -> None:
     folds = [make_probabilities(3, 4, seed) for seed in range(2)]
     before = [fold.copy() for fold in folds]
-    average(folds, SingleLabel(3))
+    average_predictions(folds, SingleLabel(3))
     assert all(np.array_equal(a, b) for a, b in zip(folds, before, strict=True))
 
 

@@ -23,6 +23,7 @@ from torch import nn
 from foldsmith.inference.compute import build_compute
 from foldsmith.models import build_model
 from foldsmith.recipes import Recipe, find_recipe
+from foldsmith.tasks import SingleLabel
 from foldsmith.training.gradients import Gradients
 from foldsmith.training.objective import Classification, Reconstruction
 from foldsmith.training.state import build_state
@@ -40,7 +41,9 @@ def build_step(recipe: Recipe, precision: str, memory: torch.memory_format, reco
     model = build_model(recipe.model, CLASSES, recipe.image_size, recipe.channels)
     state = build_state(model, recipe, compute)
     state.model.to(memory_format=memory).train()
-    objective = Reconstruction() if reconstruct else Classification(nn.CrossEntropyLoss())
+    objective = (
+        Reconstruction() if reconstruct else Classification(nn.CrossEntropyLoss(), SingleLabel(CLASSES))
+    )
     gradients = Gradients(state, objective, compute)
     shape = (recipe.batch_size, recipe.image_size, recipe.image_size, 3)
     images = compute.normalise(torch.randint(0, 256, shape, dtype=torch.uint8)).contiguous(

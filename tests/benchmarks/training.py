@@ -36,10 +36,12 @@ from torch import nn
 
 from foldsmith.data.pixels import StoredPixels
 from foldsmith.inference.compute import build_compute
-from foldsmith.inference.predict import predict
+from foldsmith.inference.memory import BatchLimit
+from foldsmith.inference.predict import CachedImages, ViewAverage, predict
 from foldsmith.models import build_model
 from foldsmith.process.machine import usable_cores
 from foldsmith.recipes import Recipe, find_recipe, override
+from foldsmith.tasks import SingleLabel
 from foldsmith.training.batches import TrainingData
 from foldsmith.training.epoch import train_one_epoch
 from foldsmith.training.gradients import Gradients
@@ -74,7 +76,7 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
     torch.manual_seed(0)
     model = build_model(recipe.model, CLASSES, recipe.image_size, recipe.channels)
     state = build_state(model, recipe, compute)
-    objective = Classification(nn.CrossEntropyLoss())
+    objective = Classification(nn.CrossEntropyLoss(), SingleLabel(CLASSES))
     gradients = Gradients(state, objective, compute, recipe.micro_batch)
     if recipe.compile:
         gradients.network.compile()
@@ -132,8 +134,9 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
 
         def prediction(epoch: int) -> float:
             begun = now(compute.on_gpu)
-            size = recipe.predict_batch_size
-            predict(model, epochs.data.pixels, rows, ("identity",), size, compute, loss=recipe.loss)
+            average = ViewAverage(SingleLabel(CLASSES, recipe.loss))
+            limit = BatchLimit(recipe.predict_batch_size)
+            predict(model, CachedImages(epochs.data.pixels, rows), average, compute, limit)
             taken = now(compute.on_gpu) - begun
             model.train()
             return total / taken

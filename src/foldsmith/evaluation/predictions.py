@@ -93,6 +93,6 @@ def mean_of_networks(predictions: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean(predictions, axis=0, dtype=np.float64).astype(np.float32)
 
 
-def average(predictions: Sequence[np.ndarray], task: Task) -> np.ndarray:
+def average_predictions(predictions: Sequence[np.ndarray], task: Task) -> np.ndarray:
     """Return the mean of predictions (N, K) over networks, float32 (N, K)."""
     return task.finish(np.mean([prediction.astype(np.float64) for prediction in predictions], axis=0))

@@ -3,7 +3,7 @@
 from foldsmith.data.cache import open_run_cache
 from foldsmith.evaluation.predictions import mean_of_networks, save_held_out
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import predict
+from foldsmith.inference.predict import CachedImages, ViewAverage, predict
 from foldsmith.inference.weights import load_trained, task_of
 from foldsmith.process.files import load_json
 from foldsmith.process.terminal import progress, say
@@ -25,16 +25,11 @@ def predict_again(command: Command, fold: int) -> None:
     held_out = select_samples(folds, folds["fold"] == fold, cache, task)
     say(f"train: fold {fold} predicts its held-out images again, views {', '.join(views)}")
     networks, batch_limit = paths.all_weights(facts["seeds"]), BatchLimit(command.recipe.predict_batch_size)
-    predicted = []
+    predicted, images = [], CachedImages(cache.pixels, held_out.rows)
     with progress(f"fold {fold}  held out", len(networks) * len(held_out.rows), "images") as advance:
         for number, weights in enumerate(networks):
-            model, recipe, compute = load_trained(weights, facts, command.device, command.precision)
-            predicted.append(
-                predict(
-                    model, cache.pixels, held_out.rows, views, recipe.predict_batch_size, compute, advance,
-                    batch_limit, task=task,
-                )
-            )  # fmt: skip
+            model, _, compute = load_trained(weights, facts, command.device, command.precision)
+            predicted.append(predict(model, images, ViewAverage(task, views), compute, batch_limit, advance))
             if len(networks) > 1:
                 own = paths.seed(number).heldout
                 save_held_out(own, held_out.paths, held_out.labels, predicted[-1])

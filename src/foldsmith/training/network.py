@@ -13,7 +13,7 @@ from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import save_held_out
 from foldsmith.inference.compute import Compute, set_determinism
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import predict
+from foldsmith.inference.predict import CachedImages, ViewAverage, predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import Start, build_model, normalisation
@@ -142,11 +142,8 @@ class NetworkTraining:
         self, model: nn.Module, views: tuple[str, ...], compute: Compute, batch_limit: BatchLimit
     ) -> np.ndarray:
         """Return the probabilities of the held-out images (n, K), on every process."""
-        batch_size, processes = self.recipe.predict_batch_size, self.machine.processes
+        fold, processes = self.fold, self.machine.processes
         processes.align(model)
-        rows = processes.own_rows(self.fold.held_out.rows)
-        mine = predict(
-            model, self.fold.cache.pixels, rows, views, batch_size, compute,
-            batch_limit=batch_limit, task=self.fold.task,
-        )  # fmt: skip
-        return processes.join_rows(mine)
+        images = CachedImages(fold.cache.pixels, processes.own_rows(fold.held_out.rows))
+        own = predict(model, images, ViewAverage(fold.task, views), compute, batch_limit)
+        return processes.join_rows(own)

@@ -15,6 +15,7 @@ from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute, set_determinism
 from foldsmith.inference.memory import BatchLimit
+from foldsmith.inference.predict import CachedImages
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, normalisation
 from foldsmith.models.autoencoder import Autoencoder
@@ -64,11 +65,9 @@ class Pretraining:
         batch_limit = BatchLimit(recipe.predict_batch_size)
         error_of = partial(
             reconstruction_error,
-            pixels=self.cache.pixels,
-            rows=held_out,
+            images=CachedImages(self.cache.pixels, held_out),
             compute=compute,
             batch_limit=batch_limit,
-            batch_size=recipe.predict_batch_size,
         )
         position = Epochs(
             name="pretrain",
@@ -83,7 +82,9 @@ class Pretraining:
             goes_on=partial(self._keep_best, model),
         ).run(build_state(model, recipe, compute), compute)
         load_pretrained(model, self.run)
-        picture = draw_reconstructions(model, self.cache.pixels, self.pictured, compute, batch_limit)
+        picture = draw_reconstructions(
+            model, CachedImages(self.cache.pixels, self.pictured), compute, batch_limit
+        )
         save_png(self.run.reconstructions, picture)
         return {
             "parameters": sum(tensor.numel() for part in parts_of(model) for tensor in part.parameters()),

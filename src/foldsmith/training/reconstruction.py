@@ -6,36 +6,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from foldsmith.data.pixels import Pixels
 from foldsmith.inference.compute import Compute
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import reconstruct
+from foldsmith.inference.predict import CachedImages, reconstruct
 
 PICTURED = 10  # images shown beside their reconstructions
 
 
 def reconstruction_error(
-    model: nn.Module,
-    pixels: Pixels,
-    rows: np.ndarray,
-    compute: Compute,
-    batch_limit: BatchLimit,
-    batch_size: int,
+    model: nn.Module, images: CachedImages, compute: Compute, batch_limit: BatchLimit
 ) -> float:
-    """Return the mean squared error over the images in these rows (n,), in units of the normalised images."""
+    """Return the mean squared error over the images, in units of the normalised images."""
     total = 0.0
-    for images, output in reconstruct(model, pixels, rows, batch_size, compute, batch_limit):
-        total += float((output - images).square().mean(dim=(1, 2, 3)).double().sum())
-    return total / len(rows)
+    for normalised, output in reconstruct(model, images, compute, batch_limit):
+        total += float((output - normalised).square().mean(dim=(1, 2, 3)).double().sum())
+    return total / len(images.rows)
 
 
 def draw_reconstructions(
-    model: nn.Module, pixels: Pixels, rows: np.ndarray, compute: Compute, batch_limit: BatchLimit
+    model: nn.Module, images: CachedImages, compute: Compute, batch_limit: BatchLimit
 ) -> np.ndarray:
     """Return a row of these images above a row of their reconstructions, uint8 (height, width, 3)."""
-    pairs = list(reconstruct(model, pixels, rows, PICTURED, compute, batch_limit))
+    pairs = list(reconstruct(model, images, compute, batch_limit))
     lines = [torch.cat([pair[side] for pair in pairs]) for side in (0, 1)]
-    return np.concatenate([join_images(compute.to_pixels(images)) for images in lines])
+    return np.concatenate([join_images(compute.to_pixels(line)) for line in lines])
 
 
 def join_images(images: np.ndarray, gap: int = 4) -> np.ndarray:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from foldsmith.evaluation.predictions import mean_of_networks
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import predict
+from foldsmith.inference.predict import CachedImages, ViewAverage, predict
 from foldsmith.inference.weights import load_trained
 from foldsmith.process.files import (
     digest_of,
@@ -177,13 +177,10 @@ class Rounds:
         cache, processes = self.fold.cache, self.machine.processes
         facts = {**facts, "recipe": asdict(self.recipe)}
         model, recipe, compute = load_trained(weights, facts, self.machine.device, self.machine.precision)
-        rows = processes.own_rows(cache.rows(self.test_paths))
-        size = recipe.predict_batch_size
-        mine = predict(
-            model, cache.pixels, rows, recipe.views, size, compute,
-            batch_limit=self._portion, task=self.fold.task,
-        )  # fmt: skip
-        return processes.join_rows(mine).astype(np.float64)
+        images = CachedImages(cache.pixels, processes.own_rows(cache.rows(self.test_paths)))
+        average = ViewAverage(self.fold.task, recipe.views)
+        own = predict(model, images, average, compute, self._batch_limit)
+        return processes.join_rows(own).astype(np.float64)
 
     def _average(self, number: int) -> dict[str, float]:
         """Write the mean of a round's held-out predictions, if there are several; return its score."""
@@ -215,7 +212,7 @@ class Rounds:
         return NetworkNames(self.fold.number, self.fold.paths, self.recipe.rounds, self.recipe.seeds)
 
     @cached_property
-    def _portion(self) -> BatchLimit:
+    def _batch_limit(self) -> BatchLimit:
         """The size that test images are predicted in: one object, so that what did not fit is not retried."""
         return BatchLimit(self.recipe.predict_batch_size)
 
