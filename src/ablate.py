@@ -1,10 +1,10 @@
-"""Trains a recipe with and without some of its fields, and says which of them earn their place.
+"""Train a recipe with and without some of its fields, and compare the scores.
 
 .venv/bin/python src/ablate.py resnet64 input/tiny80 --drop augment ema_decay warmup=0.1
 
-RECIPE, then the competition folder if it is not the demo; --drop FIELD takes a field back to its neutral
-value, --drop FIELD=VALUE to another one, both repeatable. Runs are named RECIPE, RECIPE-without-FIELD and
-RECIPE-with-FIELD-VALUE; the same command goes on where it was stopped.
+RECIPE, then the competition folder unless it is the demo. --drop FIELD sets a field to its neutral value,
+--drop FIELD=VALUE to another one; both are repeatable. Runs are named RECIPE, RECIPE-without-FIELD and
+RECIPE-with-FIELD-VALUE. The same command resumes an interrupted ablation.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
         print("All other words are those of the stages: ./run.sh --help")
         return 0
     full, without = read_words(typed)
-    # importing torch takes seconds, which --help should not pay
+    # imported here: torch takes seconds, and --help does not need it
     from foldsmith.training.check import check_recipe
 
-    # a name that is taken, or a value that cannot train, is told before hours are spent on the first run
+    # refuse taken names and values that cannot train before the first run trains for hours
     for command in (full, *without.values()):
         check_identity(command.run, command.again, **command.identity)
         check_recipe(command.recipe, command.device, command.precision)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(command: Command) -> int:
-    """The status of all stages of a run: those that are done already do nothing."""
+    """Run all stages of a run, and return their exit status; stages that are up to date do nothing."""
     return run_stages(RUN, command.words)
 
 
@@ -115,8 +115,8 @@ def without_field(full: Command, words: list[str], drop: Drop) -> Command:
 
 
 def write_table(full: Command, without: dict[Drop, Command], typed: list[str]) -> list[list[str]]:
-    """Writes the table of the runs that are done so far; returns its rows, the header first."""
-    # scikit-learn takes seconds to import
+    """Write the table of the runs that are done so far, and return its rows, the header first."""
+    # imported here: scikit-learn takes seconds
     from foldsmith.comparison.ablation import HEADER, read_rows, table_of, write_ablation
 
     rows = read_rows(full, without)

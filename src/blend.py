@@ -1,8 +1,8 @@
-"""Blends runs by weights found on their out-of-fold predictions, and says whether that earns anything.
+"""Blend runs with weights fitted on their out-of-fold predictions, if that is a gain.
 
 .venv/bin/python src/blend.py output/tiny80/resnet64 output/tiny80/default --name both
 
-Writes a run: oof.csv, oof.npz, cv.json, test.npz, submission.csv, and blend.json with the weights.
+Write a run: oof.csv, oof.npz, cv.json, test.npz, submission.csv, and blend.json with the weights.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.comparison.members import (
-    RunsCommand,
+    CombineCommand,
     copy_tables,
     digests_of,
     identity_of,
+    read_combine_command,
     read_folder,
     read_metric,
-    read_runs_command,
     read_shared_folds,
     refuse_trained,
-    require_alike,
     require_predicted,
+    require_same_classes,
 )
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    command = read_runs_command(argv, __doc__, "blend")
+    command = read_combine_command(argv, __doc__, "blend")
     run, members = command.run, command.members
     for member in members:
         require_predicted(member, "validate", "infer")
-    require_alike(members)
+    require_same_classes(members)
     held_out = read_shared_folds(members)
     refuse_trained(run)
     identity = identity_of(command, "blend", seed=command.seed)
@@ -70,30 +70,33 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("blend"), inputs):
         say(f"blend: {run.submission} is up to date")
         return 0
-    ensemble = find_ensemble(command, held_out, inputs["metric"])
+    ensemble = fit_ensemble(command, held_out, inputs["metric"])
     claim_run(run, command.again, **identity)
     write_run(command, held_out, inputs["metric"], ensemble)
     write_test(command, competition, form, ensemble)
     outputs = [run.oof, run.oof_table, run.cv, run.blend, run.test, run.submission]
     write_stamp(run.stamp("blend"), inputs, outputs)
-    tell(command, inputs["metric"], ensemble)
+    print_result(command, inputs["metric"], ensemble)
     return 0
 
 
-def find_ensemble(command: RunsCommand, held_out: pd.DataFrame, metric: str) -> "Ensemble":
-    # scikit-learn takes seconds to import, which a stage that is up to date should not pay
+def fit_ensemble(command: CombineCommand, held_out: pd.DataFrame, metric: str) -> "Ensemble":
+    """Return the ensemble of the runs, by their out-of-fold predictions."""
+    # imported here: scikit-learn takes seconds, and a stage that is up to date does not need it
     from foldsmith.comparison.ensemble import build_ensemble
     from foldsmith.evaluation.predictions import stack_predictions
 
     if len(held_out) < 2:
-        raise InputError("a blend is judged on two held-out images or more; hold out more of them.")
+        raise InputError(
+            f"a blend needs at least two held-out images, and the runs have {len(held_out)}; hold out more."
+        )
     predictions = stack_predictions([member.oof for member in command.members], list(held_out["path"]))
     task, folds = load_task(command.members[0]), held_out["fold"].to_numpy(np.int64)
     return build_ensemble(task, task.targets(held_out), folds, predictions, metric, command.seed)
 
 
-def write_run(command: RunsCommand, held_out: pd.DataFrame, metric: str, ensemble: "Ensemble") -> None:
-    """Writes what validate.py writes of a trained run, and blend.json."""
+def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: str, ensemble: "Ensemble") -> None:
+    """Write the files of validate.py, and blend.json."""
     from foldsmith.evaluation.cross_validation import cross_validation
     from foldsmith.evaluation.predictions import save_oof
 
@@ -107,16 +110,16 @@ def write_run(command: RunsCommand, held_out: pd.DataFrame, metric: str, ensembl
     save_json(run.cv, {"competition": command.competition, "run": command.name, **figures, **seeds})
     facts = ensemble.facts(command.member_names)
     for entry, member, digests in zip(facts["runs"], members, digests_of(members), strict=True):
-        made = [load_json(member.fold_run(fold)) for fold in trained_folds(member)]
-        entry |= {"training_seconds": training_seconds(member, made), "digests": digests}
-    made_by = {"seed": command.seed, "command": command.line("blend"), "versions": versions()}
-    save_json(run.blend, {"metric": metric, **facts, **made_by})
+        fold_runs = [load_json(member.fold_run(fold)) for fold in trained_folds(member)]
+        entry |= {"training_seconds": training_seconds(member, fold_runs), "digests": digests}
+    provenance = {"seed": command.seed, "command": command.line("blend"), "versions": versions()}
+    save_json(run.blend, {"metric": metric, **facts, **provenance})
 
 
 def write_test(
-    command: RunsCommand, competition: Competition, form: SubmissionForm, ensemble: "Ensemble"
+    command: CombineCommand, competition: Competition, form: SubmissionForm, ensemble: "Ensemble"
 ) -> None:
-    """Writes test.npz and submission.csv."""
+    """Write test.npz and submission.csv."""
     from foldsmith.evaluation.predictions import stack_predictions
 
     run, members = command.run, command.members
@@ -129,7 +132,8 @@ def write_test(
         say(f"blend: {line}")
 
 
-def tell(command: RunsCommand, metric: str, ensemble: "Ensemble") -> None:
+def print_result(command: CombineCommand, metric: str, ensemble: "Ensemble") -> None:
+    """Print scores and weights of the runs, and the gains with their standard errors."""
     names, blend = command.member_names, ensemble.blend
     rows = [
         [name, f"{score:.4f}", f"{weight:.2f}"]
@@ -137,14 +141,14 @@ def tell(command: RunsCommand, metric: str, ensemble: "Ensemble") -> None:
     ]
     rows.append(["their blend, cross-fitted", f"{ensemble.score:.4f}", ""])
     show_table(f"{command.competition}, {metric}, out-of-fold", ["run", "score", "weight"], rows)
-    better, gain = names[ensemble.better], ensemble.gain
-    say(f"blend: gain over {better} {gain.difference:+.4f} ± {gain.standard_error:.4f} (standard error)")
+    best, gain = names[ensemble.best], ensemble.gain
+    say(f"blend: gain over {best} {gain.difference:+.4f} ± {gain.standard_error:.4f} (standard error)")
     if not ensemble.blended:
-        say(f"blend: that is no gain: nothing is blended, and the submission is made of {better} alone")
+        say(f"blend: no gain beyond one standard error: the submission uses {best} alone")
     if ensemble.adjustment is not None:
-        gain, kept = ensemble.adjustment_gain, "not kept" if ensemble.value is None else "kept"
-        told = f"{gain.difference:+.4f} ± {gain.standard_error:.4f}: {kept}"
-        say(f"blend: {ensemble.adjustment.name} on top, gain {told}")
+        gain, verdict = ensemble.adjustment_gain, "not applied" if ensemble.value is None else "applied"
+        figures = f"{gain.difference:+.4f} ± {gain.standard_error:.4f}"
+        say(f"blend: {ensemble.adjustment.name} on top, gain {figures}: {verdict}")
     say(f"blend: {command.run.blend}, {command.run.submission} (checked)")
 
 

@@ -1,4 +1,4 @@
-"""Compares the runs of a competition on the same images: leaderboard.csv, pairs.csv, leaderboard.html.
+"""Compare the runs of a competition on the same images: leaderboard.csv, pairs.csv, leaderboard.html.
 
 .venv/bin/python src/compare.py output/tiny80
 """
@@ -20,13 +20,13 @@ from foldsmith.run.tables import save_table
 
 def main(argv: list[str] | None = None) -> int:
     competition = read_folder(argv)
-    # scipy and scikit-learn take seconds to import, which --help should not pay
+    # imported here: scipy and scikit-learn take seconds, and --help does not need them
     from foldsmith.comparison.leaderboard import compare_runs, find_runs, find_stale, notes_on, rank_runs
     from foldsmith.report.leaderboard_page import write_leaderboard
 
     runs = find_runs(competition)
     ranked = rank_runs(runs)
-    order = {name: place for place, name in enumerate(ranked["run"])}
+    order = {name: rank for rank, name in enumerate(ranked["run"])}
     pairs = compare_runs(sorted(runs, key=lambda run: order[run.name]))
     notes = notes_on(runs, find_stale(competition))
     board, page = competition / "leaderboard.csv", competition / "leaderboard.html"
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     show_table(
         "pairs on the same images, accuracy",
-        ["a", "b", "b less a", "± error", "only a, only b", "p", "verdict"],
+        ["a", "b", "b minus a", "± error", "only a, only b", "p", "verdict"],
         [
             [
                 row.a,
@@ -70,23 +70,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def error_in_words(error: float) -> str:
-    """Four decimals, or a dash where one fold or one image alone gives no error."""
+    """Return four decimals, or a dash where a single fold or image has no standard error."""
     return "–" if math.isnan(error) else f"{error:.4f}"
 
 
 def read_folder(argv: list[str] | None) -> Path:
+    """Parse the command line, and return the folder of the runs. Raises InputError."""
     parser = WordParser(
         description=__doc__,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
         "  .venv/bin/python src/compare.py output/tiny80\n"
-        "  .venv/bin/python src/compare.py elsewhere/tiny80        # where --output put it\n\n"
-        "p is McNemar's exact p on the images that both runs have held out, adjusted for all pairs (Holm).",
+        "  .venv/bin/python src/compare.py elsewhere/tiny80        # runs with --output elsewhere\n\n"
+        "p is that of McNemar's exact test on the images that both runs held out, adjusted for all pairs "
+        "(Holm).",
     )
-    parser.add_argument(
-        "folder", metavar="OUTPUT/COMPETITION", type=Path, help="the folder that holds the runs"
-    )
+    parser.add_argument("folder", metavar="OUTPUT/COMPETITION", type=Path, help="the folder of the runs")
     return parser.parse_args(argv).folder
 
 

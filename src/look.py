@@ -1,4 +1,4 @@
-"""Predicts single images with a run's networks, and draws what its blocks make of them.
+"""Predict single images with the networks of a run, and draw the outputs of their blocks.
 
 .venv/bin/python src/look.py output/cifar10/cnn-gap cat.jpg frog.png
 """
@@ -26,7 +26,7 @@ from foldsmith.run.stamps import require_trained, trained_folds
 from foldsmith.run.tables import load_classes
 
 TOP = 5
-LARGEST = 1_000_000  # pixels of an image that a network with global pooling sees as it is
+LARGEST = 1_000_000  # pixels of an image; networks with global pooling take it at its own size
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,27 +44,27 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             f"{run.root} holds no trained fold; name a run's folder, output/<competition>/<run>."
         )
-    made = require_trained(run, folds)
+    fold_runs = require_trained(run, folds)
     names = load_classes(run.classes)["class_name"]
-    for place, path in enumerate(typed.images):
-        twice = sum(other.name == path.name for other in typed.images[:place])
-        drawn = run.look(f"{path.name}-{twice + 1}" if twice else path.name)
-        probabilities, picture = look(run, made, path, typed.device, typed.precision)
-        save_png(drawn, picture)
-        several = ", the first network of each" if made[0].get("seeds", 1) > 1 else ""
+    for index, path in enumerate(typed.images):
+        same_name = sum(other.name == path.name for other in typed.images[:index])
+        target = run.look(f"{path.name}-{same_name + 1}" if same_name else path.name)
+        probabilities, picture = look(run, fold_runs, path, typed.device, typed.precision)
+        save_png(target, picture)
+        several = ", the first network of each" if fold_runs[0].get("seeds", 1) > 1 else ""
         say(f"{path}  ({len(folds)} fold{'s' if len(folds) > 1 else ''}{several})")
         for label, probability in top(probabilities, names).items():
             say(f"  {probability:7.2%}  {label}")
-        say(f"  {drawn}")
+        say(f"  {target}")
     return 0
 
 
 def look(
-    run: RunPaths, made: list[dict], path: Path, device: str, precision: str
+    run: RunPaths, fold_runs: list[dict], path: Path, device: str, precision: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (K,), the mean over folds and views, and the picture of the first fold's blocks.
+    """Return probabilities (K,), the mean over folds and views, and the picture of the first fold's blocks.
 
-    Of a fold's networks the first one looks.
+    `fold_runs` are the run.json of the folds. Only the first network of a fold predicts.
     """
     import torch
 
@@ -81,11 +81,11 @@ def look(
     pixels = shrink(pixels, path)
     views = load_identity(run)["recipe"]["views"]  # the run's, which may be others than a fold's
     predicted, maps = [], {}
-    for facts in made:
+    for facts in fold_runs:
         model, recipe, compute = load_trained(run.weights(facts["fold"]), facts, device, precision)
-        # global pooling takes an image as it is; all others know one size only
-        seen = pixels if takes_any_size(model) else resize_image(pixels, recipe.image_size)
-        images = compute.normalise(torch.from_numpy(np.ascontiguousarray(seen))[None])
+        # only networks with global pooling take images of any size
+        resized = pixels if takes_any_size(model) else resize_image(pixels, recipe.image_size)
+        images = compute.normalise(torch.from_numpy(np.ascontiguousarray(resized))[None])
         try:
             with torch.inference_mode():
                 average = ViewAverage(task_of(facts), views)
@@ -95,15 +95,15 @@ def look(
         except RuntimeError as error:
             if machine_fault(error):
                 raise
-            height, width = seen.shape[:2]
+            height, width = resized.shape[:2]
             raise InputError(
                 f"{path}: {width} x {height} pixels do not fit {recipe.model}: {error}"
             ) from error
-    return np.mean(predicted, axis=0), draw_feature_maps(seen, maps)
+    return np.mean(predicted, axis=0), draw_feature_maps(resized, maps)
 
 
 def shrink(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """The image (H, W, 3), made smaller where it has more than LARGEST pixels: memory grows with them."""
+    """Return the image (H, W, 3), shrunk to at most LARGEST pixels: memory grows with them."""
     import cv2
 
     height, width = pixels.shape[:2]
@@ -116,7 +116,7 @@ def shrink(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 
 def top(probabilities: np.ndarray, names: pd.Series) -> dict[str, float]:
-    """The most probable classes, the first of equals first."""
+    """Return the TOP most probable classes; of equal ones the first comes first."""
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     return {names.iloc[label]: float(probabilities[label]) for label in order}
 

@@ -1,4 +1,4 @@
-"""Writes the report that decisions are made from: report.html, label_issues.csv.
+"""Write the report of a run: report.html and label_issues.csv.
 
 .venv/bin/python src/report.py input/tiny80 --recipe resnet64
 """
@@ -42,43 +42,40 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run = command.run
     check_claim(run, **command.identity)
-    made = require_trained(run, command.folds_to_use)
+    fold_runs = require_trained(run, command.folds_to_use)
     require_from(run.stamp("validate"), "validate", digests_of_trained(run, command.folds_to_use))
-    shown = optional_files(command)
-    files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *shown]
+    optional = optional_files(command)
+    files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *optional]
     inputs = {path.name: digest_of_file(path) for path in files}
     inputs["trained"] = digests_of_trained(run, command.folds_to_use)
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
         return 0
-    num_suspected = report(command, made, shown)
+    num_suspected = report(command, fold_runs, optional)
     write_stamp(run.stamp("report"), inputs, [run.report, run.label_issues])
     say(f"report: {run.report}, {run.label_issues} ({num_suspected:,} labels suspected)")
     return 0
 
 
 def optional_files(command: Command) -> list[Path]:
-    """What is shown where it is there: the page of a run whose test is not predicted is a page all the same.
-
-    What was made from other weights than are there is left out.
-    """
+    """Return the files of later stages that exist and are not stale: the page has sections for them."""
     run, trained = command.run, digests_of_trained(command.run, command.folds_to_use)
-    shown = [run.test] if is_from(run.stamp("infer"), trained) else []
+    optional = [run.test] if is_from(run.stamp("infer"), trained) else []
     if is_from(run.stamp("examine"), trained):
         recipe = command.recipe
-        # an encoder that was pretrained on training images alone tells them from test images by that, and a
-        # network that was trained on test images tells these
+        # a network that was pretrained on training images alone, or trained on pseudo-labelled test images,
+        # separates training from test images by that
         biased = (recipe.pretrain != "none" and not recipe.pretrain_test) or recipe.rounds > 1
-        shown += [run.views] if biased else [run.views, run.features]
-    return shown
+        optional += [run.views] if biased else [run.views, run.features]
+    return optional
 
 
-def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> int:
-    """Writes both files, and returns how many labels are suspected.
+def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Path]) -> int:
+    """Write both files, and return the number of suspected labels.
 
-    `made` are run.json of the folds, `shown` the optional files that the page shows.
+    `fold_runs` are the run.json of the folds, `optional` the files of later stages.
     """
-    # scikit-learn and cleanlab take seconds to import, which a stage that is up to date should not pay
+    # imported here: scikit-learn and cleanlab take seconds, and a stage that is up to date does not need them
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.label_issues import rank_label_issues
     from foldsmith.report import Evidence, Pictures, write_report
@@ -91,7 +88,7 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
     save_table(run.label_issues, issues)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
-        load_npz(path) if path in shown else None for path in (run.test, run.views, run.features)
+        load_npz(path) if path in optional else None for path in (run.test, run.views, run.features)
     )
     evidence = Evidence(
         competition=command.competition,
@@ -106,7 +103,7 @@ def report(command: Command, made: list[dict[str, Any]], shown: list[Path]) -> i
         logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
         notes=notes_of(command.plan, command.folds_to_use, folds, classes),
-        facts=facts_of(command.plan, made, training_seconds(run, made), command.recipe.views),
+        facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache),
         issues=issues,

@@ -1,4 +1,4 @@
-"""Scores submission.csv where the true labels are at hand, as <FOLDER>-truth.csv beside the folder.
+"""Score submission.csv against the true labels, if <FOLDER>-truth.csv lies beside the folder.
 
 .venv/bin/python src/score.py input/demo80
 """
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run, truth = command.run, truth_path(command.folder)
     require(run.submission, "submit")
-    if not run.blend.is_file():  # which is made of other runs
+    if not run.blend.is_file():  # a blend has no folds of its own
         check_identity(run, **command.identity)
         check_use(run, **command.identity)
         trained = digests_of_trained(run, command.folds_to_use)
@@ -44,16 +44,17 @@ def main(argv: list[str] | None = None) -> int:
     if truth.is_file():
         images = list(load_samples(run.test_samples)["path"])
         classes, task = load_classes(run.classes), load_task(run)
-        given = read_decisions(run.submission, images, classes, task)
+        submitted = read_decisions(run.submission, images, classes, task)
         true = read_decisions(truth, images, classes, task)
-        absent = [image for image in true if image not in given]
-        if absent:
+        missing = [image for image in true if image not in submitted]
+        if missing:
             raise InputError(
-                f"{run.submission} has no row for {len(absent)} images of {truth}: {first_of(absent)}."
+                f"{run.submission} has no row for {len(missing)} images of {truth} ({first_of(missing)}); "
+                "run src/submit.py again, or check the ids of that file."
             )
-        share = sum(given[image] == label for image, label in true.items()) / len(true)
+        share = sum(submitted[image] == label for image, label in true.items()) / len(true)
         say(f"score: true test accuracy {share:.4f} of {len(true):,} images ({truth})")
-    if run.cv.is_file():  # an average of runs is not validated
+    if run.cv.is_file():  # an average of runs has none
         show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
     if run.report.is_file():
         say(f"report:     {run.report}")
@@ -62,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def summarise(command: Command) -> list[tuple[str, str]]:
-    """The rows of the table at the end of a run: what was scored, how well, at which cost."""
+    """Return the rows of the table at the end of a run: scores, data, training time."""
     run, cv = command.run, load_json(command.run.cv)
-    made = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
+    fold_runs = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
     error = "" if cv["standard_error"] is None else f" ± {cv['standard_error']:.4f}"
     rows = [
         (cv["metric"], f"{format_score(cv['mean'])}{error}, out-of-fold {format_score(cv['oof'])}"),
@@ -73,10 +74,12 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     ]
     if run.blend.is_file():
         facts = load_json(run.blend)
-        parts = ", ".join(f"{part['run']} {part['weight']:.2f}" for part in facts["runs"])
-        rows.append(("made of", parts if facts["blended"] else f"{facts['better_run']} alone, no gain"))
+        weights = ", ".join(f"{member['run']} {member['weight']:.2f}" for member in facts["runs"])
+        best = f"{facts['better_run']} alone: blending is no gain"
+        rows.append(("blend of", weights if facts["blended"] else best))
     else:
-        rows.append(("training", f"{training_seconds(run, made):,.0f} s on {made[0]['hardware']}"))
+        seconds = training_seconds(run, fold_runs)
+        rows.append(("training", f"{seconds:,.0f} s on {fold_runs[0]['hardware']}"))
     if run.label_issues.is_file():
         suspected = pd.read_csv(run.label_issues)["suspected"].sum()
         rows.append(("suspected labels", f"{suspected:,} ({run.label_issues})"))
@@ -90,7 +93,9 @@ def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: T
     """
     table = read_table(path)
     if len(table.columns) < 2:
-        raise InputError(f"{path} needs an id column and a label column; it has only '{table.columns[0]}'.")
+        raise InputError(
+            f"{path} needs an id column and a label column, and has only '{table.columns[0]}'; add labels."
+        )
     matched = match_ids(table.iloc[:, 0].str.strip(), images, path)
     wrong = [row for row, image in enumerate(matched) if image is None]
     Entries(path, len(table), "line").refuse(table.index[wrong], "name no test image", "check the ids.")

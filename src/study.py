@@ -1,8 +1,8 @@
-"""Runs the recipes of a study one after the other, and sets their figures beside the study's own.
+"""Run the recipes of a study, and compare their figures with those of the study.
 
 .venv/bin/python src/study.py crnn input/fashion-mnist --only crnn --only crnn-hidden256
 
-NAME, then the competition folder if it is not the usual one; --only RECIPE, repeatable, chooses recipes.
+NAME, then the competition folder unless it is the default one; --only RECIPE (repeatable) selects recipes.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         print("All other words are those of the stages: ./run.sh --help")
         return 0
     study, only, words = read_words(typed)
-    # all words are checked before hours are spent on the first recipe
+    # check all words before the first recipe trains for hours
     commands = {recipe: read_command([*words, "--recipe", recipe], __doc__) for recipe in study.reported}
     for recipe in only or study.reported:
         say(f"study: {recipe}")
@@ -45,33 +45,34 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(command: Command) -> int:
-    """The status of all stages; asked to stop, this process ends after them."""
+    """Run all stages, and return their exit status; on a signal this process ends after them."""
     return run_stages(RUN, command.words)
 
 
 def read_words(typed: list[str]) -> tuple[Study, list[str], list[str]]:
-    """The study, the recipes asked for (none for all), and the words of every stage. Raises InputError."""
+    """Return the study, the selected recipes (empty: all), and the words of the stages. Raises InputError."""
     study, words = find_study(typed[0]), typed[1:]
     folder = words.pop(0) if words and not words[0].startswith("-") else str(study.folder)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--only", metavar="RECIPE", action="append", default=[])
     try:
-        # what is not known here is read, and refused, with the words of the stages
+        # unknown words are left for the stages, which check them
         known, words = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise InputError(f"{error}; the recipes are {', '.join(study.reported)}.") from error
     for recipe in known.only:
         if recipe not in study.reported:
             raise unknown_name("recipe of this study", recipe, study.reported)
-    given = {word.partition("=")[0] for word in words}
-    for word in {"--recipe", "--name"} & given:
-        raise InputError(f"{word}: a study names its runs after its recipes; choose some with --only.")
-    split = [] if {"--folds", "--holdout"} & given else study.split
+    options = {word.partition("=")[0] for word in words}
+    for word in {"--recipe", "--name"} & options:
+        raise InputError(f"{word}: a study names its runs after its recipes; select recipes with --only.")
+    split = [] if {"--folds", "--holdout"} & options else study.split
     return study, known.only, [folder, *split, *words]
 
 
 def write_table(study: Study, commands: dict[str, Command], typed: list[str]) -> None:
-    # pandas takes half a second to import
+    """Write the table of the runs that are done so far."""
+    # imported here: pandas takes half a second
     from foldsmith.comparison.study_table import read_row, write_study
 
     rows = {recipe: read_row(command.run, recipe) for recipe, command in commands.items()}

@@ -14,16 +14,16 @@ import sys
 import numpy as np
 
 from foldsmith.comparison.members import (
-    RunsCommand,
+    CombineCommand,
     copy_tables,
     digests_of,
     identity_of,
-    names_runs,
+    read_combine_command,
     read_folder,
-    read_runs_command,
     refuse_trained,
-    require_alike,
+    require_same_classes,
     require_test,
+    starts_with_runs,
 )
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
@@ -46,8 +46,8 @@ from foldsmith.run.tables import load_classes, load_folds, load_task
 
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
-    if names_runs(arguments):
-        return submit_average(read_runs_command(arguments, __doc__, "average"))
+    if starts_with_runs(arguments):
+        return submit_average(read_combine_command(arguments, __doc__, "average"))
     command = read_command(arguments, __doc__)
     run = command.run
     check_claim(run, **command.identity)
@@ -65,12 +65,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def submit_average(command: RunsCommand) -> int:
+def submit_average(command: CombineCommand) -> int:
     """Write the mean of several runs' test predictions, equally weighted, as a run of its own."""
     run, members = command.run, command.members
     for member in members:
         require_test(member)
-    require_alike(members)
+    require_same_classes(members)
     refuse_trained(run)
     identity = identity_of(command, "submit")
     check_claim(run, command.again, **identity)

@@ -1,4 +1,4 @@
-"""Scores the held-out predictions: oof.csv, oof.npz and cv.json.
+"""Score the held-out predictions: oof.csv, oof.npz and cv.json.
 
 .venv/bin/python src/validate.py input/tiny80 --recipe resnet64
 """
@@ -48,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def validate(command: Command, metric: str) -> None:
-    """Writes everything from the held-out predictions."""
-    # scikit-learn takes seconds to import, which a stage that is up to date should not pay
+    """Write oof.csv, oof.npz and cv.json, and print the score and its notes."""
+    # imported here: scikit-learn takes seconds, and a stage that is up to date does not need it
     from foldsmith.evaluation.cross_validation import cross_validation, undefined_notes
     from foldsmith.evaluation.predictions import save_oof, scatter_oof
     from foldsmith.report.provenance import notes_of
@@ -72,9 +72,7 @@ def validate(command: Command, metric: str) -> None:
     save_json(run.cv, cv)
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
     spread = (
-        ""
-        if cv["std"] is None
-        else f" ± {cv['standard_error']:.4f} (standard error; deviation {cv['std']:.4f})"
+        "" if cv["std"] is None else f" ± {cv['standard_error']:.4f} (standard error; std {cv['std']:.4f})"
     )
     say(f"validate: {metric} {format_score(cv['mean'])}{spread}, out-of-fold {format_score(cv['oof'])}")
     for note in [*undefined_notes(cv), *notes]:

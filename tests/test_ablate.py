@@ -1,4 +1,4 @@
-"""Ablations: the words, the neutral values, the order of runs, and verdicts against analytic errors."""
+"""Ablations: command line, neutral values, order of runs, and verdicts against analytic errors."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
 
 
 def run_in_process(command: Command) -> int:
-    """The stages of run.sh that an ablation needs."""
+    """Run the stages of run.sh that an ablation needs."""
     for stage in (prepare, split, train, validate, infer):
         assert stage.main(list(command.words)) == 0
     return 0
@@ -172,7 +172,7 @@ def test_it_hands_its_words_to_run_sh(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.fixture(scope="module")
 def ablated(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The words of an ablation that is done."""
+    """Return the words of a finished ablation."""
     folder, output = make_competition(num_classes=3, per_class=8), tmp_path_factory.mktemp("output")
     typed = ["quick", str(folder), *SMALL, "--output", str(output), "--drop", "augment", "label_smoothing"]
     with pytest.MonkeyPatch.context() as patch:
@@ -183,7 +183,7 @@ def ablated(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def words(ablated: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The same in a folder of its own, to be changed; nothing is trained again."""
+    """Return its words in a copy, which the test may change; nothing is trained again."""
     output = Path(ablated[ablated.index("--output") + 1])
     shutil.copytree(output, tmp_path / "output")
     monkeypatch.setattr(ablate, "run", lambda command: 0)
@@ -201,34 +201,34 @@ def rewrite(run: RunPaths, change: Callable[[dict[str, np.ndarray]], dict[str, n
 
 
 def cells_of(words: list[str]) -> dict[str, dict[str, str]]:
-    """The table's rows by run."""
+    """Return the rows of the table by run."""
     text = (root_of(words) / "ablation-quick.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
     padded = [row + [""] * (len(HEADER) - len(row)) for row in rows]
     return {row[0]: dict(zip(HEADER, [cell.strip() for cell in row], strict=True)) for row in padded}
 
 
-def make_right(shares: dict[str, slice], words: list[str]) -> None:
-    """Makes a run right on these of the images (in order of their paths), wrong on the others."""
+def make_correct(shares: dict[str, slice], words: list[str]) -> None:
+    """Make runs correct on a slice of the images, sorted by path, and wrong on the others."""
     for name, share in shares.items():
         run = RunPaths(root_of(words) / name)
 
         def change(oof: dict[str, np.ndarray], share: slice = share) -> dict[str, np.ndarray]:
-            right = np.zeros(len(oof["path"]), bool)
-            right[np.argsort(oof["path"])[share]] = True
-            told = np.where(right, oof["label"], (oof["label"] + 1) % 3)
-            return {**oof, "probabilities": np.eye(3, dtype=np.float32)[told] * 0.97 + 0.01}
+            correct = np.zeros(len(oof["path"]), bool)
+            correct[np.argsort(oof["path"])[share]] = True
+            decisions = np.where(correct, oof["label"], (oof["label"] + 1) % 3)
+            return {**oof, "probabilities": np.eye(3, dtype=np.float32)[decisions] * 0.97 + 0.01}
 
         rewrite(run, change)
 
 
 def test_a_whole_ablation_trains_what_it_says_on_the_same_folds(ablated: list[str]) -> None:
     root = root_of(ablated)
-    made = {name: load_json(root / name / "fold0" / "run.json")["recipe"] for name in cells_of(ablated)}
-    assert list(made) == ["quick", "quick-without-augment", "quick-without-label_smoothing"]
-    assert [recipe["augment"] for recipe in made.values()] == ["shift-flip", "none", "shift-flip"]
-    assert [recipe["label_smoothing"] for recipe in made.values()] == [0.1, 0.1, 0.0]
-    assert len({(root / name / "folds.csv").read_bytes() for name in made}) == 1
+    recipes = {name: load_json(root / name / "fold0" / "run.json")["recipe"] for name in cells_of(ablated)}
+    assert list(recipes) == ["quick", "quick-without-augment", "quick-without-label_smoothing"]
+    assert [recipe["augment"] for recipe in recipes.values()] == ["shift-flip", "none", "shift-flip"]
+    assert [recipe["label_smoothing"] for recipe in recipes.values()] == [0.1, 0.1, 0.0]
+    assert len({(root / name / "folds.csv").read_bytes() for name in recipes}) == 1
     for name, cells in cells_of(ablated).items():
         assert cells["score"] == f"{load_json(root / name / 'cv.json')['oof']:.4f}"
     text = (root / "ablation-quick.md").read_text(encoding="utf-8")
@@ -236,7 +236,7 @@ def test_a_whole_ablation_trains_what_it_says_on_the_same_folds(ablated: list[st
     assert f"`python src/ablate.py quick {ablated[1]}" in text
 
 
-def test_an_ablation_goes_on_where_it_was_stopped(
+def test_an_interrupted_ablation_is_resumed(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(root_of(words) / "quick-without-label_smoothing")
@@ -250,7 +250,7 @@ def test_an_ablation_goes_on_where_it_was_stopped(
 def test_verdicts_are_those_of_paired_differences(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_right(
+    make_correct(
         {
             "quick": slice(0, 16),
             "quick-without-augment": slice(0, 8),
@@ -264,7 +264,7 @@ def test_verdicts_are_those_of_paired_differences(
     gains = {name: number.match(row["the field gains"]) for name, row in cells.items()}
     assert gains["quick"] is None and cells["quick"]["verdict"] == ""
     augment = gains["quick-without-augment"]
-    # 8 of 24 images are right with the field alone, none without it alone
+    # 8 of 24 images are correct only with the field, none only without it
     assert float(augment[1]) == pytest.approx(8 / 24, abs=1e-4)
     assert float(augment[2]) == pytest.approx((8 / 24 * 16 / 24 / 24) ** 0.5, rel=0.1)
     assert cells["quick-without-augment"]["verdict"] == EARNS
@@ -275,8 +275,8 @@ def test_verdicts_are_those_of_paired_differences(
     assert EARNS in capsys.readouterr().out
 
 
-def test_a_field_that_harms_is_told_also_where_lower_scores_are_better(words: list[str]) -> None:
-    make_right({"quick": slice(0, 8), "quick-without-augment": slice(0, 16)}, words)
+def test_a_harmful_field_is_named_also_where_lower_scores_are_better(words: list[str]) -> None:
+    make_correct({"quick": slice(0, 8), "quick-without-augment": slice(0, 16)}, words)
     ablate.main(words)
     assert cells_of(words)["quick-without-augment"]["verdict"] == HARMS
     for name in cells_of(words):
@@ -289,7 +289,7 @@ def test_a_field_that_harms_is_told_also_where_lower_scores_are_better(words: li
 
 
 def test_images_are_matched_by_path(words: list[str]) -> None:
-    make_right({"quick": slice(0, 16), "quick-without-augment": slice(0, 8)}, words)
+    make_correct({"quick": slice(0, 16), "quick-without-augment": slice(0, 8)}, words)
     ablate.main(words)
     before = cells_of(words)
     order = np.random.default_rng(0).permutation(24)

@@ -1,4 +1,4 @@
-"""Averages and blends of whole runs: matched by path, judged honestly, refused where runs do not fit."""
+"""Averages and blends of runs: matched by path, judged out-of-fold, refused where runs do not match."""
 
 import json
 import re
@@ -20,12 +20,13 @@ import split
 import submit
 import train
 import validate
-from foldsmith.comparison.members import names_runs
+from foldsmith.comparison.members import starts_with_runs
 from foldsmith.errors import InputError
 from foldsmith.evaluation.cross_validation import cross_validation
 from foldsmith.process.files import save_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp
+from foldsmith.tasks import SingleLabel
 
 STAGES = (prepare, split, train, validate, infer, submit)
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8"]
@@ -47,7 +48,7 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with two runs, `a` and `b`."""
+    """Return an output folder with two runs, `a` and `b`."""
     output = tmp_path_factory.mktemp("output")
     for name, seed in (("a", "0"), ("b", "1")):
         run_stages(folder, output, name, "--seed", seed)
@@ -56,13 +57,13 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(trained: Path, tmp_path: Path) -> Path:
-    """The same, to be changed."""
+    """Return a copy of the runs, which the test may change."""
     shutil.copytree(trained, tmp_path / trained.name)
     return tmp_path / trained.name
 
 
 def rewrite(run: RunPaths, **files: dict[str, np.ndarray]) -> None:
-    """Puts other predictions in the place of a run's, as if its stages had made them."""
+    """Replace predictions of a run, and stamp them as if its stages had written them."""
     trained = digests_of_trained(run, (0, 1))
     for name, arrays in files.items():
         save_npz(run.root / f"{name}.npz", **arrays)
@@ -75,23 +76,24 @@ def shuffled(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarr
     return {name: values[order] for name, values in arrays.items()}
 
 
-def predicted(labels: np.ndarray, right: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K): `sure` of the label where right, and of the class after it elsewhere."""
-    told = np.where(right, labels, (labels + 1) % CLASSES)
-    probabilities = np.repeat((1 - sure)[:, None] / (CLASSES - 1), CLASSES, axis=1)
-    probabilities[np.arange(len(labels)), told] = sure
+def predicted(labels: np.ndarray, correct: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Return probabilities (N, K) that predict the label where correct, and the next class elsewhere."""
+    decisions = np.where(correct, labels, (labels + 1) % CLASSES)
+    probabilities = np.repeat((1 - confidence)[:, None] / (CLASSES - 1), CLASSES, axis=1)
+    probabilities[np.arange(len(labels)), decisions] = confidence
     return probabilities.astype(np.float32)
 
 
 def make_complementary(runs: Path) -> None:
-    """Gives each run a half of the images to be right and sure about, and the other to be wrong, hardly."""
-    for place, name in enumerate(("a", "b")):
+    """Make each run correct and confident on one half of the images, and narrowly wrong on the other."""
+    for half, name in enumerate(("a", "b")):
         run = RunPaths(runs / name)
         oof = dict(np.load(run.oof))
         # both halves lie in both folds
-        right = (np.arange(len(oof["path"])) // 2 + oof["fold"]) % 2 == place
-        oof["probabilities"] = predicted(oof["label"], right, np.where(right, 0.9, 0.4))
-        figures = cross_validation(oof["label"], oof["fold"], oof["probabilities"], "accuracy")
+        correct = (np.arange(len(oof["path"])) // 2 + oof["fold"]) % 2 == half
+        oof["probabilities"] = predicted(oof["label"], correct, np.where(correct, 0.9, 0.4))
+        task = SingleLabel(CLASSES)
+        figures = cross_validation(oof["label"], oof["fold"], oof["probabilities"], "accuracy", task)
         save_json(run.cv, {**json.loads(run.cv.read_text()), **figures})
         rewrite(run, oof=oof)
 
@@ -108,9 +110,7 @@ def by_path(path: Path) -> dict[str, np.ndarray]:
 # --- averages
 
 
-def test_two_runs_are_averaged_image_by_image_though_their_rows_stand_in_another_order(
-    runs: Path, folder: Path
-) -> None:
+def test_runs_are_averaged_by_path_whatever_the_order_of_their_rows(runs: Path, folder: Path) -> None:
     before = [by_path(runs / name / "test.npz") for name in ("a", "b")]
     b = RunPaths(runs / "b")
     rewrite(b, test=shuffled(dict(np.load(b.test))))
@@ -125,10 +125,10 @@ def test_two_runs_are_averaged_image_by_image_though_their_rows_stand_in_another
         np.testing.assert_allclose(probabilities, expected, atol=1e-6)
         assert submission[path.removeprefix("test/")] == str(expected.argmax())
     facts = json.loads((runs / "average" / "blend.json").read_text())
-    assert [(part["run"], part["weight"]) for part in facts["runs"]] == [("a", 0.5), ("b", 0.5)]
+    assert [(member["run"], member["weight"]) for member in facts["runs"]] == [("a", 0.5), ("b", 0.5)]
 
 
-def test_an_average_is_done_once_and_anew_where_a_run_changed(
+def test_an_average_is_repeated_only_after_a_run_changed(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = words_of(runs, folder)
@@ -144,14 +144,15 @@ def test_an_average_is_done_once_and_anew_where_a_run_changed(
     assert (runs / "average" / "test.npz").stat().st_mtime_ns > before
 
 
-def test_the_words_of_one_run_are_what_they_were(runs: Path, folder: Path) -> None:
+def test_words_that_start_with_runs_are_told_from_a_competition_folder(runs: Path, folder: Path) -> None:
     before = (runs / "a" / "submission.csv").read_bytes()
     (runs / "a" / "submission.csv").unlink()
     run_stages(folder, runs.parent, "a", "--seed", "0", stages=(submit,))
     assert (runs / "a" / "submission.csv").read_bytes() == before
-    assert not names_runs([]) and not names_runs(["input/tiny80", "--folds", "2"])
-    assert not names_runs(["--recipe", "quick", "input/tiny80"])
-    assert names_runs([str(runs / "a")]) and names_runs(["output/tiny80/a", "output/tiny80/misspelt"])
+    assert not starts_with_runs([]) and not starts_with_runs(["input/tiny80", "--folds", "2"])
+    assert not starts_with_runs(["--recipe", "quick", "input/tiny80"])
+    assert starts_with_runs([str(runs / "a")])
+    assert starts_with_runs(["output/tiny80/a", "output/tiny80/misspelt"])
 
 
 def test_the_true_score_of_an_average_is_printed(
@@ -166,16 +167,18 @@ def test_the_true_score_of_an_average_is_printed(
     assert f"true test accuracy {share:.4f}" in told
 
 
-# --- what does not go together
+# --- runs that do not match
 
 
-def retold(run: RunPaths, file: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+def change_table(run: RunPaths, file: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     table = pd.read_csv(run.root / file, dtype=str)
     change(table).to_csv(run.root / file, index=False)
 
 
 def other_classes(run: RunPaths) -> None:
-    retold(run, "classes.csv", lambda table: table.assign(class_name=table["class_name"][::-1].to_list()))
+    change_table(
+        run, "classes.csv", lambda table: table.assign(class_name=table["class_name"][::-1].to_list())
+    )
 
 
 def other_test_images(run: RunPaths) -> None:
@@ -216,7 +219,7 @@ def not_trained(run: RunPaths) -> None:
         (not_trained, ["/b"]),
     ],
 )
-def test_runs_that_do_not_go_together_are_refused_and_nothing_is_written(
+def test_runs_that_do_not_match_are_refused_and_nothing_is_written(
     stage: object, change: Callable[[RunPaths], None], told: list[object], runs: Path, folder: Path
 ) -> None:
     change(RunPaths(runs / "b"))
@@ -228,7 +231,7 @@ def test_runs_that_do_not_go_together_are_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("stage", [submit, blend])
-def test_words_that_cannot_be_meant_are_refused(
+def test_wrong_words_are_refused(
     stage: object, runs: Path, folder: Path, tmp_path: Path, make_competition: MakeCompetition
 ) -> None:
     elsewhere = tmp_path / "elsewhere" / "other" / "b"
@@ -290,42 +293,43 @@ def test_a_blend_is_no_member_of_a_blend_but_may_be_averaged(runs: Path, folder:
 # --- blends
 
 
-def test_a_blend_of_runs_that_err_differently_is_a_run_that_is_right(
+def test_a_blend_of_complementary_runs_is_correct(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_complementary(runs)
     assert blend.main(words_of(runs, folder)) == 0
     told = capsys.readouterr().out
-    made = RunPaths(runs / "blend")
-    oof, facts, cv = np.load(made.oof), json.loads(made.blend.read_text()), json.loads(made.cv.read_text())
+    blended = RunPaths(runs / "blend")
+    oof = np.load(blended.oof)
+    facts, cv = (json.loads(path.read_text()) for path in (blended.blend, blended.cv))
     assert (oof["probabilities"].argmax(axis=1) == oof["label"]).all()
     assert facts["blended"] and facts["score"] == cv["oof"] == 1.0
     assert facts["gain"] == pytest.approx(0.5) and "gain over a +0.5000" in told and "no gain" not in told
-    assert sum(part["weight"] for part in facts["runs"]) == pytest.approx(1)
-    table = pd.read_csv(made.oof_table)
+    assert sum(member["weight"] for member in facts["runs"]) == pytest.approx(1)
+    table = pd.read_csv(blended.oof_table)
     assert list(table) == ["path", "label", "fold", "prediction", "confidence"]
     assert (table["prediction"] == table["label"]).all()
-    # out of fold by the weights of the other folds, the test by those of all
-    parts = [by_path(runs / name / "oof.npz") for name in ("a", "b")]
-    weights = np.array([part["weights_by_part"] for part in facts["runs"]])
+    # out-of-fold by the weights of the other folds, the test by the weights of all images
+    oofs = [by_path(runs / name / "oof.npz") for name in ("a", "b")]
+    weights = np.array([member["weights_by_part"] for member in facts["runs"]])
     for path, fold, probabilities in zip(oof["path"], oof["fold"], oof["probabilities"], strict=True):
-        expected = sum(w * part[path].astype(float) for w, part in zip(weights[:, fold], parts, strict=True))
+        expected = sum(w * run[path].astype(float) for w, run in zip(weights[:, fold], oofs, strict=True))
         np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     tests = [by_path(runs / name / "test.npz") for name in ("a", "b")]
-    for path, probabilities in by_path(made.test).items():
-        expected = sum(part["weight"] * test[path] for part, test in zip(facts["runs"], tests, strict=True))
+    for path, probabilities in by_path(blended.test).items():
+        expected = sum(run["weight"] * test[path] for run, test in zip(facts["runs"], tests, strict=True))
         np.testing.assert_allclose(probabilities, expected, atol=1e-5)
-    assert len(pd.read_csv(made.submission)) == 3 * CLASSES
+    assert len(pd.read_csv(blended.submission)) == 3 * CLASSES
 
 
-def test_a_blend_that_earns_nothing_says_so_and_gives_the_better_run_as_it_is(
+def test_a_blend_without_gain_says_so_and_uses_the_best_run_unchanged(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(runs / "b")
     shutil.copytree(runs / "a", runs / "b")
     assert blend.main(words_of(runs, folder)) == 0
     told = capsys.readouterr().out
-    assert "that is no gain: nothing is blended, and the submission is made of a alone" in told
+    assert "no gain" in told and "uses a alone" in told
     for name in ("oof.npz", "oof.csv", "test.npz", "submission.csv"):
         assert (runs / "blend" / name).read_bytes() == (runs / "a" / name).read_bytes()
     facts = json.loads((runs / "blend" / "blend.json").read_text())
@@ -333,7 +337,7 @@ def test_a_blend_that_earns_nothing_says_so_and_gives_the_better_run_as_it_is(
     assert abs(facts["gain"]) < 1e-6
 
 
-def test_a_blend_of_a_run_that_changed_since_is_left_out_of_the_leaderboard(
+def test_a_stale_blend_is_left_out_of_the_leaderboard(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_complementary(runs)
@@ -343,10 +347,10 @@ def test_a_blend_of_a_run_that_changed_since_is_left_out_of_the_leaderboard(
     oof = dict(np.load(runs / "a" / "oof.npz"))
     np.savez(runs / "a" / "oof.npz", **{**oof, "probabilities": oof["probabilities"][:, ::-1]})
     assert compare.main([str(runs)]) == 0
-    assert "blend is left out: it is not of what it was made from" in capsys.readouterr().out
+    assert "blend is left out: it is stale" in capsys.readouterr().out
 
 
-def test_the_same_blend_gives_the_same_bytes_and_is_done_once(
+def test_a_repeated_blend_gives_the_same_bytes_and_runs_once(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_complementary(runs)
@@ -380,8 +384,8 @@ def test_compare_and_score_treat_a_blend_like_a_run(
     capsys.readouterr()
     assert score.main([str(folder), "--output", str(runs.parent), "--name", "both"]) == 0
     told = capsys.readouterr().out
-    assert "accuracy" in told and re.search(r"made of +a 0\.\d\d, b 0\.\d\d", told)
-    assert "report:" not in told  # which a blend does not have
+    assert "accuracy" in told and re.search(r"blend of +a 0\.\d\d, b 0\.\d\d", told)
+    assert "report:" not in told  # a blend has none
 
 
 def test_a_stage_that_trains_is_refused_the_name_of_a_blend(runs: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Blends against brute force, scikit-learn and analytic errors; and no weight sees what it is judged by."""
+"""Blends against brute force, scikit-learn and analytic errors; weights are judged on other images."""
 
 import itertools
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from foldsmith.comparison import blend_weights as selection
-from foldsmith.comparison.blend_weights import climb, find_blend, mix, parts_of
+from foldsmith.comparison.blend_weights import climb, cross_fit_folds, find_blend, mix
 from foldsmith.comparison.class_factors import apply_class_factors, fit_class_factors
 from foldsmith.comparison.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
 from foldsmith.errors import InputError
@@ -26,13 +26,13 @@ TASK = SingleLabel(CLASSES)
 
 
 def make_runs(num_runs: int = 3, count: int = 400, seed: int = 0, noise: float = 1.5) -> tuple:
-    """Labels, folds, and probabilities (R, N, K) of runs that err on their own, the later ones more."""
+    """Return labels, folds, and probabilities (R, N, K) of runs; later runs err more."""
     draws = np.random.default_rng(seed)
     labels = draws.integers(CLASSES, size=count)
     logits = 2.0 * np.eye(CLASSES)[labels] + draws.normal(0, 0.8, (count, CLASSES))
     runs = [
-        floor_probabilities(softmax(logits + draws.normal(0, noise * (1 + place / 4), logits.shape), axis=1))
-        for place in range(num_runs)
+        floor_probabilities(softmax(logits + draws.normal(0, noise * (1 + run / 4), logits.shape), axis=1))
+        for run in range(num_runs)
     ]
     return labels, np.arange(count) % 4, np.stack(runs)
 
@@ -82,7 +82,7 @@ def test_a_metric_that_cannot_be_bootstrapped_is_refused_by_name() -> None:
 
 
 def test_draws_without_a_score_are_left_out_of_a_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels, _, (one, other, _) = make_runs(count=40)
+    labels, _, (baseline, candidate, _) = make_runs(count=40)
     # not every draw of 40 images has all six classes
     strict = replace(
         METRICS["accuracy"],
@@ -90,46 +90,46 @@ def test_draws_without_a_score_are_left_out_of_a_bootstrap(monkeypatch: pytest.M
         is_defined=lambda targets, predictions: len(np.unique(targets)) > 5,
     )
     monkeypatch.setitem(METRICS, "accuracy", strict)
-    gain = bootstrap_gain(labels, one, other, "accuracy", seed=0, num_draws=60)
+    gain = bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0, num_draws=60)
     assert np.isfinite([gain.difference, gain.standard_error]).all()
     monkeypatch.setitem(METRICS, "accuracy", replace(strict, is_defined=lambda targets, predictions: False))
     with pytest.raises(InputError, match="accuracy.*40"):
-        bootstrap_gain(labels, one, other, "accuracy", seed=0)
+        bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0)
 
 
 # --- the bootstrap
 
 
 def test_the_bootstrap_error_of_a_difference_of_accuracies_is_the_analytic_one() -> None:
-    labels, _, (one, other) = make_runs(2, count=900)
-    found = bootstrap_gain(labels, one, other, "accuracy", seed=0, num_draws=4000)
-    right = [each.argmax(axis=1) == labels for each in (one, other)]
-    only_one, only_other = (right[0] & ~right[1]).mean(), (right[1] & ~right[0]).mean()
+    labels, _, (baseline, candidate) = make_runs(2, count=900)
+    gain = bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0, num_draws=4000)
+    correct = [run.argmax(axis=1) == labels for run in (baseline, candidate)]
+    lost, won = (correct[0] & ~correct[1]).mean(), (correct[1] & ~correct[0]).mean()
     # the variance of a difference of two paired proportions
-    variance = (only_one + only_other - (only_one - only_other) ** 2) / 900
-    assert found.difference == pytest.approx(only_other - only_one)
-    assert found.standard_error == pytest.approx(variance**0.5, rel=0.05)
+    variance = (lost + won - (lost - won) ** 2) / 900
+    assert gain.difference == pytest.approx(won - lost)
+    assert gain.standard_error == pytest.approx(variance**0.5, rel=0.05)
 
 
 def test_the_bootstrap_error_of_a_difference_of_log_losses_is_that_of_a_mean() -> None:
-    labels, _, (one, other) = make_runs(2, count=900)
-    found = bootstrap_gain(labels, one, other, "log_loss", seed=0, num_draws=4000)
+    labels, _, (baseline, candidate) = make_runs(2, count=900)
+    gain = bootstrap_gain(labels, baseline, candidate, "log_loss", seed=0, num_draws=4000)
     rows = np.arange(900)
-    losses = [-np.log(each[rows, labels].astype(float)) for each in (one, other)]
+    losses = [-np.log(run[rows, labels].astype(float)) for run in (baseline, candidate)]
     gains = losses[0] - losses[1]  # lower is better
-    assert found.difference == pytest.approx(gains.mean(), abs=1e-6)
-    assert found.standard_error == pytest.approx(gains.std(ddof=1) / 30, rel=0.05)
+    assert gain.difference == pytest.approx(gains.mean(), abs=1e-6)
+    assert gain.standard_error == pytest.approx(gains.std(ddof=1) / 30, rel=0.05)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_run_gains_nothing_over_itself_and_the_same_seed_gives_the_same_error(metric: str) -> None:
-    labels, _, (one, other) = make_runs(2, count=100)
-    assert bootstrap_gain(labels, one, one, metric, seed=0, num_draws=20) == PairedDifference(0.0, 0.0)
-    first, again, another = (bootstrap_gain(labels, one, other, metric, seed, 50) for seed in (0, 0, 1))
-    assert first == again and first.standard_error != another.standard_error
+    labels, _, (run, candidate) = make_runs(2, count=100)
+    assert bootstrap_gain(labels, run, run, metric, seed=0, num_draws=20) == PairedDifference(0.0, 0.0)
+    first, again, other = (bootstrap_gain(labels, run, candidate, metric, seed, 50) for seed in (0, 0, 1))
+    assert first == again and first.standard_error != other.standard_error
 
 
-def test_an_error_is_exceeded_from_either_side_and_rounding_is_none() -> None:
+def test_an_error_is_exceeded_by_gains_and_losses_but_not_by_rounding() -> None:
     assert PairedDifference(0.3, 0.2).exceeds_error and PairedDifference(-0.3, 0.2).exceeds_error
     assert not PairedDifference(0.2, 0.2).exceeds_error and not PairedDifference(1e-8, 1e-9).exceeds_error
 
@@ -138,9 +138,9 @@ def test_an_error_is_exceeded_from_either_side_and_rounding_is_none() -> None:
 
 
 def simplex(num_runs: int, steps: int) -> list[np.ndarray]:
-    """Every weighting in whole steps."""
+    """Return all weights that are multiples of 1 / steps."""
     grid = itertools.product(range(steps + 1), repeat=num_runs)
-    return [np.array(each) / steps for each in grid if sum(each) == steps]
+    return [np.array(counts) / steps for counts in grid if sum(counts) == steps]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -174,12 +174,12 @@ def test_a_climb_is_never_below_its_best_run_nor_above_what_brute_force_finds(
 
 
 def climb_by_hand(labels: np.ndarray, runs: np.ndarray, steps: int) -> tuple[float, list[float]]:
-    """The best accuracy on the path of a greedy climb, and all of them, written as plainly as can be."""
+    """Return the best accuracy of a greedy climb, and those of all its steps, in plain loops."""
     chosen, path = [], []
     for _ in range(steps):
 
         def quality(run: int, before: tuple = tuple(chosen)) -> tuple[float, float]:
-            mixed = np.mean([runs[each].astype(float) for each in (*before, run)], axis=0)
+            mixed = np.mean([runs[index].astype(float) for index in (*before, run)], axis=0)
             loss = -np.log(mixed[np.arange(len(labels)), labels]).mean()
             return sklearn.metrics.accuracy_score(labels, mixed.argmax(axis=1)), -loss
 
@@ -188,7 +188,7 @@ def climb_by_hand(labels: np.ndarray, runs: np.ndarray, steps: int) -> tuple[flo
     return max(path), path
 
 
-def test_a_climb_ends_where_it_stood_best_and_not_where_it_stopped() -> None:
+def test_a_climb_returns_its_best_step_and_not_its_last() -> None:
     fell = 0
     for seed in range(6):
         labels, _, runs = make_runs(3, count=60, seed=seed)
@@ -196,10 +196,10 @@ def test_a_climb_ends_where_it_stood_best_and_not_where_it_stopped() -> None:
         best, path = climb_by_hand(labels, runs, selection.NUM_STEPS)
         assert METRICS["accuracy"].score(labels, mix(runs, weights, TASK)) == pytest.approx(best)
         fell += path[-1] < best
-    assert fell > 0  # it matters
+    assert fell > 0  # otherwise the test would show nothing
 
 
-def test_bags_that_climb_together_climb_as_they_do_alone() -> None:
+def test_bags_climb_together_as_they_do_alone() -> None:
     labels, _, runs = make_runs(3, count=150)
     bags = np.random.default_rng(0).integers(0, 3, (5, 150)).astype(float)
     together = climb(labels, runs, "accuracy", bags)
@@ -207,31 +207,31 @@ def test_bags_that_climb_together_climb_as_they_do_alone() -> None:
     np.testing.assert_array_equal(together, alone)
 
 
-def test_a_useless_run_gets_next_to_nothing() -> None:
+def test_a_useless_run_gets_almost_no_weight() -> None:
     labels, folds, runs = make_runs(2)
     useless = np.full_like(runs[0], 1 / CLASSES)
     blend = find_blend(TASK, labels, folds, np.stack([*runs, useless]), "log_loss", seed=0)
-    assert blend.weights[2] < 0.05 and blend.weights_by_part[:, 2].max() < 0.05
+    assert blend.weights[2] < 0.05 and blend.weights_by_fold[:, 2].max() < 0.05
 
 
-# --- weights that are judged where they were not found
+# --- cross-fitting
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
-def test_weights_for_a_fold_know_nothing_of_its_labels(metric: str) -> None:
+def test_weights_of_a_fold_do_not_depend_on_its_labels(metric: str) -> None:
     labels, folds, runs = make_runs(3, count=200)
     before = find_blend(TASK, labels, folds, runs, metric, seed=0)
     for fold in range(4):
         scrambled = labels.copy()
         scrambled[folds == fold] = np.random.default_rng(fold).permutation(labels[folds == fold])
         after = find_blend(TASK, scrambled, folds, runs, metric, seed=0)
-        np.testing.assert_array_equal(after.weights_by_part[fold], before.weights_by_part[fold])
+        np.testing.assert_array_equal(after.weights_by_fold[fold], before.weights_by_fold[fold])
         np.testing.assert_array_equal(after.probabilities[folds == fold], before.probabilities[folds == fold])
-        assert (after.weights != before.weights).any()  # those of all images do know
+        assert (after.weights != before.weights).any()  # the weights of all images do
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "macro_f1"])
-def test_adjustments_of_a_fold_know_nothing_of_its_labels(metric: str) -> None:
+def test_adjustments_of_a_fold_do_not_depend_on_its_labels(metric: str) -> None:
     labels, folds, runs = make_runs(2, count=200)
     weights = np.full((4, 2), 0.5)
     before = cross_fit(TASK, labels, folds, runs, weights, ADJUSTMENTS[metric])
@@ -241,21 +241,21 @@ def test_adjustments_of_a_fold_know_nothing_of_its_labels(metric: str) -> None:
     assert (after[folds != 1] != before[folds != 1]).any()
 
 
-def test_every_fold_is_blended_by_its_own_weights() -> None:
+def test_folds_are_blended_by_their_own_weights() -> None:
     labels, folds, runs = make_runs(3, count=200)
     blend = find_blend(TASK, labels, folds, runs, "log_loss", seed=3)
-    assert blend.weights_by_part.shape == (4, 3)
+    assert blend.weights_by_fold.shape == (4, 3)
     for row, fold in enumerate(folds):
-        by_hand = (blend.weights_by_part[fold][:, None] * runs[:, row].astype(float)).sum(axis=0)
+        by_hand = (blend.weights_by_fold[fold][:, None] * runs[:, row].astype(float)).sum(axis=0)
         np.testing.assert_allclose(blend.probabilities[row], by_hand, atol=1e-6)
 
 
-def test_a_single_held_out_share_is_dealt_into_even_parts_whatever_its_labels() -> None:
-    parts = parts_of(np.zeros(52, int), seed=0)
-    assert sorted(np.bincount(parts)) == [10, 10, 10, 11, 11]
-    assert (parts_of(np.zeros(52, int), seed=1) != parts).any()
-    np.testing.assert_array_equal(parts_of(np.array([2, 0, 2, 4]), seed=0), [1, 0, 1, 2])
-    assert parts_of(np.zeros(2, int), seed=0).max() == 1
+def test_a_hold_out_is_split_into_random_folds_of_equal_size() -> None:
+    folds = cross_fit_folds(np.zeros(52, int), seed=0)
+    assert sorted(np.bincount(folds)) == [10, 10, 10, 11, 11]
+    assert (cross_fit_folds(np.zeros(52, int), seed=1) != folds).any()
+    np.testing.assert_array_equal(cross_fit_folds(np.array([2, 0, 2, 4]), seed=0), [1, 0, 1, 2])
+    assert cross_fit_folds(np.zeros(2, int), seed=0).max() == 1
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None:
@@ -268,54 +268,57 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None
 # --- the whole
 
 
-def test_two_good_runs_that_err_differently_are_blended_and_it_earns_more_than_its_error() -> None:
+def test_two_good_runs_with_independent_errors_are_blended_with_a_significant_gain() -> None:
     labels, folds, runs = make_runs(2, count=1500)
-    made = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
-    assert made.blended and made.gain.difference > made.gain.standard_error > 0
-    assert made.score == pytest.approx(sklearn.metrics.accuracy_score(labels, made.probabilities.argmax(1)))
-    assert made.gain.difference == pytest.approx(made.score - max(made.scores))
-    assert made.adjustment is None
-    np.testing.assert_allclose(made.predict(runs[:, :5]), mix(runs[:, :5], made.blend.weights, TASK))
+    result = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
+    assert result.blended and result.gain.difference > result.gain.standard_error > 0
+    assert result.score == pytest.approx(
+        sklearn.metrics.accuracy_score(labels, result.probabilities.argmax(1))
+    )
+    assert result.gain.difference == pytest.approx(result.score - max(result.scores))
+    assert result.adjustment is None
+    np.testing.assert_allclose(result.predict(runs[:, :5]), mix(runs[:, :5], result.blend.weights, TASK))
 
 
 def test_a_gain_within_its_standard_error_is_not_used() -> None:
     within = 0
     for seed in range(12):
         labels, folds, runs = make_runs(2, count=80, seed=seed, noise=0.4)
-        made = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
-        assert made.blended == (made.gain.difference > made.gain.standard_error)
-        within += 0 < made.gain.difference <= made.gain.standard_error
-        if not made.blended:
-            assert made.probabilities.tobytes() == runs[made.better].tobytes()
+        result = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
+        assert result.blended == (result.gain.difference > result.gain.standard_error)
+        within += 0 < result.gain.difference <= result.gain.standard_error
+        if not result.blended:
+            assert result.probabilities.tobytes() == runs[result.best].tobytes()
     assert within > 0
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_run_blended_with_itself_is_itself_and_no_gain(metric: str) -> None:
     labels, folds, (run,) = make_runs(1, count=120)
-    made = build_ensemble(TASK, labels, folds, np.stack([run, run]), metric, seed=0)
-    np.testing.assert_allclose(made.blend.probabilities, run, atol=1e-6)
-    assert not made.blended and abs(made.gain.difference) < 1e-6
+    result = build_ensemble(TASK, labels, folds, np.stack([run, run]), metric, seed=0)
+    np.testing.assert_allclose(result.blend.probabilities, run, atol=1e-6)
+    assert not result.blended and abs(result.gain.difference) < 1e-6
 
 
-def test_what_is_no_gain_leaves_the_better_run_as_it_is() -> None:
+def test_without_a_gain_the_best_run_is_used_unchanged() -> None:
     labels, folds, runs = make_runs(1, count=300)
     worse = np.full_like(runs[0], 1 / CLASSES)
-    made = build_ensemble(TASK, labels, folds, np.stack([worse, runs[0]]), "accuracy", seed=0)
-    assert not made.blended and made.better == 1
-    assert made.probabilities.tobytes() == runs[0].tobytes()
-    assert made.predict(np.stack([worse, runs[0]])).tobytes() == runs[0].tobytes()
-    assert made.facts(["a", "b"])["better_run"] == "b" and made.facts(["a", "b"])["blended"] is False
+    result = build_ensemble(TASK, labels, folds, np.stack([worse, runs[0]]), "accuracy", seed=0)
+    assert not result.blended and result.best == 1
+    assert result.probabilities.tobytes() == runs[0].tobytes()
+    assert result.predict(np.stack([worse, runs[0]])).tobytes() == runs[0].tobytes()
+    assert result.facts(["a", "b"])["better_run"] == "b" and result.facts(["a", "b"])["blended"] is False
 
 
-def test_a_temperature_is_kept_where_it_earns_and_left_out_where_it_does_not() -> None:
+def test_a_temperature_is_used_only_where_it_is_a_gain() -> None:
     labels, folds, runs = make_runs(2, count=1500)
-    sure = np.stack([floor_probabilities(each**4 / (each**4).sum(axis=1, keepdims=True)) for each in runs])
-    made = build_ensemble(TASK, labels, folds, sure, "log_loss", seed=0)
-    assert made.value > 1 and made.adjustment_gain.difference > made.adjustment_gain.standard_error
-    cross_fitted = sklearn.metrics.log_loss(labels, made.probabilities)
-    assert cross_fitted == pytest.approx(made.score - made.adjustment_gain.difference, abs=1e-6)
-    # what is calibrated already has nothing to gain: labels are drawn from the probabilities themselves
+    powers = runs**4  # overconfident
+    sharpened = np.stack([floor_probabilities(run / run.sum(axis=1, keepdims=True)) for run in powers])
+    result = build_ensemble(TASK, labels, folds, sharpened, "log_loss", seed=0)
+    assert result.value > 1 and result.adjustment_gain.difference > result.adjustment_gain.standard_error
+    cross_fitted = sklearn.metrics.log_loss(labels, result.probabilities)
+    assert cross_fitted == pytest.approx(result.score - result.adjustment_gain.difference, abs=1e-6)
+    # calibrated probabilities, from which the labels are drawn, gain nothing
     draws = np.random.default_rng(0)
     calibrated = runs[0]
     drawn = (calibrated.cumsum(axis=1) < draws.random((1500, 1))).sum(axis=1).clip(max=CLASSES - 1)
@@ -324,7 +327,7 @@ def test_a_temperature_is_kept_where_it_earns_and_left_out_where_it_does_not() -
 
 
 def make_rare(count: int = 3000) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of which two classes are rare, and probabilities that a sound model gives: mostly the others."""
+    """Return labels with two rare classes, and calibrated probabilities, which seldom predict them."""
     draws = np.random.default_rng(1)
     shares = np.array([0.32, 0.3, 0.3, 0.04, 0.04])
     labels = draws.choice(5, size=count, p=shares)
@@ -339,8 +342,8 @@ def test_class_factors_raise_the_macro_f1_of_images_they_were_not_fitted_on() ->
     predicted = (probabilities * factors).argmax(axis=1)
     np.testing.assert_array_equal(apply_class_factors(probabilities, factors).argmax(axis=1), predicted)
     score = {
-        name: sklearn.metrics.f1_score(labels[1::2], each[1::2], average="macro")
-        for name, each in (("plain", probabilities.argmax(axis=1)), ("factors", predicted))
+        name: sklearn.metrics.f1_score(labels[1::2], decisions[1::2], average="macro")
+        for name, decisions in (("plain", probabilities.argmax(axis=1)), ("factors", predicted))
     }
     assert score["factors"] > score["plain"] + 0.02
 
@@ -354,8 +357,8 @@ def test_class_factors_are_as_good_as_brute_force_over_pairs_of_factors() -> Non
         sklearn.metrics.f1_score(labels, (three * [1, a, b]).argmax(axis=1), average="macro")
         for a, b in itertools.product(grid, grid)
     )
-    found = (three * fit_class_factors(labels, three)).argmax(axis=1)
-    assert sklearn.metrics.f1_score(labels, found, average="macro") >= best - 0.01
+    decisions = (three * fit_class_factors(labels, three)).argmax(axis=1)
+    assert sklearn.metrics.f1_score(labels, decisions, average="macro") >= best - 0.01
 
 
 def test_class_factors_are_one_where_nothing_is_to_be_gained() -> None:
@@ -365,12 +368,12 @@ def test_class_factors_are_one_where_nothing_is_to_be_gained() -> None:
     assert fit_class_factors(np.zeros(3, int), np.ones((3, 1))).tolist() == [1]
 
 
-def test_class_factors_are_kept_for_macro_f1_where_they_earn() -> None:
+def test_class_factors_are_used_for_macro_f1_where_they_are_a_gain() -> None:
     labels, probabilities = make_rare()
-    made = build_ensemble(
+    result = build_ensemble(
         TASK, labels, np.arange(len(labels)) % 5, np.stack([probabilities] * 2), "macro_f1", seed=0
     )
-    assert not made.blended and made.value is not None and made.adjustment.name == "class factors"
-    nested = sklearn.metrics.f1_score(labels, made.probabilities.argmax(axis=1), average="macro")
-    assert nested == pytest.approx(max(made.scores) + made.adjustment_gain.difference)
-    np.testing.assert_allclose(made.predict(np.stack([probabilities] * 2)).sum(axis=1), 1, atol=1e-6)
+    assert not result.blended and result.value is not None and result.adjustment.name == "class factors"
+    nested = sklearn.metrics.f1_score(labels, result.probabilities.argmax(axis=1), average="macro")
+    assert nested == pytest.approx(max(result.scores) + result.adjustment_gain.difference)
+    np.testing.assert_allclose(result.predict(np.stack([probabilities] * 2)).sum(axis=1), 1, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Runs side by side: figures against the files they come from, and better said only when it is."""
+"""The leaderboard: figures against the files of the runs, and verdicts only where they are significant."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from conftest import naming
 from scipy import stats
 
 import compare
-from foldsmith.comparison.leaderboard import SURE, compare_runs, find_runs, rank_runs
+from foldsmith.comparison.leaderboard import SIGNIFICANCE, compare_runs, find_runs, rank_runs
 from foldsmith.errors import InputError
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, stamp_predicted
@@ -19,16 +19,16 @@ COUNT = 400
 
 
 def write_run(
-    root: Path, name: str, right: np.ndarray, paths: list[str] | None = None, **recipe: object
+    root: Path, name: str, correct: np.ndarray, paths: list[str] | None = None, **recipe: object
 ) -> None:
-    """A validated run whose image i is right where right[i]."""
-    run, paths = root / name, paths or [f"train/{row}.png" for row in range(len(right))]
+    """Write a validated run that predicts image i correctly if correct[i]."""
+    run, paths = root / name, paths or [f"train/{row}.png" for row in range(len(correct))]
     run.mkdir(parents=True)
     labels = np.array([int(Path(path).stem) % 4 for path in paths])
-    predicted = np.where(right, labels, (labels + 1) % 4)
+    predicted = np.where(correct, labels, (labels + 1) % 4)
     np.savez(run / "oof.npz", path=np.array(paths), label=labels, fold=labels % 2,
              probabilities=np.eye(4, dtype=np.float32)[predicted])  # fmt: skip
-    scores = [float(right[labels % 2 == fold].mean()) for fold in (0, 1)]
+    scores = [float(correct[labels % 2 == fold].mean()) for fold in (0, 1)]
     error = float(np.std(scores, ddof=1) / 2**0.5)
     cv = {"metric": "accuracy", "mean": float(np.mean(scores)), "standard_error": error, "folds": scores}
     (run / "cv.json").write_text(json.dumps(cv))
@@ -59,7 +59,7 @@ def competition(tmp_path: Path) -> Path:
     return tmp_path / "birds"
 
 
-def test_runs_stand_by_score_with_cost_and_what_differs(competition: Path) -> None:
+def test_runs_are_ranked_by_score_with_cost_and_differing_fields(competition: Path) -> None:
     ranked = rank_runs(find_runs(competition)).set_index("run")
     assert ranked.index[0] == "better" and ranked["score"].is_monotonic_decreasing
     for name, row in ranked.iterrows():
@@ -73,29 +73,29 @@ def test_runs_stand_by_score_with_cost_and_what_differs(competition: Path) -> No
     }
 
 
-def test_pairs_are_compared_on_the_same_images_and_better_is_said_only_when_it_is(competition: Path) -> None:
+def test_pairs_are_compared_on_the_same_images_and_better_means_significant(competition: Path) -> None:
     pairs = compare_runs(find_runs(competition)).set_index(["a", "b"])
     oof = {path.parent.name: np.load(path) for path in competition.glob("*/oof.npz")}
-    right = {name: each["probabilities"].argmax(axis=1) == each["label"] for name, each in oof.items()}
+    correct = {name: run["probabilities"].argmax(axis=1) == run["label"] for name, run in oof.items()}
     for (a, b), row in pairs.iterrows():
-        assert row["difference"] == pytest.approx(right[b].mean() - right[a].mean())
-        assert row["standard_error"] == pytest.approx(stats.sem(right[b].astype(float) - right[a]))
-        only_a, only_b = (right[a] & ~right[b]).sum(), (right[b] & ~right[a]).sum()
+        assert row["difference"] == pytest.approx(correct[b].mean() - correct[a].mean())
+        assert row["standard_error"] == pytest.approx(stats.sem(correct[b].astype(float) - correct[a]))
+        only_a, only_b = (correct[a] & ~correct[b]).sum(), (correct[b] & ~correct[a]).sum()
         assert row["p"] == pytest.approx(stats.binomtest(only_a, only_a + only_b).pvalue)
-        assert (row["verdict"] == "no sure difference") == (row["p_adjusted"] >= SURE)
+        assert (row["verdict"] == "no sure difference") == (row["p_adjusted"] >= SIGNIFICANCE)
     assert set(pairs["verdict"]) == {"better is better", "no sure difference"}
     assert pairs.loc[("base", "same"), "verdict"] == "no sure difference"
 
 
 def test_images_are_matched_by_path_and_others_left_out(tmp_path: Path) -> None:
-    right = np.arange(10) < 6
+    correct = np.arange(10) < 6
     names = [f"train/{row}.png" for row in range(12)]
-    write_run(tmp_path, "one", right, names[:10])
-    write_run(tmp_path, "other", right[::-1], names[2:][::-1])
+    write_run(tmp_path, "one", correct, names[:10])
+    write_run(tmp_path, "other", correct[::-1], names[2:][::-1])
     (pair,) = compare_runs(find_runs(tmp_path)).to_dict("records")
     one, other = (
-        dict(zip(names[:10], right, strict=True)),
-        dict(zip(names[2:][::-1], right[::-1], strict=True)),
+        dict(zip(names[:10], correct, strict=True)),
+        dict(zip(names[2:][::-1], correct[::-1], strict=True)),
     )
     both = names[2:10]
     assert pair["images"] == 8
@@ -103,13 +103,13 @@ def test_images_are_matched_by_path_and_others_left_out(tmp_path: Path) -> None:
     assert pair["only_b"] == sum(other[path] and not one[path] for path in both)
 
 
-def test_images_that_got_another_label_are_not_compared(
+def test_images_with_another_label_are_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = np.ones(40, bool)
-    write_run(tmp_path, "before", right)
-    write_run(tmp_path, "after", right)
-    # the first ten are of class e instead of a, which comes first in the order of this run's classes
+    correct = np.ones(40, bool)
+    write_run(tmp_path, "before", correct)
+    write_run(tmp_path, "after", correct)
+    # ten images are of class e instead of a; e is the first class of this run
     path = tmp_path / "after" / "oof.npz"
     oof = dict(np.load(path))
     classes = ["e", "a", "b", "c", "d"]
@@ -127,14 +127,14 @@ def test_images_that_got_another_label_are_not_compared(
     assert told in capsys.readouterr().out and told in (tmp_path / "leaderboard.html").read_text()
 
 
-def test_a_run_that_was_trained_since_it_was_validated_is_left_out(
+def test_a_run_trained_after_its_validation_is_left_out(
     competition: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (competition / "same" / "fold1" / "run.json").write_text(json.dumps({"training_seconds": 99}))
-    (competition / "base" / "fold2").mkdir()  # one that is not in the score yet
+    (competition / "base" / "fold2").mkdir()  # a fold that is not in the score yet
     (competition / "base" / "fold2" / "run.json").write_text(json.dumps({"training_seconds": 99}))
     assert compare.main([str(competition)]) == 0
-    assert "same is left out: it is not of what it was made from" in capsys.readouterr().out
+    assert "same is left out: it is stale" in capsys.readouterr().out
     board = pd.read_csv(competition / "leaderboard.csv").set_index("run")["seconds"]
     assert board.to_dict() == {"better": 21.0, "base": 21.0}
     for name in ("base", "better"):
@@ -151,9 +151,7 @@ def test_a_run_whose_views_changed_since_it_was_validated_is_left_out(competitio
     assert [run.name for run in find_runs(competition)] == ["base", "better"]
 
 
-def test_runs_that_have_no_label_in_common_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_without_a_common_label_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("names", "numbers"):
         write_run(tmp_path, name, np.arange(12) < 7)
     (tmp_path / "numbers" / "classes.csv").write_text(

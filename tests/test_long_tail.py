@@ -1,4 +1,4 @@
-"""The benchmark of rare classes: what it keeps, what it holds out, and what it measures."""
+"""The benchmark of rare classes: its training and test images, and its figures."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_counts_fall_by_the_same_factor_from_class_to_class() -> None:
     assert long_tail.tail_counts(2, 3, 1_000).tolist() == [3, 1]
 
 
-def test_what_is_held_out_is_balanced_and_what_is_trained_on_has_the_tail() -> None:
+def test_test_images_are_balanced_and_training_images_long_tailed() -> None:
     train, test = long_tail.choose(LABELS, factor=81, held_out=29, seed=0)
     assert np.bincount(LABELS[test]).tolist() == [29] * 5
     assert sorted(np.bincount(LABELS[train]), reverse=True) == [81, 27, 9, 3, 1]
@@ -35,19 +35,19 @@ def test_what_is_held_out_is_balanced_and_what_is_trained_on_has_the_tail() -> N
     assert len(set(train)) == len(train) and len(set(test)) == len(test)
 
 
-def test_the_smallest_class_says_how_many_the_most_frequent_keeps() -> None:
+def test_the_smallest_class_limits_the_most_frequent_one() -> None:
     train, _ = long_tail.choose(np.repeat([0, 1, 2], [500, 40, 90]), factor=4, held_out=20, seed=0)
     assert sorted(np.bincount(np.repeat([0, 1, 2], [500, 40, 90])[train])) == [5, 10, 20]
 
 
-def test_a_seed_draws_the_same_images_and_another_one_other_classes() -> None:
+def test_the_images_depend_on_the_seed_alone() -> None:
     chosen = [long_tail.choose(LABELS, 81, 29, seed) for seed in (0, 0, 1, 2, 3)]
     assert np.array_equal(chosen[0][0], chosen[1][0]) and np.array_equal(chosen[0][1], chosen[1][1])
     rarest = {int(np.bincount(LABELS[train], minlength=5).argmin()) for train, _ in chosen}
     assert len(rarest) > 1
 
 
-def test_a_class_that_would_be_held_out_whole_is_told() -> None:
+def test_a_class_without_training_images_is_refused() -> None:
     with pytest.raises(SystemExit, match=naming(110)):
         long_tail.choose(LABELS, 2, 110, 0)
 
@@ -62,7 +62,7 @@ def test_the_thinned_folder_is_a_competition_of_links_with_true_labels(
     truth = pd.read_csv(tmp_path / "tailed-truth.csv")
     named = [("train", entry["file_name"], entry["category"]) for entry in entries]
     named += [("test", row.filename, row._2) for row in truth.itertuples()]
-    images = [target / part / name for part, name, _ in named]
+    images = [target / subset / name for subset, name, _ in named]
     assert all(image.is_symlink() for image in images)
     sources = [image.resolve() for image in images]
     assert len(set(sources)) == len(sources) == 8 + 4 + 2 + 6
@@ -81,7 +81,7 @@ def test_the_thinned_folder_is_a_competition_of_links_with_true_labels(
 
 
 def write_run(root: Path, paths: list[str], predicted: list[int]) -> None:
-    """A run of two classes, called 7 and 5, that is sure of its predictions."""
+    """Write a run of two classes, named 7 and 5, with certain predictions."""
     root.mkdir(parents=True)
     save_npz(root / "test.npz", path=np.array(paths), probabilities=np.eye(2, dtype=np.float32)[predicted])
     classes = pd.DataFrame({"label": [0, 1], "category": ["7", "5"], "class_name": ["seven", "five"]})
@@ -95,7 +95,7 @@ def test_runs_are_scored_on_the_same_images_whatever_their_order(
 ) -> None:
     truth = {"filename": ["0.jpg", "1.jpg", "2.jpg", "3.jpg"], "class": [7, 7, 5, 5]}
     pd.DataFrame(truth).to_csv(tmp_path / "tailed-truth.csv", index=False)
-    # one image of class 7, which is label 0, is taken for a 5; then none is
+    # the first run predicts one image of class 7 (label 0) as a 5, the second run none
     write_run(tmp_path / "out" / "plain", [f"test/{number}.jpg" for number in (3, 1, 0, 2)], [1, 1, 0, 1])
     write_run(tmp_path / "out" / "better", [f"test/{number}.jpg" for number in (0, 1, 2, 3)], [0, 0, 1, 1])
     long_tail.measure(tmp_path / "tailed", tmp_path / "out", ["plain", "better"])
@@ -105,6 +105,6 @@ def test_runs_are_scored_on_the_same_images_whatever_their_order(
     assert "balanced_accuracy +0.2500 ±" in told and "macro_f1 +0.2667 ±" in told
 
 
-def test_classes_are_parted_by_how_many_they_are() -> None:
+def test_classes_are_grouped_by_their_number_of_images() -> None:
     training = np.repeat([4, 2, 0, 1, 3, 5], [60, 50, 40, 30, 20, 10])
-    assert [part.tolist() for part in long_tail.parts_of(training)] == [[4, 2], [0, 1], [3, 5]]
+    assert [group.tolist() for group in long_tail.parts_of(training)] == [[4, 2], [0, 1], [3, 5]]

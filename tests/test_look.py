@@ -1,4 +1,4 @@
-"""Single images through a trained run: probabilities, and what the blocks make of them."""
+"""Predictions of single images by a trained run, and pictures of the outputs of its blocks."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def runs(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunPaths]:
-    """A trained run of a network that takes any size, and of one that does not."""
+    """Return trained runs of a network for images of any size, and of one for a fixed size."""
     folder, output = make_competition(size=SIZE), tmp_path_factory.mktemp("output")
     for recipe in ("cnn-gap", "cnn-a"):
         words = [str(folder), "--recipe", recipe, "--epochs", "1", "--folds", "2", "--output", str(output)]
@@ -39,46 +39,46 @@ def runs(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
-    """A picture of 32 x 20, of no class at all."""
+    """Return the path of a random image of 32 x 20."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cat.png")
     return tmp_path / "cat.png"
 
 
 def probabilities_by_hand(run: RunPaths, pixels: np.ndarray) -> np.ndarray:
-    """The mean over folds and the recipe's one view, in plain torch; inputs are scaled to 0 … 1."""
+    """Return the mean over folds, in plain torch; the recipe has one view, and scales inputs to 0 … 1."""
     images = torch.from_numpy(pixels.copy())[None].permute(0, 3, 1, 2).float() / 255
-    each = []
+    predictions = []
     for fold in (0, 1):
         model = load_weights(run.weights(fold), load_json(run.fold_run(fold)))
         with torch.no_grad():
-            each.append(model(images).softmax(dim=1)[0].numpy())
-    return np.mean(each, axis=0)
+            predictions.append(model(images).softmax(dim=1)[0].numpy())
+    return np.mean(predictions, axis=0)
 
 
-def told(capsys: pytest.CaptureFixture) -> dict[str, float]:
-    """The classes and probabilities that were printed."""
+def printed_classes(capsys: pytest.CaptureFixture) -> dict[str, float]:
+    """Return the printed classes and probabilities."""
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if "%" in line]
     return {name: float(share.removesuffix("%")) / 100 for share, name in lines}
 
 
-def test_a_network_with_global_pooling_sees_a_picture_of_32_x_20_as_it_is(
+def test_a_network_with_global_pooling_gets_an_image_at_its_own_size(
     runs: dict[str, RunPaths], photograph: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert look.main([str(runs["cnn-gap"].root), str(photograph), "--precision", "fp32"]) == 0
     expected = probabilities_by_hand(runs["cnn-gap"], np.array(Image.open(photograph)))
-    printed = told(capsys)
+    printed = printed_classes(capsys)
     assert list(printed) == [f"kind {label}" for label in np.argsort(-expected)]
     assert list(printed.values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
 
 
-def test_another_network_sees_it_resized(
+def test_a_network_of_a_fixed_size_gets_it_resized(
     runs: dict[str, RunPaths], photograph: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert look.main([str(runs["cnn-a"].root), str(photograph), "--precision", "fp32"]) == 0
     pixels = cv2.resize(np.array(Image.open(photograph)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     expected = probabilities_by_hand(runs["cnn-a"], pixels)
-    assert list(told(capsys).values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
+    assert list(printed_classes(capsys).values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
 
 
 def test_the_picture_has_a_row_for_the_image_and_for_every_block(
@@ -91,7 +91,7 @@ def test_the_picture_has_a_row_for_the_image_and_for_every_block(
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"text", "image"), (None, "No such file")])
-def test_what_is_no_image_is_told(
+def test_a_file_that_is_no_image_is_refused(
     runs: dict[str, RunPaths], tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     path = tmp_path / "bad.png"
@@ -101,13 +101,13 @@ def test_what_is_no_image_is_told(
         look.main([str(runs["cnn-a"].root), str(path)])
 
 
-def test_an_image_too_small_for_the_poolings_is_told(runs: dict[str, RunPaths], tmp_path: Path) -> None:
+def test_an_image_too_small_for_the_poolings_is_refused(runs: dict[str, RunPaths], tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "dot.png")
     with pytest.raises(InputError, match=naming("dot.png", "3 x 3", "cnn-gap")):
         look.main([str(runs["cnn-gap"].root), str(tmp_path / "dot.png")])
 
 
-def test_a_large_photograph_is_shrunk_with_its_aspect_and_told(
+def test_a_large_image_is_shrunk_in_its_aspect_ratio_with_a_message(
     runs: dict[str, RunPaths], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(look, "LARGEST", 32 * 20)
@@ -126,7 +126,7 @@ def test_two_images_of_one_name_have_two_pictures(runs: dict[str, RunPaths], pho
     assert pictures[0] != pictures[1]
 
 
-def test_a_folder_that_is_no_run_is_told(tmp_path: Path, photograph: Path) -> None:
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, photograph: Path) -> None:
     with pytest.raises(InputError, match=naming(tmp_path)):
         look.main([str(tmp_path), str(photograph)])
 

@@ -1,4 +1,4 @@
-"""The studies: their recipes exist, their words are read, their tables and curves say what the runs did."""
+"""The studies: recipes, command line, tables and curves."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ from foldsmith.training.check import check_recipe
 CNN = STUDIES["cnn"]
 
 
-@pytest.mark.parametrize("recipe", [name for each in STUDIES.values() for name in each.reported])
+@pytest.mark.parametrize("recipe", [name for known in STUDIES.values() for name in known.reported])
 def test_every_row_of_every_study_is_a_recipe_that_can_train(recipe: str) -> None:
     assert RECIPES[recipe].model in MODELS
     if "padded" not in recipe:  # their first linear layers are too large to be built in a test
@@ -36,7 +36,7 @@ def test_every_row_of_every_study_is_a_recipe_that_can_train(recipe: str) -> Non
 
 
 def test_every_network_of_the_studies_is_in_a_study() -> None:
-    used = {RECIPES[recipe].model for each in STUDIES.values() for recipe in each.reported}
+    used = {RECIPES[recipe].model for known in STUDIES.values() for recipe in known.reported}
     assert set(MODELS) - used == {"quick-cnn", "resnet9", *WHITENED_PLANS}
 
 
@@ -47,7 +47,7 @@ def test_the_hold_outs_are_the_studies_own() -> None:
     assert 60_000 * read_command([str(crnn.folder), *crnn.split], "").plan.holdout == 18_000
 
 
-def test_the_words_are_a_name_a_folder_and_those_of_the_stages() -> None:
+def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
     assert study.read_words(["crnn"]) == (STUDIES["crnn"], [], ["input/fashion-mnist", "--holdout", "0.3"])
     typed = ["cnn", "my/cifar", "--epochs", "3", "--only", "cnn-a", "--folds", "2", "--only", "cnn-gap"]
     words = ["my/cifar", "--epochs", "3", "--folds", "2"]
@@ -98,9 +98,7 @@ def test_a_study_runs_its_recipes_in_order_and_ends_with_the_status_of_one_that_
     assert "| cnn-a | - | - |" in table and "Training and held-out curves" not in table
 
 
-def test_a_study_asked_to_stop_stops_its_stages_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_interrupted_study_stops_its_stages_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stages = tmp_path / "run.sh"
     stages.write_text(
         "#!/usr/bin/env bash\n"
@@ -118,7 +116,7 @@ def test_a_study_asked_to_stop_stops_its_stages_first(
     assert (tmp_path / "stopped").exists()
 
 
-def test_a_study_asked_to_stop_while_its_stages_begin_stops_them(
+def test_a_study_interrupted_while_its_stages_start_stops_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program, begun = tmp_path / "run.sh", tmp_path / "begun"
@@ -148,7 +146,7 @@ def test_a_study_asked_to_stop_while_its_stages_begin_stops_them(
 
 
 def write_run(root: Path, accuracies: list[float], pretrained: bool = False) -> RunPaths:
-    """A validated run of two epochs and a fold for each accuracy, written by hand."""
+    """Write a validated run of two epochs, with one fold per accuracy."""
     run = RunPaths(root)
     for fold, accuracy in enumerate(accuracies):
         log = {
@@ -179,14 +177,14 @@ def test_a_row_is_the_mean_over_folds_of_the_last_epoch_and_the_out_of_fold_scor
     assert read_row(RunPaths(tmp_path / "nothing"), "cnn-a") is None
 
 
-def test_a_run_whose_later_fold_alone_is_trained_is_a_row(tmp_path: Path) -> None:
+def test_a_run_with_only_its_last_fold_trained_has_a_row(tmp_path: Path) -> None:
     run = write_run(tmp_path, [0.5, 0.7])
     save_npz(run.oof, fold=np.ones(5, dtype=np.int64))
     run.fold_run(0).unlink()
     assert read_row(run, "cnn-a").train_accuracy == 0.7
 
 
-def test_a_run_that_is_being_trained_anew_has_no_row(tmp_path: Path) -> None:
+def test_a_run_in_training_has_no_row(tmp_path: Path) -> None:
     run = write_run(tmp_path, [0.5, 0.7])
     run.fold_run(0).unlink()
     assert read_row(run, "cnn-a") is None
@@ -215,7 +213,7 @@ def test_the_page_names_command_seed_and_machine_and_shows_the_curves_of_what_ra
     assert "](study-cnn.svg)" in text
     picture = ElementTree.parse(tmp_path / "study-cnn.svg")
     words = [element.text or "" for element in picture.iter("{http://www.w3.org/2000/svg}text")]
-    titles = [each for each in words if "in training" in each]
+    titles = [text for text in words if "in training" in text]
     assert [title.partition(":")[0] for title in titles] == ["cnn-a", "cnn-gap"]
     lines = list(picture.iter("{http://www.w3.org/2000/svg}polyline"))
     assert len(lines) == 2 * 2 + 2 * 2 * 2  # training and held out, of loss and of accuracy, a line a fold

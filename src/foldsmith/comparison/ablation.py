@@ -1,4 +1,4 @@
-"""What a recipe scores without each of its fields, on the images it was itself scored on."""
+"""Ablations: the gain of single fields of a recipe, on the same held-out images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,15 +27,15 @@ HARMS = "harms"
 class AblationRow:
     """A run of an ablation, scored out-of-fold.
 
-    `gain` is the score of the full recipe less the run's, positive where the field makes the metric better,
-    over the `num_compared` images that both have held out; None for the full recipe itself.
+    `gain` is that of the full recipe over the run, on the `num_compared` images that both held out. It is
+    positive if the field improves the metric, and None for the full recipe itself.
     """
 
     metric: str
     score: float
     seconds: float
-    made_with: str
-    line: str  # the command that trained it
+    setup: str  # seed, precision, hardware and version of torch
+    command: str  # that trained it
     gain: PairedDifference | None = None
     num_compared: int = 0
 
@@ -49,7 +49,7 @@ class AblationRow:
 
 
 def read_rows(full: Command, without: Mapping[Drop, Command]) -> dict[str, AblationRow | None]:
-    """A row by run name, the full recipe's first; None of a run that is not validated yet.
+    """Return the rows by run name, the full recipe first; None for a run that is not validated yet.
 
     Raises InputError where runs cannot be compared.
     """
@@ -60,7 +60,8 @@ def read_rows(full: Command, without: Mapping[Drop, Command]) -> dict[str, Ablat
         if rows[command.name] is not None:
             if rows[command.name].metric != rows[full.name].metric:
                 raise InputError(
-                    f"{command.run.root} and {full.run.root} have different metrics; validate anew."
+                    f"{command.run.root} and {full.run.root} have different metrics; run src/validate.py "
+                    "again."
                 )
             gain, count = _compare(full, command, rows[full.name].metric)
             rows[command.name] = replace(rows[command.name], gain=gain, num_compared=count)
@@ -75,36 +76,38 @@ def _read_row(command: Command) -> AblationRow | None:
         return None  # --again is about to replace it
     if differing_uses(load_identity(run), as_saved(command.identity)):
         return None  # its stages are about to predict with other views
-    made = [load_json(run.fold_run(fold)) for fold in folds]
-    facts, cv = made[0], load_json(run.cv)
+    fold_runs = [load_json(run.fold_run(fold)) for fold in folds]
+    facts, cv = fold_runs[0], load_json(run.cv)
     machine = f"{facts['precision']}, {facts['hardware']}, torch {facts['versions']['torch']}"
     return AblationRow(
         metric=cv["metric"],
         score=cv["oof"],
-        seconds=training_seconds(run, made),
-        made_with=f"seed {facts['seed']}, {machine}",
-        line=facts["command"],
+        seconds=training_seconds(run, fold_runs),
+        setup=f"seed {facts['seed']}, {machine}",
+        command=facts["command"],
     )
 
 
 def _compare(full: Command, other: Command, metric: str) -> tuple[PairedDifference, int]:
-    """What the full recipe gains over the other, and on how many images.
+    """Return the gain of the full recipe over the other, and the number of images compared.
 
-    Raises InputError where their folds differ, or where no fold is trained in both.
+    Raises InputError where their folds differ, or where they have no trained fold in common.
     """
     folds = [load_folds(command.run.folds).set_index("path").sort_index() for command in (full, other)]
     if not folds[0].equals(folds[1]):
         raise InputError(
-            f"{other.run.root} and {full.run.root} have different folds, so that the first is no "
-            "ablation; drop a field that leaves the folds as they are."
+            f"{other.run.root} and {full.run.root} have different folds, and cannot be compared; drop a "
+            "field that does not change the folds."
         )
-    one, whole = load_npz(other.run.oof), load_npz(full.run.oof)
-    # with --fold a run may have held out fewer images
-    shared = sorted(set(one["path"].tolist()) & set(whole["path"].tolist()))
+    ablated, whole = load_npz(other.run.oof), load_npz(full.run.oof)
+    # with --fold a run has fewer held-out images
+    shared = sorted(set(ablated["path"].tolist()) & set(whole["path"].tolist()))
     if not shared:
-        raise InputError(f"{other.run.root} and {full.run.root} have no fold in common; leave --fold out.")
+        raise InputError(
+            f"{other.run.root} and {full.run.root} have no trained fold in common; leave --fold out."
+        )
     labels = whole["label"][_rows_of(whole, shared)]
-    pair = [each["probabilities"][_rows_of(each, shared)] for each in (one, whole)]
+    pair = [oof["probabilities"][_rows_of(oof, shared)] for oof in (ablated, whole)]
     return bootstrap_gain(labels, *pair, metric, full.recipe.seed), len(shared)
 
 
@@ -116,7 +119,7 @@ def _rows_of(oof: dict[str, np.ndarray], paths: list[str]) -> np.ndarray:
 def table_of(
     full: Command, without: Mapping[Drop, Command], rows: Mapping[str, AblationRow | None]
 ) -> list[list[str]]:
-    """The cells below HEADER: the full recipe, then the run without each field."""
+    """Return the cells below HEADER: the full recipe, then one row per dropped field."""
     dropped = {command.name: drop for drop, command in without.items()}
     table = []
     for name, row in rows.items():
@@ -138,26 +141,25 @@ def write_ablation(
     rows: Mapping[str, AblationRow | None],
     command: str,
 ) -> None:
-    """Writes the table as Markdown, with what it rests on."""
+    """Write the table as Markdown, with an explanation, the setup and the commands."""
     done = {name: row for name, row in rows.items() if row is not None}
     metrics = {row.metric for row in done.values()}
     lines = [f"# {full.name} on {full.competition}, without one field at a time", "", f"`{command}`", ""]
     cells = [list(HEADER), ["---"] * len(HEADER), *table_of(full, without, rows)]
-    lines += ["| " + " | ".join(each) + " |" for each in cells]
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
     lines += [
         "",
-        f"The score is {', '.join(metrics) or 'the metric'}, out-of-fold: every image by a network that "
-        "never saw it, all images at once. What a field gains is the full recipe's score less the run's, on "
-        "the same images, and positive where the field makes the metric better. Its standard error is that "
-        f"of a paired bootstrap: both runs are scored on the same {NUM_DRAWS:,} draws of as many images, "
-        "with replacement.",
+        f"The score is {', '.join(metrics) or 'the metric'}, out-of-fold, over all images at once. The gain "
+        "of a field is the full recipe's score minus the run's, on the same images; it is positive if the "
+        "field improves the metric. Its standard error is that of a paired bootstrap: both runs are scored "
+        f"on the same {NUM_DRAWS:,} samples of as many images, drawn with replacement.",
         "",
-        "The error knows of images, and nothing of training seeds: the same command with another --seed and "
-        "--output says whether a verdict stands. Of fields that do nothing, about one in three lies outside "
-        "one standard error by chance.",
+        "The error covers the sampling of images, not training seeds: repeat the command with another --seed "
+        "and --output to check a verdict. By chance, about one in three fields without effect lies outside "
+        "one standard error.",
         "",
     ]
-    lines += [f"Made with {made}." for made in sorted({row.made_with for row in done.values()})]
-    lines += ["", *(f"- {name}: `{row.line}`" for name, row in done.items())]
+    lines += [f"Trained with {setup}." for setup in sorted({row.setup for row in done.values()})]
+    lines += ["", *(f"- {name}: `{row.command}`" for name, row in done.items())]
     with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Several runs made into one: weights found on held-out predictions, and judged where they were not found.
+"""Blends of runs: fit weights on out-of-fold predictions, and judge them on images they were not fitted on.
 
-R runs · N images · K classes · P parts (the folds).
+R runs · N images · K classes · F folds.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from foldsmith.tasks.metrics import METRICS
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What may be done to probabilities for the sake of a metric: a value is fitted, then applied."""
+    """A transformation of probabilities that can improve a metric: fit a value, then apply it."""
 
     name: str
     fit: Callable[[np.ndarray, np.ndarray], Any]  # labels, probabilities
@@ -39,17 +39,17 @@ ADJUSTMENTS = {
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What became of R runs: a blend, if it gains more than one standard error over the better run, or else
-    that run alone; then an adjustment, if it gains as much.
+    """The blend of R runs, or the best run alone; and an adjustment of its probabilities.
 
-    `scores` (R,) and `score` are out-of-fold, the latter of the blend; `better` is the index of the better
-    run. A gain is positive where the metric becomes better. `value` is the adjustment's, None where it is not
-    kept; `probabilities`, float32 (N, K), are out-of-fold and cross-fitted, of what is used.
+    The blend is used if its gain over the best run exceeds one standard error, and the adjustment likewise.
+    `scores` of the runs and `score` of the blend are out-of-fold; `best` is the index of the best run. Gains
+    are positive if the metric improves. `value` is that of the adjustment, None if it is not used.
+    `probabilities`, float32 (N, K), are those of the result, out-of-fold and cross-fitted.
     """
 
     task: Task
     scores: list[float]
-    better: int
+    best: int
     blend: Blend
     score: float
     gain: PairedDifference
@@ -60,16 +60,16 @@ class Ensemble:
 
     @property
     def blended(self) -> bool:
-        return _earns(self.gain)
+        return _is_gain(self.gain)
 
     def facts(self, names: Sequence[str]) -> dict[str, Any]:
-        """What blend.json says of runs of these names."""
+        """Return the content of blend.json for runs of these names."""
         runs = [
             {
                 "run": name,
                 "score": self.scores[run],
                 "weight": float(self.blend.weights[run]),
-                "weights_by_part": self.blend.weights_by_part[:, run].tolist(),
+                "weights_by_part": self.blend.weights_by_fold[:, run].tolist(),
             }
             for run, name in enumerate(names)
         ]
@@ -83,33 +83,35 @@ class Ensemble:
             }
         return {
             "runs": runs,
-            "better_run": names[self.better],
+            "better_run": names[self.best],
             "score": self.score,
             "gain": self.gain.difference,
             "standard_error": self.gain.standard_error,
-            "blended": self.blended,  # else the better run's predictions are used
+            "blended": self.blended,  # if not, the predictions are those of the best run
             "adjustment": adjustment,
         }
 
     def predict(self, predictions: np.ndarray) -> np.ndarray:
-        """Probabilities float32 (n, K) from those of the runs (R, n, K), of images none was trained on.
+        """Return probabilities float32 (n, K) of test images from those of the runs (R, n, K).
 
-        Where those are means over folds, they are less sure than a fold's own, to which the adjustment was
-        fitted: a temperature above 1 then makes them a little too modest.
+        Means over folds are less confident than the predictions of single folds, on which the adjustment was
+        fitted: after a temperature above 1 they are slightly underconfident.
         """
-        used = mix(predictions, self.blend.weights, self.task) if self.blended else predictions[self.better]
+        blended = mix(predictions, self.blend.weights, self.task) if self.blended else predictions[self.best]
         if self.value is None:
-            return used
-        return self.task.finish(self.adjustment.apply(used, self.value))
+            return blended
+        return self.task.finish(self.adjustment.apply(blended, self.value))
 
 
 def build_ensemble(
     task: Task, labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, seed: int
 ) -> Ensemble:
-    """Blends, judges and adjusts runs by their out-of-fold probabilities (R, N, K).
+    """Return the ensemble of runs by their out-of-fold probabilities (R, N, K).
 
-    Weights and adjustment of an image are never fitted to its own fold. Only two yes-or-no questions are
-    answered by all images: which run is the better one, and whether a gain exceeds its error.
+    Weights and adjustment of an image are never fitted on its own fold. Only two decisions use all images:
+    which run is the best one, and whether a gain exceeds its standard error.
+
+    Raises InputError where the metric is not defined on these images.
     """
     if any(METRICS[metric].evaluate(labels, prediction) is None for prediction in predictions):
         raise InputError(
@@ -117,43 +119,43 @@ def build_ensemble(
             "(competition.toml), or hold out more images."
         )
     blend = find_blend(task, labels, folds, predictions, metric, seed)
-    scores = [METRICS[metric].evaluate(labels, each) for each in predictions]
-    better = max(range(len(scores)), key=lambda run: METRICS[metric].sign * scores[run])
-    gain = bootstrap_gain(labels, predictions[better], blend.probabilities, metric, seed)
-    used, weights = blend.probabilities, blend.weights_by_part
-    if not _earns(gain):
-        used, weights = predictions[better], np.eye(len(scores))[[better] * len(blend.weights_by_part)]
+    scores = [METRICS[metric].evaluate(labels, probabilities) for probabilities in predictions]
+    best = max(range(len(scores)), key=lambda run: METRICS[metric].sign * scores[run])
+    gain = bootstrap_gain(labels, predictions[best], blend.probabilities, metric, seed)
+    result, weights = blend.probabilities, blend.weights_by_fold
+    if not _is_gain(gain):
+        result, weights = predictions[best], np.eye(len(scores))[[best] * len(blend.weights_by_fold)]
     adjustment, adjustment_gain, value = ADJUSTMENTS.get(metric), None, None
     if adjustment is not None:
-        adjusted = cross_fit(task, labels, blend.parts, predictions, weights, adjustment)
-        adjustment_gain = bootstrap_gain(labels, used, adjusted, metric, seed)
-        if _earns(adjustment_gain):
-            everywhere = mix(predictions, blend.weights if _earns(gain) else weights[0], task)
-            used, value = adjusted, adjustment.fit(labels, everywhere)
+        adjusted = cross_fit(task, labels, blend.folds, predictions, weights, adjustment)
+        adjustment_gain = bootstrap_gain(labels, result, adjusted, metric, seed)
+        if _is_gain(adjustment_gain):
+            blended = mix(predictions, blend.weights if _is_gain(gain) else weights[0], task)
+            result, value = adjusted, adjustment.fit(labels, blended)
     score = METRICS[metric].evaluate(labels, blend.probabilities)
-    return Ensemble(task, scores, better, blend, score, gain, adjustment, adjustment_gain, value, used)
+    return Ensemble(task, scores, best, blend, score, gain, adjustment, adjustment_gain, value, result)
 
 
-def _earns(gain: PairedDifference) -> bool:
+def _is_gain(gain: PairedDifference) -> bool:
     return gain.exceeds_error and gain.difference > 0
 
 
 def cross_fit(
     task: Task,
     labels: np.ndarray,
-    parts: np.ndarray,
+    folds: np.ndarray,
     predictions: np.ndarray,
-    weights_by_part: np.ndarray,
+    weights_by_fold: np.ndarray,
     adjustment: Adjustment,
 ) -> np.ndarray:
-    """Blended and adjusted probabilities, float32 (N, K), of images that neither weights nor value saw.
+    """Return blended and adjusted probabilities, float32 (N, K), cross-fitted over folds (N,) in 0 … F-1.
 
-    For part p the runs' probabilities (R, N, K) are blended by its weights everywhere, the adjustment is
-    fitted on the other parts, and applied to part p.
+    For a fold, the runs' probabilities (R, N, K) of all images are blended by its row of `weights_by_fold`.
+    The adjustment is fitted on the other folds and applied to the fold.
     """
     adjusted = np.empty(predictions.shape[1:], np.float32)
-    for part, weights in enumerate(weights_by_part):
-        held_out, blended = parts == part, mix(predictions, weights, task)
+    for fold, weights in enumerate(weights_by_fold):
+        held_out, blended = folds == fold, mix(predictions, weights, task)
         value = adjustment.fit(labels[~held_out], blended[~held_out])
         adjusted[held_out] = task.finish(adjustment.apply(blended[held_out], value))
     return adjusted

@@ -1,7 +1,7 @@
-"""Runs of one competition side by side, and whether one is surely better than another.
+"""The runs of a competition: ranked, and compared in pairs by significance tests.
 
-R runs · N images. A run's files are read as they are: cv.json, oof.npz, identity.json, and fold<k>/run.json
-or, of a blend, blend.json.
+R runs · N images. The files of a run are cv.json, oof.npz, identity.json, and fold<k>/run.json or, for a
+blend, blend.json.
 """
 
 from collections.abc import Sequence
@@ -23,41 +23,48 @@ from foldsmith.run.stamps import digests_of_trained, is_predicted, training_seco
 from foldsmith.run.tables import load_classes, load_task
 from foldsmith.tasks.metrics import METRICS
 
-SURE = 0.05  # adjusted p under which one run is said to be better
+SIGNIFICANCE = 0.05  # a run is called better below this adjusted p
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: `right` (N,) bool says by path which held-out images it has right, `categories` (N,)
-    which class each of them is, as the label file wrote it."""
+    """A finished run.
+
+    `correct` (N,) bool says, by path, which held-out images it predicts correctly. `categories` (N,) are
+    their classes, in the words of the label file.
+    """
 
     name: str
     cv: dict[str, Any]
     recipe: dict[str, Any]
     seconds: float
-    right: pd.Series
+    correct: pd.Series
     categories: pd.Series
 
     @property
     def made_of(self) -> list[str]:
-        """The runs a blend was made of; none of a run with weights of its own."""
+        """The members of a blend or an average; empty for a trained run."""
         return self.recipe.get("made_of", [])
 
 
 def find_runs(competition: Path) -> list[Run]:
-    """Every validated run under `output/<competition>`, by name, but stale ones. Raises InputError if there
-    is none."""
-    found = [run for run in _validated(competition) if not _is_stale(run)]
-    if not found:
-        told = f" but what was trained since: {first_of(stale)}" if (stale := find_stale(competition)) else ""
+    """Return the validated runs under `output/<competition>`, by name, without stale ones.
+
+    Raises InputError if there is none.
+    """
+    runs = [run for run in _validated(competition) if not _is_stale(run)]
+    if not runs:
+        stale = find_stale(competition)
+        detail = f" but stale ones ({first_of(stale)})" if stale else ""
         raise InputError(
-            f"{competition} holds no validated run{told}; give output/<competition> after src/validate.py."
+            f"{competition} holds no validated run{detail}; name output/<competition>, and run "
+            "src/validate.py first."
         )
-    return [_load_run(run) for run in found]
+    return [_load_run(run) for run in runs]
 
 
 def find_stale(competition: Path) -> list[str]:
-    """Names of the runs that were not validated, or not blended, since what they are made of changed."""
+    """Return the names of stale runs: their folds or members changed after validation or blending."""
     return [run.root.name for run in _validated(competition) if _is_stale(run)]
 
 
@@ -67,9 +74,9 @@ def _validated(competition: Path) -> list[RunPaths]:
 
 def _is_stale(run: RunPaths) -> bool:
     if run.blend.is_file():
-        parts = load_json(run.blend)["runs"]
         members = [
-            (RunPaths(run.root.parent / part["run"]).oof, part["digests"]["oof.npz"]) for part in parts
+            (RunPaths(run.root.parent / member["run"]).oof, member["digests"]["oof.npz"])
+            for member in load_json(run.blend)["runs"]
         ]
         return any(oof.is_file() and digest_of_file(oof) != digest for oof, digest in members)
     if not run.stamp("validate").is_file():
@@ -83,25 +90,28 @@ def _is_stale(run: RunPaths) -> bool:
 
 def _load_run(run: RunPaths) -> Run:
     cv, oof, identity = load_json(run.cv), load_npz(run.oof), load_json(run.identity)
-    right = pd.Series(load_task(run).correct(oof["label"], oof["probabilities"]), index=oof["path"])
+    correct = pd.Series(load_task(run).correct(oof["label"], oof["probabilities"]), index=oof["path"])
     categories = load_classes(run.classes)["category"].to_numpy()[oof["label"]]
     if run.blend.is_file():
-        made = load_json(run.blend)["runs"]  # it costs what its runs cost
+        trained = load_json(run.blend)["runs"]  # a blend costs what its members cost
     else:
-        made = [load_json(run.fold_run(int(fold))) for fold in load_json(run.stamp("validate"))["trained"]]
-    seconds = training_seconds(run, made)
-    return Run(run.root.name, cv, identity["recipe"], seconds, right, pd.Series(categories, oof["path"]))
+        folds = load_json(run.stamp("validate"))["trained"]
+        trained = [load_json(run.fold_run(int(fold))) for fold in folds]
+    seconds = training_seconds(run, trained)
+    return Run(run.root.name, cv, identity["recipe"], seconds, correct, pd.Series(categories, oof["path"]))
 
 
 def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run, the best first: run, metric, score, standard_error, accuracy, seconds, images, folds,
-    differs (fields of the recipe in which the runs are not all alike, or the runs a blend was made of).
+    """Return one row per run, the best first.
+
+    Columns: run, metric, score, standard_error, accuracy, seconds, images, folds, and differs: the recipe
+    fields in which the runs differ, or the members of a blend.
 
     Raises InputError where the runs have different metrics.
     """
     metrics = sorted({run.cv["metric"] for run in runs})
     if len(metrics) > 1:
-        raise InputError(f"the runs have different metrics ({first_of(metrics)}); validate them anew.")
+        raise InputError(f"the runs have different metrics ({first_of(metrics)}); run src/validate.py again.")
     differing = differing_fields([run.recipe for run in runs if not run.made_of])
     words = {name: in_distinct_words([run.recipe.get(name) for run in runs]) for name in differing}
     rows = [
@@ -110,9 +120,9 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
             "metric": run.cv["metric"],
             "score": run.cv["mean"],
             "standard_error": run.cv["standard_error"],
-            "accuracy": float(run.right.mean()),
+            "accuracy": float(run.correct.mean()),
             "seconds": round(run.seconds, 1),
-            "images": len(run.right),
+            "images": len(run.correct),
             "folds": len(run.cv["folds"]),
             "differs": f"made of {', '.join(run.made_of)}"
             if run.made_of
@@ -126,7 +136,7 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
-    """The fields in which recipes differ from each other, or one alone from the defaults; in their order."""
+    """Return the fields in which recipes differ; of a single recipe, those that are not the defaults."""
     defaults = [{field.name: field.default for field in fields(Recipe)}] if len(recipes) == 1 else []
     names = list(dict.fromkeys(name for recipe in recipes for name in recipe if name != "name"))
     return [
@@ -135,19 +145,19 @@ def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a pair on the images that both have held out, as the same class: a, b, images, difference
-    (accuracy of b less a), standard_error, only_a, only_b, p (McNemar's, exact), p_adjusted (Holm's, for all
-    pairs) and verdict.
+    """Return one row per pair, compared on the images that both runs held out with the same label.
 
-    "better" is said only where the adjusted p is under SURE.
+    Columns: a, b, images, difference (accuracy of b minus a), standard_error, only_a, only_b (images that
+    only one predicts correctly), p (McNemar's exact test), p_adjusted (Holm, for all pairs) and verdict. A
+    run is called better if p_adjusted is below SIGNIFICANCE.
     """
     rows = []
     for a, b in combinations(runs, 2):
         paths, _ = _shared_images(a, b)
         if paths.empty:
             continue
-        right_a, right_b = a.right[paths].to_numpy(), b.right[paths].to_numpy()
-        paired, test = compare_paired(right_a, right_b), mcnemar_exact(right_a, right_b)
+        correct_a, correct_b = a.correct[paths].to_numpy(), b.correct[paths].to_numpy()
+        paired, test = compare_paired(correct_a, correct_b), mcnemar_exact(correct_a, correct_b)
         rows.append(
             {
                 "a": a.name,
@@ -168,29 +178,30 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def notes_on(runs: Sequence[Run], stale: Sequence[str]) -> list[str]:
-    """A sentence for each pair with images of different labels, and for each run that is left out."""
+    """Return a sentence for each pair with different labels, and for each stale run."""
     counts = [(a.name, b.name, _shared_images(a, b)[1]) for a, b in combinations(runs, 2)]
     return [
         *(
-            f"{a} and {b} have different labels for {count:,} images, which are left out of their comparison."
+            f"{a} and {b} have different labels for {count:,} images, which their comparison leaves out."
             for a, b, count in counts
             if count
         ),
         *(
-            f"{name} is left out: it is not of what it was made from any more; make it anew."
+            f"{name} is left out: it is stale, because it changed after it was validated or blended; run "
+            "src/validate.py or src/blend.py again."
             for name in stale
         ),
     ]
 
 
 def _shared_images(a: Run, b: Run) -> tuple[pd.Index, int]:
-    """The images that both have held out as the same class, and how many more as another one."""
-    shared = a.right.index.intersection(b.right.index)
+    """Return the images that both held out with the same label, and the number with different labels."""
+    shared = a.correct.index.intersection(b.correct.index)
     paths = shared[(a.categories[shared] == b.categories[shared]).to_numpy()]
     return paths, len(shared) - len(paths)
 
 
 def _verdict(row: Any) -> str:
-    if row.p_adjusted >= SURE:
+    if row.p_adjusted >= SIGNIFICANCE:
         return "no sure difference"
     return f"{row.b if row.difference > 0 else row.a} is better"

@@ -1,4 +1,4 @@
-"""What became of a study's recipes: a table beside the study's own figures, and the curves of all."""
+"""The results of a study: a table beside the figures of the study itself, and learning curves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,9 @@ text { font: 11px sans-serif; fill: #444 } .title { font: bold 14px sans-serif; 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One recipe's run: means over its folds of the last epoch's training figures, and the held-out ones.
+    """The run of a recipe: training figures of the last epoch, means over folds, and out-of-fold figures.
 
-    `logs` are the folds' logs by fold.
+    `logs` are the logs by fold.
     """
 
     recipe: str
@@ -50,15 +50,15 @@ class StudyRow:
 
 
 def read_row(run: RunPaths, recipe: str) -> StudyRow | None:
-    """The run of a recipe, or None if it is not validated yet."""
+    """Return the row of a run, or None if it is not validated yet."""
     if not run.cv.is_file():
         return None
     cv = load_json(run.cv)
     folds = sorted(set(load_npz(run.oof)["fold"].tolist()))
     if not all(run.fold_run(fold).is_file() for fold in folds):
-        return None  # it is being trained anew
+        return None  # it is being trained again
     facts = [load_json(run.fold_run(fold)) for fold in folds]
-    logs = {made["fold"]: load_log(run.log(made["fold"])) for made in facts}
+    logs = {fold_facts["fold"]: load_log(run.log(fold_facts["fold"])) for fold_facts in facts}
     last = pd.DataFrame([log.iloc[-1] for log in logs.values()])
     epochs = str(facts[0]["recipe"]["epochs"])
     if run.pretrain_run.is_file():
@@ -67,7 +67,7 @@ def read_row(run: RunPaths, recipe: str) -> StudyRow | None:
         recipe=recipe,
         parameters=facts[0]["parameters"],
         epochs=epochs,
-        training_images=round(np.mean([made["training_images"] for made in facts])),
+        training_images=round(np.mean([fold_facts["training_images"] for fold_facts in facts])),
         seconds_per_epoch=float(np.mean([log["seconds"].mean() for log in logs.values()])),
         train_accuracy=float(last["train_accuracy"].mean()),
         accuracy=cv["metrics"]["accuracy"],
@@ -82,7 +82,7 @@ def read_row(run: RunPaths, recipe: str) -> StudyRow | None:
 
 
 def table_of(study: Study, rows: dict[str, StudyRow | None]) -> list[list[str]]:
-    """The cells below HEADER, a row for every recipe of the study."""
+    """Return the cells below HEADER, one row per recipe of the study."""
     table = []
     for recipe, reported in study.reported.items():
         row = rows[recipe]
@@ -95,7 +95,7 @@ def table_of(study: Study, rows: dict[str, StudyRow | None]) -> list[list[str]]:
 
 
 def write_study(path: Path, study: Study, rows: dict[str, StudyRow | None], command: str) -> None:
-    """Writes the table as Markdown, and the curves beside it as SVG."""
+    """Write the table as Markdown, and the curves beside it as SVG."""
     done = [row for row in rows.values() if row is not None]
     picture = path.with_suffix(".svg")
     lines = [f"# {study.title}", "", f"`{command}` (the last one)", ""]
@@ -103,14 +103,14 @@ def write_study(path: Path, study: Study, rows: dict[str, StudyRow | None], comm
     lines += ["| " + " | ".join(cells) + " |" for cells in table_of(study, rows)]
     lines += [
         "",
-        "Training figures are those of the last epoch's images as they were trained on, augmented and with "
-        "dropout; held-out figures are out-of-fold, with the recipe's views. The study's are of its test set "
-        "where nothing else is said. Training losses include label smoothing where the recipe has it; the "
-        "parameters of an autoencoder its decoder.",
+        "Training figures are measured in the last epoch, with augmentation and dropout. Held-out figures "
+        "are out-of-fold, with the recipe's views. The figures of the study are of its test set unless "
+        "stated otherwise. Training losses include label smoothing if the recipe uses it; the parameters of "
+        "an autoencoder include its decoder.",
         "",
     ]
-    machines = {f"seed {row.seed}, {row.precision}, {row.hardware}" for row in done}
-    lines += [f"Made with {made}." for made in sorted(machines)]
+    setups = {f"seed {row.seed}, {row.precision}, {row.hardware}" for row in done}
+    lines += [f"Trained with {setup}." for setup in sorted(setups)]
     lines += ["", *(f"- {row.recipe}: `{row.command}`" for row in done)]
     if done:
         lines += ["", f"![Training and held-out curves of every recipe]({picture.name})"]
@@ -121,23 +121,23 @@ def write_study(path: Path, study: Study, rows: dict[str, StudyRow | None], comm
 
 
 def draw_study(rows: list[StudyRow]) -> Markup:
-    """Loss and accuracy of every recipe against the epoch: training dashed, held out solid, a line a fold."""
+    """Return loss and accuracy against epoch by recipe: training dashed, held out solid, a line per fold."""
     height, width = HEIGHT + 44, len(PANELS) * WIDTH
-    parts = []
-    for place, row in enumerate(rows):
-        top = place * height
+    elements = []
+    for index, row in enumerate(rows):
+        top = index * height
         title = '<text class="title" x="12" y="{}">{}: {:.2%} held out, {:.2%} in training</text>'
-        parts.append(Markup(title).format(top + 20, row.recipe, row.accuracy, row.train_accuracy))
+        elements.append(Markup(title).format(top + 20, row.recipe, row.accuracy, row.train_accuracy))
         curves = draw_learning_curves(row.logs)
         for column, panel in enumerate(PANELS):
             name = '<text x="{}" y="{}">{}: training dashed, held out solid</text>'
-            parts.append(Markup(name).format(column * WIDTH + 46, top + 38, panel))
+            elements.append(Markup(name).format(column * WIDTH + 46, top + 38, panel))
             frame = '<svg x="{}" y="{}" width="{}" height="{}">{}</svg>'
-            parts.append(Markup(frame).format(column * WIDTH, top + 42, WIDTH, HEIGHT, curves[panel]))
+            elements.append(Markup(frame).format(column * WIDTH, top + 42, WIDTH, HEIGHT, curves[panel]))
     frame = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" width="{}" role="img" '
         'aria-label="Training and held-out curves"><style>{}</style>'
         '<rect width="100%" height="100%" fill="white"/>\n{}\n</svg>'
     )
     size = width, len(rows) * height
-    return Markup(frame).format(*size, width, Markup(STYLE), Markup("\n").join(parts))
+    return Markup(frame).format(*size, width, Markup(STYLE), Markup("\n").join(elements))
