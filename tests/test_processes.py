@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,14 @@ import pytest
 import torch
 from conftest import MakeCompetition, naming
 from safetensors.numpy import load_file
+from spreading import work
 from torch import nn
 from torch.nn import functional
 
 import prepare
 import split
 import train
-from foldsmith.process.devices import wait_for
-from foldsmith.process.exit import run_main
+from foldsmith.process.devices import spread, wait_for
 from foldsmith.process.faults import MachineError
 from foldsmith.recipes import RECIPES
 from foldsmith.run.paths import RunPaths
@@ -48,8 +49,6 @@ PLAIN = [
 ]
 PLAIN += ["--set", "optimizer=sgd", "--set", "lr=0.05", "--set", "augment=photo", "--workers", "0"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-# more than any machine trains before it is stopped: what is tested must not depend on which fold is faster
-ENDLESS = "1000000"
 
 
 @pytest.fixture(scope="module")
@@ -142,38 +141,43 @@ def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
     assert capfd.readouterr().out.count("up to date") == 3
 
 
-def test_a_fold_that_fails_stops_the_others_with_its_own_sentence(
-    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_an_item_that_fails_stops_the_others_with_its_own_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = make_run(folder, tmp_path, "--epochs", ENDLESS, "--device", "cpu,cpu")
-    (tmp_path / "tiny/cnn-d/fold1").mkdir()
-    (tmp_path / "tiny/cnn-d/fold1/log.csv").mkdir()  # no file can take this name
-    with pytest.raises(SystemExit) as ended:
-        run_main(lambda: train.main(words))
+    # the other one waits until it is stopped
+    assert spread(partial(work, str(tmp_path / "absent.csv")), [0, 1], ["cpu", "cpu"]) == 1
     error = capfd.readouterr().err
-    assert ended.value.code == 1
-    assert error.count("error: ") == 1 and "log.csv" in error and "Traceback" not in error
-    assert not (tmp_path / "tiny/cnn-d/fold0/run.json").exists()
+    assert error.count("error: ") == 1 and "absent.csv" in error and "Traceback" not in error
 
 
-def test_a_process_that_is_killed_ends_the_command_in_a_sentence(folder: Path, tmp_path: Path) -> None:
-    words = make_run(folder, tmp_path, "--epochs", ENDLESS, "--device", "cpu,cpu")
-    with trained_until("epoch", words) as training:
-        children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
-        trains = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        os.kill(int(trains[0]), signal.SIGKILL)
-        _, error = training.communicate()
-    assert training.returncode == 1
+@contextmanager
+def spread_out() -> Iterator[tuple[subprocess.Popen, list[str]]]:
+    """A process, and the ids of the two that it has started, which wait for a signal."""
+    command = [sys.executable, str(Path(__file__).with_name("spreading.py"))]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(SRC)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        begun = sorted(parent.stdout.readline() for _ in range(2))
+        assert begun == ["item 0 on cpu\n", "item 1 on cpu\n"]
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        yield parent, [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_process_that_is_killed_ends_the_command_in_a_sentence() -> None:
+    with spread_out() as (parent, children):
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, error = parent.communicate()
+    assert parent.returncode == 1
     assert error.startswith("error: ") and "signal 9" in error and error.count("\n") == 1
-    assert not any(Path(f"/proc/{pid}").exists() for pid in trains)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
-def test_processes_end_with_the_one_that_holds_the_lock(folder: Path, tmp_path: Path) -> None:
-    words = make_run(folder, tmp_path, "--epochs", "4000", "--device", "cpu,cpu")
-    with trained_until("epoch", words) as training:
-        training.kill()
-        training.stdout.read()  # ends when the last process that could write has ended
-        assert training.wait() == -signal.SIGKILL
+def test_processes_end_with_the_one_that_holds_the_lock() -> None:
+    with spread_out() as (parent, _):
+        parent.kill()
+        parent.stdout.read()  # ends when the last process that could write has ended
+        assert parent.wait() == -signal.SIGKILL
 
 
 def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
