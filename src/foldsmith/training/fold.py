@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from timm.layers import convert_sync_batchnorm  # torch's own loses the activations of timm's norms
 from torch import nn
 
 from foldsmith.data.cache import PixelCache
@@ -113,6 +112,9 @@ class FoldTraining:
         if recipe.pretrain == "none":
             fit_first_layer(model, self.cache.pixels, self.training.rows, compute)
         if compute.on_gpu and self.processes.count > 1:
+            # torch's own loses the activations of timm's norms; importing timm takes seconds
+            from timm.layers import convert_sync_batchnorm
+
             model = convert_sync_batchnorm(model)
         state = build_state(model, recipe, compute)
 
