@@ -12,6 +12,7 @@ import timm
 import torch
 from conftest import naming
 from safetensors.torch import save_file
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from foldsmith.errors import InputError
@@ -20,7 +21,6 @@ from foldsmith.models.autoencoder import Autoencoder
 from foldsmith.models.backbone import fetch_weights
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
 from foldsmith.recipes import Recipe
-from foldsmith.training import network
 from foldsmith.training.check import check_recipe
 
 SIZE = 32
@@ -342,7 +342,7 @@ def test_synchronised_batch_norm_is_the_same_network(name: str) -> None:
     with torch.inference_mode():
         expected = model(images)
         names = list(model.state_dict())
-        synchronised = network.convert_sync_batchnorm(model)
+        synchronised = convert_sync_batchnorm(model)
         torch.testing.assert_close(synchronised(images), expected)
     assert list(synchronised.state_dict()) == names
     assert any(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules())

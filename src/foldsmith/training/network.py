@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.layers import convert_sync_batchnorm  # torch's own loses the activations of timm's norms
 from torch import nn
 
 from foldsmith.errors import InputError
@@ -102,6 +101,9 @@ class NetworkTraining:
         if recipe.pretrain == "none":
             fit_first_layer(model, fold.cache.pixels, fold.training.rows, compute)
         if compute.on_gpu and self.machine.processes.count > 1:
+            # torch's own loses the activations of timm's norms; importing timm takes seconds
+            from timm.layers import convert_sync_batchnorm
+
             model = convert_sync_batchnorm(model)
         return model, compute, {"mean": list(mean), "std": list(std)}
 
