@@ -16,7 +16,7 @@ import validate
 from foldsmith import __version__
 from foldsmith.process.machine import versions
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 # of oof.npz and test.npz, by what is set on top of the recipe `quick`
 FIGURES = {
     (): (0.1182, -0.0289),
