@@ -326,3 +326,26 @@ def test_a_weak_network_gives_no_finding_on_labels(tmp_path: Path) -> None:
         page = Page(write_page(tmp_path, dataclasses.replace(evidence, issues=issues))).text
         assert text in page
         assert ("labels are probably wrong: see" in page) == (suspected == 9)
+
+
+class FewSections(SingleLabel):
+    report_sections = ("folds", "learning-curves", "data", "problems")
+
+
+def test_a_page_has_the_sections_that_its_task_lists(tmp_path: Path) -> None:
+    evidence = make_evidence()
+    whole = Page(write_page(tmp_path, evidence))
+    page = Page(write_page(tmp_path, dataclasses.replace(evidence, task=FewSections(6))))
+    headings = [[tag for tag, _ in parsed.tags].count("h2") for parsed in (whole, page)]
+    assert headings == [len(SingleLabel.report_sections), 4]
+    assert page.unbalanced == [] and "Confusion matrix" not in " ".join(page.words)
+
+
+def test_a_metric_without_a_value_in_a_fold_is_shown_as_a_dash(tmp_path: Path) -> None:
+    evidence = make_evidence()
+    scores = [None, *evidence.cv["folds"][1:]]
+    by_fold = {**evidence.cv["metrics_by_fold"], "accuracy": scores}
+    cv = {**evidence.cv, "folds": scores, "metrics_by_fold": by_fold}
+    text = write_page(tmp_path, dataclasses.replace(evidence, cv=cv))
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE) and "–" in text
+    assert f"{np.mean(scores[1:]):.4f}" in text

@@ -1,7 +1,8 @@
 """The findings at the top of the page: what is wrong, and what to try next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,22 @@ class Finding:
     text: str
     section: str
     warns: bool = True
+
+
+def find_all(context: Mapping[str, Any]) -> list[Finding]:
+    """Return all findings of a page, from the names of its sections; a section that is absent has none."""
+    cv, evidence = context["cv"], context["evidence"]
+    findings = find_outlier_folds(context["outlier_folds"], cv["metric"], context["spread"])
+    if "class_table" in context:
+        findings += find_unpredicted_classes(context["class_table"])
+    if "duplicate_groups" in context:
+        suspected = context.get("num_suspected", 0)
+        findings += find_label_problems(suspected, len(evidence.labels), context["duplicate_groups"])
+    if "shift" in context:
+        findings += find_shift(context["shift"])
+    if "calibration" in context:
+        findings += find_miscalibration(context["calibration"])
+    return findings + find_training_advice(evidence.logs)
 
 
 def spread_in_words(spread: FoldSpread | None) -> str:

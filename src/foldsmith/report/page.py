@@ -1,33 +1,49 @@
 """Build the report page from the evidence of a run, and write it as one HTML file."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
-import numpy as np
 
-from foldsmith.evaluation.chance import spread_of_folds
 from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import format_score, progress
-from foldsmith.report import dataset, findings, plots, sections
+from foldsmith.report import dataset, findings, sections
 from foldsmith.report.evidence import Evidence, check_evidence
 from foldsmith.tasks.metrics import METRICS
 
-# section -> title and template; the task lists the sections of its page, and anchors are slugs of titles
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: its title, whose slug is the anchor, its template, and what fills it.
+
+    `describe` returns names for the template, and for the findings; sections may share one.
+    """
+
+    title: str
+    template: str
+    describe: Callable[[Evidence], dict[str, Any]]
+
+
+# the task lists the sections of its page
 SECTIONS = {
-    "folds": ("Folds", "folds.html"),
-    "learning-curves": ("Learning curves", "learning-curves.html"),
-    "classes": ("Classes", "classes.html"),
-    "confused-pairs": ("Most confused pairs", "confused-pairs.html"),
-    "confusion-matrix": ("Confusion matrix", "confusion-matrix.html"),
-    "suspected-labels": ("Suspected labels", "suspected-labels.html"),
-    "mistakes": ("Confident mistakes and close calls", "mistakes.html"),
-    "calibration": ("Calibration", "calibration.html"),
-    "data": ("Data", "data.html"),
-    "equal-pictures": ("Near-duplicates", "equal-pictures.html"),
-    "problems": ("Problems in the data", "problems.html"),
-    "training-against-test": ("Training against test", "training-against-test.html"),
-    "test-predictions": ("Test predictions", "test-predictions.html"),
+    "folds": Section("Folds", "folds.html", sections.describe_folds),
+    "learning-curves": Section("Learning curves", "learning-curves.html", sections.describe_curves),
+    "classes": Section("Classes", "classes.html", sections.describe_classes),
+    "confused-pairs": Section("Most confused pairs", "confused-pairs.html", sections.describe_classes),
+    "confusion-matrix": Section("Confusion matrix", "confusion-matrix.html", sections.describe_classes),
+    "suspected-labels": Section("Suspected labels", "suspected-labels.html", sections.describe_images),
+    "mistakes": Section("Confident mistakes and close calls", "mistakes.html", sections.describe_images),
+    "calibration": Section("Calibration", "calibration.html", sections.describe_calibration),
+    "data": Section("Data", "data.html", dataset.describe_data),
+    "equal-pictures": Section("Near-duplicates", "equal-pictures.html", dataset.describe_data),
+    "problems": Section("Problems in the data", "problems.html", dataset.describe_data),
+    "training-against-test": Section(
+        "Training against test", "training-against-test.html", dataset.describe_test
+    ),
+    "test-predictions": Section("Test predictions", "test-predictions.html", dataset.describe_test),
 }
 
 
@@ -60,42 +76,22 @@ def build_environment() -> jinja2.Environment:
     return environment
 
 
-def _context(evidence: Evidence) -> dict:
-    fold_numbers = np.unique(evidence.folds).tolist()
-    correct = evidence.task.correct(evidence.labels, evidence.probabilities)
-    spread = spread_of_folds(correct, evidence.folds)
+def _context(evidence: Evidence) -> dict[str, Any]:
+    """Return the names of all templates: those of the sections that the task's page has, and the findings."""
+    shown = [SECTIONS[name] for name in evidence.task.report_sections]
     context = {
         "evidence": evidence,
         "cv": evidence.cv,
-        "sections": [SECTIONS[name] for name in evidence.task.report_sections],
-        "fold_numbers": fold_numbers,
-        "spread_in_words": findings.spread_in_words(spread),
-        "max_suspected": findings.MAX_SUSPECTED,
+        "sections": [(section.title, section.template) for section in shown],
         "provenance": _provenance_line(evidence.facts),
-        "panels": plots.draw_learning_curves(evidence.logs) if evidence.logs else {},
-        **sections.describe_folds(evidence.cv, fold_numbers),
+        **sections.describe_folds(evidence),  # the head of the page needs them too
     }
-    describers = (
-        sections.describe_classes,
-        sections.describe_images,
-        sections.describe_calibration,
-        dataset.describe_data,
-        dataset.describe_test,
-    )
+    describers = list(dict.fromkeys(section.describe for section in shown))
     with progress("report", len(describers), "sections") as advance:
         for describe in describers:
             context |= describe(evidence)
             advance(1)
-    context["findings"] = [
-        *findings.find_outlier_folds(context["outlier_folds"], evidence.cv["metric"], spread),
-        *findings.find_unpredicted_classes(context["class_table"]),
-        *findings.find_label_problems(
-            context["num_suspected"], len(evidence.labels), context["duplicate_groups"]
-        ),
-        *findings.find_shift(context["shift"]),
-        *findings.find_miscalibration(context["calibration"]),
-        *findings.find_training_advice(evidence.logs),
-    ]
+    context["findings"] = findings.find_all(context)
     return context
 
 

@@ -6,26 +6,38 @@ from typing import Any
 import numpy as np
 
 from foldsmith.evaluation.calibration import bin_confidences, calibrate
-from foldsmith.report import charts, class_tables, galleries, matrix, plots
+from foldsmith.evaluation.chance import spread_of_folds
+from foldsmith.report import charts, class_tables, findings, galleries, matrix, plots
 from foldsmith.report.evidence import Evidence
 from foldsmith.tasks.metrics import METRICS, decide
 
 Context = dict[str, Any]
 
 
-def describe_folds(cv: dict, fold_numbers: list[int]) -> Context:
-    """Return the metrics by fold, and the folds that are outliers."""
-    rows = metric_rows(cv, fold_numbers)
+def describe_folds(evidence: Evidence) -> Context:
+    """Return the metrics by fold, the folds that are outliers, and how their spread compares with chance."""
+    fold_numbers = np.unique(evidence.folds).tolist()
+    rows = metric_rows(evidence.cv, fold_numbers)
     outliers = {
         fold: [row["name"] for row in rows if row["scores"][index][1]]
         for index, fold in enumerate(fold_numbers)
     }
+    correct = evidence.task.correct(evidence.labels, evidence.probabilities)
+    spread = spread_of_folds(correct, evidence.folds)
     return {
+        "fold_numbers": fold_numbers,
         "metric_rows": rows,
         "score_strip": rows[0]["strip"],
         "outlier_folds": {fold: metrics for fold, metrics in outliers.items() if metrics},
         "lower_is_better": {name for name, metric in METRICS.items() if not metric.higher_is_better},
+        "spread": spread,
+        "spread_in_words": findings.spread_in_words(spread),
     }
+
+
+def describe_curves(evidence: Evidence) -> Context:
+    """Return the learning curves of all folds."""
+    return {"panels": plots.draw_learning_curves(evidence.logs) if evidence.logs else {}}
 
 
 def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
@@ -86,6 +98,7 @@ def describe_images(evidence: Evidence) -> Context:
     names, pictures = evidence.class_names, evidence.pictures
     issues = evidence.issues
     return {
+        "max_suspected": findings.MAX_SUSPECTED,
         "num_suspected": 0 if issues is None else int(issues["suspected"].sum()),
         "suspects": [] if issues is None else galleries.suspected_labels(issues, pictures),
         "mistakes": galleries.confident_mistakes(*predictions, names, pictures),
