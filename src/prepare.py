@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 
 from foldsmith.competition.folder import Competition, find_tables, read_competition
-from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.labels import FORMS, read_metadata
 from foldsmith.competition.submission import read_submission_form
 from foldsmith.data.cache import (
     PixelCache,
@@ -96,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     """Return the stage's inputs: image files, the competition's tables, and the settings used here."""
-    tables = [path for kind in (".json", ".csv", ".toml") for path in find_tables(competition.folder, kind)]
+    kinds = {".csv", ".toml", *(suffix for form in FORMS for suffix in form.suffixes)}
+    tables = [path for kind in kinds for path in find_tables(competition.folder, kind)]
     return {
         "images": listing_digest(competition.folder, [*competition.train_images, *competition.test_images]),
         "other files": list(competition.other_files),

@@ -4,9 +4,13 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from foldsmith.recipes import RECIPES, Recipe
-from foldsmith.recipes.recipe import override
+import pytest
+
+from foldsmith.recipes import RECIPES, Recipe, find_recipe
+from foldsmith.recipes.recipe import override, use_fields
 from foldsmith.recipes.studies import STUDIES
+from foldsmith.report.page import SECTIONS
+from foldsmith.tasks.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 SRC, DOCS = ROOT / "src", ROOT / "docs"
@@ -115,6 +119,19 @@ def test_every_field_of_a_recipe_is_explained_with_its_default() -> None:
     assert [name for name in defaults if name not in written and getattr(base, name) != ()] == []
 
 
+def test_fields_that_no_weight_depends_on_are_marked() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.+\| use \|$", text_of(DOCS / "training-fields.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(set(use_fields()) - {"name"})
+
+
+def test_sections_of_the_report_and_metrics_are_listed() -> None:
+    outputs = text_of(DOCS / "outputs.md")
+    assert [title for title, _ in SECTIONS.values() if f"| {title} |" not in outputs] == []
+    for path in (README, DOCS / "data-forms.md"):
+        (listed,) = re.findall(r"^metric = .*# (.*)$", text_of(path), re.MULTILINE)
+        assert listed.split(", ") == list(METRICS)
+
+
 def test_settings_of_the_documents_can_be_set() -> None:
     unknown = {
         f"{path.name}: {field}"
@@ -123,3 +140,26 @@ def test_settings_of_the_documents_can_be_set() -> None:
         if field not in FIELDS
     }
     assert unknown == set()
+
+
+@pytest.mark.parametrize("document", [README, DOCS / "training-fields.md"], ids=lambda path: path.name)
+def test_recipe_files_of_the_documents_are_recipes(document: Path, tmp_path: Path) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```", text_of(document), re.DOTALL | re.MULTILINE)
+    assert examples
+    for number, example in enumerate(examples):
+        path = tmp_path / f"mine{number}.py"
+        path.write_text(example)
+        assert isinstance(find_recipe(str(path)), Recipe)
+
+
+def test_every_file_that_contributors_are_sent_to_exists() -> None:
+    named = re.findall(r"(?<![\w/.])[a-z]+/[a-z_]+\.py", code_of(ROOT / "CONTRIBUTING.md"))
+    roots = (ROOT, SRC / "foldsmith")
+    absent = [name for name in named if not any((root / name).is_file() for root in roots)]
+    assert named and absent == []
+
+
+def test_every_script_is_in_the_tree_and_no_other() -> None:
+    line = " ".join(text_of(README).split("src/*.py")[1].split("src/foldsmith/")[0].split())
+    named = set(re.findall(r"[a-z]+", line.removeprefix("the stages: "))) - {"all", "of", "them"}
+    assert named == {path.stem for path in SRC.glob("*.py")}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import albumentations
@@ -20,9 +21,12 @@ import split
 import submit
 import train
 import validate
+from foldsmith.competition.folder import Competition, Settings
+from foldsmith.competition.labels import FORMS
 from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
+from foldsmith.recipes import RECIPES
 from foldsmith.run.command import read_command
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, report, score)
@@ -183,6 +187,18 @@ def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path
         train.main([*words, "--epochs", "6"])
     with pytest.raises(InputError, match=naming("/run", "num_folds", 3, 2)):
         split.main([*words, "--folds", "2"])
+
+
+def test_label_files_of_every_form_are_inputs_of_prepare(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(prepare, "FORMS", (*FORMS, replace(FORMS[0], suffixes=(".xml",))))
+    competition = Competition(tmp_path, Settings(), [], [])
+    before = prepare.inputs_of(competition, RECIPES["quick"])["tables"]
+    for name in ("labels.json", "labels.csv", "labels.xml", "competition.toml"):
+        (tmp_path / name).write_text("")
+    after = prepare.inputs_of(competition, RECIPES["quick"])["tables"]
+    assert before == {} and set(after) == {path.name for path in tmp_path.iterdir()}
 
 
 def test_labels_that_changed_are_refused_and_done_anew_with_again(

@@ -6,7 +6,7 @@ from foldsmith.tasks.task import Encoded, Task
 
 __all__ = ["TASKS", "Encoded", "Task", "build_task"]
 
-# the name in competition.toml and cv.json -> the class
+# the name in identity.json and cv.json -> the class
 TASKS: dict[str, type[Task]] = {task.name: task for task in (SingleLabel,)}
 
 

@@ -1,0 +1,1 @@
+"""Training a fold: steps, epochs, rounds, networks, optimizer, schedule, mixing, checkpoints."""
