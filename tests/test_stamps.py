@@ -172,6 +172,12 @@ def test_other_views_take_the_place_of_those_a_run_had(
     assert training_identity(run) == trained
 
 
+def test_a_setting_that_no_finished_stage_depends_on_is_taken_by_any_stage(run: RunPaths) -> None:
+    check_claim(run, **make_parts(micro_batch=3, augment_on="workers"))
+    with pytest.raises(InputError, match=naming("micro_batch", "views", "src/prepare.py")):
+        check_claim(run, **make_parts(micro_batch=3, views=("identity",)))
+
+
 def test_views_that_decide_pseudo_labels_are_part_of_what_is_trained(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
     claim_run(run, again=False, **make_parts(rounds=2))

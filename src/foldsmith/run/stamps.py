@@ -64,9 +64,12 @@ def check_identity(run: RunPaths, again: bool = False, **parts: Any) -> bool:
 
 
 def check_use(run: RunPaths, **parts: Any) -> None:
-    """Raise InputError if the run's recipe has other use fields (views, …) than these parts."""
+    """Raise InputError if the run's recipe has other use fields (views, …) than these parts.
+
+    Fields that no finished stage depends on, such as micro_batch, may differ: they hold for what comes.
+    """
     changed = differing_uses(load_identity(run), as_saved(parts))
-    if changed:
+    if stages_of_uses(changed):
         values = "; ".join(f"{field} is {old}, not {new}" for field, (old, new) in changed.items())
         raise InputError(
             f"{run.root}: {values}. Run src/prepare.py with these words first (or ./run.sh for all); trained "
