@@ -133,7 +133,9 @@ def set_determinism(enabled: bool) -> None:
     """Make a GPU give the same bytes every time, at some cost in speed. A CPU does so anyway."""
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-    torch.use_deterministic_algorithms(enabled)
+    # torch imports its compiler for this call, which takes a second
+    if torch.are_deterministic_algorithms_enabled() != enabled:
+        torch.use_deterministic_algorithms(enabled)
 
 
 def choose_device(word: str) -> torch.device:

@@ -45,6 +45,8 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         _shown.append((bars, task, unit))
 
         def advance(count: int) -> None:
+            if bars.disable:  # nobody sees it, and the speed of the last 1,000 steps takes a millisecond
+                return
             for _, task_id, _ in [entry for entry in _shown if entry[2] == unit]:
                 speed = next(bar.speed for bar in bars.tasks if bar.id == task_id)
                 bars.update(task_id, advance=count, rate=f"{speed:,.0f} {unit}/s" if speed else "")
