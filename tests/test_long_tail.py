@@ -107,4 +107,4 @@ def test_runs_are_scored_on_the_same_images_whatever_their_order(
 
 def test_classes_are_grouped_by_their_number_of_images() -> None:
     training = np.repeat([4, 2, 0, 1, 3, 5], [60, 50, 40, 30, 20, 10])
-    assert [group.tolist() for group in long_tail.parts_of(training)] == [[4, 2], [0, 1], [3, 5]]
+    assert [group.tolist() for group in long_tail.frequency_groups(training)] == [[4, 2], [0, 1], [3, 5]]
