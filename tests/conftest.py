@@ -70,15 +70,15 @@ def write_competition(
     names = [f"kind {label}" for label in range(num_classes)]
     words = names if labels in ("csv", "folders") else [str(label) for label in range(num_classes)]
 
-    def write_images(part: str, count: int) -> list[tuple[str, int]]:
+    def write_images(subset: str, count: int) -> list[tuple[str, int]]:
         """Draws the images of a part; their paths inside it, and their labels."""
         written = []
         for index in range(count):
             label = index % num_classes
-            inside = f"{names[label]}/" if labels == "folders" and part == "train" else ""
-            path = folder / part / f"{inside}{index}{suffix}"
+            inside = f"{names[label]}/" if labels == "folders" and subset == "train" else ""
+            path = folder / subset / f"{inside}{index}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            draws = np.random.default_rng([index, part == "test"])
+            draws = np.random.default_rng([index, subset == "test"])
             Image.fromarray(draw(label, num_classes, size, grey, draws)).save(path)
             written.append((f"{inside}{index}{suffix}", label))
         return written
@@ -127,11 +127,11 @@ def naming(*values: object) -> str:
 
     An int matches a whole number only, not a digit of a longer one or of a path.
     """
-    wanted = [
+    patterns = [
         rf"(?<![\w./-]){value}(?![\w/-]|[.,]\d)" if isinstance(value, int) else re.escape(str(value))
         for value in values
     ]
-    return r"(?s)\A" + "".join(f"(?=.*{pattern})" for pattern in wanted)
+    return r"(?s)\A" + "".join(f"(?=.*{pattern})" for pattern in patterns)
 
 
 def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:

@@ -60,7 +60,7 @@ def test_a_drop_is_a_field_and_its_neutral_value_or_one_that_was_given() -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "keys"),
     [
         (["emadecay"], ["'emadecay'", "'ema_decay'", "augment", "views"]),
         (["lr"], ["'lr'", "--drop FIELD=VALUE"]),
@@ -73,8 +73,8 @@ def test_a_drop_is_a_field_and_its_neutral_value_or_one_that_was_given() -> None
         *(([f"{field}=3"], [f"--drop {field}"]) for field in KEPT),
     ],
 )
-def test_what_cannot_be_dropped_is_refused(words: list[str], told: list[str]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_what_cannot_be_dropped_is_refused(words: list[str], keys: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         read_drops(words, RECIPES["resnet64"])
 
 
@@ -109,7 +109,7 @@ def test_a_recipe_of_a_file_is_taken_apart_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "keys"),
     [
         (["resnet65", "--drop", "augment"], ["'resnet65'", "'resnet64'"]),
         (["--drop", "augment"], ["'--drop'"]),
@@ -124,10 +124,10 @@ def test_a_recipe_of_a_file_is_taken_apart_too(tmp_path: Path) -> None:
     ],
 )
 def test_words_that_nobody_understands_are_refused_before_anything_runs(
-    typed: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch
+    typed: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ablate, "run", lambda command: pytest.fail("something ran"))
-    with pytest.raises(InputError, match=naming(*told)):
+    with pytest.raises(InputError, match=naming(*keys)):
         ablate.main(typed)
 
 
@@ -136,8 +136,8 @@ def test_without_words_the_neutral_values_are_listed(
     typed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ablate.main(typed) == 0
-    told = capsys.readouterr().out
-    assert all(f"{field}={value}" in told for field, value in NEUTRAL.items())
+    printed = capsys.readouterr().out
+    assert all(f"{field}={value}" in printed for field, value in NEUTRAL.items())
 
 
 def test_it_runs_the_full_recipe_first_and_ends_with_the_status_of_a_run_that_fails(
@@ -242,8 +242,8 @@ def test_an_interrupted_ablation_is_resumed(
     shutil.rmtree(root_of(words) / "quick-without-label_smoothing")
     monkeypatch.setattr(ablate, "run", run_in_process)
     assert ablate.main(words) == 0
-    told = capsys.readouterr().out
-    assert told.count("weights.safetensors (") == 2  # the two folds of the missing run
+    printed = capsys.readouterr().out
+    assert printed.count("weights.safetensors (") == 2  # the two folds of the missing run
     assert cells_of(words)["quick-without-label_smoothing"]["score"] != "-"
 
 

@@ -37,11 +37,11 @@ def make_images(count: int = 16, size: int = SIZE) -> np.ndarray:
     return np.clip(pictures, 0, 255).astype(np.uint8)
 
 
-each_row = pytest.mark.parametrize("name", AUGMENTATIONS)
-each_drawn_row = pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "none"])
+every_row = pytest.mark.parametrize("name", AUGMENTATIONS)
+every_random_row = pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "none"])
 
 
-@each_row
+@every_row
 def test_shape_and_type_are_kept_and_the_originals_left_alone(name: str) -> None:
     images = make_images()
     before = images.copy()
@@ -50,7 +50,7 @@ def test_shape_and_type_are_kept_and_the_originals_left_alone(name: str) -> None
     assert np.array_equal(images, before)
 
 
-@each_row
+@every_row
 def test_images_of_a_read_only_memory_map_are_fine(name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "pixels.npy", make_images(4))
     pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
@@ -58,7 +58,7 @@ def test_images_of_a_read_only_memory_map_are_fine(name: str, tmp_path: Path) ->
     assert np.array_equal(augment_batch(augmentation, pixels, 3), augment_batch(augmentation, pixels[:], 3))
 
 
-@each_row
+@every_row
 def test_the_seed_alone_decides(name: str) -> None:
     images, augmentation = make_images(), build_augmentation(name, SIZE)
     first = augment_batch(augmentation, images, 7)
@@ -68,7 +68,7 @@ def test_the_seed_alone_decides(name: str) -> None:
     assert np.array_equal(augment_batch(build_augmentation(name, SIZE), images, 7), first)
 
 
-@each_drawn_row
+@every_random_row
 def test_another_seed_gives_other_images(name: str) -> None:
     images, augmentation = make_images(), build_augmentation(name, SIZE)
     first = augment_batch(augmentation, images, 7)
@@ -77,7 +77,7 @@ def test_another_seed_gives_other_images(name: str) -> None:
     assert not np.array_equal(augment_batch(augmentation, images, 2**62 + 12345), first)
 
 
-@each_drawn_row
+@every_random_row
 def test_images_of_one_batch_are_drawn_one_by_one(name: str) -> None:
     images = np.repeat(make_images(1), 32, axis=0)
     augmented = augment_batch(build_augmentation(name, SIZE), images, 5)
@@ -113,10 +113,10 @@ CROPS = {
     "trivial-crop": ((0.35, 1.0), (3 / 4, 4 / 3)),
     "study-resnet": ((0.08, 1.0), (3 / 4, 4 / 3)),
 }
-each_cropping_row = pytest.mark.parametrize("name", CROPS)
+every_cropping_row = pytest.mark.parametrize("name", CROPS)
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> float:
+def ks_p_value(one: np.ndarray, other: np.ndarray) -> float:
     """The chance that samples of one distribution differ by as much as these."""
     return scipy.stats.ks_2samp(one, other).pvalue
 
@@ -140,22 +140,22 @@ def test_the_rows_that_crop_are_known() -> None:
     assert set(CROPS) == {name for name, row in AUGMENTATIONS.items() if row.crop}
 
 
-@each_cropping_row
+@every_cropping_row
 @pytest.mark.parametrize("size", [64, 31])
 def test_crops_are_distributed_as_those_of_albumentations(name: str, size: int) -> None:
     share, ratio = CROPS[name]
     drawn = facts_of_boxes(AUGMENTATIONS[name].draw(1, COUNT, size).box)
     expected = facts_of_boxes(albumentations_boxes(share, ratio, size))
     for fact, values in drawn.items():
-        assert alike(values, expected[fact]) > 0.01, fact
+        assert ks_p_value(values, expected[fact]) > 0.01, fact
     # and the test would tell: of a range that is a little wrong, and of another aspect
     wrong = facts_of_boxes(albumentations_boxes((share[0] + 0.05, share[1]), ratio, size))
-    assert alike(drawn["area"], wrong["area"]) < 1e-3
+    assert ks_p_value(drawn["area"], wrong["area"]) < 1e-3
     wider = facts_of_boxes(albumentations_boxes(share, (ratio[0] * 0.9, ratio[1] / 0.9), size))
-    assert alike(drawn["aspect"], wider["aspect"]) < 1e-3
+    assert ks_p_value(drawn["aspect"], wider["aspect"]) < 1e-3
 
 
-@each_cropping_row
+@every_cropping_row
 def test_crops_lie_within_the_image(name: str) -> None:
     for size in (1, 2, 7, 64):
         x, y, width, height = AUGMENTATIONS[name].draw(2, COUNT, size).box.T
@@ -168,7 +168,7 @@ def test_a_crop_that_never_fits_is_the_whole_image() -> None:
     np.testing.assert_array_equal(row.draw(0, 5, 20).box, [[0, 0, 20, 20]] * 5)
 
 
-@each_drawn_row
+@every_random_row
 def test_flips_come_half_the_time_and_each_for_itself(name: str) -> None:
     row, flips = AUGMENTATIONS[name], AUGMENTATIONS[name].draw(3, COUNT, 64).flip
     assert row.hflip  # each of today's rows
@@ -202,7 +202,7 @@ def test_shifts_are_those_of_padding_by_an_eighth_and_cropping_in_albumentations
         np.testing.assert_array_equal(values, np.arange(-reach, reach + 1))
         np.testing.assert_array_equal(values, np.unique(expected[:, side]))
         assert scipy.stats.chisquare(counts).pvalue > 0.01
-        assert alike(boxes[:, side], expected[:, side]) > 0.01
+        assert ks_p_value(boxes[:, side], expected[:, side]) > 0.01
     assert abs(np.corrcoef(boxes[:, 0], boxes[:, 1])[0, 1]) < 0.06
 
 
@@ -248,13 +248,13 @@ BOXES = [(0, 0, 24, 24), (3, 5, 10, 7), (20, 0, 4, 24), (0, 23, 24, 1), (11, 12,
 @pytest.mark.parametrize("box", BOXES)
 def test_a_crop_is_the_part_resized_as_albumentations_and_opencv_do_it(box: tuple[int, ...]) -> None:
     images, (x, y, width, height) = make_images(2), box
-    made = augment_host.apply_draws(images, Draws(box=np.array([box, box])))
+    augmented = augment_host.apply_draws(images, Draws(box=np.array([box, box])))
     pipeline = albumentations.Compose(
         [albumentations.Crop(x, y, x + width, y + height), albumentations.Resize(SIZE, SIZE)]
     )
-    for new, old in zip(made, images, strict=True):
-        part = np.ascontiguousarray(old[y : y + height, x : x + width])
-        np.testing.assert_array_equal(new, cv2.resize(part, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))
+    for new, old in zip(augmented, images, strict=True):
+        crop = np.ascontiguousarray(old[y : y + height, x : x + width])
+        np.testing.assert_array_equal(new, cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))
         np.testing.assert_array_equal(new, pipeline(image=old)["image"])
 
 
@@ -275,15 +275,15 @@ def test_a_shift_mirrors_what_lies_beyond_the_image_as_numpy_and_albumentations_
     pad = albumentations.PadIfNeeded(
         size + 2 * reach, size + 2 * reach, border_mode=cv2.BORDER_REFLECT_101, p=1.0
     )
-    made = augment_host.apply_draws(images, Draws(box=boxes))
-    for new, old, (x, y) in zip(made, images, corners, strict=True):
+    augmented = augment_host.apply_draws(images, Draws(box=boxes))
+    for new, old, (x, y) in zip(augmented, images, corners, strict=True):
         padded = np.pad(old, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
         np.testing.assert_array_equal(albumentations.Compose([pad])(image=old)["image"], padded)
         expected = padded[reach + y : reach + y + size, reach + x : reach + x + size]
         np.testing.assert_array_equal(new, expected)
 
 
-def both_hands(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+def on_host_and_device(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
     on_device = augment_device.apply_draws(torch.from_numpy(images), draws).numpy()
     return {"host": augment_host.apply_draws(images, draws).astype(float), "device": on_device}
 
@@ -293,26 +293,26 @@ def both_hands(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
 def test_a_quarter_of_a_turn_is_that_of_numpy_counter_clockwise(size: int, quarters: int) -> None:
     images = make_images(3, size)
     expected = np.rot90(images, quarters, axes=(1, 2)).astype(float)
-    for hand, made in both_hands(images, Draws(angle=np.full(3, quarters * np.pi / 2))).items():
-        assert np.abs(made - expected).max() <= 1, hand
+    for where, augmented in on_host_and_device(images, Draws(angle=np.full(3, quarters * np.pi / 2))).items():
+        assert np.abs(augmented - expected).max() <= 1, where
 
 
 def test_half_a_right_angle_opens_black_corners_and_keeps_the_middle() -> None:
     white = np.full((1, 32, 32, 3), 255, np.uint8)
-    for hand, made in both_hands(white, Draws(angle=np.array([np.pi / 4]))).items():
-        assert [made[0, y, x].max() for y in (0, -1) for x in (0, -1)] == [0] * 4, hand
-        assert made[0, 8:24, 8:24].min() > 254.9, hand
+    for where, augmented in on_host_and_device(white, Draws(angle=np.array([np.pi / 4]))).items():
+        assert [augmented[0, y, x].max() for y in (0, -1) for x in (0, -1)] == [0] * 4, where
+        assert augmented[0, 8:24, 8:24].min() > 254.9, where
         # an octagon is left of the square: 2 (sqrt(2) - 1) of its area
-        assert made.mean() / 255 == pytest.approx(2 * (2**0.5 - 1), abs=0.01), hand
+        assert augmented.mean() / 255 == pytest.approx(2 * (2**0.5 - 1), abs=0.01), where
 
 
 def test_an_image_is_cropped_then_flipped_then_turned() -> None:
     image, (x, y, width, height) = make_images(1), (2, 4, 12, 18)
-    part = cv2.resize(np.ascontiguousarray(image[0, y : y + height, x : x + width]), (SIZE, SIZE))
+    crop = cv2.resize(np.ascontiguousarray(image[0, y : y + height, x : x + width]), (SIZE, SIZE))
     draws = Draws(np.array([[x, y, width, height]]), np.array([[True, False]]), np.array([np.pi / 2]))
-    for hand, made in both_hands(image, draws).items():
-        difference = np.abs(made[0] - np.rot90(part[:, ::-1]).astype(float))
-        assert difference[2:-2, 2:-2].max() <= 1, hand  # along its edges the host fades to black
+    for where, augmented in on_host_and_device(image, draws).items():
+        difference = np.abs(augmented[0] - np.rot90(crop[:, ::-1]).astype(float))
+        assert difference[2:-2, 2:-2].max() <= 1, where  # along its edges the host fades to black
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
@@ -326,49 +326,49 @@ def test_colours_change_as_those_of_torchvision(name: str) -> None:
         np.testing.assert_allclose(factors[other], 1, atol=1e-5)
     adjust = getattr(torchvision, f"adjust_{name}")
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
-    changed = [adjust(picture, each) for picture, each in zip(pictures, factor.tolist(), strict=True)]
+    changed = [adjust(picture, one) for picture, one in zip(pictures, factor.tolist(), strict=True)]
     expected = torch.stack(changed).permute(0, 2, 3, 1).numpy().astype(float)
-    for hand, made in both_hands(images, draws).items():
-        assert np.abs(made - expected).max() <= 2, hand  # torchvision cuts off where others round
+    for where, augmented in on_host_and_device(images, draws).items():
+        assert np.abs(augmented - expected).max() <= 2, where  # torchvision cuts off where others round
 
 
 def test_a_turn_of_the_hue_keeps_the_brightness_and_greys_and_changes_the_rest() -> None:
     images = np.random.default_rng(2).integers(100, 150, (6, 8, 8, 3), dtype=np.uint8)
     images[0] = images[0, :, :, :1]
     draws = Augmentation(hue=0.5, jittered=1.0).draw(0, 6, 8)
-    for hand, made in both_hands(images, draws).items():
-        np.testing.assert_allclose(made @ LUMA, images @ LUMA, atol=0.51, err_msg=hand)
-        np.testing.assert_allclose(made[0], images[0], atol=0.51, err_msg=hand)
-        assert (np.abs(made[1:] - images[1:]).max(axis=(1, 2, 3)) > 5).all(), hand
+    for where, augmented in on_host_and_device(images, draws).items():
+        np.testing.assert_allclose(augmented @ LUMA, images @ LUMA, atol=0.51, err_msg=where)
+        np.testing.assert_allclose(augmented[0], images[0], atol=0.51, err_msg=where)
+        assert (np.abs(augmented[1:] - images[1:]).max(axis=(1, 2, 3)) > 5).all(), where
 
 
 def test_no_change_of_colours_is_the_identity() -> None:
     images = np.random.default_rng(3).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     row = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.5, jittered=0.0)
-    for hand, made in both_hands(images, row.draw(0, 4, 8)).items():
-        np.testing.assert_allclose(made, images, atol=1e-3, err_msg=hand)
+    for where, augmented in on_host_and_device(images, row.draw(0, 4, 8)).items():
+        np.testing.assert_allclose(augmented, images, atol=1e-3, err_msg=where)
 
 
 # TrivialAugment's tables make much of the last half of a grey level: see tests/test_trivial_augment.py
-each_plain_row = pytest.mark.parametrize(
+every_plain_row = pytest.mark.parametrize(
     "name", [name for name, row in AUGMENTATIONS.items() if not row.trivial]
 )
 
 
-@each_plain_row
+@every_plain_row
 @pytest.mark.parametrize("size", [24, 25, 64])
 def test_host_and_device_make_the_same_images_of_the_same_draws(name: str, size: int) -> None:
     images = np.random.default_rng(4).integers(0, 256, (24, size, size, 3), dtype=np.uint8)
     draws = AUGMENTATIONS[name].draw(5, len(images), size)
-    made = both_hands(images, draws)
-    difference = np.abs(made["host"] - made["device"])
+    augmented = on_host_and_device(images, draws)
+    difference = np.abs(augmented["host"] - augmented["device"])
     limit = np.full(len(images), 1.01)
     if draws.colour is not None:  # the host rounds twice: what was cropped, which the colours then multiply
         limit = 0.51 + 0.8 * np.abs(draws.colour).sum(axis=2).max(axis=1)
         assert difference.mean() < 0.5
     if draws.angle is not None:  # what is turned fades into black on the host, and is cut off on the device
-        place = np.arange(size) - (size - 1) / 2
-        difference *= (np.hypot(place[:, None], place) < size / 2 - 3)[..., None]
+        offset = np.arange(size) - (size - 1) / 2
+        difference *= (np.hypot(offset[:, None], offset) < size / 2 - 3)[..., None]
     assert (difference.reshape(len(images), -1).max(axis=1) <= limit).all()
 
 
@@ -393,8 +393,8 @@ def test_boxes_are_erased_as_often_and_as_large_as_they_should_be() -> None:
         if sides.max() < 64:
             areas.append(sides.prod())
             ratios.append(sides[0] / sides[1])
-    assert alike(width * height, areas) > 0.01
-    assert alike(width / height, ratios) > 0.01
+    assert ks_p_value(width * height, areas) > 0.01
+    assert ks_p_value(width / height, ratios) > 0.01
     assert (
         draws.fill.dtype == np.uint8 and scipy.stats.kstest(draws.fill.ravel() / 256, "uniform").pvalue > 1e-3
     )
@@ -409,8 +409,8 @@ def test_what_is_erased_takes_one_colour_and_the_rest_stays() -> None:
             for column in range(x, x + width):
                 image[row, column] = fill
     assert 5 <= sum((expected != images).any(axis=(1, 2, 3))) <= 20
-    for hand, made in both_hands(images, draws).items():
-        np.testing.assert_array_equal(made, expected, err_msg=hand)
+    for where, augmented in on_host_and_device(images, draws).items():
+        np.testing.assert_array_equal(augmented, expected, err_msg=where)
 
 
 def test_erasing_changes_no_other_draw_and_a_share_of_none_is_none() -> None:
@@ -432,23 +432,23 @@ def test_a_pipeline_erases_for_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [9, 16, 23])
 def test_a_crop_is_resized_straight_to_another_size_as_opencv_does_it(side: int) -> None:
     images, draws = make_images(6), Draws(box=np.array(BOXES))
-    made = augment_host.apply_draws(images, draws, side)
+    augmented = augment_host.apply_draws(images, draws, side)
     whole = augment_host.apply_draws(images, Draws(), side)
     for index, (x, y, width, height) in enumerate(BOXES):
-        part = np.ascontiguousarray(images[index, y : y + height, x : x + width])
-        np.testing.assert_array_equal(made[index], cv2.resize(part, (side, side)))
+        crop = np.ascontiguousarray(images[index, y : y + height, x : x + width])
+        np.testing.assert_array_equal(augmented[index], cv2.resize(crop, (side, side)))
         np.testing.assert_array_equal(whole[index], cv2.resize(images[index], (side, side)))
 
 
-@each_plain_row
+@every_plain_row
 @pytest.mark.parametrize("side", [16, 31])
 def test_host_and_device_make_the_same_images_of_another_size(name: str, side: int) -> None:
     images = make_images(24)
     draws = AUGMENTATIONS[name].draw(5, len(images), SIZE, side)
     here = augment_host.apply_draws(images, draws, side).astype(float)
     there = augment_device.apply_draws(torch.from_numpy(images), draws, side).numpy()
-    place = np.arange(side) - (side - 1) / 2
-    inner = (np.hypot(place[:, None], place) < side / 2 - 3)[..., None]
+    offset = np.arange(side) - (side - 1) / 2
+    inner = (np.hypot(offset[:, None], offset) < side / 2 - 3)[..., None]
     assert here.shape == there.shape == (24, side, side, 3)
     assert (np.abs(here - there) * inner).max() <= 3
 
@@ -461,17 +461,17 @@ def test_what_is_erased_is_drawn_for_the_size_of_the_result() -> None:
 # --- parts of a batch
 
 
-@each_row
+@every_row
 @pytest.mark.parametrize(("start", "stop"), [(0, 5), (5, 11), (11, 16), (7, 8), (4, 4)])
 def test_a_part_of_a_batch_is_what_it_is_in_the_whole(name: str, start: int, stop: int) -> None:
     images, row = make_images(), AUGMENTATIONS[name]
     whole = augment_batch(row, images, 9)
-    part = augment_batch(row, images[start:stop], 9, BatchSlice(start, len(images)))
-    np.testing.assert_array_equal(part, whole[start:stop])
+    shard = augment_batch(row, images[start:stop], 9, BatchSlice(start, len(images)))
+    np.testing.assert_array_equal(shard, whole[start:stop])
     draws, pixels = row.draw(9, len(images), SIZE), torch.from_numpy(images)
     whole_there = augment_device.apply_draws(pixels, draws)[start:stop]
-    part_there = augment_device.apply_draws(pixels[start:stop], draws[start:stop])
-    np.testing.assert_allclose(part_there, whole_there, atol=1e-3)
+    shard_there = augment_device.apply_draws(pixels[start:stop], draws[start:stop])
+    np.testing.assert_allclose(shard_there, whole_there, atol=1e-3)
 
 
 # --- pipelines that albumentations saved
@@ -497,20 +497,20 @@ def example() -> list[object]:
 def test_a_saved_pipeline_makes_what_albumentations_makes_with_the_seed(name: str, tmp_path: Path) -> None:
     images, seed = make_images(), 2**40 + 7
     loaded = build_augmentation(saved(tmp_path, *example(), name=name), SIZE)
-    made = augment_batch(loaded, images, seed)
+    augmented = augment_batch(loaded, images, seed)
     pipeline = albumentations.Compose(example())
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-    np.testing.assert_array_equal(made, [pipeline(image=image)["image"] for image in images])
-    np.testing.assert_array_equal(augment_batch(loaded, images, seed), made)
-    assert not np.array_equal(augment_batch(loaded, images, seed + 1), made)
+    np.testing.assert_array_equal(augmented, [pipeline(image=image)["image"] for image in images])
+    np.testing.assert_array_equal(augment_batch(loaded, images, seed), augmented)
+    assert not np.array_equal(augment_batch(loaded, images, seed + 1), augmented)
 
 
 def test_a_single_transform_that_was_saved_is_a_pipeline(tmp_path: Path) -> None:
     path = tmp_path / "flip.json"
     albumentations.save(albumentations.HorizontalFlip(p=1.0), path)
     images = make_images(3)
-    made = augment_batch(build_augmentation(str(path), SIZE), images, 0)
-    np.testing.assert_array_equal(made, images[:, :, ::-1])
+    augmented = augment_batch(build_augmentation(str(path), SIZE), images, 0)
+    np.testing.assert_array_equal(augmented, images[:, :, ::-1])
 
 
 @pytest.mark.parametrize(

@@ -209,15 +209,15 @@ def test_a_press_on_a_heading_sorts_the_table_by_it_and_another_one_turns_it(
 
 def test_a_cell_pointed_at_is_read_out_with_full_names(browser: "Browser", report: Path) -> None:
     page = open_page(browser, report)
-    for place, matrix in enumerate(page.locator("section[aria-labelledby=confusion-matrix] svg.cells").all()):
+    for index, matrix in enumerate(page.locator("section[aria-labelledby=confusion-matrix] svg.cells").all()):
         cell = matrix.locator("rect.wrong").nth(3)
         expected = cell.locator("title").text_content()
         cell.dispatch_event("pointerover")
-        assert page.locator(".readout").nth(place).inner_text() == expected
+        assert page.locator(".readout").nth(index).inner_text() == expected
         assert re.fullmatch(
             r"true class \d+ of .* · predicted class \d+ of .* · \d+ of [\d,]+ · .*%", expected
         )
-    assert place == 1  # the whole matrix, and its most confused group
+    assert index == 1  # the whole matrix, and its most confused group
     page.close()
 
 

@@ -6,7 +6,7 @@
 .venv/bin/python tests/benchmarks/training.py default input/tiny80 --timm ../pytorch-image-models
 
 Real training reads, augments, normalises and copies every batch, and sums its loss; the ceiling only
-computes. Prediction, from the cache to probabilities, is compared with the forward pass of a training step. All
+computes. Prediction, from cache to probabilities, is compared with the forward pass of a training step. All
 alternate, and medians over the rounds are printed. A ratio is the median of the rounds' ratios: its two sides
 are measured one after the other, so fluctuations of the machine matter less. The optimizer's share is the
 time of its step divided by that of a whole step on the prepared batch. `--compile` measures again with
@@ -223,9 +223,9 @@ def main() -> None:
             print("  torch.compile is not measured: no C++ compiler found; install g++ or set CXX")
         elif typed.compile:
             compiled = replace(recipe, compile=True)
-            compiled_rates = measure(compiled, typed.device, typed.precision, typed.seconds, typed.rounds)
-            print(f"  compiled in {compiled_rates.start:.0f} s: training {compiled_rates.real:,.0f} images/s, "
-                  f"ceiling {compiled_rates.ceiling:,.0f}, compiled / eager {compiled_rates.real / rates.real:.2f}",
+            faster = measure(compiled, typed.device, typed.precision, typed.seconds, typed.rounds)
+            print(f"  compiled in {faster.start:.0f} s: training {faster.real:,.0f} images/s, "
+                  f"ceiling {faster.ceiling:,.0f}, compiled / eager {faster.real / rates.real:.2f}",
                   flush=True)  # fmt: skip
         if typed.timm:
             timm_rate = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
