@@ -114,8 +114,8 @@ def test_the_pixels_cannot_be_changed(cache: PixelCache) -> None:
     before = cache.pixels[:]
     with pytest.raises(TypeError):
         cache.pixels[0] = 0
-    given = cache.pixels[np.arange(3)]
-    given[:] = 0  # a copy
+    images = cache.pixels[np.arange(3)]
+    images[:] = 0  # a copy
     np.testing.assert_array_equal(cache.pixels[:], before)
 
 
@@ -215,9 +215,9 @@ def kept(folder: Path, tmp_path: Path) -> PixelCache:
     return build_cache(tmp_path / "cache", folder, images_of(folder), SIZE)
 
 
-def change_one_byte(file: Path, place: int = -1) -> None:
+def change_one_byte(file: Path, position: int = -1) -> None:
     content = bytearray(file.read_bytes())
-    content[place] ^= 1
+    content[position] ^= 1
     with file.open("rb+") as same:  # the file itself, not another of its name
         same.write(content)
 
@@ -346,10 +346,10 @@ def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(
 
 
 def test_a_cache_is_named_by_size_and_listing() -> None:
-    given = [
+    arguments = [
         (listing, files, size) for listing in ("one", "two") for files in ("a", "b") for size in (32, 64)
     ]
-    names = {cache_name(listing, [files], size) for listing, files, size in given}
+    names = {cache_name(listing, [files], size) for listing, files, size in arguments}
     assert len(names) == 8
     assert cache_name("one", ["a"], 32).startswith("32px-")
     assert cache_name("one", ["a"], 32) == cache_name("one", ["a"], 32)

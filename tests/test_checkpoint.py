@@ -48,7 +48,10 @@ def train(state: TrainingState, steps: int = 4, seed: int = 0) -> None:
 
 def tensors_of(state: TrainingState) -> list[torch.Tensor]:
     moments = [
-        value for each in state.optimizer.state.values() for value in each.values() if torch.is_tensor(value)
+        value
+        for group in state.optimizer.state.values()
+        for value in group.values()
+        if torch.is_tensor(value)
     ]
     return [*state.model.state_dict().values(), *state.ema.model.state_dict().values(), *moments]
 
@@ -122,7 +125,7 @@ def save_two(path: Path) -> TrainingState:
 def test_a_checkpoint_takes_the_place_of_the_one_before_which_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     first = save_two(path)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.previous"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.previous"]
     assert load_checkpoint(path, make_state(RECIPE, 1), "a digest") == Position(LOG)
     path.unlink()
     state = make_state(RECIPE, 1)

@@ -93,7 +93,7 @@ def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "keys"),
     [
         (["--epocs", "3"], ["'--epocs'", "'--epochs'"]),
         (["--epocs=3"], ["'--epocs'", "'--epochs'"]),
@@ -123,8 +123,8 @@ def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.Mon
         (["--name", ""], ["--name"]),
     ],
 )
-def test_what_nobody_can_mean_is_refused_in_one_sentence(words: list[str], told: list[object]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_what_nobody_can_mean_is_refused_in_one_sentence(words: list[str], keys: list[object]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         read(*words)
 
 
@@ -137,10 +137,10 @@ def test_an_unknown_word_lists_the_known_ones() -> None:
 def test_help_explains_every_word_and_ends_well(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
         read("--help")
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert caught.value.code == 0
-    assert all(f"{word} " in told for word in EVERY_WORD)
-    assert all(name in told for name in RECIPES)
+    assert all(f"{word} " in printed for word in EVERY_WORD)
+    assert all(name in printed for name in RECIPES)
 
 
 def test_no_words_means_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,14 +163,14 @@ def test_the_identity_of_a_run_is_its_recipe_and_its_folds_and_nothing_of_the_ma
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "message"),
     [
         (InputError("labels.csv is empty."), 2, "error: labels.csv is empty.\n"),
         (KeyboardInterrupt(), 130, "stopped; run the same command again to resume.\n"),
     ],
 )
 def test_bad_input_and_an_interruption_end_with_a_status_and_one_sentence(
-    error: BaseException, status: int, told: str, capsys: pytest.CaptureFixture
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture
 ) -> None:
     def main() -> int:
         raise error
@@ -178,7 +178,7 @@ def test_bad_input_and_an_interruption_end_with_a_status_and_one_sentence(
     with pytest.raises(SystemExit) as caught:
         run_main(main)
     assert caught.value.code == status
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == message
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:

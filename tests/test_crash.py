@@ -38,14 +38,14 @@ def reference(
     make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Reference]:
     """A case by a recipe's name, the output of its run without interruption, and what that run did."""
-    made: dict[str, Reference] = {}
+    references: dict[str, Reference] = {}
     folder, root = make_competition(name="crash", per_class=8), tmp_path_factory.mktemp("crash")
 
     def make(recipe: str) -> Reference:
-        if recipe not in made:
+        if recipe not in references:
             case = Case(folder, [*RECIPES[recipe], "--workers", "0"], root / f"{recipe}.log")
-            made[recipe] = case, root / recipe, case.trace(root / recipe, calls=recipe == "autoencoder")
-        return made[recipe]
+            references[recipe] = case, root / recipe, case.trace(root / recipe, calls=recipe == "autoencoder")
+        return references[recipe]
 
     return make
 
@@ -147,18 +147,18 @@ def test_networks_and_rounds_killed_between_any_file_and_its_name_end_with_the_s
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "key"),
     [("run/oof.npz", "differ"), ("run/.oof.npz.1.part", "left"), ("run/fold0/checkpoint.pt", "left")],
 )
 def test_a_wrong_outcome_is_noticed(
-    name: str, told: str, reference: Callable[[str], Reference], tmp_path: Path
+    name: str, key: str, reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     _, expected, _ = reference("quick")
     shutil.copytree(expected, tmp_path, dirs_exist_ok=True)
     refuse_other(tmp_path, expected, "")
     with (tmp_path / "crash" / name).open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(WrongOutcome, match=naming(name, told)):
+    with pytest.raises(WrongOutcome, match=naming(name, key)):
         refuse_other(tmp_path, expected, "")
 
 
@@ -189,5 +189,5 @@ def test_the_command_counts_kills_that_were_not_survived_and_fails(
     monkeypatch.setattr(Case, "run", give_up)
     monkeypatch.setattr(Case, "trace", lambda *words: {"split": Trace([], 0, 1.0)})
     assert main(["--kills", "4"]) == 1
-    told = capsys.readouterr()
-    assert "| split | 4 | 0 | 0 |" in told.out and "it never came back" in told.err
+    printed = capsys.readouterr()
+    assert "| split | 4 | 0 | 0 |" in printed.out and "it never came back" in printed.err

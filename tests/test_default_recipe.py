@@ -170,13 +170,13 @@ def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
 
 def test_who_asks_for_a_pretraining_gets_no_weights_that_it_would_replace() -> None:
     photos = evidence_of(5_000, 500, pretrained=True)
-    wanted = ["pretrain=autoencoder", "model=autoencoder-lenet"]
-    recipe = resolve_default(photos, wanted)
+    settings = ["pretrain=autoencoder", "model=autoencoder-lenet"]
+    recipe = resolve_default(photos, settings)
     assert (recipe.pretrain, recipe.pretrained, recipe.model) == ("autoencoder", False, "autoencoder-lenet")
     assert resolve_default(photos, ["pretrain=none"]).pretrained
     for start in ("pretrained=true", "weights=mine.pth"):
         with pytest.raises(InputError, match=naming("pretrain", "autoencoder", "none")):
-            resolve_default(photos, [*wanted, start])
+            resolve_default(photos, [*settings, start])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_goes_with_what_is_chosen_is_not_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     albumentations.save(albumentations.Compose([albumentations.HorizontalFlip()]), "mine.json")
-    command = read_command(["input/nowhere", *(word for each in settings for word in ("--set", each))], "")
+    command = read_command(["input/nowhere", *(word for text in settings for word in ("--set", text))], "")
     for pretrained in (False, True):
         if pretrained or settings != ["train_size=176"]:
             evidence = evidence_of(500, 300, grey=True, pretrained=pretrained)
@@ -243,7 +243,7 @@ def test_it_is_told_what_was_seen_and_what_follows() -> None:
         "steps an epoch: 32 (wanted 100, of 32 to 256 images); muon at 0.00883 (0.0105 for 64 images)",
     ]
     evidence, settings = evidence_of(1_020, 300, grey=True, pretrained=True), ["epochs=5", "seed=2"]
-    seen, follows = describe_recipe(resolve_default(evidence, settings), evidence.facts, settings)
-    assert seen.startswith("1,020 images of about 300 x 300 pixels, grey: timm:convnext_tiny")
-    assert "fine-tuned at 224 pixels" in seen and seen.endswith("; as set: epochs=5, seed=2")
-    assert follows.startswith("5 epochs, 5,100 images seen (wanted 200,000, in 10 to 30 epochs)")
+    summary, details = describe_recipe(resolve_default(evidence, settings), evidence.facts, settings)
+    assert summary.startswith("1,020 images of about 300 x 300 pixels, grey: timm:convnext_tiny")
+    assert "fine-tuned at 224 pixels" in summary and summary.endswith("; as set: epochs=5, seed=2")
+    assert details.startswith("5 epochs, 5,100 images seen (wanted 200,000, in 10 to 30 epochs)")

@@ -73,10 +73,10 @@ def test_a_fold_alone_is_that_of_the_whole_run_and_both_alone_are_the_whole_run(
 def test_a_run_stopped_after_every_epoch_ends_with_the_same_bytes(
     folder: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log_line, told = epochs.log_line, []
+    log_line, lines = epochs.log_line, []
 
     def stop(*words: object) -> str:
-        told.append(log_line(*words).partition("  lr ")[0])
+        lines.append(log_line(*words).partition("  lr ")[0])
         os.kill(os.getpid(), signal.SIGTERM)
         return log_line(*words)
 
@@ -86,8 +86,8 @@ def test_a_run_stopped_after_every_epoch_ends_with_the_same_bytes(
         try:
             files = run_stages(folder, tmp_path)
         except Interrupted:
-            assert len(told) <= 6
-    assert told == [
+            assert len(lines) <= 6
+    assert lines == [
         f"{name}  epoch {epoch}/2" for name in ("pretrain", "fold 0", "fold 1") for epoch in (1, 2)
     ]
     assert differing(files, reference) == []
@@ -156,9 +156,10 @@ def test_no_order_of_files_in_folders_or_of_annotations_changes_a_byte(
     written_backwards: Path, reference: dict[str, bytes], shuffled_folders: list[str], tmp_path: Path
 ) -> None:
     files = run_stages(written_backwards, tmp_path / "output")
-    assert {str(written_backwards / part) for part in ("train", "test")} <= set(shuffled_folders)
+    assert {str(written_backwards / subset) for subset in ("train", "test")} <= set(shuffled_folders)
     # the name of the cache holds the times of the files, its content does not
     here, there = (
-        {re.sub(r"px-\w+", "px", name): data for name, data in each.items()} for each in (files, reference)
+        {re.sub(r"px-\w+", "px", name): data for name, data in files_in.items()}
+        for files_in in (files, reference)
     )
     assert differing(here, there) == []

@@ -76,21 +76,21 @@ def test_an_epoch_is_a_plain_loop_and_its_figures_are_means_over_images() -> Non
     model.train()
     for rate, (images, labels) in zip(rates, batches, strict=True):
         logits = model(normalised(images))
-        each = functional.cross_entropy(logits, labels, reduction="none")
-        losses += each.tolist()
+        image_losses = functional.cross_entropy(logits, labels, reduction="none")
+        losses += image_losses.tolist()
         right += (logits.argmax(dim=1) == labels).tolist()
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
-        each.mean().backward()
+        image_losses.mean().backward()
         optimizer.step()
 
-    seen: list[int] = []
+    images_counted: list[int] = []
     loss, accuracy = train_one_epoch(
-        make_step(state), batches, rates, after_step=lambda tally: seen.append(tally.counts[-1])
+        make_step(state), batches, rates, after_step=lambda tally: images_counted.append(tally.counts[-1])
     )
     assert loss == pytest.approx(np.mean(losses), rel=1e-4)
     assert accuracy == pytest.approx(np.mean(right))
-    assert seen == [7, 7, 6, 2]
+    assert images_counted == [7, 7, 6, 2]
     for ours, theirs in zip(state.model.state_dict().values(), model.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
@@ -108,12 +108,12 @@ def test_the_average_is_told_of_every_step() -> None:
     assert state.ema.step == 3
 
 
-@pytest.mark.parametrize(("broken", "told"), [(0, 2), (2, 4)])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, told: int) -> None:
+@pytest.mark.parametrize(("broken", "step"), [(0, 2), (2, 4)])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, step: int) -> None:
     rates = np.full(4, 1e-3)
     rates[broken] = 1e38  # the step after it meets weights beyond all bounds
     state = build_state(make_model(), make_recipe(), make_compute())
-    with pytest.raises(InputError, match=naming("finite", told, 4, "lr")):
+    with pytest.raises(InputError, match=naming("finite", step, 4, "lr")):
         train_one_epoch(make_step(state), make_batches([4] * 4), rates)
 
 
@@ -216,7 +216,7 @@ def test_predicting_changes_no_weight_and_no_batch_statistic() -> None:
 
 
 def test_progress_counts_every_image_once() -> None:
-    seen: list[int] = []
+    counts: list[int] = []
     rows, views = np.arange(23), ("identity", "hflip")
     predict(
         make_model(),
@@ -224,9 +224,9 @@ def test_progress_counts_every_image_once() -> None:
         ViewAverage(TASK, views),
         make_compute(),
         BatchLimit(8),
-        seen.append,
+        counts.append,
     )
-    assert seen == [8, 8, 7]
+    assert counts == [8, 8, 7]
 
 
 BACK = {
@@ -290,7 +290,7 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
     rows, model, counted = np.random.default_rng(3).permutation(23), Short(most=3), []
     expected = [by_hand(make_pixels()[row], views) for row in rows]
     batch_limit = BatchLimit(8)
-    made = predict(
+    predicted = predict(
         model,
         CachedImages(make_pixels(), rows),
         ViewAverage(TASK, views),
@@ -298,7 +298,7 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         batch_limit,
         counted.append,
     )
-    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-6)
     # batches are read in the size they had: 8, 8 and 7
     assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and batch_limit.size == 2
     assert model.seen[:3] == [8, 4, 2] and set(model.seen[3:]) == {2, 1}
@@ -311,7 +311,7 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         model, CachedImages(make_pixels(), rows), ViewAverage(TASK, views), make_compute(), batch_limit
     )
     assert max(model.seen) == 2 and capsys.readouterr().out == "", "what did not fit is not tried again"
-    assert again.tobytes() == made.tobytes()
+    assert again.tobytes() == predicted.tobytes()
 
 
 def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
@@ -361,6 +361,6 @@ def test_reconstructions_too_are_made_in_parts_that_fit() -> None:
         reconstruct(Mirror(most=2), CachedImages(make_pixels(), rows), make_compute(), BatchLimit(5))
     )
     assert [len(images) for images, _ in pairs] == [2, 2, 1, 2]
-    images, made = (torch.cat(side) for side in zip(*pairs, strict=True))
+    images, reconstructed = (torch.cat(side) for side in zip(*pairs, strict=True))
     torch.testing.assert_close(images, normalised(torch.from_numpy(make_pixels()[rows])), rtol=0, atol=1e-6)
-    assert torch.equal(made, -images)
+    assert torch.equal(reconstructed, -images)
