@@ -65,7 +65,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "key"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "a/b.csv"), "a/b.csv: No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
@@ -89,9 +89,9 @@ def largest_file(size: int) -> Iterator[None]:
         (AssertionError(), None),
     ],
 )  # fmt: skip
-def test_faults_of_the_machine_are_told_from_faults_of_ours(error: Exception, told: str | None) -> None:
+def test_faults_of_the_machine_are_told_from_faults_of_ours(error: Exception, key: str | None) -> None:
     fault = machine_fault(error)
-    assert fault is None if told is None else told in fault
+    assert fault is None if key is None else key in fault
     assert "\n" not in (fault or "")
 
 

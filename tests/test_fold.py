@@ -150,8 +150,8 @@ def test_the_held_out_predictions_are_keyed_by_path_and_are_the_saved_weights_ow
     images = (images.float() / 255 - 0.5) / 0.5
     with torch.no_grad():
         views = [model(images), model(images.flip(3))]
-    positive = [torch.sigmoid(each) if loss == "bce" else torch.exp(each) for each in views]
-    expected = torch.stack([each / each.sum(dim=1, keepdim=True) for each in positive]).mean(dim=0)
+    positive = [torch.sigmoid(logits) if loss == "bce" else torch.exp(logits) for logits in views]
+    expected = torch.stack([logits / logits.sum(dim=1, keepdim=True) for logits in positive]).mean(dim=0)
     np.testing.assert_allclose(held_out["probabilities"], expected, rtol=1e-3, atol=1e-5)
 
 
@@ -225,7 +225,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int = 2) -> Non
 
 
 def assert_same_log(root: Path, uninterrupted: Path) -> None:
-    logs = [pd.read_csv(RunPaths(each).log(0)) for each in (root, uninterrupted)]
+    logs = [pd.read_csv(RunPaths(folder).log(0)) for folder in (root, uninterrupted)]
     figures = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
     pd.testing.assert_frame_equal(logs[0][figures], logs[1][figures], check_exact=True)
 
@@ -246,9 +246,9 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
     assert not RunPaths(tmp_path).weights(0).exists()
     capsys.readouterr()
     make_training(tmp_path, recipe=recipe, workers=1).train()
-    told = capsys.readouterr().out
-    assert ("goes on after" in told) == (epoch + step > 0)
-    assert (f"epoch {epoch} of 3, step {step} of" in told) == (step > 0)
+    printed = capsys.readouterr().out
+    assert ("goes on after" in printed) == (epoch + step > 0)
+    assert (f"epoch {epoch} of 3, step {step} of" in printed) == (step > 0)
     assert results(tmp_path) == results(whole(recipe))
     assert_same_log(tmp_path, whole(recipe))
 
@@ -301,8 +301,8 @@ def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
     rows, labels = fold.training.rows, torch.tensor(fold.training.labels)
     torch.manual_seed(derive_seed(PLAIN.seed, "initial weights", purpose))
     model = build_model(PLAIN.model, CLASSES, SIZE).to(memory_format=torch.channels_last).train()
-    parts = [[each for each in model.parameters() if (each.ndim >= 2) == decays] for decays in (True, False)]
-    groups = [{"params": parts[0], "weight_decay": PLAIN.weight_decay}, {"params": parts[1]}]
+    split = [[p for p in model.parameters() if (p.ndim >= 2) == decays] for decays in (True, False)]
+    groups = [{"params": split[0], "weight_decay": PLAIN.weight_decay}, {"params": split[1]}]
     optimizer = torch.optim.SGD(groups, PLAIN.lr, PLAIN.momentum, nesterov=True, fused=True)
     loss_function = nn.CrossEntropyLoss(label_smoothing=PLAIN.label_smoothing)
     compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
@@ -355,8 +355,8 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
     assert caught.value.number == number
     capsys.readouterr()
     make_training(tmp_path).train()
-    told = f"epoch {epoch} of 3, step {step + 1} of" if step < last else f"epoch {epoch + 1} of 3\n"
-    assert f"goes on after {told}" in capsys.readouterr().out
+    position = f"epoch {epoch} of 3, step {step + 1} of" if step < last else f"epoch {epoch + 1} of 3\n"
+    assert f"goes on after {position}" in capsys.readouterr().out
     assert results(tmp_path) == results(trained)
     assert_same_log(tmp_path, trained)
 
@@ -437,8 +437,8 @@ def test_a_rare_class_is_predicted_more_often_with_a_remedy(
     chosen = np.concatenate([np.flatnonzero(training.labels != 2), np.flatnonzero(training.labels == 2)[:3]])
     skewed = Samples([training.paths[at] for at in chosen], training.rows[chosen], training.labels[chosen])
     recipe, shares = replace(TOY, ema_decay=0.0), []
-    for place, fields in enumerate(({}, remedy)):
-        root = tmp_path / str(place)
+    for number, fields in enumerate(({}, remedy)):
+        root = tmp_path / str(number)
         make_training(root, recipe=replace(recipe, **fields), training=skewed).train()
         shares.append(load_npz(RunPaths(root).heldout(0))["probabilities"][:, 2].mean())
     assert shares[1] > shares[0] + 0.02

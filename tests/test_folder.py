@@ -63,7 +63,7 @@ def test_a_file_or_a_folder_in_no_folder_is_refused(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("part", "instead", "told"),
+    ("subset", "instead", "key"),
     [
         ("train", None, "train/"),
         ("test", None, "test/"),
@@ -74,13 +74,13 @@ def test_a_file_or_a_folder_in_no_folder_is_refused(tmp_path: Path, name: str) -
     ],
 )
 def test_a_folder_without_train_or_test_images_is_refused(
-    make_competition: MakeCompetition, part: str, instead: str | None, told: str
+    make_competition: MakeCompetition, subset: str, instead: str | None, key: str
 ) -> None:
     folder = make_competition(per_class=1, test_per_class=1)
-    shutil.rmtree(folder / part)
+    shutil.rmtree(folder / subset)
     if instead:
         touch(folder, instead)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=key) as caught:
         read_competition(folder)
     assert str(folder) in str(caught.value)
 
@@ -232,9 +232,9 @@ NAMES = st.text(alphabet="ab1.", min_size=1, max_size=4).filter(lambda name: nam
     st.lists(st.tuples(st.sampled_from(["", "x/", "y/z/"]), NAMES), unique=True, max_size=6),
     st.lists(NAMES, max_size=4),
 )
-def test_an_id_matches_only_an_image_that_it_spells(parts: list[tuple[str, str]], others: list[str]) -> None:
-    images = [f"train/{folder}{name}.jpg" for folder, name in parts]
-    ids = [f"{name}.jpg" for _, name in parts] + others
+def test_an_id_matches_only_an_image_that_it_spells(names: list[tuple[str, str]], others: list[str]) -> None:
+    images = [f"train/{folder}{name}.jpg" for folder, name in names]
+    ids = [f"{name}.jpg" for _, name in names] + others
     try:
         matched = match_ids(ids, images)
     except InputError:
@@ -269,7 +269,7 @@ def test_every_metric_may_be_asked_for(tmp_path: Path, metric: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "keys"),
     [
         ('metrik = "accuracy"', ["'metrik'", "'metric'", "labels, id_column"]),
         ('[metric]\nname = "accuracy"', ["metric"]),
@@ -283,9 +283,9 @@ def test_every_metric_may_be_asked_for(tmp_path: Path, metric: str) -> None:
         ('metric = "accuracy"\nmetric = "log_loss"', ["TOML"]),
     ],
 )
-def test_settings_that_nobody_understands_are_refused(tmp_path: Path, text: str, told: list[object]) -> None:
+def test_settings_that_nobody_understands_are_refused(tmp_path: Path, text: str, keys: list[object]) -> None:
     path = write_settings(tmp_path, text)
-    with pytest.raises(InputError, match=naming(path, *told)):
+    with pytest.raises(InputError, match=naming(path, *keys)):
         read_settings(tmp_path)
 
 
@@ -307,7 +307,7 @@ def test_every_cell_of_a_table_is_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "key"),
     [
         (b"", "CSV"),
         (b"\n\n", "CSV"),
@@ -319,10 +319,10 @@ def test_every_cell_of_a_table_is_text(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n\x00\x00", "CSV"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, key: str) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=key) as caught:
         read_table(path)
     assert str(path) in str(caught.value)
 

@@ -250,8 +250,8 @@ def test_near_duplicates_are_held_out_together_unless_they_are_as_many_as_half_a
         samples.loc[[first, first + 31], "near"] = name
     folds = split(samples, FoldPlan(5, None, 0, None), TASK)["fold"]
     assert all(folds[first] == folds[first + 31] for first in pairs)
-    alike = make_samples(np.arange(60) % 3).assign(near=["train/0.png"] * 40 + [""] * 20)
-    counts = split(alike, FoldPlan(5, None, 0, None), TASK)["fold"].value_counts()
+    similar = make_samples(np.arange(60) % 3).assign(near=["train/0.png"] * 40 + [""] * 20)
+    counts = split(similar, FoldPlan(5, None, 0, None), TASK)["fold"].value_counts()
     assert counts.tolist() == [12] * 5
 
 

@@ -118,11 +118,11 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     whole = run_stages(folder, tmp_path / "whole", *words)
     done, steps = epochs.train_one_epoch, list[int]()
 
-    def stopping(*given: object) -> tuple[float, float]:
+    def stopping(*arguments: object) -> tuple[float, float]:
         steps.append(0)
         if len(steps) == 4:  # heard after a step, within an epoch
             os.kill(os.getpid(), signal.SIGTERM)
-        return done(*given)
+        return done(*arguments)
 
     monkeypatch.setattr(epochs, "train_one_epoch", stopping)
     with pytest.raises(Interrupted):

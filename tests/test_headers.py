@@ -95,11 +95,11 @@ def test_a_flaw_in_metadata_is_no_warning_and_the_size_is_read() -> None:
     content = content_of("JPEG with broken EXIF", 300, 7)
     with pytest.warns(UserWarning), Image.open(io.BytesIO(content)) as image:
         assert image.size == (300, 7)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(claimed_size, [content] * 100)) == {(300, 7)}
-    assert told == []
+    assert caught == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"no image", b"P6", b"RIFF", b"\xff\xd8\xff\xff"])

@@ -163,7 +163,7 @@ def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "key"),
     [
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "no image"),
@@ -175,10 +175,8 @@ def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path: Path, name: str) -
         (b"P6 -1 -1 255\n", "decoded"),
     ],
 )
-def test_a_file_that_is_no_image_is_refused_with_the_reason(
-    tmp_path: Path, content: bytes, told: str
-) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_file_that_is_no_image_is_refused_with_the_reason(tmp_path: Path, content: bytes, key: str) -> None:
+    with pytest.raises(ValueError, match=key):
         decode_image(write(tmp_path, content))
 
 

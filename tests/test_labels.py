@@ -388,8 +388,8 @@ BAD_DOCUMENTS: dict[str, tuple[Any, list[object]]] = {
 
 @pytest.mark.parametrize("name", BAD_DOCUMENTS)
 def test_a_bad_document_is_refused_with_file_count_and_first_example(tmp_path: Path, name: str) -> None:
-    document, told = BAD_DOCUMENTS[name]
-    with pytest.raises(InputError, match=naming(tmp_path / "answer.json", *told)):
+    document, keys = BAD_DOCUMENTS[name]
+    with pytest.raises(InputError, match=naming(tmp_path / "answer.json", *keys)):
         read_document(tmp_path, document)
 
 
@@ -433,9 +433,9 @@ BAD_TABLES: dict[str, tuple[bytes, list[object]]] = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_a_bad_table_is_refused_with_file_count_and_first_example(tmp_path: Path, name: str) -> None:
-    content, told = BAD_TABLES[name]
+    content, keys = BAD_TABLES[name]
     (tmp_path / "labels.csv").write_bytes(content)
-    with pytest.raises(InputError, match=naming(tmp_path / "labels.csv", *told)):
+    with pytest.raises(InputError, match=naming(tmp_path / "labels.csv", *keys)):
         read(tmp_path)
 
 

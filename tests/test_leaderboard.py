@@ -123,8 +123,8 @@ def test_images_with_another_label_are_not_compared(
     assert (pair["a"], pair["images"]) == ("after", 30)
     assert (pair["only_a"], pair["only_b"]) == (0, 20)
     assert compare.main([str(tmp_path)]) == 0
-    told = "after and before have different labels for 10 images"
-    assert told in capsys.readouterr().out and told in (tmp_path / "leaderboard.html").read_text()
+    note = "after and before have different labels for 10 images"
+    assert note in capsys.readouterr().out and note in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_a_run_trained_after_its_validation_is_left_out(
@@ -166,8 +166,8 @@ def test_the_stage_prints_and_writes_both_files(
     competition: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare.main([str(competition)]) == 0
-    told = capsys.readouterr().out
-    assert "better is better" in told and "no sure difference" in told
+    printed = capsys.readouterr().out
+    assert "better is better" in printed and "no sure difference" in printed
     board = pd.read_csv(competition / "leaderboard.csv")
     assert board["run"].tolist()[0] == "better" and len(pd.read_csv(competition / "pairs.csv")) == 3
     page = (competition / "leaderboard.html").read_text()
@@ -186,8 +186,8 @@ def test_one_run_is_a_leaderboard_and_none_is_refused(
     path = tmp_path / "birds" / "only" / "cv.json"  # of one fold, which has no error
     path.write_text(json.dumps({**json.loads(path.read_text()), "standard_error": None}))
     assert compare.main([str(tmp_path / "birds")]) == 0
-    told = capsys.readouterr().out
-    assert "only" in told and "nan" not in told
+    printed = capsys.readouterr().out
+    assert "only" in printed and "nan" not in printed
     with pytest.raises(InputError, match="'--nmae'"):
         compare.main([str(tmp_path), "--nmae", "x"])
 

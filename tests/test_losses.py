@@ -122,11 +122,11 @@ def test_weighted_cross_entropy_of_mixed_targets_is_the_mean_over_weighted_share
 def test_binary_cross_entropy_is_its_formula(soft: bool, smoothing: float) -> None:
     logits, labels, targets = make_logits()
     shares = targets if soft else nn.functional.one_hot(labels, K)
-    wanted = (1 - smoothing) * shares.double() + smoothing / K
+    targets64 = (1 - smoothing) * shares.double() + smoothing / K
     probabilities = 1 / (1 + torch.exp(-logits.double()))
-    each = -(wanted * probabilities.log() + (1 - wanted) * (1 - probabilities).log())
+    terms = -(targets64 * probabilities.log() + (1 - targets64) * (1 - probabilities).log())
     loss = ClassificationLoss("bce", None, smoothing)(logits, targets if soft else labels)
-    assert float(loss) == pytest.approx(float(each.mean()), rel=1e-5)
+    assert float(loss) == pytest.approx(float(terms.mean()), rel=1e-5)
 
 
 @each_smoothing
@@ -141,8 +141,8 @@ def test_binary_cross_entropy_of_labels_is_timms(smoothing: float) -> None:
 def test_weights_of_classes_are_those_of_their_images(kind: str, smoothing: float) -> None:
     logits, labels, _ = make_logits()
     alone = ClassificationLoss(kind, label_smoothing=smoothing)
-    each = [float(alone(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
-    expected = np.average(each, weights=WEIGHTS[labels].numpy())
+    image_losses = [float(alone(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
+    expected = np.average(image_losses, weights=WEIGHTS[labels].numpy())
     loss = ClassificationLoss(kind, WEIGHTS, smoothing)(logits, labels)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
@@ -189,13 +189,13 @@ def test_adjusted_cross_entropy_is_the_formula_of_menon_and_others(tau: float) -
     trained_on = np.repeat(np.arange(K), (100 * shares).astype(int))
     loss = ClassificationLoss("ce", adjustment=tau * log_priors(trained_on, K))(logits, labels)
     # log(1 + sum over the other classes of (share / own share)^tau exp(logit - own logit))
-    each = []
+    image_losses = []
     for row, own in zip(logits.double().numpy(), labels.tolist(), strict=True):
         others = [k for k in range(K) if k != own]
-        each.append(
+        image_losses.append(
             np.log1p(sum((shares[k] / shares[own]) ** tau * np.exp(row[k] - row[own]) for k in others))
         )
-    assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(loss) == pytest.approx(np.mean(image_losses), rel=1e-5)
 
 
 def test_a_class_without_an_image_has_the_share_of_one_image() -> None:
