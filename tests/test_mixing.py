@@ -34,10 +34,10 @@ def test_mixup_is_the_same_sum_of_images_and_of_targets() -> None:
     mix = MIXUP.draw(0, 0, COUNT, SIZE)
     expected = mix.kept * images.astype(float) + (1 - mix.kept) * images[mix.partners].astype(float)
     hot = np.eye(CLASSES)
-    wanted = mix.kept * hot[labels] + (1 - mix.kept) * hot[labels[mix.partners]]
-    made, targets = apply_mix(torch.from_numpy(images).float(), torch.from_numpy(hot[labels]).float(), mix)
-    np.testing.assert_allclose(made, expected, atol=1e-3)
-    np.testing.assert_allclose(targets, wanted, atol=1e-6)
+    expected_targets = mix.kept * hot[labels] + (1 - mix.kept) * hot[labels[mix.partners]]
+    mixed, targets = apply_mix(torch.from_numpy(images).float(), torch.from_numpy(hot[labels]).float(), mix)
+    np.testing.assert_allclose(mixed, expected, atol=1e-3)
+    np.testing.assert_allclose(targets, expected_targets, atol=1e-6)
 
 
 def test_cutmix_takes_a_box_and_its_share_of_the_target() -> None:
@@ -48,13 +48,13 @@ def test_cutmix_takes_a_box_and_its_share_of_the_target() -> None:
         x, y, width, height = mix.box
         inside = np.zeros((SIZE, SIZE, 1), bool)
         inside[y : y + height, x : x + width] = True
-        made, targets = apply_mix(
+        mixed, targets = apply_mix(
             torch.from_numpy(images).float(), torch.from_numpy(hot[labels]).float(), mix
         )
-        np.testing.assert_array_equal(made, np.where(inside, images[mix.partners], images))
+        np.testing.assert_array_equal(mixed, np.where(inside, images[mix.partners], images))
         share = inside.mean()
-        wanted = (1 - share) * hot[labels] + share * hot[labels[mix.partners]]
-        np.testing.assert_allclose(targets, wanted, atol=1e-6)
+        expected_targets = (1 - share) * hot[labels] + share * hot[labels[mix.partners]]
+        np.testing.assert_allclose(targets, expected_targets, atol=1e-6)
 
 
 def test_what_mixup_keeps_is_drawn_from_its_beta_distribution() -> None:
@@ -97,10 +97,10 @@ def test_the_last_epochs_are_left_alone() -> None:
 
 def test_draws_differ_by_seed_purpose_epoch_and_batch_and_by_nothing_else() -> None:
     mixings = [MIXUP, replace(MIXUP, seed=4), replace(MIXUP, purpose=1)]
-    places = [(0, 0), (0, 1), (1, 0)]
-    kept = [mixing.draw(*place, COUNT, SIZE).kept for mixing in mixings for place in places]
+    positions = [(0, 0), (0, 1), (1, 0)]
+    kept = [mixing.draw(*position, COUNT, SIZE).kept for mixing in mixings for position in positions]
     assert len(set(kept)) == len(kept)
-    assert kept == [mixing.draw(*place, COUNT, SIZE).kept for mixing in mixings for place in places]
+    assert kept == [mixing.draw(*position, COUNT, SIZE).kept for mixing in mixings for position in positions]
 
 
 class Loader:
@@ -115,8 +115,8 @@ class Loader:
             yield self.images[key.positions], self.labels[key.positions]
 
 
-def make_batches(part: tuple[int, int] = (0, 1), start: int = 0) -> EpochBatches:
-    batches = EpochBatches(31, 8, 0, 0, part)
+def make_batches(shard: tuple[int, int] = (0, 1), start: int = 0) -> EpochBatches:
+    batches = EpochBatches(31, 8, 0, 0, shard)
     batches.epoch, batches.start = 2, start
     return batches
 
@@ -125,13 +125,13 @@ def test_batches_keep_their_length_and_those_left_alone_are_as_they_came() -> No
     batches = make_batches()
     mixing = replace(BOTH, share=0.5)
     kinds = set()
-    for (images, labels), (made, targets) in zip(
+    for (images, labels), (new_images, targets) in zip(
         Loader(batches), mixing.mixed(Loader(batches), batches, CPU), strict=True
     ):
         kinds.add(targets.ndim)
-        assert made.shape == images.shape and len(targets) == len(labels)
+        assert new_images.shape == images.shape and len(targets) == len(labels)
         if targets.ndim == 1:
-            assert torch.equal(made, images) and torch.equal(targets, labels)
+            assert torch.equal(new_images, images) and torch.equal(targets, labels)
         else:
             torch.testing.assert_close(targets.sum(dim=1), torch.ones(len(labels)))
     assert kinds == {1, 2}
@@ -157,13 +157,13 @@ class Together:
         return whole
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_the_parts_of_several_processes_are_mixed_as_the_whole(parts: int) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_parts_of_several_processes_are_mixed_as_the_whole(count: int) -> None:
     whole = list(BOTH.mixed(Loader(make_batches()), make_batches(), CPU))
     pieces = []
-    for which in range(parts):
-        batches = make_batches((which, parts))
+    for which in range(count):
+        batches = make_batches((which, count))
         pieces.append(list(BOTH.mixed(Loader(batches), batches, CPU, Together())))
-    for (images, targets), *theirs in zip(whole, *pieces, strict=True):
-        assert torch.equal(torch.cat([part[0] for part in theirs]), images)
-        assert torch.equal(torch.cat([part[1] for part in theirs]), targets)
+    for (images, targets), *shards in zip(whole, *pieces, strict=True):
+        assert torch.equal(torch.cat([shard[0] for shard in shards]), images)
+        assert torch.equal(torch.cat([shard[1] for shard in shards]), targets)

@@ -118,8 +118,8 @@ def test_study_1s_network_has_the_studys_shapes_at_224() -> None:
     with torch.device("meta"):
         model, images = BottleneckResNet(80), torch.empty(1, 3, 224, 224)
     shapes, x = {}, images
-    for name, part in model.features.named_children():
-        x = part(x)
+    for name, block in model.features.named_children():
+        x = block(x)
         shapes[name] = tuple(x.shape[1:])
     assert shapes == {
         "stem": (64, 112, 112),
@@ -169,7 +169,7 @@ def test_study_1s_network_computes_what_the_report_writes_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "keys"),
     [
         ("quick-cn", ["'quick-cn'", "'quick-cnn'", "bottleneck-resnet", "timm:<name>"]),
         ("resnet18", ["'resnet18'", "timm:<name>"]),
@@ -178,8 +178,8 @@ def test_study_1s_network_computes_what_the_report_writes_out() -> None:
         ("timm:resnet18.nobody_in1k", ["nobody_in1k"]),
     ],
 )
-def test_an_unknown_model_names_the_nearest(name: str, told: list[str]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_an_unknown_model_names_the_nearest(name: str, keys: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         build_model(name, 7, SIZE)
 
 
@@ -215,11 +215,11 @@ def test_a_local_weights_file_fills_the_backbone_and_leaves_the_head_new(
 ) -> None:
     path = save(donor, tmp_path / f"weights{suffix}")
     model = build_model("timm:resnet18", 7, SIZE, start=Start(pretrained, path))
-    given, got = donor.state_dict(), model.state_dict()
-    assert list(given) == list(got)
-    other = [key for key in given if not torch.equal(given[key], got[key])]
+    stored, loaded = donor.state_dict(), model.state_dict()
+    assert list(stored) == list(loaded)
+    other = [key for key in stored if not torch.equal(stored[key], loaded[key])]
     assert other == ["fc.weight", "fc.bias"]
-    assert got["fc.weight"].shape == (7, 512)
+    assert loaded["fc.weight"].shape == (7, 512)
     assert no_network == []
 
 

@@ -44,9 +44,9 @@ def test_the_plain_reader_knows_what_each_mutation_does(case: Case) -> None:
 
 @pytest.mark.parametrize(("verdict", "content"), [(READ, b"{"), (REFUSED, b'{"annotations": []}')])
 def test_a_wrong_outcome_is_noticed(tmp_path: Path, verdict: str, content: bytes) -> None:
-    told = "another word" if verdict == REFUSED else ""
+    key = "another word" if verdict == REFUSED else ""
     with pytest.raises(WrongOutcome):
-        try_case(tmp_path, "answer.json", Case("answer.json", content, verdict, told))
+        try_case(tmp_path, "answer.json", Case("answer.json", content, verdict, key))
 
 
 def test_the_command_prints_a_row_for_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,9 +77,11 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
     (competition / case.name).write_bytes(case.content)
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            told: list[str] = []
+            lines: list[str] = []
             patch.setattr(
-                "foldsmith.process.exit.print", lambda *words, **named: told.append(words[0]), raising=False
+                "foldsmith.process.exit.print",
+                lambda *words, **named: lines.append(words[0]),
+                raising=False,
             )
             patch.setattr("foldsmith.process.terminal.print", lambda *words, **named: None, raising=False)
             run_main(lambda: prepare.main(words))
@@ -90,8 +92,8 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
     if ended.value.code == 0:
         assert case.verdict != REFUSED and {"samples.csv", "prepare.json", "identity.json"} <= set(written)
     else:
-        assert (ended.value.code, len(told), written) == (2, 1, [])
-        assert case.verdict != READ and told[0].startswith("error: ") and told[0].isprintable()
+        assert (ended.value.code, len(lines), written) == (2, 1, [])
+        assert case.verdict != READ and lines[0].startswith("error: ") and lines[0].isprintable()
     shutil.rmtree(output)
 
 

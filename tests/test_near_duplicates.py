@@ -28,7 +28,7 @@ def make_pictures(count: int, size: int = 64, seed: int = 0) -> list[Image.Image
     """Return smooth random pictures of coloured blobs, all different."""
     draws = np.random.default_rng(seed)
     coarse = draws.integers(0, 256, (count, 7, 7, 3)).astype(np.uint8)
-    return [Image.fromarray(each).resize((size, size), Image.Resampling.BICUBIC) for each in coarse]
+    return [Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC) for pixels in coarse]
 
 
 def thumbnails_of(pictures: list[Image.Image]) -> np.ndarray:

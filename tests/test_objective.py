@@ -120,8 +120,8 @@ def test_an_objective_is_its_formula_and_has_its_gradient(
     model, (images, labels) = Toy(), make_batch()
     loss, _ = objective(model, images, labels, make_compute())
     expected = sum(
-        weight * part
-        for weight, part in zip(
+        weight * term
+        for weight, term in zip(
             weights, (cross_entropy(model, images, labels), squared_error(model, images)), strict=True
         )
         if weight

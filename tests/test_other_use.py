@@ -125,10 +125,10 @@ def test_memory_speed_and_limits_train_nothing_and_change_no_result(
     run = RunPaths(copy / folder.name / "run")
     before = bytes_of(run, *RESULTS, *KEPT, "report.html")
     run_stages(folder, copy, "--set", setting)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert bytes_of(run, *RESULTS, *KEPT, "report.html") == before
-    assert f"{setting.partition('=')[0]} " in told
-    current = {line.partition(":")[0] for line in told.splitlines() if "is up to date" in line}
+    assert f"{setting.partition('=')[0]} " in printed
+    current = {line.partition(":")[0] for line in printed.splitlines() if "is up to date" in line}
     assert current == {stage.__name__ for stage in STAGES[:-1]} - stages
 
 

@@ -155,15 +155,15 @@ def _send(pixels: StoredPixels, rows: np.ndarray, queue: "multiprocessing.Simple
 
 def test_forked_processes_read_the_same_from_one_open_file(path: Path, array: np.ndarray) -> None:
     pixels, context = StoredPixels(path), multiprocessing.get_context("fork")
-    parts = np.array_split(np.random.default_rng(0).integers(0, COUNT, 60), 3)
-    queues = [context.SimpleQueue() for _ in parts]
+    shares = np.array_split(np.random.default_rng(0).integers(0, COUNT, 60), 3)
+    queues = [context.SimpleQueue() for _ in shares]
     children = [
         context.Process(target=_send, args=(pixels, rows, queue))
-        for rows, queue in zip(parts, queues, strict=True)
+        for rows, queue in zip(shares, queues, strict=True)
     ]
     for child in children:
         child.start()
-    for rows, queue in zip(parts, queues, strict=True):
+    for rows, queue in zip(shares, queues, strict=True):
         assert queue.get() == array[rows].tobytes()
     for child in children:
         child.join()
@@ -248,9 +248,9 @@ def test_grey_cmyk_and_progressive_jpegs_are_decoded_smaller_too(
     mode: str, words: dict[str, bool], tmp_path: Path
 ) -> None:
     photograph(400, 300).convert(mode).save(tmp_path / "image.jpg", quality=95, **words)
-    whole, part = decode_image(tmp_path / "image.jpg"), decode_image(tmp_path / "image.jpg", 64)
-    assert part.shape == (75, 100, 3)
-    assert np.abs(part.astype(float) - cv2.resize(whole, (100, 75), interpolation=cv2.INTER_AREA)).mean() < 1
+    whole, small = decode_image(tmp_path / "image.jpg"), decode_image(tmp_path / "image.jpg", 64)
+    assert small.shape == (75, 100, 3)
+    assert np.abs(small.astype(float) - cv2.resize(whole, (100, 75), interpolation=cv2.INTER_AREA)).mean() < 1
 
 
 def test_a_file_that_is_no_jpeg_is_decoded_whole(tmp_path: Path) -> None:
@@ -294,10 +294,10 @@ def test_a_file_that_is_not_what_it_was_is_named(what: str, threads: int, tmp_pa
     for file in files:
         photograph(20, 20).save(file)
     pixels = streamed(files, 8, threads)
-    do, told = CHANGES[what]
+    do, message = CHANGES[what]
     do(files[4])
     assert pixels[np.array([0, 5])].any()
-    with pytest.raises(InputError, match=naming("4.png", told, "prepare.py")):
+    with pytest.raises(InputError, match=naming("4.png", message, "prepare.py")):
         pixels[np.arange(6)]
 
 
@@ -361,14 +361,14 @@ def test_training_on_an_image_that_is_not_what_it_was_ends_in_one_sentence(
     folder = make_competition()
     words = ("--set", "cache=off", "--workers", workers)
     run_stages(folder, tmp_path, *words, stages=(prepare, split))
-    do, told = CHANGES[what]
+    do, message = CHANGES[what]
     do(folder / "train" / "3.png")
     with pytest.raises(SystemExit) as ended:
         run_main(lambda: train.main([str(folder), *SMALL, "--output", str(tmp_path), *words]))
     error = capsys.readouterr().err
     assert ended.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and "Traceback" not in error
-    assert re.search(naming("train/3.png", told, "prepare.py"), error)
+    assert re.search(naming("train/3.png", message, "prepare.py"), error)
 
 
 @pytest.mark.parametrize("stage", [infer, examine, report])

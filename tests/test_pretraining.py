@@ -77,7 +77,7 @@ def make_pretraining(root: Path, recipe: Recipe = TOY, **fields: object) -> Pret
 
 
 def weights(root: Path) -> tuple[bytes, bytes]:
-    return tuple(RunPaths(root).pretrained(part).read_bytes() for part in ("encoder", "decoder"))
+    return tuple(RunPaths(root).pretrained(module).read_bytes() for module in ("encoder", "decoder"))
 
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -109,9 +109,9 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return root, make_pretraining(root).train()
 
 
-def load_parts(model: nn.Module, root: Path) -> nn.Module:
-    for part in ("encoder", "decoder"):
-        model.get_submodule(part).load_state_dict(load_file(RunPaths(root).pretrained(part)))
+def load_modules(model: nn.Module, root: Path) -> nn.Module:
+    for module in ("encoder", "decoder"):
+        model.get_submodule(module).load_state_dict(load_file(RunPaths(root).pretrained(module)))
     return model.eval()
 
 
@@ -149,7 +149,7 @@ def test_the_held_out_images_are_never_trained_on_and_only_measure(
     assert len(held_out) == facts["held_out_images"]
 
     torch.manual_seed(5)
-    model = load_parts(build_model(TOY.model, CLASSES, SIZE), root)
+    model = load_modules(build_model(TOY.model, CLASSES, SIZE), root)
     assert facts["held_out_loss"] == pytest.approx(error_of(model, cache.pixels[held_out]), rel=1e-4)
 
     cache.pixels[held_out] = 255 - cache.pixels[held_out]
@@ -371,9 +371,9 @@ def test_labels_and_folds_are_never_looked_at(folder: Path, run: RunPaths, tmp_p
     other = tmp_path / folder.name
     shutil.copytree(folder, other)
     answer = json.loads((other / "answer.json").read_text())
-    labels = np.random.default_rng(0).permutation([each["category"] for each in answer["annotations"]])
-    for each, label in zip(answer["annotations"], labels.tolist(), strict=True):
-        each["category"] = label
+    labels = np.random.default_rng(0).permutation([entry["category"] for entry in answer["annotations"]])
+    for entry, label in zip(answer["annotations"], labels.tolist(), strict=True):
+        entry["category"] = label
     (other / "answer.json").write_text(json.dumps(answer))
     words = ("--folds", "3", "--fold-seed", "5")
     permuted = run_stages(other, tmp_path / "output", UNTIL_PRETRAIN, *words)
@@ -386,28 +386,28 @@ def test_test_images_are_trained_on_only_where_the_recipe_says_so(
     folder: Path, copy: Path, watched: list[list[bytes]]
 ) -> None:
     train_images, test_images = (
-        {np.asarray(Image.open(path)).tobytes() for path in (folder / part).iterdir()}
-        for part in ("train", "test")
+        {np.asarray(Image.open(path)).tobytes() for path in (folder / subset).iterdir()}
+        for subset in ("train", "test")
     )
     run_stages(folder, copy, (pretrain,), "--again")
     assert set(watched[0]) < train_images and len(watched[0]) == 11
 
     run = run_stages(folder, copy, UNTIL_PRETRAIN, "--again", "--set", "pretrain_test=true")
-    seen = set(watched[1])
-    assert len(watched[1]) == 22 and seen < train_images | test_images
-    assert seen & test_images and seen & train_images
+    trained_on = set(watched[1])
+    assert len(watched[1]) == 22 and trained_on < train_images | test_images
+    assert trained_on & test_images and trained_on & train_images
     facts = json.loads(run.pretrain_run.read_text())
     assert (facts["training_images"], facts["held_out_images"]) == (22, 2)
 
 
 def test_the_picture_shows_ten_test_images_above_their_reconstructions(folder: Path, run: RunPaths) -> None:
     with Image.open(run.reconstructions) as picture:
-        shown = np.asarray(picture.convert("RGB"))
-    assert shown.shape[1] // 10 >= SIZE and shown.shape[0] // 2 >= SIZE
-    columns, rows = np.split(shown, 10, axis=1), 2
+        tiles = np.asarray(picture.convert("RGB"))
+    assert tiles.shape[1] // 10 >= SIZE and tiles.shape[0] // 2 >= SIZE
+    columns, rows = np.split(tiles, 10, axis=1), 2
     tests = {path: np.asarray(Image.open(path)) for path in (folder / "test").iterdir()}
     assert len(tests) == 12
-    model = load_parts(build_model(TOY.model, CLASSES, SIZE), run.root)
+    model = load_modules(build_model(TOY.model, CLASSES, SIZE), run.root)
     pictured = []
     for column in columns:
         upper, lower = (half[:SIZE, :SIZE] for half in np.split(column, rows))
@@ -444,10 +444,10 @@ def test_pretraining_is_told_and_leaves_its_facts(
         "log.csv",
         "reconstructions.png",
     }
-    tensors = [load_file(again.pretrained(part)) for part in ("encoder", "decoder")]
+    tensors = [load_file(again.pretrained(module)) for module in ("encoder", "decoder")]
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     counts = [
-        tensor.numel() for part in tensors for name, tensor in part.items() if not name.endswith(buffers)
+        tensor.numel() for module in tensors for name, tensor in module.items() if not name.endswith(buffers)
     ]
     assert facts["parameters"] == sum(counts)
 
@@ -483,14 +483,14 @@ def test_training_before_pretraining_names_the_stage_to_run(folder: Path, tmp_pa
         run_stages(folder, tmp_path, (prepare, split, train))
 
 
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_training_refuses_a_pretraining_that_was_changed(folder: Path, copy: Path, part: str) -> None:
-    path = RunPaths(copy / folder.name / "run").pretrained(part)
+@pytest.mark.parametrize("module", ["encoder", "decoder"])
+def test_training_refuses_a_pretraining_that_was_changed(folder: Path, copy: Path, module: str) -> None:
+    path = RunPaths(copy / folder.name / "run").pretrained(module)
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
-    with pytest.raises(InputError, match=naming(f"{part}.safetensors", "pretrain.py")):
+    with pytest.raises(InputError, match=naming(f"{module}.safetensors", "pretrain.py")):
         run_stages(folder, copy, (train,))
     path.unlink()
-    with pytest.raises(InputError, match=naming(f"{part}.safetensors", "pretrain.py")):
+    with pytest.raises(InputError, match=naming(f"{module}.safetensors", "pretrain.py")):
         run_stages(folder, copy, (train,))
 
 
@@ -507,12 +507,12 @@ def test_encoder_and_decoder_are_the_pretrained_ones_before_the_first_step(
     for fold in ("0", "1"):
         with pytest.raises(PowerCut):
             run_stages(folder, copy, (train,), "--fold", fold)
-    for part in ("encoder", "decoder"):
-        expected = load_file(run.pretrained(part))
+    for module in ("encoder", "decoder"):
+        expected = load_file(run.pretrained(module))
         for state in states:
-            got = {name: state["model"][f"{part}.{name}"] for name in expected}
+            got = {name: state["model"][f"{module}.{name}"] for name in expected}
             assert all(torch.equal(got[name], expected[name]) for name in expected)
-            assert sum(name.startswith(f"{part}.") for name in state["model"]) == len(expected)
+            assert sum(name.startswith(f"{module}.") for name in state["model"]) == len(expected)
     heads = [state["model"]["head.0.weight"] for state in states]
     assert not torch.equal(*heads), "the heads of two folds are drawn anew"
 
@@ -548,9 +548,9 @@ def test_every_network_of_every_round_starts_from_the_pretrained_ones(
     monkeypatch.setattr(network_module, "build_state", watch)
     run_stages(folder, tmp_path, (train,), *words)
     assert len(started) == 2 * 2 * 2  # folds, rounds, seeds
-    for part in ("encoder", "decoder"):
-        for name, tensor in load_file(run.pretrained(part)).items():
-            assert all(torch.equal(start[f"{part}.{name}"], tensor) for start in started)
+    for module in ("encoder", "decoder"):
+        for name, tensor in load_file(run.pretrained(module)).items():
+            assert all(torch.equal(start[f"{module}.{name}"], tensor) for start in started)
 
 
 def test_a_rate_of_next_to_nothing_leaves_the_encoder_where_pretraining_put_it(
@@ -560,12 +560,12 @@ def test_a_rate_of_next_to_nothing_leaves_the_encoder_where_pretraining_put_it(
     run = run_stages(folder, tmp_path, (*UNTIL_PRETRAIN, train, validate, infer), *words)
     trained = load_file(run.weights(0))
     moved = {
-        part: [
-            not torch.equal(trained[f"{part}.{name}"], tensor)
-            for name, tensor in load_file(run.pretrained(part)).items()
+        module: [
+            not torch.equal(trained[f"{module}.{name}"], tensor)
+            for name, tensor in load_file(run.pretrained(module)).items()
             if name.endswith("weight")
         ]
-        for part in ("encoder", "decoder")
+        for module in ("encoder", "decoder")
     }
     assert not any(moved["encoder"]) and all(moved["decoder"])
     np.testing.assert_allclose(np.load(run.test)["probabilities"].sum(axis=1), 1, atol=1e-5)
@@ -604,10 +604,10 @@ def test_one_channel_is_pils_grey() -> None:
     grey = compute.normalise(torch.from_numpy(pixels))
     assert grey.shape == (4, 1, 33, 21) and grey.dtype == torch.float32
     ours = (grey[:, 0].numpy() * std + mean) * 255
-    theirs = np.stack([np.asarray(Image.fromarray(image).convert("L"), np.float32) for image in pixels])
-    assert np.abs(ours - theirs).max() <= 1
-    shown = compute.to_pixels(grey)
-    assert shown.shape == pixels.shape and np.abs(shown - theirs[..., None]).max() <= 1
+    expected = np.stack([np.asarray(Image.fromarray(image).convert("L"), np.float32) for image in pixels])
+    assert np.abs(ours - expected).max() <= 1
+    restored = compute.to_pixels(grey)
+    assert restored.shape == pixels.shape and np.abs(restored - expected[..., None]).max() <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -628,12 +628,12 @@ def test_a_grey_autoencoder_runs_through_all_stages(folder: Path, tmp_path: Path
     run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3")
     assert load_file(run.pretrained("encoder"))["down1.0.weight"].shape == (6, 1, 5, 5)
     with Image.open(run.reconstructions) as picture:
-        shown = np.asarray(picture.convert("RGB"))
-    assert (shown == shown[..., :1]).all()
+        tiles = np.asarray(picture.convert("RGB"))
+    assert (tiles == tiles[..., :1]).all()
     caches = (tmp_path / folder.name / "cache").iterdir()
     cache = open_cache(next(path for path in caches if path.is_dir()), folder, SIZE)
     tests = [np.asarray(Image.fromarray(pixels).convert("L"), int) for pixels in cache.pixels]
-    assert min(np.abs(test - shown[:SIZE, :SIZE, 0]).max() for test in tests) <= 1
+    assert min(np.abs(test - tiles[:SIZE, :SIZE, 0]).max() for test in tests) <= 1
     assert json.loads(run.fold_run(0).read_text())["normalisation"] == {"mean": [0.5], "std": [0.5]}
     assert len(pd.read_csv(run.submission)) == 12
 

@@ -50,8 +50,8 @@ def test_an_unreadable_image_is_left_out_of_training_and_predicted_in_the_test()
 def test_grey_images_are_told_where_fewer_than_half_are_grey(count: int) -> None:
     grey = [number < count for number in range(10)]
     index = index_of(path=[f"train/{number}.jpg" for number in range(10)], grey=grey)
-    told = [row[0] for row in grey_rows(index)]
-    assert told == ([f"train/{number}.jpg" for number in range(count)] if count < 5 else [])
+    grey_paths = [row[0] for row in grey_rows(index)]
+    assert grey_paths == ([f"train/{number}.jpg" for number in range(count)] if count < 5 else [])
 
 
 def test_an_image_with_the_pixels_of_another_is_told_with_what_follows_from_it() -> None:

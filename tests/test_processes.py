@@ -79,12 +79,12 @@ def command_of(words: list[str], processes: int = 1) -> list[str]:
 
 
 @contextmanager
-def trained_until(told: str, words: list[str]) -> Iterator[subprocess.Popen]:
+def trained_until(needle: str, words: list[str]) -> Iterator[subprocess.Popen]:
     """A training that goes on, and has just printed a line with these words."""
     with subprocess.Popen(
         command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as training:
-        while told not in training.stdout.readline():
+        while needle not in training.stdout.readline():
             assert training.poll() is None
         yield training
 
@@ -124,16 +124,16 @@ def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
     words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu,cpu")
     capfd.readouterr()
     assert train.main(words) == 0
-    told = capfd.readouterr()
-    assert told.err == "" and "train: folds 0, 1, 2 on cpu, cpu" in told.out
+    printed = capfd.readouterr()
+    assert printed.err == "" and "train: folds 0, 1, 2 on cpu, cpu" in printed.out
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
     ours, theirs = (
         {
-            path.relative_to(each.root): path.read_bytes()
+            path.relative_to(paths.root): path.read_bytes()
             for kind in ("*.safetensors", "*.npz", "pseudo_labels.csv")
-            for path in each.root.glob(f"fold*/**/{kind}")
+            for path in paths.root.glob(f"fold*/**/{kind}")
         }
-        for each in (run, rounds_alone)
+        for paths in (run, rounds_alone)
     )
     assert ours == theirs and len(ours) == 3 * (2 * (2 + 3) + 1)
     assert not any(run.checkpoint(fold).exists() for fold in range(3))
@@ -208,7 +208,7 @@ def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
         assert json.loads(run.fold_run(fold).read_text())["processes"] == 2
         ours, theirs = run.of_fold(fold), rounds_alone.of_fold(fold)
         labels = [
-            dict(pd.read_csv(each.pseudo_labels)[["path", "label"]].to_numpy()) for each in (ours, theirs)
+            dict(pd.read_csv(paths.pseudo_labels)[["path", "label"]].to_numpy()) for paths in (ours, theirs)
         ]
         assert labels[0] == labels[1]
         for mine, other in ((ours, theirs), (ours.round(1), theirs.round(1))):
@@ -219,7 +219,7 @@ def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
                 np.testing.assert_allclose(
                     held_out["probabilities"], other_held_out["probabilities"], atol=1e-4
                 )
-        logs = [pd.read_csv(each.log(fold)) for each in (run, rounds_alone)]
+        logs = [pd.read_csv(paths.log(fold)) for paths in (run, rounds_alone)]
         np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
         np.testing.assert_allclose(logs[0]["val_loss"], logs[1]["val_loss"], rtol=1e-3)
     first, second = (load_file(rounds_alone.weights(fold)) for fold in (0, 1))
@@ -260,9 +260,9 @@ def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does_even_if_they_ar
         process.kill()
         process.communicate()
     together = start_two(words)
-    told = [process.communicate() for process in together]
-    assert [process.returncode for process in together] == [0, 0], told
-    assert "goes on after epoch" in told[0][0] and "fold 0  epoch 1/3" not in told[0][0]
+    printed = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0, 0], printed
+    assert "goes on after epoch" in printed[0][0] and "fold 0  epoch 1/3" not in printed[0][0]
     two = RunPaths(tmp_path / "2" / "tiny" / "cnn-d")
     assert_close_weights(one.weights(0), two.weights(0))
     logs = [pd.read_csv(run.log(0)) for run in (one, two)]
@@ -364,19 +364,19 @@ def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
         found = torch.autograd.grad(loss, list(layers.parameters()))
         losses.append(float(loss.detach()))
         if sam:
-            length = torch.cat([each.flatten() for each in found]).norm()
+            length = torch.cat([gradient.flatten() for gradient in found]).norm()
             with torch.no_grad():
                 kept = [parameter.clone() for parameter in layers.parameters()]
-                for parameter, each in zip(layers.parameters(), found, strict=True):
-                    parameter += sam * each / length
+                for parameter, gradient in zip(layers.parameters(), found, strict=True):
+                    parameter += sam * gradient / length
             loss = functional.cross_entropy(layers(images), labels)
             found = torch.autograd.grad(loss, list(layers.parameters()))
             with torch.no_grad():
                 for parameter, weight in zip(layers.parameters(), kept, strict=True):
                     parameter.copy_(weight)
-        for parameter, each in zip(layers.parameters(), found, strict=True):
-            parameter.grad = each
-        grads.append([each.flatten().numpy() for each in found])
+        for parameter, gradient in zip(layers.parameters(), found, strict=True):
+            parameter.grad = gradient
+        grads.append([gradient.flatten().numpy() for gradient in found])
         optimizer.step()
     return grads, losses
 
@@ -395,14 +395,14 @@ def test_two_processes_compute_the_gradients_of_whole_batches_in_as_many_micro_b
         for ours, theirs in zip(both[0]["grads"][step], grads[step], strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
     assert both[0]["grads"] == both[1]["grads"]
-    np.testing.assert_allclose(np.sum([each["losses"] for each in both], axis=0), losses, rtol=1e-5)
+    np.testing.assert_allclose(np.sum([result["losses"] for result in both], axis=0), losses, rtol=1e-5)
     passes = 2 if sam else 1
-    assert [each["seen"] for each in both] == [
+    assert [result["seen"] for result in both] == [
         passes * of_13 + passes * of_12,  # the first process has 13 and 12 images
         passes * of_12 + passes * of_12,
     ]
     # the second pass of sharpness-aware minimisation counts in no buffer
-    assert [each["passes"] for each in both] == [2 * len(of_13)] * 2
+    assert [result["passes"] for result in both] == [2 * len(of_13)] * 2
 
 
 # patches a network so that the second process has room for few images, and then is train.py
@@ -491,6 +491,6 @@ def test_alone_everything_is_the_first_ones() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_the_parts_of_all_processes_are_all_rows(count: int) -> None:
     rows = np.arange(20)
-    parts = [Processes(rank, count).own_rows(rows) for rank in range(count)]
-    assert np.concatenate(parts).tolist() == rows.tolist()
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    shares = [Processes(rank, count).own_rows(rows) for rank in range(count)]
+    assert np.concatenate(shares).tolist() == rows.tolist()
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
