@@ -86,7 +86,7 @@ def test_the_last_of_two_settings_of_one_field_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "keys"),
     [
         ("epochs=many", ["epochs", "many"]),
         ("epochs=1e3", ["epochs", "1e3"]),
@@ -102,8 +102,8 @@ def test_the_last_of_two_settings_of_one_field_counts() -> None:
         ("=3", ["''"]),
     ],
 )
-def test_an_override_that_cannot_be_read_tells_why(setting: str, told: list[str]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_an_override_that_cannot_be_read_tells_why(setting: str, keys: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         override(BASE, [setting])
 
 

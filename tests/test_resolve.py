@@ -29,9 +29,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
     """`hub(missing)` lets weights be there, or says why not; returns what is asked for from then on."""
 
     def answer(missing: str) -> list[str]:
-        asked: list[str] = []
-        monkeypatch.setattr(backbone, "fetch_weights", lambda name: asked.append(name) or missing)
-        return asked
+        requested: list[str] = []
+        monkeypatch.setattr(backbone, "fetch_weights", lambda name: requested.append(name) or missing)
+        return requested
 
     return answer
 
@@ -48,11 +48,13 @@ def run_of(folder: Path) -> RunPaths:
 def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
     make_competition: MakeCompetition, capsys: pytest.CaptureFixture, hub: Callable[[str], list[str]]
 ) -> None:
-    folder, asked = make_competition(per_class=8, size=20, grey=True), hub("nobody should ask")
+    folder, requested = make_competition(per_class=8, size=20, grey=True), hub("nobody should ask")
     words = [*words_of(folder), "--epochs", "1"]
     assert prepare.main(words) == 0
-    told = capsys.readouterr().out
-    assert "default: 24 images of about 20 x 20 pixels, grey: whitened-cnn from scratch at 28 pixels" in told
+    output = capsys.readouterr().out
+    assert (
+        "default: 24 images of about 20 x 20 pixels, grey: whitened-cnn from scratch at 28 pixels" in output
+    )
     assert split.main(words) == train.main([*words, "--fold", "0"]) == 0
     assert "default:" not in capsys.readouterr().out, "it is told once"
     run = run_of(folder)
@@ -64,7 +66,7 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
         "pretrained": False,
     }
     assert load_json(run.fold_run(0))["recipe"] == identity["recipe"]
-    assert asked == [], "small images need no weights"
+    assert requested == [], "small images need no weights"
 
 
 def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition) -> None:
@@ -94,23 +96,23 @@ def test_whether_weights_can_be_had_is_asked_once(
     folder = make_competition(size=PHOTO)
     words, run = words_of(folder), run_of(folder)
     answers = ("", "as the cable is cut")
-    asked = hub(answers[not there])
+    requested = hub(answers[not there])
     assert prepare.main(words) == 0
-    assert asked == [TUNED_MODEL.removeprefix("timm:")]
+    assert requested == [TUNED_MODEL.removeprefix("timm:")]
     assert ("no pretrained weights, as the cable is cut" in capsys.readouterr().out) == (not there)
     first = load_json(run.identity)
     assert first["recipe"]["pretrained"] == there == first["evidence"]["pretrained"]
 
-    asked = hub(answers[there])  # from here on the network is another
+    requested = hub(answers[there])  # from here on the network is another
     for stage in (split, prepare):
         assert stage.main(words) == 0
     assert split.main([*words, "--again"]) == 0
-    assert asked == [] and load_json(run.identity) == first
+    assert requested == [] and load_json(run.identity) == first
     with pytest.raises(InputError, match=naming("/default", "epochs", first["recipe"]["epochs"], 2)):
         split.main([*words, "--epochs", "2"])
 
     assert prepare.main([*words, "--again"]) == 0
-    assert len(asked) == 1 and load_json(run.identity)["recipe"]["pretrained"] == (not there)
+    assert len(requested) == 1 and load_json(run.identity)["recipe"]["pretrained"] == (not there)
     assert split.main(words) == 0
 
 
@@ -125,11 +127,12 @@ def test_without_a_network_it_trains_from_scratch_and_says_so(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # what the code sets is put back
     folder = make_competition(size=PHOTO)
     assert prepare.main(words_of(folder)) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f"no pretrained weights, as those of {TUNED_MODEL.removeprefix('timm:')} could not be fetched" in told
+        f"no pretrained weights, as those of {TUNED_MODEL.removeprefix('timm:')} could not be fetched"
+        in output
     )
-    assert "timm:resnet18 from scratch at 100 pixels" in told
+    assert "timm:resnet18 from scratch at 100 pixels" in output
     assert load_json(run_of(folder).identity)["recipe"]["model"] == "timm:resnet18"
 
 
@@ -172,10 +175,10 @@ def test_grounds_of_other_facts_are_not_taken(make_competition: MakeCompetition)
 def test_every_run_of_an_ablation_starts_from_the_same_weights(
     make_competition: MakeCompetition, hub: Callable[[str], list[str]]
 ) -> None:
-    folder, asked = make_competition(size=PHOTO), hub("")
+    folder, requested = make_competition(size=PHOTO), hub("")
     words = [*words_of(folder), "--drop", "label_smoothing", "lr=0.1"]
     full, without = ablate.read_words(["default", *words])
-    assert len(asked) == 1
+    assert len(requested) == 1
     evidence = RecipeEvidence(DatasetFacts(18, PHOTO, grey=False), pretrained=True)
     for command in (full, *without.values()):
         assert command.evidence == evidence and command.recipe.model == TUNED_MODEL

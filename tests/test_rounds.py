@@ -92,17 +92,17 @@ def files_of(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], FoldPaths]:
     """The fold of a recipe, trained without interruption."""
-    made: dict[Recipe, FoldPaths] = {}
-    told: dict[FoldPaths, dict] = {}
+    folds: dict[Recipe, FoldPaths] = {}
+    facts_of: dict[FoldPaths, dict] = {}
 
     def train(recipe: Recipe) -> FoldPaths:
-        if recipe not in made:
+        if recipe not in folds:
             root = tmp_path_factory.mktemp("trained")
-            made[recipe] = RunPaths(root).of_fold(0)
-            told[made[recipe]] = make_rounds(root, recipe).train()
-        return made[recipe]
+            folds[recipe] = RunPaths(root).of_fold(0)
+            facts_of[folds[recipe]] = make_rounds(root, recipe).train()
+        return folds[recipe]
 
-    train.facts = lambda recipe: told[train(recipe)]
+    train.facts = lambda recipe: facts_of[train(recipe)]
     return train
 
 
@@ -143,13 +143,13 @@ def test_the_held_out_predictions_are_the_mean_of_all_networks(
 ) -> None:
     several = trained(replace(TOY, seeds=3))
     mean, own = load_npz(several.heldout), [load_npz(several.seed(number).heldout) for number in range(3)]
-    for each, weights in zip(own, several.all_weights(3), strict=True):
-        assert each["path"].tolist() == mean["path"].tolist()
-        assert each["label"].tolist() == mean["label"].tolist()
+    for member, weights in zip(own, several.all_weights(3), strict=True):
+        assert member["path"].tolist() == mean["path"].tolist()
+        assert member["label"].tolist() == mean["label"].tolist()
         rows = [int(path.removeprefix("train/").removesuffix(".png")) for path in mean["path"].tolist()]
         by_hand = probabilities_by_hand(weights, np.array(rows))
-        np.testing.assert_allclose(each["probabilities"], by_hand, rtol=1e-3, atol=1e-5)
-    expected = sum(each["probabilities"].astype(float) for each in own) / 3
+        np.testing.assert_allclose(member["probabilities"], by_hand, rtol=1e-3, atol=1e-5)
+    expected = sum(member["probabilities"].astype(float) for member in own) / 3
     np.testing.assert_allclose(mean["probabilities"], expected, rtol=1e-6)
     assert mean["probabilities"].dtype == np.float32
 
@@ -159,17 +159,17 @@ def test_the_facts_tell_what_every_network_and_round_gained_and_cost(
 ) -> None:
     paths, facts = trained(TWO), trained.facts(TWO)
     assert facts["seeds"] == 2 and facts["training_images"] == 24
-    assert [(each["round"], each["pseudo_labelled"]) for each in facts["rounds"]] == [(1, 0), (2, 7)]
-    for told, folder in zip(facts["rounds"], (paths.round(1), paths), strict=True):
+    assert [(entry["round"], entry["pseudo_labelled"]) for entry in facts["rounds"]] == [(1, 0), (2, 7)]
+    for scores, folder in zip(facts["rounds"], (paths.round(1), paths), strict=True):
         for scored, path in (
-            (told, folder.heldout),
-            (told["networks"][0], folder.seed(0).heldout),
-            (told["networks"][1], folder.seed(1).heldout),
+            (scores, folder.heldout),
+            (scores["networks"][0], folder.seed(0).heldout),
+            (scores["networks"][1], folder.seed(1).heldout),
         ):
             held_out = load_npz(path)
             right = held_out["probabilities"].argmax(axis=1) == held_out["label"]
             assert scored["accuracy"] == right.mean()
-        assert [each["seed"] for each in told["networks"]] == [0, derive_seed(0, "network", 1)]
+        assert [entry["seed"] for entry in scores["networks"]] == [0, derive_seed(0, "network", 1)]
     logs = [pd.read_csv(path) for path in paths.root.rglob("log.csv")]
     assert len(logs) == 4
     assert facts["training_seconds"] == pytest.approx(sum(log["seconds"].sum() for log in logs))
@@ -209,11 +209,11 @@ def test_the_surest_test_images_get_the_label_that_the_networks_of_the_round_bef
 def test_held_out_labels_never_come_into_the_training_of_any_round(
     trained: Callable[[Recipe], FoldPaths], tmp_path: Path
 ) -> None:
-    def trained_with(part: str) -> dict[str, bytes]:
-        samples = getattr(make_rounds(tmp_path).fold, part)
+    def trained_with(subset: str) -> dict[str, bytes]:
+        samples = getattr(make_rounds(tmp_path).fold, subset)
         wrong = Samples(samples.paths, samples.rows, (samples.labels + 1) % CLASSES)
-        make_rounds(tmp_path / part, **{part: wrong}).train()
-        files = files_of(RunPaths(tmp_path / part).fold(0))
+        make_rounds(tmp_path / subset, **{subset: wrong}).train()
+        files = files_of(RunPaths(tmp_path / subset).fold(0))
         return {name: files[name] for name in files if not name.endswith(("heldout.npz", "log.csv"))}
 
     expected = files_of(trained(TWO).root)
@@ -228,12 +228,12 @@ def test_held_out_labels_never_come_into_the_training_of_any_round(
 def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen = []
+    counted = []
     for name in ("class_weights", "log_priors"):
         whole = getattr(losses, name)
 
-        def spy(*words: object, whole: Callable = whole, place: int = name == "class_weights") -> object:
-            seen.append(words[place].tolist())
+        def spy(*words: object, whole: Callable = whole, position: int = name == "class_weights") -> object:
+            counted.append(words[position].tolist())
             return whole(*words)
 
         monkeypatch.setattr(losses, name, spy)
@@ -241,7 +241,7 @@ def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
     rounds.train()
     own = rounds.fold.training.labels.tolist()
     labelled = pd.read_csv(rounds.fold.paths.pseudo_labels).sort_values("path")["label"].tolist()
-    assert seen == [own, own, [*own, *labelled], [*own, *labelled]]
+    assert counted == [own, own, [*own, *labelled], [*own, *labelled]]
 
 
 def test_a_line_tells_how_many_images_were_labelled(
@@ -262,7 +262,7 @@ def test_the_surest_are_chosen_whatever_their_order_and_equals_by_path(
     confidences: list[float], share: float, random: object
 ) -> None:
     paths = [f"test/{index}.png" for index in range(len(confidences))]
-    expected = sorted(zip(paths, confidences, strict=True), key=lambda each: (-each[1], each[0]))
+    expected = sorted(zip(paths, confidences, strict=True), key=lambda pair: (-pair[1], pair[0]))
     expected = expected[: max(1, round(share * len(paths)))]
     order = list(range(len(paths)))
     random.shuffle(order)
@@ -340,7 +340,9 @@ def test_a_fold_cut_off_in_any_network_and_round_goes_on_to_the_same_bytes(
     assert len(begun) == EPOCHS - epoch
     assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
     expected = trained.facts(TWO)
-    assert [each["accuracy"] for each in facts["rounds"]] == [each["accuracy"] for each in expected["rounds"]]
+    assert [entry["accuracy"] for entry in facts["rounds"]] == [
+        entry["accuracy"] for entry in expected["rounds"]
+    ]
     assert not list(tmp_path.rglob("seed*/checkpoint*")) and not list(tmp_path.rglob("round*/checkpoint*"))
 
 
@@ -380,9 +382,9 @@ def test_asked_to_stop_in_a_further_network_it_saves_the_step_and_goes_on(
         make_rounds(tmp_path).train()
     capsys.readouterr()
     make_rounds(tmp_path).train()
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == "fold 0 round 2: 7 of 14 test images pseudo-labelled"
-    assert told[1].startswith("fold 0 round 2 seed 1  goes on after epoch 0 of 2, step 1 of ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "fold 0 round 2: 7 of 14 test images pseudo-labelled"
+    assert lines[1].startswith("fold 0 round 2 seed 1  goes on after epoch 0 of 2, step 1 of ")
     assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
 
 

@@ -86,8 +86,8 @@ def test_the_out_of_fold_predictions_are_those_of_the_folds(run: RunPaths) -> No
     oof = np.load(run.oof)
     for fold in (0, 1):
         held_out = np.load(run.heldout(fold))
-        place = {path: row for row, path in enumerate(oof["path"].tolist())}
-        rows = [place[path] for path in held_out["path"].tolist()]
+        row_of = {path: row for row, path in enumerate(oof["path"].tolist())}
+        rows = [row_of[path] for path in held_out["path"].tolist()]
         np.testing.assert_allclose(
             oof["probabilities"][rows], held_out["probabilities"], rtol=1e-4, atol=2 * FLOOR
         )
@@ -121,8 +121,8 @@ def test_a_view_is_judged_by_all_networks_as_their_mean_is(run: RunPaths, folder
         networks = run.of_fold(fold).all_weights(2)
         expected = np.mean([predict_by_hand(run, folder, path, paths) for path in networks], axis=0)
         labels = folds.loc[paths, "label"].to_numpy()
-        given = expected[:, np.arange(len(paths)), labels]
-        np.testing.assert_allclose(views["given"][:, columns], given, rtol=1e-3, atol=1e-5)
+        true_class = expected[:, np.arange(len(paths)), labels]
+        np.testing.assert_allclose(views["given"][:, columns], true_class, rtol=1e-3, atol=1e-5)
         assert (views["prediction"][:, columns] == expected.argmax(axis=2)).all()
 
 
@@ -152,10 +152,10 @@ def test_a_single_image_is_looked_at_by_the_first_networks(
     run: RunPaths, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert look.main([str(run.root), str(folder / "test" / "0.png"), "--precision", "fp32"]) == 0
-    told = capsys.readouterr().out
-    assert "(2 folds, the first network of each)" in told
+    printed = capsys.readouterr().out
+    assert "(2 folds, the first network of each)" in printed
     views = [predict_by_hand(run, folder, run.weights(fold), ["test/0.png"]) for fold in (0, 1)]
-    assert f"{np.mean(views, axis=0)[:, 0].mean(axis=0).max():7.2%}" in told
+    assert f"{np.mean(views, axis=0)[:, 0].mean(axis=0).max():7.2%}" in printed
 
 
 def test_the_same_command_again_does_nothing_even_without_the_earlier_rounds(
@@ -218,8 +218,8 @@ def test_a_test_image_that_shows_a_training_picture_gets_no_label(
     words = words_of(folder, tmp_path, "--rounds", "2", "--set", "pseudo_share=1")
     for stage in (prepare, split, train):
         assert stage.main(words) == 0
-    told = "train: 2 of 6 test images get no label: they cannot be read or show training pictures"
-    assert told in capsys.readouterr().out
+    line = "train: 2 of 6 test images get no label: they cannot be read or show training pictures"
+    assert line in capsys.readouterr().out
     run = RunPaths(tmp_path / folder.name / "run")
     for fold in (0, 1):
         labelled = pd.read_csv(run.of_fold(fold).pseudo_labels)["path"].tolist()

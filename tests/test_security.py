@@ -198,5 +198,5 @@ def test_no_stage_asks_the_network_and_no_hash_seed_or_order_of_files_changes_a_
     # the last lines of the program: who asks is caught
     assert ended.stderr.strip() == "the network is asked: socket.getaddrinfo"
     for name in RESULTS:
-        here, there = (tmp_path / place / "tiny" / "run" / name for place in ("here", "there"))
+        here, there = (tmp_path / root / "tiny" / "run" / name for root in ("here", "there"))
         assert here.read_bytes() == there.read_bytes(), name

@@ -35,7 +35,7 @@ def test_they_begin_and_end_as_asked_and_never_shrink(size: int, epochs: int, da
     assert len(sizes) == epochs and sizes == sorted(sizes) and sizes[-1] == last
     assert sizes[0] == first or epochs == 1
     step = max(1, round(size / 8))
-    assert all((each - first) % step == 0 for each in sizes if each != last)
+    assert all((side - first) % step == 0 for side in sizes if side != last)
 
 
 @pytest.mark.parametrize("fields", [{"train_size": 48}, {"train_size_from": 48}])

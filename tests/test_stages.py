@@ -398,7 +398,7 @@ def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "keys"),
     [
         (["--set", "augment=crop-flop"], ["'crop-flop'", "'crop-flip'"]),
         (["--set", "pretrain_augment=flap"], ["'flap'", "'flip'"]),
@@ -412,9 +412,9 @@ def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path)
     ],
 )
 def test_a_recipe_that_cannot_train_is_refused_before_anything_is_decoded(
-    folder: Path, tmp_path: Path, words: list[str], told: list[str]
+    folder: Path, tmp_path: Path, words: list[str], keys: list[str]
 ) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+    with pytest.raises(InputError, match=naming(*keys)):
         prepare.main([str(folder), *SMALL, "--output", str(tmp_path), *words])
     assert not (tmp_path / "tiny").exists()
 
@@ -440,14 +440,14 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
 
 
 @pytest.mark.parametrize(
-    ("truth", "told"), [("filename\n0.png\n", "'filename'"), ("id,a,b\n0.png,x,y\n", "'x'")]
+    ("truth", "key"), [("filename\n0.png\n", "'filename'"), ("id,a,b\n0.png,x,y\n", "'x'")]
 )
 def test_a_truth_that_nobody_can_read_is_refused(
-    folder: Path, run: Path, tmp_path: Path, truth: str, told: str
+    folder: Path, run: Path, tmp_path: Path, truth: str, key: str
 ) -> None:
     shutil.copytree(folder, tmp_path / "tiny")
     (tmp_path / "tiny-truth.csv").write_text(truth)
     words = [str(tmp_path / "tiny"), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent)]
     words += ["--name", "run"]
-    with pytest.raises(InputError, match=naming("tiny-truth.csv", told)):
+    with pytest.raises(InputError, match=naming("tiny-truth.csv", key)):
         score.main(words)

@@ -116,7 +116,7 @@ def test_what_an_earlier_stage_wrote_is_taken_only_whole(stage: tuple[Path, Path
         require_whole(stage[0], "split")
 
 
-def make_parts(**fields: Any) -> dict[str, Any]:
+def make_inputs(**fields: Any) -> dict[str, Any]:
     recipe = replace(RECIPES["quick"], **fields)
     return {"recipe": asdict(recipe), "folds": asdict(FoldPlan(5, None, 0, None))}
 
@@ -125,48 +125,48 @@ def make_parts(**fields: Any) -> dict[str, Any]:
 def run(tmp_path: Path) -> RunPaths:
     """A run that a recipe has claimed and that holds a result."""
     run = RunPaths(tmp_path / "output" / "demo80" / "quick")
-    claim_run(run, again=False, **make_parts())
+    claim_run(run, again=False, **make_inputs())
     run.samples.write_text("path,label\n")
     return run
 
 
 def test_the_same_parts_may_claim_a_run_as_often_as_they_like(run: RunPaths) -> None:
     before = run.identity.read_bytes()
-    claim_run(run, again=False, **make_parts())
-    claim_run(run, again=True, **make_parts())
+    claim_run(run, again=False, **make_inputs())
+    claim_run(run, again=True, **make_inputs())
     assert run.identity.read_bytes() == before
     assert run.samples.exists()
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    ("changed", "keys"),
     [
-        (make_parts(epochs=99), ["recipe", "epochs", 12, 99]),
-        (make_parts(seed=4, views=("identity",)), ["recipe", "seed", 0, 4]),
+        (make_inputs(epochs=99), ["recipe", "epochs", 12, 99]),
+        (make_inputs(seed=4, views=("identity",)), ["recipe", "seed", 0, 4]),
         ({"folds": asdict(FoldPlan(3, None, 0, None))}, ["folds", "num_folds", 5, 3]),
         ({"folds": asdict(FoldPlan(5, 0.3, 0, None))}, ["folds", "holdout", "None", "0.3"]),
     ],
 )
 def test_other_parts_are_refused_with_the_difference_and_the_choice(
-    parts: dict[str, Any], told: list[object], run: RunPaths
+    changed: dict[str, Any], keys: list[object], run: RunPaths
 ) -> None:
-    with pytest.raises(InputError, match=naming(run.root, *told, "--name", "--again")):
-        claim_run(run, again=False, **{**make_parts(), **parts})
+    with pytest.raises(InputError, match=naming(run.root, *keys, "--name", "--again")):
+        claim_run(run, again=False, **{**make_inputs(), **changed})
     assert run.samples.exists()
-    claim_run(run, again=False, **make_parts())
+    claim_run(run, again=False, **make_inputs())
 
 
 def test_other_views_take_the_place_of_those_a_run_had(
     run: RunPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other, trained = make_parts(views=("identity",), cache=False), training_identity(run)
+    other, trained = make_inputs(views=("identity",), cache=False), training_identity(run)
     assert not check_identity(run, **other)
     with pytest.raises(InputError, match="views is identity,hflip, not identity.*src/prepare.py"):
         check_claim(run, **other)
     claim_run(run, again=False, **other)
-    told = capsys.readouterr().out
-    assert "views identity,hflip -> identity" in told and "cache True -> False" in told
-    assert all(stage in told for stage in ("prepare", "train", "validate", "infer", "examine", "report"))
+    printed = capsys.readouterr().out
+    assert "views identity,hflip -> identity" in printed and "cache True -> False" in printed
+    assert all(stage in printed for stage in ("prepare", "train", "validate", "infer", "examine", "report"))
     assert run.samples.exists() and load_json(run.identity)["recipe"]["views"] == ["identity"]
     check_claim(run, **other)
     assert training_identity(run) == trained
@@ -174,17 +174,17 @@ def test_other_views_take_the_place_of_those_a_run_had(
 
 def test_views_that_decide_pseudo_labels_are_part_of_what_is_trained(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
-    claim_run(run, again=False, **make_parts(rounds=2))
+    claim_run(run, again=False, **make_inputs(rounds=2))
     with pytest.raises(InputError, match="another recipe.*views.*rounds > 1"):
-        claim_run(run, again=False, **make_parts(rounds=2, views=("identity",)))
-    claim_run(run, again=False, **make_parts(rounds=2, cache=False))
+        claim_run(run, again=False, **make_inputs(rounds=2, views=("identity",)))
+    claim_run(run, again=False, **make_inputs(rounds=2, cache=False))
 
 
 def test_an_identity_of_an_older_version_is_read(run: RunPaths) -> None:
     held = load_json(run.identity)
     facts = {"facts": {"num_images": 20, "side": 64, "grey": False}, "pretrained": False}
     save_json(run.identity, {**held, "grounds": facts})
-    claim_run(run, again=False, **make_parts(), evidence=facts)
+    claim_run(run, again=False, **make_inputs(), evidence=facts)
     assert load_identity(run) == {**held, "evidence": facts}
 
 
@@ -192,12 +192,12 @@ def test_other_data_are_refused(run: RunPaths) -> None:
     claim_run(run, again=False, data="a digest")
     with pytest.raises(InputError, match=naming(run.root, "data")):
         claim_run(run, again=False, data="another digest")
-    claim_run(run, again=False, **make_parts(), data="a digest")
+    claim_run(run, again=False, **make_inputs(), data="a digest")
 
 
 def test_again_replaces_the_run_and_its_claim(run: RunPaths) -> None:
-    claim_run(run, again=True, **make_parts(epochs=99))
+    claim_run(run, again=True, **make_inputs(epochs=99))
     assert not run.samples.exists()
     assert load_json(run.identity)["recipe"]["epochs"] == 99
     assert load_json(run.identity)["folds"]["num_folds"] == 5
-    claim_run(run, again=False, **make_parts(epochs=99))
+    claim_run(run, again=False, **make_inputs(epochs=99))

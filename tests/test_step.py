@@ -122,9 +122,9 @@ def test_out_of_memory_halves_the_micro_batch_says_so_once_and_forgets_the_attem
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
         results.append((losses, state, torch.get_rng_state(), step.gradients.micro_batch))
-    (losses, state, random, size), (wanted, small, its_random, _) = results
+    (losses, state, random, size), (expected_losses, small, its_random, _) = results
     assert state.model.seen == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3]
-    assert losses == wanted and size == 3
+    assert losses == expected_losses and size == 3
     assert torch.equal(random, its_random)
     for ours, theirs in zip(
         state.model.state_dict().values(), small.model.state_dict().values(), strict=True
@@ -177,10 +177,10 @@ def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch)
         whole(module, backend="eager")  # traced and run by what compiles: machine code would take a minute
 
     monkeypatch.setattr(nn.Module, "compile", trace)
-    for wanted in (False, True):
+    for with_compile in (False, True):
         state = make_state(plain=True)
         state.model.forward = state.model.layers.forward  # a list that grows cannot be traced
-        recipe, batches = replace(RECIPE, compile=wanted), EpochBatches(len(labels), len(labels), 0, 0)
+        recipe, batches = replace(RECIPE, compile=with_compile), EpochBatches(len(labels), len(labels), 0, 0)
         step = build_step(state, CROSS_ENTROPY, make_compute(), recipe, batches, ALONE)
         losses.append(float(step(images, labels)[0]))
         grads.append(gradients(state))
@@ -276,7 +276,7 @@ def test_sharpness_aware_gradients_are_those_of_the_definition_on_a_quadratic(
 ) -> None:
     state = build_state(Bowl(), RECIPE, make_compute())
     state = replace(state, scaler=torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1))
-    start, a, b = (each.detach().double() for each in (state.model.x.clone(), state.model.a, state.model.b))
+    start, a, b = (p.detach().double() for p in (state.model.x.clone(), state.model.a, state.model.b))
     loss, _ = make_step(state, bowls_value, sam=radius)(*make_batch(4))
     gradient = a @ start + b
     expected = a @ (start + radius * gradient / gradient.norm()) + b
@@ -294,9 +294,9 @@ def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro
     loss, rightly = step(images, labels)
     after = torch.get_rng_state()
     torch.manual_seed(5)
-    wanted, right = make_step(plain, micro_batch=micro_batch)(images, labels)
+    expected_loss, right = make_step(plain, micro_batch=micro_batch)(images, labels)
     assert torch.equal(torch.get_rng_state(), after)
-    assert torch.equal(loss, wanted) and torch.equal(rightly, right)
+    assert torch.equal(loss, expected_loss) and torch.equal(rightly, right)
     for ours, theirs in zip(
         state.model.state_dict().values(), plain.model.state_dict().values(), strict=True
     ):

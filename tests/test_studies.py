@@ -55,7 +55,7 @@ def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "keys"),
     [
         (["cnnn"], ["'cnnn'", "'cnn'"]),
         (["cnn", "--only", "resnet"], ["'resnet'"]),
@@ -67,18 +67,18 @@ def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
     ],
 )
 def test_words_that_nobody_understands_are_refused_before_anything_runs(
-    typed: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch
+    typed: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "run", lambda command: pytest.fail("something ran"))
-    with pytest.raises(InputError, match=naming(*told)):
+    with pytest.raises(InputError, match=naming(*keys)):
         study.main(typed)
 
 
 @pytest.mark.parametrize("typed", [[], ["--help"]])
 def test_without_a_name_the_studies_are_listed(typed: list[str], capsys: pytest.CaptureFixture) -> None:
     assert study.main(typed) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in STUDIES) and "\\n" not in told
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in STUDIES) and "\\n" not in printed
 
 
 def test_a_study_runs_its_recipes_in_order_and_ends_with_the_status_of_one_that_fails(

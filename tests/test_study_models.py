@@ -89,7 +89,7 @@ def count_lenet(classes: int, norms: bool = False, hidden_norm: bool = False, up
         decoder = [(16, 6, 5), (6, 3, 5)]
     head = [(16, 32, 3), (32, 64, 3)]
     convolutions = encoder + decoder + head
-    count = sum(conv(*each) for each in convolutions)
+    count = sum(conv(*shape) for shape in convolutions)
     count += sum(norm(out) for _, out, _ in convolutions) if norms else 0
     count += linear(64 * 4 * 4, 512) + (norm(512) if hidden_norm else 0)
     return count + linear(512, classes)
@@ -164,7 +164,7 @@ def test_a_network_has_the_parameters_of_its_layer_list(name: str) -> None:
 # shapes
 
 
-def shapes_of(part: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
+def shapes_of(module: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
     """Return the distinct consecutive shapes of an image on its way through the layers, its input first."""
     shapes = [tuple(x.shape[1:])]
 
@@ -172,19 +172,19 @@ def shapes_of(part: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
         if tuple(output.shape[1:]) != shapes[-1]:
             shapes.append(tuple(output.shape[1:]))
 
-    layers = [layer for layer in part.modules() if not list(layer.children())]
+    layers = [layer for layer in module.modules() if not list(layer.children())]
     handles = [layer.register_forward_hook(record) for layer in layers]
     with torch.no_grad():
-        part.eval()(x)
+        module.eval()(x)
     for handle in handles:
         handle.remove()
     return shapes
 
 
-def sides_of(part: nn.Module, x: torch.Tensor) -> list[int]:
+def sides_of(module: nn.Module, x: torch.Tensor) -> list[int]:
     """Return the distinct consecutive sides of the feature maps."""
     sides: list[int] = []
-    for _, height, width in shapes_of(part, x):
+    for _, height, width in shapes_of(module, x):
         assert height == width
         if [height] != sides[-1:]:
             sides.append(height)
@@ -255,18 +255,25 @@ def test_study_3s_head_pools_to_64_maps_of_4_x_4(name: str) -> None:
 def test_a_crnn_has_the_reports_shapes(
     name: str, maps: list[tuple[int, ...]], steps: int, hidden: int
 ) -> None:
-    model, seen = build(name).eval(), {}
-    for part, module in (*model.features.named_children(), ("lstm", model.lstm), ("linear", model.head[1])):
+    model, shapes = build(name).eval(), {}
+    for layer, module in (
+        *model.features.named_children(),
+        ("lstm", model.lstm),
+        ("linear", model.head[1]),
+    ):
 
-        def note(module: nn.Module, given: tuple, made: object, part: str = part) -> None:
-            seen[part] = (given[0].shape, made[0].shape if isinstance(made, tuple) else made.shape)
+        def note(module: nn.Module, inputs: tuple, outputs: object, layer: str = layer) -> None:
+            shapes[layer] = (
+                inputs[0].shape,
+                outputs[0].shape if isinstance(outputs, tuple) else outputs.shape,
+            )
 
         module.register_forward_hook(note)
     with torch.no_grad():
         assert model(make_images(name)).shape == (3, 10)
-    assert [tuple(seen[f"block{place}"][1][1:]) for place in (1, 2, 3)] == maps
-    assert seen["lstm"] == ((3, steps, 64), (3, steps, hidden))
-    assert seen["linear"] == ((3, steps * hidden), (3, 128))
+    assert [tuple(shapes[f"block{block}"][1][1:]) for block in (1, 2, 3)] == maps
+    assert shapes["lstm"] == ((3, steps, 64), (3, steps, hidden))
+    assert shapes["linear"] == ((3, steps * hidden), (3, 128))
 
 
 def test_2304_numbers_reach_the_crnns_first_linear_layer_and_4608_the_wider_ones() -> None:
@@ -565,12 +572,12 @@ def test_the_encoder_learns_from_the_reconstruction_and_the_head_does_not(name: 
     model, images = build_light(name).train(), make_images(name, 2)
     nn.functional.mse_loss(model.reconstruct(images), images).backward()
     unmoved = [
-        part
-        for part, tensor in [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
+        weight_name
+        for weight_name, tensor in [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
         if tensor.grad is None or not tensor.grad.abs().sum() > 0
     ]
     # a norm cancels the bias before it: the gradient may be zero, but it exists
-    assert all("bias" in part for part in unmoved)
+    assert all("bias" in weight_name for weight_name in unmoved)
     assert all(tensor.grad is not None for tensor in model.encoder.parameters())
     assert all(tensor.grad is None for tensor in model.head.parameters())
 
@@ -583,9 +590,9 @@ def test_classifying_and_reconstructing_at_once_is_both_from_one_code(name: str)
     both = model.classify_and_reconstruct(images)
     assert len(runs) == 1
     torch.testing.assert_close(both, (logits, reconstructed))
-    for part in both:
+    for output in both:
         model.zero_grad()
-        part.square().mean().backward(retain_graph=True)
+        output.square().mean().backward(retain_graph=True)
         assert all(tensor.grad.abs().sum() > 0 for tensor in model.encoder.parameters())
 
 
@@ -629,7 +636,7 @@ def test_every_other_network_takes_only_the_size_it_was_built_for(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "told"),
+    ("name", "size", "keys"),
     [
         ("autoencoder-padded-5", 64, ["96 x 96", 100]),
         ("autoencoder-lenet", 64, ["91 x 91", 100]),
@@ -642,10 +649,10 @@ def test_every_other_network_takes_only_the_size_it_was_built_for(name: str) -> 
     ],
 )
 def test_a_recipe_of_a_size_that_the_network_cannot_take_is_refused(
-    name: str, size: int, told: list[object]
+    name: str, size: int, keys: list[object]
 ) -> None:
     recipe = replace(RECIPES[name], image_size=size)
-    with pytest.raises(InputError, match=naming(name, f"{size} x {size}", *told)):
+    with pytest.raises(InputError, match=naming(name, f"{size} x {size}", *keys)):
         check_recipe(recipe, "cpu", "fp32")
 
 

@@ -126,7 +126,7 @@ def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
 
 
 @pytest.mark.parametrize(
-    ("header", "rows", "told"),
+    ("header", "rows", "keys"),
     [
         (["id", "label"], [], []),
         (["id"], [[0]], []),
@@ -141,9 +141,9 @@ def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
     ],
 )  # fmt: skip
 def test_a_sample_that_does_not_fit_is_refused(
-    tmp_path: Path, header: list, rows: list, told: list[object]
+    tmp_path: Path, header: list, rows: list, keys: list[object]
 ) -> None:
-    with pytest.raises(InputError, match=naming(tmp_path / "sample_submission.csv", *told)):
+    with pytest.raises(InputError, match=naming(tmp_path / "sample_submission.csv", *keys)):
         read_submission_form(make(tmp_path, header, rows), CLASSES, TASK)
 
 
@@ -186,9 +186,9 @@ def test_up_to_one_row_in_a_hundred_without_an_image_gets_the_prior_and_is_told(
     table = fill_submission(form, certain, prior)
     assert table["label"].tolist() == ["3"] * 99 + ["20"]
     write_submission(tmp_path / "submission.csv", table)
-    told = check(tmp_path / "submission.csv", competition)
-    assert told == disagreements(form, competition)
-    assert len(told) == 1 and "1 row" in told[0] and "prior" in told[0] and "99" in told[0]
+    notes = check(tmp_path / "submission.csv", competition)
+    assert notes == disagreements(form, competition)
+    assert len(notes) == 1 and "1 row" in notes[0] and "prior" in notes[0] and "99" in notes[0]
 
 
 def test_a_probability_row_without_an_image_is_the_prior(tmp_path: Path) -> None:
@@ -209,8 +209,10 @@ def test_more_rows_without_an_image_are_refused(tmp_path: Path) -> None:
 def test_test_images_without_a_row_are_told_in_natural_order(tmp_path: Path) -> None:
     competition = make(tmp_path, ["id", "label"], [[index, "3"] for index in (0, 1, 3)])
     form = read_submission_form(competition, CLASSES, TASK)
-    told = disagreements(form, competition)
-    assert len(told) == 1 and "9 test images" in told[0] and "test/2.jpg, test/4.jpg, test/5.jpg" in told[0]
+    notes = disagreements(form, competition)
+    assert (
+        len(notes) == 1 and "9 test images" in notes[0] and "test/2.jpg, test/4.jpg, test/5.jpg" in notes[0]
+    )
     assert len(fill_submission(form, draw_probabilities(TEST), UNIFORM)) == 3
 
 
@@ -320,11 +322,11 @@ def test_every_single_change_of_a_good_submission_is_caught(tmp_path: Path, form
     rows = [[f"{index}.jpg", *(["cat"] if form == "label" else [1, 0, 0])] for index in range(12)]
     competition = make(tmp_path, header, rows)
     cells = submit(tmp_path, competition, draw_probabilities(TEST))
-    change, told = {**EITHER, **(LABELS if form == "label" else PROBABILITIES)}[name]
+    change, pattern = {**EITHER, **(LABELS if form == "label" else PROBABILITIES)}[name]
     change(cells)
     path = tmp_path / "submission.csv"
     write_rows(path, cells[0] if cells else [], cells[1:])
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=pattern) as caught:
         check(path, competition)
     assert str(path) in str(caught.value)
 

@@ -59,9 +59,9 @@ def test_of_many_images_some_are_looked_at_from_the_first_to_the_last(tmp_path: 
     read: list[str] = []
 
     class Listing(list):
-        def __getitem__(self, place: int) -> str:
-            read.append(place)
-            return super().__getitem__(place)
+        def __getitem__(self, index: int) -> str:
+            read.append(index)
+            return super().__getitem__(index)
 
     images = Listing([small] * 30_000 + [large] * 10_000)
     assert survey_images(tmp_path, images) == DatasetFacts(40_000, 10, False)

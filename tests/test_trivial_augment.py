@@ -44,7 +44,7 @@ def draws_of(operation: str, strength: float = 1.0) -> Draws:
     return Draws(**draw_trivial(Chosen(operation, LEVELS, SIGNS), len(LEVELS), SIZE, strength))
 
 
-def both_hands(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+def on_host_and_device(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
     on_device = augment_device.apply_draws(torch.from_numpy(images), draws).numpy()
     return {"host": augment_host.apply_draws(images, draws).astype(float), "device": on_device}
 
@@ -89,41 +89,41 @@ def test_a_change_of_grey_levels_is_pillows(operation: str, strength: float) -> 
     ]
     if operation != "identity":
         assert (np.array(expected) != images).any()
-    for hand, made in both_hands(images, draws_of(operation, strength)).items():
-        assert np.abs(made - expected).max() <= WITHIN.get(operation, 0), hand
+    for where, augmented in on_host_and_device(images, draws_of(operation, strength)).items():
+        assert np.abs(augmented - expected).max() <= WITHIN.get(operation, 0), where
 
 
 @pytest.mark.parametrize("operation", GEOMETRIC)
 def test_a_shear_a_shift_and_a_turn_are_pillows_within_the_image(operation: str) -> None:
     images = make_images(len(LEVELS))
     white = np.full_like(images, 255)
-    for hand, made in both_hands(images, draws_of(operation)).items():
-        shown = both_hands(white, draws_of(operation))[hand]
+    for where, augmented in on_host_and_device(images, draws_of(operation)).items():
+        visible = on_host_and_device(white, draws_of(operation))[where]
         for index, (level, sign) in enumerate(zip(LEVELS, SIGNS, strict=True)):
             change = pillow(operation, level / 30, sign)
             covered = np.asarray(change(Image.fromarray(white[index]))) / 255
             # along what opens, hands fade differently; a little of it is all that may differ
-            assert abs(shown[index].mean() / 255 - covered.mean()) <= 0.03, (hand, level)
-            inner = (covered == 1) & (shown[index] > 254.9)
+            assert abs(visible[index].mean() / 255 - covered.mean()) <= 0.03, (where, level)
+            inner = (covered == 1) & (visible[index] > 254.9)
             assert inner.mean() >= covered.mean() - 0.15
-            difference = np.abs(made[index] - np.asarray(change(Image.fromarray(images[index])), float))
-            assert difference[inner].max() <= 2.1, (hand, level)
+            difference = np.abs(augmented[index] - np.asarray(change(Image.fromarray(images[index])), float))
+            assert difference[inner].max() <= 2.1, (where, level)
 
 
 @pytest.mark.parametrize("name", ["trivial", "trivial-crop"])
 def test_host_and_device_make_the_same_images_but_for_what_tables_make_of_a_half(name: str) -> None:
     images = np.random.default_rng(1).integers(0, 256, (64, SIZE, SIZE, 3), dtype=np.uint8)
     draws = build_augmentation(name, SIZE).draw(5, len(images), SIZE)
-    made = both_hands(images, draws)
-    difference = np.abs(made["host"] - made["device"])
+    augmented = on_host_and_device(images, draws)
+    difference = np.abs(augmented["host"] - augmented["device"])
     assert np.median(difference) <= 0.5 and (difference > 3).mean() < 0.03
 
 
 def test_an_image_of_one_grey_level_is_left_alone_by_what_spreads_levels() -> None:
     images = np.full((len(LEVELS), SIZE, SIZE, 3), 77, np.uint8)
     for operation in ("autocontrast", "equalize"):
-        for hand, made in both_hands(images, draws_of(operation)).items():
-            assert (made == 77).all(), hand
+        for where, augmented in on_host_and_device(images, draws_of(operation)).items():
+            assert (augmented == 77).all(), where
 
 
 def drawn(strength: float = 1.0) -> dict[str, np.ndarray]:
@@ -146,11 +146,11 @@ def test_operations_come_equally_often_and_one_an_image() -> None:
         "autocontrast": draws["spread"] == 1,
         "equalize": draws["spread"] == 2,
     }
-    for operation, whose in found.items():
+    for operation, is_drawn in found.items():
         share = (
             1 / 14 if operation in ("autocontrast", "equalize") else 30 / 31 / 14
         )  # the first level is none
-        assert scipy.stats.binomtest(int(whose.sum()), COUNT, share).pvalue > 0.001, operation
+        assert scipy.stats.binomtest(int(is_drawn.sum()), COUNT, share).pvalue > 0.001, operation
     changed = np.abs(draws["colour"] - np.eye(3)).max(axis=(1, 2)) > 1e-6
     other = changed.astype(int) + (draws["table"] != np.arange(256)).any(axis=1)
     assert (sum(found[name].astype(int) for name in found if name != "contrast") + other).max() == 1
@@ -166,7 +166,7 @@ def test_operations_come_equally_often_and_one_an_image() -> None:
 
 def test_strength_is_a_share_of_the_greatest() -> None:
     half, whole = drawn(0.5), drawn()
-    shears = [each["affine"][:, 0, 1].max() for each in (half, whole)]
+    shears = [draws["affine"][:, 0, 1].max() for draws in (half, whole)]
     assert half["sharpness"].max() - 1 == pytest.approx((whole["sharpness"].max() - 1) / 2)
     assert shears[0] < shears[1]
     assert build_augmentation("trivial", SIZE, strength=0.5).trivial == 0.5

@@ -54,10 +54,12 @@ def test_numbers_change_only_with_the_version(
     for stage in (prepare, split, train, validate, infer):
         assert stage.main(words) == 0
     run = tmp_path / folder.name / "run"
-    made = figure_of(run / "oof.npz"), figure_of(run / "test.npz")
-    told = f"runs of version {VERSION} have other numbers: raise foldsmith.__version__, and note {made} here"
+    found = figure_of(run / "oof.npz"), figure_of(run / "test.npz")
+    message = (
+        f"runs of version {VERSION} have other numbers: raise foldsmith.__version__, and note {found} here"
+    )
     # processors round differently, Muon's bf16 most of all
-    assert made == pytest.approx(FIGURES[settings], abs=5e-3), told
+    assert found == pytest.approx(FIGURES[settings], abs=5e-3), message
 
 
 def test_the_numbers_are_those_of_the_version_that_is_told() -> None:

@@ -231,16 +231,16 @@ def test_a_link_out_of_the_folder_is_followed_as_whoever_made_the_folder_meant(z
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "key"),
     [
         ("pipe.png", "no regular file"),
         ("zeros.png", "no regular file"),
         ("huge.png", "1,000,000,000,000 bytes, more than 178,956,970 pixels take"),
     ],
 )
-def test_what_would_be_read_forever_is_no_image(zoo: Prepared, name: str, told: str) -> None:
+def test_what_would_be_read_forever_is_no_image(zoo: Prepared, name: str, key: str) -> None:
     row = zoo.problems[zoo.problems["path"] == f"train/{name}"]
-    assert row["detail"].tolist() == [told]
+    assert row["detail"].tolist() == [key]
 
 
 def test_a_folder_that_is_called_like_an_image_is_a_folder(zoo: Prepared) -> None:
