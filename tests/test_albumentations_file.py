@@ -73,7 +73,7 @@ def recipe_of(augment: object, **fields: object) -> Recipe:
 # --- text
 
 
-def test_a_pipeline_in_a_recipe_is_text_that_makes_the_same_images() -> None:
+def test_a_pipeline_serialised_in_a_recipe_gives_the_same_images() -> None:
     images, recipe = make_images(), recipe_of(example())
     assert isinstance(recipe.augment, str) and is_pipeline(recipe.augment)
     rebuilt = build_augmentation(recipe.augment, SIZE)
@@ -96,7 +96,7 @@ def test_equal_pipelines_are_equal_recipes_and_other_arguments_are_not() -> None
     )
 
 
-def test_text_is_canonical_and_stays_itself() -> None:
+def test_the_text_of_a_pipeline_is_canonical_and_round_trips() -> None:
     text = pipeline_text(example())
     assert text == json.dumps(json.loads(text), sort_keys=True)
     assert albumentations.__version__ not in text
@@ -260,7 +260,7 @@ def batches_of(workers: int, epochs: tuple[int, ...], start: int = 0, fold: int 
     return loaded
 
 
-def test_any_number_of_workers_makes_the_same_images_whatever_was_made_before() -> None:
+def test_images_depend_on_neither_the_number_of_workers_nor_earlier_batches() -> None:
     alone = batches_of(0, (0, 1))
     for workers in (1, 2):
         assert batches_of(workers, (0, 1)) == alone
@@ -269,7 +269,7 @@ def test_any_number_of_workers_makes_the_same_images_whatever_was_made_before() 
     assert len(different) == 15
 
 
-def test_images_draw_nothing_from_the_global_streams() -> None:
+def test_augmentation_uses_no_global_random_state() -> None:
     random.seed(1), np.random.seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist()
     batches_of(0, (0,))
@@ -324,7 +324,7 @@ def test_a_pipeline_is_dropped_by_an_ablation_and_replaced_by_a_setting() -> Non
     assert override(recipe, ["augment=other.json"]).augment == "other.json"
 
 
-def test_a_name_that_stands_for_another_pipeline_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_run_name_that_belongs_to_another_pipeline_is_refused(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
     run.root.mkdir()
     run.identity.write_text(json.dumps({"recipe": asdict(recipe_of(example(5)))}))
@@ -364,7 +364,7 @@ def train_fold(folder: Path, recipe: str, output: Path, workers: int = 0) -> Pat
     return output / folder.name / "mine" / "fold0"
 
 
-def test_a_fold_of_a_recipe_file_is_the_same_bytes_for_any_number_of_workers(
+def test_a_fold_of_a_recipe_file_has_the_same_bytes_for_any_number_of_workers(
     make_competition: MakeCompetition,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

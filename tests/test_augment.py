@@ -51,7 +51,7 @@ def test_shape_and_type_are_kept_and_the_originals_left_alone(name: str) -> None
 
 
 @every_row
-def test_images_of_a_read_only_memory_map_are_fine(name: str, tmp_path: Path) -> None:
+def test_images_of_a_read_only_memory_map_are_accepted(name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "pixels.npy", make_images(4))
     pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     augmentation = build_augmentation(name, SIZE)
@@ -59,7 +59,7 @@ def test_images_of_a_read_only_memory_map_are_fine(name: str, tmp_path: Path) ->
 
 
 @every_row
-def test_the_seed_alone_decides(name: str) -> None:
+def test_the_images_depend_on_the_seed_alone(name: str) -> None:
     images, augmentation = make_images(), build_augmentation(name, SIZE)
     first = augment_batch(augmentation, images, 7)
     np.random.seed(99)
@@ -78,7 +78,7 @@ def test_another_seed_gives_other_images(name: str) -> None:
 
 
 @every_random_row
-def test_images_of_one_batch_are_drawn_one_by_one(name: str) -> None:
+def test_each_image_of_a_batch_is_sampled_independently(name: str) -> None:
     images = np.repeat(make_images(1), 32, axis=0)
     augmented = augment_batch(build_augmentation(name, SIZE), images, 5)
     assert len({image.tobytes() for image in augmented}) > 1
@@ -89,7 +89,7 @@ def test_none_is_the_identity() -> None:
     assert np.array_equal(augment_batch(build_augmentation("none", SIZE), images, 1), images)
 
 
-def test_flip_gives_the_image_or_its_mirror_about_equally_often() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     images = make_images(200)
     augmented = augment_batch(build_augmentation("flip", SIZE), images, 1)
     mirrored = [np.array_equal(new, old[:, ::-1]) for new, old in zip(augmented, images, strict=True)]
@@ -169,7 +169,7 @@ def test_a_crop_that_never_fits_is_the_whole_image() -> None:
 
 
 @every_random_row
-def test_flips_come_half_the_time_and_each_for_itself(name: str) -> None:
+def test_flips_have_probability_one_half_and_are_independent(name: str) -> None:
     row, flips = AUGMENTATIONS[name], AUGMENTATIONS[name].draw(3, COUNT, 64).flip
     assert row.hflip  # each of today's rows
     assert scipy.stats.binomtest(int(flips[:, 0].sum()), COUNT).pvalue > 0.01
@@ -180,7 +180,7 @@ def test_flips_come_half_the_time_and_each_for_itself(name: str) -> None:
     assert scipy.stats.binomtest(int((flips[:, 0] == flips[:, 1]).sum()), COUNT).pvalue > 0.01
 
 
-def test_turns_are_uniform_within_the_limit_each_way() -> None:
+def test_rotations_are_uniform_within_the_limit_in_both_directions() -> None:
     angles = np.degrees(AUGMENTATIONS["study-resnet"].draw(4, COUNT, 64).angle)
     assert scipy.stats.kstest(angles, scipy.stats.uniform(-90, 180).cdf).pvalue > 0.01
     assert scipy.stats.kstest(angles, scipy.stats.uniform(-80, 160).cdf).pvalue < 1e-6
@@ -224,7 +224,7 @@ def colour_factors(draws: Draws) -> dict[str, np.ndarray]:
     }
 
 
-def test_colours_are_changed_in_four_of_five_images_uniformly_within_their_spans() -> None:
+def test_four_of_five_images_have_colours_jittered_uniformly_within_the_ranges() -> None:
     draws = AUGMENTATIONS["photo"].draw(6, COUNT, 64)
     changed = np.abs(draws.colour - np.eye(3)).max(axis=(1, 2)) > 1e-6
     assert scipy.stats.binomtest(int(changed.sum()), COUNT, 0.8).pvalue > 0.01
@@ -246,7 +246,7 @@ BOXES = [(0, 0, 24, 24), (3, 5, 10, 7), (20, 0, 4, 24), (0, 23, 24, 1), (11, 12,
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_a_crop_is_the_part_resized_as_albumentations_and_opencv_do_it(box: tuple[int, ...]) -> None:
+def test_a_crop_is_resized_as_by_albumentations_and_opencv(box: tuple[int, ...]) -> None:
     images, (x, y, width, height) = make_images(2), box
     augmented = augment_host.apply_draws(images, Draws(box=np.array([box, box])))
     pipeline = albumentations.Compose(
@@ -268,7 +268,7 @@ def test_flips_are_those_of_numpy() -> None:
 
 
 @pytest.mark.parametrize("size", [24, 17])
-def test_a_shift_mirrors_what_lies_beyond_the_image_as_numpy_and_albumentations_do(size: int) -> None:
+def test_a_shift_uses_reflection_padding_as_numpy_and_albumentations_do(size: int) -> None:
     images, reach = make_images(5, size), size // 8
     corners = [(0, 0), (-reach, reach), (reach, -reach), (1, 0), (-reach, -reach)]
     boxes = np.array([(x, y, size, size) for x, y in corners])
@@ -290,14 +290,14 @@ def on_host_and_device(images: np.ndarray, draws: Draws) -> dict[str, np.ndarray
 
 @pytest.mark.parametrize("size", [8, 9, 24])
 @pytest.mark.parametrize("quarters", [-1, 0, 1, 2])
-def test_a_quarter_of_a_turn_is_that_of_numpy_counter_clockwise(size: int, quarters: int) -> None:
+def test_a_rotation_by_90_degrees_is_numpys_rot90(size: int, quarters: int) -> None:
     images = make_images(3, size)
     expected = np.rot90(images, quarters, axes=(1, 2)).astype(float)
     for where, augmented in on_host_and_device(images, Draws(angle=np.full(3, quarters * np.pi / 2))).items():
         assert np.abs(augmented - expected).max() <= 1, where
 
 
-def test_half_a_right_angle_opens_black_corners_and_keeps_the_middle() -> None:
+def test_a_rotation_by_45_degrees_has_black_corners_and_keeps_the_centre() -> None:
     white = np.full((1, 32, 32, 3), 255, np.uint8)
     for where, augmented in on_host_and_device(white, Draws(angle=np.array([np.pi / 4]))).items():
         assert [augmented[0, y, x].max() for y in (0, -1) for x in (0, -1)] == [0] * 4, where
@@ -306,7 +306,7 @@ def test_half_a_right_angle_opens_black_corners_and_keeps_the_middle() -> None:
         assert augmented.mean() / 255 == pytest.approx(2 * (2**0.5 - 1), abs=0.01), where
 
 
-def test_an_image_is_cropped_then_flipped_then_turned() -> None:
+def test_an_image_is_cropped_then_flipped_then_rotated() -> None:
     image, (x, y, width, height) = make_images(1), (2, 4, 12, 18)
     crop = cv2.resize(np.ascontiguousarray(image[0, y : y + height, x : x + width]), (SIZE, SIZE))
     draws = Draws(np.array([[x, y, width, height]]), np.array([[True, False]]), np.array([np.pi / 2]))
@@ -332,7 +332,7 @@ def test_colours_change_as_those_of_torchvision(name: str) -> None:
         assert np.abs(augmented - expected).max() <= 2, where  # torchvision cuts off where others round
 
 
-def test_a_turn_of_the_hue_keeps_the_brightness_and_greys_and_changes_the_rest() -> None:
+def test_a_hue_rotation_keeps_luma_and_greys_and_changes_other_colours() -> None:
     images = np.random.default_rng(2).integers(100, 150, (6, 8, 8, 3), dtype=np.uint8)
     images[0] = images[0, :, :, :1]
     draws = Augmentation(hue=0.5, jittered=1.0).draw(0, 6, 8)
@@ -342,7 +342,7 @@ def test_a_turn_of_the_hue_keeps_the_brightness_and_greys_and_changes_the_rest()
         assert (np.abs(augmented[1:] - images[1:]).max(axis=(1, 2, 3)) > 5).all(), where
 
 
-def test_no_change_of_colours_is_the_identity() -> None:
+def test_jitter_with_probability_zero_is_the_identity() -> None:
     images = np.random.default_rng(3).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     row = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.5, jittered=0.0)
     for where, augmented in on_host_and_device(images, row.draw(0, 4, 8)).items():
@@ -357,7 +357,7 @@ every_plain_row = pytest.mark.parametrize(
 
 @every_plain_row
 @pytest.mark.parametrize("size", [24, 25, 64])
-def test_host_and_device_make_the_same_images_of_the_same_draws(name: str, size: int) -> None:
+def test_host_and_device_give_the_same_images_for_the_same_parameters(name: str, size: int) -> None:
     images = np.random.default_rng(4).integers(0, 256, (24, size, size, 3), dtype=np.uint8)
     draws = AUGMENTATIONS[name].draw(5, len(images), size)
     augmented = on_host_and_device(images, draws)
@@ -377,7 +377,7 @@ def test_host_and_device_make_the_same_images_of_the_same_draws(name: str, size:
 ERASING = Augmentation(erase=0.3)
 
 
-def test_boxes_are_erased_as_often_and_as_large_as_they_should_be() -> None:
+def test_erased_boxes_have_the_published_frequency_and_sizes() -> None:
     draws = ERASING.draw(7, COUNT, 64)
     x, y, width, height = draws.erased.T
     erased = width > 0
@@ -400,7 +400,7 @@ def test_boxes_are_erased_as_often_and_as_large_as_they_should_be() -> None:
     )
 
 
-def test_what_is_erased_takes_one_colour_and_the_rest_stays() -> None:
+def test_an_erased_box_has_one_colour_and_the_rest_is_unchanged() -> None:
     images = make_images(40)
     draws = ERASING.draw(8, len(images), SIZE)
     expected = images.copy()
@@ -413,7 +413,7 @@ def test_what_is_erased_takes_one_colour_and_the_rest_stays() -> None:
         np.testing.assert_array_equal(augmented, expected, err_msg=where)
 
 
-def test_erasing_changes_no_other_draw_and_a_share_of_none_is_none() -> None:
+def test_erasing_changes_no_other_parameter_and_is_off_by_default() -> None:
     plain = AUGMENTATIONS["photo"].draw(9, 16, SIZE)
     row = build_augmentation("photo", SIZE, erase=0.5)
     for field in ("box", "flip", "colour", "lift"):
@@ -421,7 +421,7 @@ def test_erasing_changes_no_other_draw_and_a_share_of_none_is_none() -> None:
     assert plain.erased is None and build_augmentation("photo", SIZE) == AUGMENTATIONS["photo"]
 
 
-def test_a_pipeline_erases_for_itself(tmp_path: Path) -> None:
+def test_erase_with_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=naming("erase=0.5", "pipeline.json")):
         build_augmentation(saved(tmp_path, albumentations.HorizontalFlip()), SIZE, erase=0.5)
 
@@ -430,7 +430,7 @@ def test_a_pipeline_erases_for_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [9, 16, 23])
-def test_a_crop_is_resized_straight_to_another_size_as_opencv_does_it(side: int) -> None:
+def test_a_crop_is_resized_directly_to_another_size_as_by_opencv(side: int) -> None:
     images, draws = make_images(6), Draws(box=np.array(BOXES))
     augmented = augment_host.apply_draws(images, draws, side)
     whole = augment_host.apply_draws(images, Draws(), side)
@@ -442,7 +442,7 @@ def test_a_crop_is_resized_straight_to_another_size_as_opencv_does_it(side: int)
 
 @every_plain_row
 @pytest.mark.parametrize("side", [16, 31])
-def test_host_and_device_make_the_same_images_of_another_size(name: str, side: int) -> None:
+def test_host_and_device_give_the_same_images_of_another_size(name: str, side: int) -> None:
     images = make_images(24)
     draws = AUGMENTATIONS[name].draw(5, len(images), SIZE, side)
     here = augment_host.apply_draws(images, draws, side).astype(float)
@@ -453,7 +453,7 @@ def test_host_and_device_make_the_same_images_of_another_size(name: str, side: i
     assert (np.abs(here - there) * inner).max() <= 3
 
 
-def test_what_is_erased_is_drawn_for_the_size_of_the_result() -> None:
+def test_erased_boxes_are_sampled_for_the_output_size() -> None:
     x, y, width, height = ERASING.draw(7, COUNT, 64, 16).erased.T
     assert max((x + width).max(), (y + height).max()) <= 16 and width.max() > 8
 
@@ -463,7 +463,7 @@ def test_what_is_erased_is_drawn_for_the_size_of_the_result() -> None:
 
 @every_row
 @pytest.mark.parametrize(("start", "stop"), [(0, 5), (5, 11), (11, 16), (7, 8), (4, 4)])
-def test_a_part_of_a_batch_is_what_it_is_in_the_whole(name: str, start: int, stop: int) -> None:
+def test_a_shard_of_a_batch_is_augmented_as_in_the_whole_batch(name: str, start: int, stop: int) -> None:
     images, row = make_images(), AUGMENTATIONS[name]
     whole = augment_batch(row, images, 9)
     shard = augment_batch(row, images[start:stop], 9, BatchSlice(start, len(images)))
@@ -494,7 +494,9 @@ def example() -> list[object]:
 
 
 @pytest.mark.parametrize("name", FORMS.values(), ids=FORMS)
-def test_a_saved_pipeline_makes_what_albumentations_makes_with_the_seed(name: str, tmp_path: Path) -> None:
+def test_a_saved_pipeline_gives_the_images_of_albumentations_with_the_same_seed(
+    name: str, tmp_path: Path
+) -> None:
     images, seed = make_images(), 2**40 + 7
     loaded = build_augmentation(saved(tmp_path, *example(), name=name), SIZE)
     augmented = augment_batch(loaded, images, seed)
@@ -552,12 +554,12 @@ def test_a_file_that_is_no_pipeline_is_refused_with_the_reason(
     assert "\n" not in str(refused.value)
 
 
-def test_a_pipeline_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_pipeline_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none.yaml"):
         build_augmentation(str(tmp_path / "none.yaml"), SIZE)
 
 
-def test_a_fold_is_trained_anew_when_its_pipeline_has_changed(
+def test_a_fold_is_trained_again_when_its_pipeline_has_changed(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = saved(tmp_path, albumentations.HorizontalFlip(p=0.5))

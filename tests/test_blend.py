@@ -128,7 +128,7 @@ def test_runs_are_averaged_by_path_whatever_the_order_of_their_rows(runs: Path, 
     assert [(member["run"], member["weight"]) for member in facts["runs"]] == [("a", 0.5), ("b", 0.5)]
 
 
-def test_an_average_is_repeated_only_after_a_run_changed(
+def test_an_average_is_computed_again_only_after_a_run_changed(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = words_of(runs, folder)
@@ -144,7 +144,9 @@ def test_an_average_is_repeated_only_after_a_run_changed(
     assert (runs / "average" / "test.npz").stat().st_mtime_ns > before
 
 
-def test_words_that_start_with_runs_are_told_from_a_competition_folder(runs: Path, folder: Path) -> None:
+def test_arguments_that_start_with_runs_are_distinguished_from_a_competition_folder(
+    runs: Path, folder: Path
+) -> None:
     before = (runs / "a" / "submission.csv").read_bytes()
     (runs / "a" / "submission.csv").unlink()
     run_stages(folder, runs.parent, "a", "--seed", "0", stages=(submit,))
@@ -231,7 +233,7 @@ def test_runs_that_do_not_match_are_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("stage", [submit, blend])
-def test_wrong_words_are_refused(
+def test_wrong_arguments_are_refused(
     stage: object, runs: Path, folder: Path, tmp_path: Path, make_competition: MakeCompetition
 ) -> None:
     elsewhere = tmp_path / "elsewhere" / "other" / "b"
@@ -274,7 +276,7 @@ def test_folds_in_another_order_of_rows_are_the_same_folds(runs: Path, folder: P
         assert (runs / "before" / name).read_bytes() == (runs / "after" / name).read_bytes()
 
 
-def test_a_run_of_which_a_fold_is_missing_is_refused(runs: Path, folder: Path) -> None:
+def test_a_run_with_a_missing_fold_is_refused(runs: Path, folder: Path) -> None:
     b = RunPaths(runs / "b")
     shutil.rmtree(b.fold(1))
     run_stages(folder, runs.parent, "b", "--seed", "1", "--fold", "0", stages=(validate, infer))
@@ -282,7 +284,7 @@ def test_a_run_of_which_a_fold_is_missing_is_refused(runs: Path, folder: Path) -
         blend.main(words_of(runs, folder))
 
 
-def test_a_blend_is_no_member_of_a_blend_but_may_be_averaged(runs: Path, folder: Path) -> None:
+def test_a_blend_cannot_be_blended_but_can_be_averaged(runs: Path, folder: Path) -> None:
     blend.main(words_of(runs, folder))
     words = [str(runs / "a"), str(runs / "blend"), "--folder", str(folder)]
     with pytest.raises(InputError, match="/blend"):
@@ -388,7 +390,7 @@ def test_compare_and_score_treat_a_blend_like_a_run(
     assert "report:" not in printed  # a blend has none
 
 
-def test_a_stage_that_trains_is_refused_the_name_of_a_blend(runs: Path, folder: Path) -> None:
+def test_a_training_run_cannot_take_the_name_of_a_blend(runs: Path, folder: Path) -> None:
     blend.main(words_of(runs, folder))
     with pytest.raises(InputError, match="/blend"):
         run_stages(folder, runs.parent, "blend")
@@ -397,7 +399,7 @@ def test_a_stage_that_trains_is_refused_the_name_of_a_blend(runs: Path, folder: 
 @pytest.mark.parametrize(
     ("metric", "adjustment"), [("log_loss", "temperature"), ("macro_f1", "class factors")]
 )
-def test_the_metric_is_the_competitions_and_runs_judged_by_another_are_refused(
+def test_the_metric_is_the_competitions_and_runs_scored_by_another_are_refused(
     metric: str, adjustment: str, runs: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(folder, tmp_path / "input" / "tiny")

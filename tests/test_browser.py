@@ -192,7 +192,7 @@ def test_a_report_has_every_section_and_its_pictures(
     page.close()
 
 
-def test_a_press_on_a_heading_sorts_the_table_by_it_and_another_one_turns_it(
+def test_a_click_on_a_heading_sorts_the_table_and_a_second_click_reverses_it(
     browser: "Browser", report: Path
 ) -> None:
     page = open_page(browser, report)
@@ -207,7 +207,7 @@ def test_a_press_on_a_heading_sorts_the_table_by_it_and_another_one_turns_it(
     page.close()
 
 
-def test_a_cell_pointed_at_is_read_out_with_full_names(browser: "Browser", report: Path) -> None:
+def test_a_hovered_cell_shows_the_full_class_names(browser: "Browser", report: Path) -> None:
     page = open_page(browser, report)
     for index, matrix in enumerate(page.locator("section[aria-labelledby=confusion-matrix] svg.cells").all()):
         cell = matrix.locator("rect.wrong").nth(3)
@@ -229,9 +229,7 @@ def test_no_page_is_wider_than_its_window(browser: "Browser", any_page: Path, wi
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_the_contrast_that_reading_needs(
-    browser: "Browser", report: Path, scheme: str
-) -> None:
+def test_every_text_has_the_contrast_of_wcag_aa(browser: "Browser", report: Path, scheme: str) -> None:
     page = open_page(browser, report, scheme=scheme)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
