@@ -50,7 +50,7 @@ def reference(
     return make
 
 
-def test_a_run_killed_again_and_again_at_any_call_of_a_function_ends_with_the_same_bytes(
+def test_a_run_killed_repeatedly_at_any_function_call_ends_with_the_same_bytes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     case, expected, traces = reference("autoencoder")
@@ -107,7 +107,7 @@ MOMENTS = [
 ]
 
 
-def test_a_run_killed_between_any_file_and_its_name_ends_with_the_same_bytes(
+def test_a_run_killed_before_any_file_is_renamed_ends_with_the_same_bytes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     case, expected, _ = reference("autoencoder")
@@ -136,7 +136,7 @@ ROUND_MOMENTS = [
 ]
 
 
-def test_networks_and_rounds_killed_between_any_file_and_its_name_end_with_the_same_bytes(
+def test_networks_and_rounds_killed_before_any_file_is_renamed_end_with_the_same_bytes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     case, expected, _ = reference("rounds")

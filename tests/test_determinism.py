@@ -60,7 +60,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
     assert differing(run_stages(folder, tmp_path, "--workers", workers), reference) == []
 
 
-def test_a_fold_alone_is_that_of_the_whole_run_and_both_alone_are_the_whole_run(
+def test_folds_trained_alone_are_those_of_the_whole_run(
     folder: Path, reference: dict[str, bytes], tmp_path: Path
 ) -> None:
     alone = run_stages(folder, tmp_path, "--fold", "1")
@@ -70,7 +70,7 @@ def test_a_fold_alone_is_that_of_the_whole_run_and_both_alone_are_the_whole_run(
     assert differing(run_stages(folder, tmp_path), reference) == []
 
 
-def test_a_run_stopped_after_every_epoch_ends_with_the_same_bytes(
+def test_a_run_interrupted_after_every_epoch_ends_with_the_same_bytes(
     folder: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_line, lines = epochs.log_line, []

@@ -52,7 +52,7 @@ def test_every_relative_link_and_picture_exists() -> None:
     assert broken == []
 
 
-def test_every_document_is_reached_from_the_readme() -> None:
+def test_every_document_is_linked_from_the_readme() -> None:
     reached, ahead = set(), [README]
     while ahead:
         path = ahead.pop()
@@ -65,7 +65,7 @@ def test_every_document_is_reached_from_the_readme() -> None:
     assert set(DOCUMENTS) - reached == set()
 
 
-def test_every_recipe_that_is_named_exists() -> None:
+def test_every_mentioned_recipe_exists() -> None:
     table = text_of(README).split("## Recipes")[1].split("\n## ")[0]
     named = {
         name
@@ -85,7 +85,7 @@ def test_every_shipped_recipe_is_in_the_readme_or_a_row_of_a_study() -> None:
     assert [name for name in STUDIES if f"| `{name}` |" not in text_of(DOCS / "studies.md")] == []
 
 
-def test_every_script_that_is_named_exists() -> None:
+def test_every_mentioned_script_exists() -> None:
     absent = [
         f"{path.name}: {script}"
         for path in CURRENT
@@ -95,7 +95,7 @@ def test_every_script_that_is_named_exists() -> None:
     assert absent == []
 
 
-def test_every_package_is_in_the_tree_and_no_other() -> None:
+def test_the_tree_lists_exactly_the_packages() -> None:
     tree = text_of(README).split("## The tree")[1]
     packages = {path.parent.name for path in (SRC / "foldsmith").glob("*/__init__.py")}
     assert set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)) == packages

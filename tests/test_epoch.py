@@ -66,7 +66,7 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return ((images.double() / 255 - 0.5) / 0.25).permute(0, 3, 1, 2).float()
 
 
-def test_an_epoch_is_a_plain_loop_and_its_figures_are_means_over_images() -> None:
+def test_an_epoch_equals_a_plain_loop_and_its_figures_are_means_over_images() -> None:
     batches, rates = make_batches([7, 7, 6, 2]), np.array([0.1, 0.2, 0.05, 0.01])
     state = build_state(make_model(), make_recipe(), make_compute())
     model = copy.deepcopy(state.model)
@@ -102,7 +102,7 @@ def test_an_epoch_leaves_no_gradient_behind_and_trains_in_training_mode() -> Non
     assert state.model[1].num_batches_tracked == 1
 
 
-def test_the_average_is_told_of_every_step() -> None:
+def test_the_average_is_updated_after_every_step() -> None:
     state = build_state(make_model(), replace(make_recipe(), ema_decay=0.9), make_compute())
     train_one_epoch(make_step(state), make_batches([4] * 3), np.full(3, 0.1))
     assert state.ema.step == 3
@@ -180,7 +180,7 @@ def test_the_batch_size_changes_nothing_beyond_rounding(batch_size: int) -> None
     )
 
 
-def test_sigmoids_are_shares_of_their_sum_and_softmaxes_are_torchs() -> None:
+def test_sigmoids_are_divided_by_their_sum_and_softmaxes_are_torchs() -> None:
     logits = 4 * torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
     sigmoids = 1 / (1 + np.exp(-logits.double().numpy()))
     np.testing.assert_allclose(
@@ -242,13 +242,13 @@ BACK = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_has_a_view_that_takes_it_back(view: str) -> None:
+def test_every_view_has_an_inverse_view(view: str) -> None:
     images = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
     assert torch.equal(VIEWS[BACK[view]](VIEWS[view](images)), images)
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_is_what_numpy_makes_of_the_picture(view: str) -> None:
+def test_every_view_equals_the_transformation_by_numpy(view: str) -> None:
     images = torch.arange(3 * 4 * 6).reshape(1, 3, 4, 6)
     turned = VIEWS[view](images)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(turned, FLIPS[view](images[0].permute(1, 2, 0).numpy()))
@@ -284,7 +284,7 @@ class Short(nn.Module):
 
 
 @pytest.mark.parametrize("views", [("identity",), ("identity", "hflip")])
-def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in_its_place(
+def test_out_of_memory_halves_the_batch_and_keeps_the_order_of_rows(
     views: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, model, counted = np.random.default_rng(3).permutation(23), Short(most=3), []
@@ -325,7 +325,7 @@ def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
         )
 
 
-def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
+def test_features_of_a_failed_attempt_are_discarded() -> None:
     captured = []
     for most in (100, 3):
         model = Short(most)
@@ -355,7 +355,7 @@ class Mirror(nn.Module):
         return -images
 
 
-def test_reconstructions_too_are_made_in_parts_that_fit() -> None:
+def test_reconstructions_are_computed_in_batches_that_fit() -> None:
     rows = np.array([5, 2, 9, 0, 21, 7, 7])
     pairs = list(
         reconstruct(Mirror(most=2), CachedImages(make_pixels(), rows), make_compute(), BatchLimit(5))
