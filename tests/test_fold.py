@@ -135,7 +135,7 @@ def test_it_learns(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", ["ce", "bce"])
-def test_the_held_out_predictions_are_keyed_by_path_and_are_the_saved_weights_own(
+def test_the_held_out_predictions_are_keyed_by_path_and_come_from_the_saved_weights(
     loss: str, trained: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     trained = trained if loss == "ce" else whole(replace(TOY, loss="bce"))
@@ -155,7 +155,7 @@ def test_the_held_out_predictions_are_keyed_by_path_and_are_the_saved_weights_ow
     np.testing.assert_allclose(held_out["probabilities"], expected, rtol=1e-3, atol=1e-5)
 
 
-def test_facts_tell_what_was_trained(tmp_path: Path) -> None:
+def test_the_facts_describe_the_training(tmp_path: Path) -> None:
     facts = make_training(tmp_path, recipe=replace(TOY, epochs=1)).train()
     assert (facts["training_images"], facts["held_out_images"], facts["num_classes"]) == (38, 21, 3)
     assert (facts["device"], facts["precision"]) == ("cpu", "fp32")
@@ -179,7 +179,7 @@ def test_a_fold_alone_equals_the_fold_after_others(tmp_path: Path) -> None:
     assert results(tmp_path / "all", 0) != results(tmp_path / "all", 1)
 
 
-def test_random_draws_made_elsewhere_change_nothing(trained: Path, tmp_path: Path) -> None:
+def test_random_numbers_drawn_elsewhere_change_nothing(trained: Path, tmp_path: Path) -> None:
     torch.manual_seed(4321)
     np.random.seed(4321)
     make_training(tmp_path).train()
@@ -190,7 +190,7 @@ class PowerCut(Exception):
     """What stops a run in the middle."""
 
 
-def test_whoever_may_read_the_log_may_read_the_weights(trained: Path) -> None:
+def test_the_weights_have_the_file_mode_of_the_log(trained: Path) -> None:
     run = RunPaths(trained)
     assert run.weights(0).stat().st_mode == run.log(0).stat().st_mode
 
@@ -232,7 +232,7 @@ def assert_same_log(root: Path, uninterrupted: Path) -> None:
 
 @pytest.mark.parametrize("recipe", [TOY, PLAIN], ids=["adamw and an average", "sgd and dropout"])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 0), (0, 3), (1, 0), (1, 2), (2, 4)])
-def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
+def test_a_run_cut_off_at_any_step_resumes_to_the_same_bytes(
     recipe: Recipe,
     epoch: int,
     step: int,
@@ -253,7 +253,7 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
     assert_same_log(tmp_path, whole(recipe))
 
 
-def test_a_run_with_a_pipeline_of_albumentations_goes_on_to_the_same_bytes(
+def test_a_run_with_an_albumentations_pipeline_resumes_to_the_same_bytes(
     tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     pipeline = albumentations.Compose([albumentations.HorizontalFlip(), albumentations.Affine(rotate=15)])
@@ -294,7 +294,7 @@ MEANS: dict[str, dict[str, object]] = {
 }
 
 
-def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
+def test_without_options_the_bytes_are_those_of_a_plain_loop(
     tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     fold, purpose = make_training(tmp_path, recipe=PLAIN).fold, 0
@@ -327,7 +327,7 @@ def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
 
 
 @pytest.mark.parametrize("fields", MEANS.values(), ids=MEANS)
-def test_every_means_of_training_goes_on_and_is_prepared_by_workers_to_the_same_bytes(
+def test_every_training_option_resumes_and_works_with_workers_to_the_same_bytes(
     fields: dict[str, object], tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     recipe = replace(PLAIN, **fields)
@@ -342,7 +342,7 @@ def test_every_means_of_training_goes_on_and_is_prepared_by_workers_to_the_same_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, "last"), (2, "last")])
-def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
+def test_interrupted_it_finishes_the_step_saves_and_resumes(
     number: signal.Signals, epoch: int, step: int | str, tmp_path: Path, trained: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
@@ -422,7 +422,7 @@ def test_the_held_out_images_and_labels_never_influence_the_weights(trained: Pat
     np.testing.assert_allclose(ours["probabilities"][::-1], theirs["probabilities"], rtol=1e-4, atol=1e-6)
 
 
-def test_how_often_the_held_out_images_are_looked_at_changes_nothing(trained: Path, tmp_path: Path) -> None:
+def test_how_often_held_out_images_are_evaluated_changes_nothing(trained: Path, tmp_path: Path) -> None:
     make_training(tmp_path, recipe=replace(TOY, validate_every=2)).train()
     assert results(tmp_path) == results(trained)
     log = pd.read_csv(RunPaths(tmp_path).log(0))
@@ -445,7 +445,7 @@ def test_a_rare_class_is_predicted_more_often_with_a_remedy(
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_run_that_diverges_is_refused_even_in_its_very_last_step(epochs: int, tmp_path: Path) -> None:
+def test_a_run_that_diverges_in_its_last_step_is_an_error(epochs: int, tmp_path: Path) -> None:
     # one step an epoch: its loss is measured before the step that ruins the weights
     recipe = replace(TOY, optimizer="sgd", schedule="constant", warmup=0.0, batch_size=64, lr=1e30)
     with pytest.raises(InputError, match=naming("finite", "lr")):
@@ -454,7 +454,7 @@ def test_a_run_that_diverges_is_refused_even_in_its_very_last_step(epochs: int, 
 
 
 @pytest.mark.parametrize("field", ["augment", "optimizer", "schedule", "model"])
-def test_a_word_no_table_knows_is_refused_before_anything_is_written(field: str, tmp_path: Path) -> None:
+def test_an_unknown_option_is_refused_before_anything_is_written(field: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=naming(field, "'nothing'")):
         make_training(tmp_path, recipe=replace(TOY, **{field: "nothing"})).train()
     assert not any(tmp_path.iterdir())
@@ -475,7 +475,7 @@ def test_the_samples_of_a_fold_are_matched_by_path() -> None:
 
 
 @pytest.mark.parametrize(("micro_batch", "most", "noted"), [(0, 99, 0), (4, 99, 4), (0, 3, 2)])
-def test_the_micro_batch_that_fitted_is_noted(
+def test_the_micro_batch_that_fitted_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: int, most: int, noted: int
 ) -> None:
     trained_on: list[int] = []

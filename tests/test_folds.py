@@ -159,7 +159,9 @@ def test_rounding_favours_no_class_by_its_number(per_class: int, share: float) -
 
 @settings(deadline=None, max_examples=60)
 @given(labels_of_any_set, st.integers(1, 200), seeds)
-def test_a_limited_choice_is_exact_sorted_and_stratified(labels: np.ndarray, limit: int, seed: int) -> None:
+def test_a_limited_selection_is_exact_sorted_and_stratified(
+    labels: np.ndarray, limit: int, seed: int
+) -> None:
     chosen = choose_limited(labels, limit, seed)
     assert len(chosen) == min(limit, len(labels))
     assert (np.diff(chosen) > 0).all()
@@ -169,7 +171,7 @@ def test_a_limited_choice_is_exact_sorted_and_stratified(labels: np.ndarray, lim
         assert abs((labels[chosen] == label).sum() - share * (labels == label).sum()) <= 2
 
 
-def test_a_limited_choice_keeps_every_class_where_one_each_is_asked_for() -> None:
+def test_a_limit_of_one_image_a_class_keeps_every_class() -> None:
     labels = np.repeat(np.arange(20), 15)
     chosen = choose_limited(labels, 20, 0)
     assert sorted(labels[chosen].tolist()) == list(range(20))
@@ -194,7 +196,7 @@ def test_folds_depend_on_no_global_random_state() -> None:
     assert np.array_equal(assign_folds(labels, alone(labels), 5, 0), first)
 
 
-def test_only_which_samples_share_a_group_matters_not_how_groups_are_numbered() -> None:
+def test_the_numbering_of_groups_does_not_matter() -> None:
     labels, groups = np.arange(60) % 3, np.arange(60) // 4
     # the order of the numbers stays, their values change
     assert np.array_equal(assign_folds(labels, groups, 4, 0), assign_folds(labels, groups * 10 + 3, 4, 0))
@@ -243,7 +245,7 @@ def test_images_with_the_same_pixels_or_the_same_group_are_held_out_together() -
     assert folds[samples.loc[[3, 17, 41], "path"]].nunique() == 1
 
 
-def test_near_duplicates_are_held_out_together_unless_they_are_as_many_as_half_a_fold() -> None:
+def test_near_duplicates_are_held_out_together_unless_they_fill_half_a_fold() -> None:
     samples = make_samples(np.arange(60) % 3)
     pairs = {first: f"train/{first}.png" for first in range(0, 20, 2)}
     for first, name in pairs.items():

@@ -76,7 +76,7 @@ def test_separable_classes_are_learned_in_every_precision(
 )
 # torch.compile says so of a softmax whose sum it splits over blocks
 @pytest.mark.filterwarnings(r"ignore:\s*Online softmax is disabled:UserWarning")
-def test_every_means_of_training_works_on_a_gpu(
+def test_every_training_option_works_on_a_gpu(
     make_competition: MakeCompetition, tmp_path: Path, settings: list[str]
 ) -> None:
     words = [word for setting in settings for word in ("--set", setting)]
@@ -111,7 +111,7 @@ def test_deterministic_training_gives_the_same_bytes_whatever_the_number_of_work
         assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes()
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
+def test_an_interrupted_training_resumes_to_the_same_bytes(
     make_competition: MakeCompetition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, words = make_competition(), (*SAME_BYTES, "--set", "cutmix=1", "--set", "optimizer=muon")
@@ -143,7 +143,7 @@ def test_a_gpu_augments_as_a_cpu_does(name: str, side: int) -> None:
     assert ((on_cpu - on_gpu).abs() < 0.02).float().mean() > 0.99
 
 
-def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
+def test_out_of_memory_halves_the_micro_batch_and_training_learns(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(per_class=40)
@@ -168,9 +168,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
     assert 1 <= facts["micro_batch"] < 64
 
 
-def test_a_run_of_a_gpu_is_examined_and_looked_at_there(
-    make_competition: MakeCompetition, tmp_path: Path
-) -> None:
+def test_examine_and_look_work_on_a_gpu(make_competition: MakeCompetition, tmp_path: Path) -> None:
     folder = make_competition()
     run = run_stages(folder, tmp_path)
     for stage in (submit, examine, report):

@@ -42,7 +42,7 @@ def content_of(name: str, width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (300, 7), (5, 5000)])
-def test_the_claimed_size_is_that_of_the_picture(name: str, width: int, height: int) -> None:
+def test_the_header_has_the_size_of_the_image(name: str, width: int, height: int) -> None:
     content = content_of(name, width, height)
     assert claimed_size(content) == (width, height)
     assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (height, width)
@@ -63,7 +63,7 @@ def test_other_spellings_of_a_header_are_read() -> None:
 
 
 @given(st.sampled_from(sorted(FORMS)), st.data())
-def test_damaged_headers_give_a_size_or_nothing_and_come_to_an_end(name: str, data: st.DataObject) -> None:
+def test_damaged_headers_give_a_size_or_none_and_terminate(name: str, data: st.DataObject) -> None:
     content = bytearray(content_of(name, 30, 20))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(2, min(len(content), 80) - 1))] = data.draw(st.integers(0, 255))
@@ -75,7 +75,7 @@ def test_damaged_headers_give_a_size_or_nothing_and_come_to_an_end(name: str, da
 
 
 @pytest.mark.parametrize(("height", "refused"), [(1_789, False), (1_790, True)])
-def test_more_pixels_than_the_limit_are_refused_at_once_and_without_a_warning(
+def test_more_pixels_than_the_limit_are_refused_immediately_and_without_a_warning(
     height: int, refused: bool
 ) -> None:
     """Pillow warns of half of the limit, which no user of ours is to read: 100,000 pixels a line."""

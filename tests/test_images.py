@@ -136,7 +136,7 @@ def test_the_orientation_of_a_photograph_is_applied(tmp_path: Path, form: str, o
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
-def test_an_orientation_that_does_not_exist_is_passed_over(tmp_path: Path, orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     plain = decode_image(write(tmp_path, bytes_of(picture(), "PNG")))
@@ -209,7 +209,7 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_nothing_else(
 # --- what decoders print
 
 
-def test_what_c_libraries_print_is_kept_and_the_rest_is_not_disturbed(
+def test_messages_of_c_libraries_are_captured_and_other_output_is_unchanged(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     print("before", file=sys.stderr)
@@ -221,7 +221,7 @@ def test_what_c_libraries_print_is_kept_and_the_rest_is_not_disturbed(
     assert capfd.readouterr() == ("to a person\n", "before\nafter\n")
 
 
-def test_an_error_while_warnings_are_kept_leaves_standard_error_as_it_was(
+def test_an_error_while_capturing_restores_standard_error(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(KeyboardInterrupt), collected_warnings():
@@ -257,7 +257,7 @@ def test_shrinking_by_whole_numbers_is_the_mean_of_each_block() -> None:
     np.testing.assert_allclose(resize_image(pixels, 16), means, atol=0.51)
 
 
-def test_enlarging_keeps_left_left_and_up_up() -> None:
+def test_enlarging_keeps_the_orientation() -> None:
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:2, :, 0], pixels[:, :2, 1] = 200, 200
     resized = resize_image(pixels, 32)

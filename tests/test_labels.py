@@ -171,7 +171,7 @@ def test_images_without_a_label_are_left_out(tmp_path: Path) -> None:
     assert list(metadata.samples["path"]) == [image for image in IMAGES if image != "train/4.png"]
 
 
-def test_the_same_file_twice_with_one_label_is_used_once_and_told(tmp_path: Path) -> None:
+def test_a_file_listed_twice_with_one_label_is_used_once_and_reported(tmp_path: Path) -> None:
     document = changed(
         lambda document: document["annotations"].extend(
             {"file_name": f"{index}.png", "category": str(LABELS[index])} for index in (10, 2, 2)
@@ -226,7 +226,7 @@ def test_a_csv_that_names_no_training_image_is_no_label_file(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_a_byte_order_mark_and_windows_line_ends_are_fine(
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(
     tmp_path: Path, encoding: str, newline: str
 ) -> None:
     lines = ["id,label", *(f"{index}.png,Käfer {label}" for index, label in enumerate(LABELS))]
@@ -635,7 +635,7 @@ def test_a_table_of_groups_beside_class_folders_is_not_taken_for_labels(tmp_path
         read(tmp_path, images, group_column="patient")
 
 
-def test_a_label_of_two_signs_is_a_name(tmp_path: Path) -> None:
+def test_a_label_with_two_signs_is_a_name(tmp_path: Path) -> None:
     write_rows(tmp_path / "labels.csv", ["id", "label"], [[row, ["--1", "2"][row % 2]] for row in range(12)])
     assert set(read(tmp_path).samples["class_name"]) == {"--1", "2"}
 

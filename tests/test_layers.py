@@ -48,13 +48,13 @@ def package_of(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_the_house_has_the_rooms_it_is_known_for() -> None:
+def test_the_packages_are_the_known_ones() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("_")}
     assert rooms == set(ORDER)
     assert {"prepare", "split", "train", "validate", "infer", "submit"} <= STAGES
 
 
-def test_imports_point_one_way() -> None:
+def test_imports_follow_the_order_of_packages() -> None:
     inside = {name: path for name, path in MODULES.items() if name.startswith("foldsmith.")}
     offenders = [
         f"{module} imports {name}"
@@ -84,7 +84,7 @@ def test_a_stage_is_a_script_with_a_main_that_tests_can_call() -> None:
         assert f"src/{stage}.py" in ast.get_docstring(tree), f"{stage}: the docstring ends with the command"
 
 
-def test_every_module_says_what_it_is_and_has_a_name_of_its_own() -> None:
+def test_every_module_has_a_docstring_and_a_unique_name() -> None:
     for module, path in MODULES.items():
         name = module.split(".")[-1]
         assert name not in {"utils", "util", "common", "helpers", "misc"}, module
@@ -139,7 +139,7 @@ def is_light(module: str) -> bool:
 LIGHT = [module for module in MODULES if module == "foldsmith" or is_light(module)]
 
 
-def test_what_every_stage_needs_is_imported_without_the_heavy_libraries() -> None:
+def test_modules_that_every_stage_needs_import_no_heavy_library() -> None:
     program = (
         "import importlib, json, sys\n"
         "heavy = {'torch', 'timm', 'sklearn', 'matplotlib', 'albumentations', 'scipy'}\n"

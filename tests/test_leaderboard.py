@@ -73,7 +73,7 @@ def test_runs_are_ranked_by_score_with_cost_and_differing_fields(competition: Pa
     }
 
 
-def test_pairs_are_compared_on_the_same_images_and_better_means_significant(competition: Path) -> None:
+def test_pairs_are_compared_on_the_same_images_and_better_is_significant(competition: Path) -> None:
     pairs = compare_runs(find_runs(competition)).set_index(["a", "b"])
     oof = {path.parent.name: np.load(path) for path in competition.glob("*/oof.npz")}
     correct = {name: run["probabilities"].argmax(axis=1) == run["label"] for name, run in oof.items()}
@@ -151,7 +151,7 @@ def test_a_run_whose_views_changed_since_it_was_validated_is_left_out(competitio
     assert [run.name for run in find_runs(competition)] == ["base", "better"]
 
 
-def test_runs_without_a_common_label_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_without_a_common_label_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("names", "numbers"):
         write_run(tmp_path, name, np.arange(12) < 7)
     (tmp_path / "numbers" / "classes.csv").write_text(

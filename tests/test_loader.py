@@ -36,7 +36,7 @@ def orders(batches: EpochBatches, epoch: int) -> list[list[int]]:
 
 @settings(deadline=None, max_examples=80)
 @given(st.integers(1, 300), st.integers(1, 70), st.integers(0, 9), st.integers(0, 4), st.integers(0, 30))
-def test_every_position_comes_once_an_epoch_in_batches_of_even_length(
+def test_every_position_occurs_once_an_epoch_in_batches_of_even_length(
     num_samples: int, batch_size: int, seed: int, fold: int, epoch: int
 ) -> None:
     batches = EpochBatches(num_samples, batch_size, seed, fold)
@@ -129,7 +129,7 @@ def test_images_and_labels_belong_together() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_loading_draws_nothing_from_the_global_streams(workers: int) -> None:
+def test_loading_uses_no_global_random_state(workers: int) -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
@@ -143,7 +143,7 @@ def test_loading_draws_nothing_from_the_global_streams(workers: int) -> None:
 
 @settings(max_examples=80)
 @given(st.integers(1, 300), st.integers(1, 70), st.integers(1, 5), st.integers(0, 3))
-def test_the_parts_of_a_batch_joined_are_the_whole_batch(
+def test_the_shards_of_a_batch_are_the_whole_batch(
     num_samples: int, batch_size: int, num_shards: int, start: int
 ) -> None:
     def batches_of(which: int) -> EpochBatches:
@@ -185,7 +185,7 @@ def images_of_shard(name: str, shard: tuple[int, int]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_images_of_the_parts_joined_are_those_of_the_whole_batch(name: str) -> None:
+def test_the_images_of_all_shards_are_those_of_the_whole_batch(name: str) -> None:
     shards = [images_of_shard(name, (which, 3)) for which in range(3)]
     for whole, *pieces in zip(images_of_shard(name, (0, 1)), *shards, strict=True):
         np.testing.assert_array_equal(np.concatenate(pieces), whole)
@@ -241,7 +241,7 @@ def test_alternating_flips_mirror_where_the_row_does_and_change_nothing_else(nam
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_images_are_made_in_the_size_of_the_epoch_by_workers_and_on_the_device(name: str) -> None:
+def test_workers_and_device_give_images_of_the_size_of_the_epoch(name: str) -> None:
     pixels, rows, labels = make_parts(size=24)
     row, batches = AUGMENTATIONS[name], EpochBatches(len(rows), 8, 0, 0)
     there = DeviceBatches(pixels, rows, labels, row, batches, torch.device("cpu"))
@@ -257,7 +257,7 @@ def test_images_are_made_in_the_size_of_the_epoch_by_workers_and_on_the_device(n
 
 @pytest.mark.parametrize("shard", [(0, 1), (0, 2), (1, 2)])
 @pytest.mark.parametrize("name", ["none", "flip", "crop-flip", "pad-crop-flip"])
-def test_batches_of_the_device_are_those_of_the_workers(
+def test_batches_augmented_on_the_device_are_those_of_the_workers(
     name: str, shard: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "CHUNK", 10)  # rows are copied in several chunks
@@ -285,7 +285,7 @@ def recipe_of(**fields: object) -> Recipe:
     return Recipe(name="test", image_size=16, **fields)
 
 
-def test_a_cpu_augments_on_the_host_unless_it_is_told_otherwise() -> None:
+def test_on_a_cpu_the_host_augments_unless_set_otherwise() -> None:
     pixels = np.zeros((4, 16, 16, 3), np.uint8)
     compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
     for word, expected in (("auto", False), ("workers", False), ("device", True)):
@@ -294,7 +294,7 @@ def test_a_cpu_augments_on_the_host_unless_it_is_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize(("streamed", "remedy"), [(False, "augment_on=auto"), (True, "cache=on")])
-def test_only_stored_pixels_and_rows_of_the_table_are_augmented_on_the_device(
+def test_the_device_augments_only_stored_pixels_with_our_own_augmentations(
     streamed: bool, remedy: str
 ) -> None:
     compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
@@ -328,7 +328,7 @@ def test_a_run_that_augments_on_the_device_trains_on_a_cpu_too(
 @pytest.mark.parametrize(
     ("other", "remedy"), [("cache=off", "--set cache=on"), ("augment=flip.json", "--set augment_on=auto")]
 )
-def test_augmenting_on_the_device_what_cannot_be_there_is_refused_before_anything_is_decoded(
+def test_device_augmentation_that_is_impossible_is_refused_before_anything_is_decoded(
     other: str,
     remedy: str,
     make_competition: MakeCompetition,
@@ -352,7 +352,7 @@ def test_augmenting_on_the_device_what_cannot_be_there_is_refused_before_anythin
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_wrong_with_the_input_is_the_same_sentence_from_a_worker(workers: int) -> None:
+def test_an_input_error_in_a_worker_has_the_same_message(workers: int) -> None:
     pixels, rows, labels = make_parts()
     pipeline = albumentations.Compose([albumentations.Normalize()])
     dataset = AugmentedBatches(pixels, rows, labels, pipeline)

@@ -33,7 +33,7 @@ def test_a_class_without_an_image_has_a_weight_of_one() -> None:
     assert class_weights("auto", np.array([0, 0, 2]), 3).tolist() == pytest.approx([0.5, 1.0, 1.0])
 
 
-def test_no_weights_are_none() -> None:
+def test_class_weights_none_is_none() -> None:
     assert class_weights("none", np.array([0, 1]), 2) is None
 
 
@@ -47,7 +47,7 @@ def test_loss_and_accuracy_are_scikit_learns(labels: np.ndarray, seed: int) -> N
     assert accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(axis=1)))
 
 
-def test_an_impossible_class_that_is_true_costs_much_but_not_infinitely() -> None:
+def test_the_loss_of_a_true_class_of_probability_zero_is_finite() -> None:
     loss, accuracy = SingleLabel(2).loss_and_credit(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
     assert math.isfinite(loss) and loss > 80
     assert accuracy == 0
@@ -89,7 +89,7 @@ def test_cross_entropy_of_labels_is_torchs_to_the_bit(weights: torch.Tensor | No
 @each_kind_of_weights
 @each_smoothing
 @pytest.mark.parametrize("kind", ["ce", "bce"])
-def test_targets_of_one_class_cost_what_labels_do(
+def test_the_loss_of_one_hot_targets_is_that_of_labels(
     kind: str, weights: torch.Tensor | None, smoothing: float
 ) -> None:
     logits, labels, _ = make_logits()
@@ -169,7 +169,7 @@ RARE = np.repeat(np.arange(3), [3000, 120, 12])
 
 
 @pytest.mark.parametrize("remedy", ["weights", "adjustment"])
-def test_what_smoothing_spreads_never_makes_a_rare_class_the_answer_for_another(remedy: str) -> None:
+def test_smoothing_never_makes_a_rare_class_the_prediction_for_another(remedy: str) -> None:
     means = {"weights": class_weights("auto", RARE, 3), "adjustment": log_priors(RARE, 3)}
     logits = best_logits(ClassificationLoss("ce", label_smoothing=0.1, **{remedy: means[remedy]}), RARE)
     assert logits.argmax(dim=1).tolist() == [0, 1, 2]
