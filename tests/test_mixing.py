@@ -29,7 +29,7 @@ def draws_of(mixing: Mixing, count: int = 2000, size: int = SIZE) -> list[Mix | 
     return [mixing.draw(batch % 10, batch, COUNT, size) for batch in range(count)]
 
 
-def test_mixup_is_the_same_sum_of_images_and_of_targets() -> None:
+def test_mixup_mixes_images_and_targets_by_the_same_weights() -> None:
     images, labels = make_batch()
     mix = MIXUP.draw(0, 0, COUNT, SIZE)
     expected = mix.kept * images.astype(float) + (1 - mix.kept) * images[mix.partners].astype(float)
@@ -40,7 +40,7 @@ def test_mixup_is_the_same_sum_of_images_and_of_targets() -> None:
     np.testing.assert_allclose(targets, expected_targets, atol=1e-6)
 
 
-def test_cutmix_takes_a_box_and_its_share_of_the_target() -> None:
+def test_cutmix_replaces_a_box_and_its_share_of_the_target() -> None:
     images, labels = make_batch()
     hot = np.eye(CLASSES)
     for batch in range(50):
@@ -57,13 +57,13 @@ def test_cutmix_takes_a_box_and_its_share_of_the_target() -> None:
         np.testing.assert_allclose(targets, expected_targets, atol=1e-6)
 
 
-def test_what_mixup_keeps_is_drawn_from_its_beta_distribution() -> None:
+def test_mixup_weights_follow_the_beta_distribution() -> None:
     kept = [mix.kept for mix in draws_of(MIXUP)]
     assert scipy.stats.kstest(kept, scipy.stats.beta(0.4, 0.4).cdf).pvalue > 0.01
     assert scipy.stats.kstest(kept, scipy.stats.beta(0.6, 0.6).cdf).pvalue < 1e-3
 
 
-def test_the_box_of_cutmix_is_the_published_one() -> None:
+def test_cutmix_boxes_follow_the_published_distribution() -> None:
     size = 1000
     boxes = np.array([mix.box for mix in draws_of(CUTMIX, size=size)])
     whole = boxes[(boxes[:, :2] > 0).all(axis=1) & ((boxes[:, :2] + boxes[:, 2:]) < size).all(axis=1)]
@@ -80,7 +80,7 @@ def test_the_box_of_cutmix_is_the_published_one() -> None:
     np.testing.assert_allclose(kept, 1 - boxes[:, 2] * boxes[:, 3] / size**2)
 
 
-def test_with_both_each_batch_draws_which_and_the_share_says_how_many_are_mixed() -> None:
+def test_with_both_each_batch_samples_one_and_the_share_of_mixed_batches_is_exact() -> None:
     drawn = draws_of(replace(BOTH, share=0.6))
     mixed = [mix for mix in drawn if mix]
     assert scipy.stats.binomtest(len(mixed), len(drawn), 0.6).pvalue > 0.01
@@ -89,13 +89,13 @@ def test_with_both_each_batch_draws_which_and_the_share_says_how_many_are_mixed(
     assert not any(draws_of(replace(BOTH, share=0.0)))
 
 
-def test_the_last_epochs_are_left_alone() -> None:
+def test_the_last_epochs_are_not_mixed() -> None:
     half = replace(MIXUP, num_epochs=0.5 * 3)
     assert [half.draw(epoch, 0, COUNT, SIZE) is not None for epoch in range(3)] == [True, True, False]
     assert not any(replace(MIXUP, num_epochs=0).draw(epoch, 0, COUNT, SIZE) for epoch in range(3))
 
 
-def test_draws_differ_by_seed_purpose_epoch_and_batch_and_by_nothing_else() -> None:
+def test_mixing_depends_on_seed_purpose_epoch_and_batch_alone() -> None:
     mixings = [MIXUP, replace(MIXUP, seed=4), replace(MIXUP, purpose=1)]
     positions = [(0, 0), (0, 1), (1, 0)]
     kept = [mixing.draw(*position, COUNT, SIZE).kept for mixing in mixings for position in positions]
@@ -121,7 +121,7 @@ def make_batches(shard: tuple[int, int] = (0, 1), start: int = 0) -> EpochBatche
     return batches
 
 
-def test_batches_keep_their_length_and_those_left_alone_are_as_they_came() -> None:
+def test_batches_keep_their_length_and_unmixed_ones_are_unchanged() -> None:
     batches = make_batches()
     mixing = replace(BOTH, share=0.5)
     kinds = set()
@@ -137,7 +137,7 @@ def test_batches_keep_their_length_and_those_left_alone_are_as_they_came() -> No
     assert kinds == {1, 2}
 
 
-def test_an_epoch_that_goes_on_mixes_what_is_left_as_the_whole_epoch_does() -> None:
+def test_a_resumed_epoch_mixes_the_remaining_batches_as_the_whole_epoch_does() -> None:
     whole = list(BOTH.mixed(Loader(make_batches()), make_batches(), CPU))
     left = list(BOTH.mixed(Loader(make_batches(start=2)), make_batches(start=2), CPU))
     assert len(left) == len(whole) - 2
@@ -158,7 +158,7 @@ class Together:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_the_parts_of_several_processes_are_mixed_as_the_whole(count: int) -> None:
+def test_the_shards_of_several_processes_are_mixed_as_the_whole_batch(count: int) -> None:
     whole = list(BOTH.mixed(Loader(make_batches()), make_batches(), CPU))
     pieces = []
     for which in range(count):

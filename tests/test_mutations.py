@@ -37,7 +37,7 @@ def test_a_mutated_file_is_read_correctly_or_refused(
 
 @settings(max_examples=60)
 @given(json_cases("answer") | json_cases("coco"))
-def test_the_plain_reader_knows_what_each_mutation_does(case: Case) -> None:
+def test_the_plain_reader_agrees_with_the_verdict_of_each_mutation(case: Case) -> None:
     true = true_labels_of_json(case.content)
     assert case.verdict not in (READ, REFUSED) or (true is None) == (case.verdict == REFUSED)
 
@@ -101,9 +101,7 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
 
 
 @pytest.mark.parametrize(("where", "twice"), [("document", "annotations"), ("annotation", "category")])
-def test_a_key_that_stands_twice_is_refused_and_not_read_as_the_last(
-    tmp_path: Path, where: str, twice: str
-) -> None:
+def test_a_duplicate_key_is_refused(tmp_path: Path, where: str, twice: str) -> None:
     entries = '{"file_name": "0.png", "category": 0}, {"file_name": "1.png", "category": 1}'
     text = {
         "document": f'{{"annotations": [{entries}], "annotations": [{entries}]}}',
@@ -119,7 +117,7 @@ def test_a_key_that_stands_twice_is_refused_and_not_read_as_the_last(
 
 
 @pytest.mark.parametrize("name", ["./0.png", "train\\0.png", ".\\0.png", "train//0.png"])
-def test_a_first_row_in_another_spelling_is_no_header(tmp_path: Path, name: str) -> None:
+def test_a_first_row_that_spells_an_image_name_is_no_header(tmp_path: Path, name: str) -> None:
     (tmp_path / "labels.csv").write_text(f"{name},cat\n1.png,dog\n2.png,cat\n")
     images = [f"train/{index}.png" for index in range(3)]
     with pytest.raises(InputError, match=naming("labels.csv", "header")):

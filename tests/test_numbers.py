@@ -46,7 +46,7 @@ def filled(probabilities: np.ndarray, column_labels: list[int]) -> pd.DataFrame:
 
 
 @given(TIED)
-def test_of_equal_probabilities_the_first_class_is_the_answer_everywhere(probabilities: np.ndarray) -> None:
+def test_of_equal_probabilities_the_first_class_is_predicted_everywhere(probabilities: np.ndarray) -> None:
     first = [row.index(max(row)) for row in probabilities.tolist()]
     assert list(filled(probabilities, [])["label"]) == [f"c{label}" for label in first]
     assert accuracy(np.array(first), probabilities) == 1
@@ -56,7 +56,9 @@ def test_of_equal_probabilities_the_first_class_is_the_answer_everywhere(probabi
 
 @settings(max_examples=20)
 @given(TIED.map(floor_probabilities), st.randoms(use_true_random=False))
-def test_ties_are_broken_alike_in_any_order_of_rows(probabilities: np.ndarray, shuffler: object) -> None:
+def test_ties_are_broken_the_same_way_in_any_order_of_rows(
+    probabilities: np.ndarray, shuffler: object
+) -> None:
     labels = np.arange(len(probabilities)) % CLASSES
     order = list(range(len(labels)))
     shuffler.shuffle(order)

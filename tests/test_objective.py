@@ -114,7 +114,7 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
     ],
     ids=["classification", "reconstruction", "both", "both, the second heavily"],
 )
-def test_an_objective_is_its_formula_and_has_its_gradient(
+def test_an_objective_has_the_value_and_gradient_of_its_formula(
     objective: Objective, weights: tuple[float, float]
 ) -> None:
     model, (images, labels) = Toy(), make_batch()
@@ -136,7 +136,7 @@ def test_an_objective_is_its_formula_and_has_its_gradient(
     [Classification(CROSS_ENTROPY, TASK), ClassificationAndReconstruction(CROSS_ENTROPY, TASK, 0.5)],
     ids=["classification", "both"],
 )
-def test_the_images_classified_rightly_are_counted(objective: Objective) -> None:
+def test_correctly_classified_images_are_counted(objective: Objective) -> None:
     model, (images, _) = Toy(), make_batch(8)
     with torch.no_grad():
         labels = model(images).argmax(dim=1)
@@ -145,7 +145,7 @@ def test_the_images_classified_rightly_are_counted(objective: Objective) -> None
     assert rightly == 5 and not rightly.requires_grad
 
 
-def test_with_mixed_targets_the_class_that_has_most_of_them_is_the_right_one() -> None:
+def test_with_mixed_targets_the_class_of_the_largest_share_counts_as_correct() -> None:
     model, (images, _) = Toy(), make_batch(8)
     with torch.no_grad():
         labels = model(images).argmax(dim=1)
@@ -162,7 +162,7 @@ def test_the_encoder_runs_once_a_step(objective: Objective) -> None:
     assert model.encoder_runs == 1
 
 
-def test_a_reconstruction_has_no_accuracy_and_never_looks_at_labels() -> None:
+def test_a_reconstruction_has_no_accuracy_and_ignores_labels() -> None:
     model, (images, _) = Toy(), make_batch()
     loss, rightly = Reconstruction()(model, images, Untouchable(), make_compute())
     assert torch.isfinite(loss) and torch.isnan(rightly)
@@ -184,7 +184,7 @@ def test_an_epoch_of_reconstruction_has_a_loss_and_nan_for_accuracy_whatever_the
 
 
 @each_objective
-def test_a_loss_is_taken_in_single_precision_whatever_the_network_computes_in(objective: Objective) -> None:
+def test_a_loss_is_computed_in_fp32_whatever_the_precision_of_the_network(objective: Objective) -> None:
     model, batch = Toy(), make_batch()
     loss, _ = objective(model, *batch, make_compute("bf16"))
     exact, _ = objective(model, *batch, make_compute())
@@ -193,7 +193,7 @@ def test_a_loss_is_taken_in_single_precision_whatever_the_network_computes_in(ob
     assert loss != exact, "nothing was computed in bf16"
 
 
-def test_a_weight_of_zero_leaves_the_reconstruction_out() -> None:
+def test_a_weight_of_zero_skips_the_reconstruction() -> None:
     assert build_objective(CROSS_ENTROPY, TASK, 0.0) == Classification(CROSS_ENTROPY, TASK)
     assert build_objective(CROSS_ENTROPY, TASK, 0.2) == ClassificationAndReconstruction(
         CROSS_ENTROPY, TASK, 0.2

@@ -137,7 +137,7 @@ def newton_schulz(gradient: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_muon_computes_in_the_type_that_the_processor_multiplies(
+def test_muon_computes_in_the_type_that_the_processor_supports(
     fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """float32 differs from float64 in the seventh digit, bfloat16 in the third."""
@@ -172,7 +172,7 @@ def test_muon_in_bfloat16_is_timms_to_the_last_bit(nesterov: bool, monkeypatch: 
     assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
 
 
-def test_what_muon_leaves_is_trained_as_adamw_trains_it() -> None:
+def test_parameters_outside_muon_are_trained_as_by_adamw() -> None:
     ours, theirs = make_network(), make_network()
     optimizers = [
         build_optimizer(

@@ -171,7 +171,7 @@ def test_the_number_of_classes_changes_nothing(pretrained: tuple[Path, dict], tm
         {"mixup": 0.2, "cutmix": 1.0, "erase": 0.5, "train_size": 40, "alternating_flip": True, "sam": 0.1},
     ],
 )
-def test_the_fine_tunings_fields_change_nothing(
+def test_fields_of_fine_tuning_do_not_change_the_pretraining(
     fields: dict, pretrained: tuple[Path, dict], tmp_path: Path
 ) -> None:
     make_pretraining(tmp_path, replace(TOY, **fields)).train()
@@ -180,7 +180,7 @@ def test_the_fine_tunings_fields_change_nothing(
 
 
 @pytest.mark.parametrize("fields", [{"seed": 1}, {"pretrain_lr": 2e-3}, {"pretrain_augment": "flip"}])
-def test_another_pretraining_gives_other_bytes(
+def test_another_pretraining_recipe_gives_other_bytes(
     fields: dict, pretrained: tuple[Path, dict], tmp_path: Path
 ) -> None:
     make_pretraining(tmp_path, replace(TOY, **fields)).train()
@@ -268,7 +268,7 @@ def saved_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("saved_every_epoch")
 @pytest.mark.parametrize("epoch", range(3))
-def test_a_pretraining_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
+def test_a_pretraining_cut_off_in_any_epoch_resumes_to_the_same_bytes(
     epoch: int, pretrained: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
@@ -287,9 +287,7 @@ def test_a_pretraining_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
 
 @pytest.mark.usefixtures("saved_every_epoch")
 @pytest.mark.parametrize("epoch", range(1, 4))
-def test_patience_goes_on_where_it_was_cut_off(
-    epoch: int, tmp_path: Path, after: Callable[[int], Path]
-) -> None:
+def test_patience_is_resumed(epoch: int, tmp_path: Path, after: Callable[[int], Path]) -> None:
     measured = iter([5, 3, 4, 4, -1])
     recipe = replace(TOY, pretrain_epochs=9, pretrain_patience=2)
     with pytest.MonkeyPatch.context() as patch:
@@ -367,7 +365,7 @@ def files_of(run: RunPaths) -> tuple[bytes, bytes]:
     return weights(run.root)
 
 
-def test_labels_and_folds_are_never_looked_at(folder: Path, run: RunPaths, tmp_path: Path) -> None:
+def test_pretraining_never_reads_labels_and_folds(folder: Path, run: RunPaths, tmp_path: Path) -> None:
     other = tmp_path / folder.name
     shutil.copytree(folder, other)
     answer = json.loads((other / "answer.json").read_text())
@@ -382,7 +380,7 @@ def test_labels_and_folds_are_never_looked_at(folder: Path, run: RunPaths, tmp_p
     assert files_of(permuted) == files_of(run)
 
 
-def test_test_images_are_trained_on_only_where_the_recipe_says_so(
+def test_test_images_are_trained_on_only_if_the_recipe_says_so(
     folder: Path, copy: Path, watched: list[list[bytes]]
 ) -> None:
     train_images, test_images = (
@@ -419,7 +417,7 @@ def test_the_picture_shows_ten_test_images_above_their_reconstructions(folder: P
     assert len(set(pictured)) == 10
 
 
-def test_a_second_pretraining_finds_it_up_to_date(
+def test_a_second_pretraining_is_up_to_date(
     folder: Path, run: RunPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = run.pretrained("encoder").stat().st_mtime_ns
@@ -430,7 +428,7 @@ def test_a_second_pretraining_finds_it_up_to_date(
     assert not run.pretrain_checkpoint.exists()
 
 
-def test_pretraining_is_told_and_leaves_its_facts(
+def test_pretraining_prints_progress_and_records_its_facts(
     folder: Path, copy: Path, run: RunPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = run_stages(folder, copy, (pretrain,), "--again")
@@ -553,9 +551,7 @@ def test_every_network_of_every_round_starts_from_the_pretrained_ones(
             assert all(torch.equal(start[f"{module}.{name}"], tensor) for start in started)
 
 
-def test_a_rate_of_next_to_nothing_leaves_the_encoder_where_pretraining_put_it(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_tiny_encoder_rate_keeps_the_pretrained_encoder(folder: Path, tmp_path: Path) -> None:
     words = ("--set", "encoder_lr=1e-20", "--set", "reconstruction_weight=0.5")
     run = run_stages(folder, tmp_path, (*UNTIL_PRETRAIN, train, validate, infer), *words)
     trained = load_file(run.weights(0))
@@ -571,7 +567,7 @@ def test_a_rate_of_next_to_nothing_leaves_the_encoder_where_pretraining_put_it(
     np.testing.assert_allclose(np.load(run.test)["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
-def test_folds_are_not_trained_anew_after_a_pretraining_that_gave_the_same_weights(
+def test_folds_are_not_trained_again_after_a_pretraining_with_the_same_weights(
     folder: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_stages(folder, copy, (train,), "--fold", "0")
@@ -611,7 +607,7 @@ def test_one_channel_is_pils_grey() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_are_normalised_and_come_back(channels: int) -> None:
+def test_normalisation_round_trips(channels: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (2, 9, 8, 1), dtype=np.uint8).repeat(3, axis=3)
     if channels == 3:
         pixels = np.random.default_rng(1).integers(0, 256, (2, 9, 8, 3), dtype=np.uint8)

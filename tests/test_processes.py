@@ -141,7 +141,7 @@ def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
     assert capfd.readouterr().out.count("up to date") == 3
 
 
-def test_an_item_that_fails_stops_the_others_with_its_own_sentence(
+def test_an_item_that_fails_stops_the_others_with_its_own_message(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # the other one waits until it is stopped
@@ -164,7 +164,7 @@ def spread_out() -> Iterator[tuple[subprocess.Popen, list[str]]]:
         yield parent, [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_a_process_that_is_killed_ends_the_command_in_a_sentence() -> None:
+def test_a_killed_process_ends_the_command_in_one_sentence() -> None:
     with spread_out() as (parent, children):
         os.kill(int(children[0]), signal.SIGKILL)
         _, error = parent.communicate()
@@ -173,14 +173,14 @@ def test_a_process_that_is_killed_ends_the_command_in_a_sentence() -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
-def test_processes_end_with_the_one_that_holds_the_lock() -> None:
+def test_processes_end_when_the_one_that_holds_the_lock_ends() -> None:
     with spread_out() as (parent, _):
         parent.kill()
         parent.stdout.read()  # ends when the last process that could write has ended
         assert parent.wait() == -signal.SIGKILL
 
 
-def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
+def test_interrupted_all_folds_save_and_resume(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
     words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu,cpu")
     with trained_until("epoch 1/3", words) as training:
         training.send_signal(signal.SIGTERM)
@@ -245,7 +245,7 @@ runpy.run_path(TRAIN, run_name="__main__")
 """.replace("TRAIN", repr(str(SRC / "train.py")))
 
 
-def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does_even_if_they_are_killed(
+def test_two_processes_train_with_all_options_as_one_does_even_if_they_are_killed(
     folder: Path, tmp_path: Path
 ) -> None:
     fields = ["mixup=0.4", "cutmix=1", "sampling=balanced"]
@@ -385,7 +385,7 @@ def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
 @pytest.mark.parametrize(
     ("micro_batch", "of_13", "of_12"), [(3, [3, 3, 3, 2, 2], [3, 3, 2, 2, 2]), (0, [13], [12])]
 )
-def test_two_processes_compute_the_gradients_of_whole_batches_in_as_many_micro_batches(
+def test_two_processes_compute_the_gradients_of_whole_batches_in_equally_many_micro_batches(
     micro_batch: int, of_13: list[int], of_12: list[int], sam: float
 ) -> None:
     processes = start_two([json.dumps(micro_batch), json.dumps(sam)], STEPS)
@@ -450,7 +450,7 @@ def test_with_the_remedy_two_processes_train_what_one_does_to_rounding(
         np.testing.assert_allclose(ours[name], theirs, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, tmp_path: Path) -> None:
+def test_wrong_arguments_end_every_process_with_the_message_of_rank_0(folder: Path, tmp_path: Path) -> None:
     together = start_two(words_of(folder, tmp_path, "--device", "cpu"))  # never prepared
     errors = [process.communicate()[1] for process in together]
     assert [process.returncode for process in together] == [2, 2], errors
@@ -458,7 +458,7 @@ def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, 
     assert errors[1] == ""
 
 
-def test_a_process_that_ends_while_it_is_asked_about_is_not_waited_for_forever() -> None:
+def test_a_process_that_ends_between_two_checks_does_not_hang_the_wait() -> None:
     class Ending:
         """A process that runs when it is asked about first, and has ended when it is asked again."""
 
@@ -482,14 +482,14 @@ def test_a_process_that_crashed_ends_the_wait_with_its_signal() -> None:
         wait_for([Crashed()])
 
 
-def test_alone_everything_is_the_first_ones() -> None:
+def test_a_single_process_is_rank_0_and_owns_everything() -> None:
     rows = np.arange(7)
     assert ALONE.is_first and ALONE.share("x") == "x"
     assert np.array_equal(ALONE.join_rows(ALONE.own_rows(rows)), rows)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_the_parts_of_all_processes_are_all_rows(count: int) -> None:
+def test_the_shards_of_all_processes_are_all_rows(count: int) -> None:
     rows = np.arange(20)
     shares = [Processes(rank, count).own_rows(rows) for rank in range(count)]
     assert np.concatenate(shares).tolist() == rows.tolist()
