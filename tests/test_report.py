@@ -274,9 +274,7 @@ def test_a_long_list_of_problems_is_cut_and_the_rest_counted(tmp_path: Path) -> 
         ({"probabilities": np.full((240, 6), np.nan, np.float32)}, [240, "probabilities"]),
     ],
 )
-def test_evidence_that_does_not_belong_together_is_refused(
-    tmp_path: Path, change: dict, message: list[object]
-) -> None:
+def test_inconsistent_evidence_is_refused(tmp_path: Path, change: dict, message: list[object]) -> None:
     with pytest.raises(ValueError, match=naming(*message)):
         write_report(tmp_path / "report.html", dataclasses.replace(make_evidence(), **change))
     assert list(tmp_path.iterdir()) == []

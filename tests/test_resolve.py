@@ -45,7 +45,7 @@ def run_of(folder: Path) -> RunPaths:
     return RunPaths(folder.parent / "output" / folder.name / "default")
 
 
-def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
+def test_a_default_run_records_the_resolved_recipe_and_trains_it(
     make_competition: MakeCompetition, capsys: pytest.CaptureFixture, hub: Callable[[str], list[str]]
 ) -> None:
     folder, requested = make_competition(per_class=8, size=20, grey=True), hub("nobody should ask")
@@ -69,7 +69,7 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
     assert requested == [], "small images need no weights"
 
 
-def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition) -> None:
+def test_images_without_a_label_do_not_influence_the_recipe(make_competition: MakeCompetition) -> None:
     folder = make_competition(per_class=8)
     answer = load_json(folder / "answer.json")
     answer["annotations"] = answer["annotations"][:-4]
@@ -78,7 +78,7 @@ def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition
     assert load_json(run_of(folder).identity)["evidence"]["facts"]["num_images"] == 20
 
 
-def test_pretrain_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
+def test_pretrain_refuses_a_run_whose_recipe_is_not_resolved_yet(
     make_competition: MakeCompetition,
 ) -> None:
     words = [*words_of(make_competition()), "--set", "pretrain=autoencoder"]
@@ -87,7 +87,7 @@ def test_pretrain_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_whether_weights_can_be_had_is_asked_once(
+def test_the_availability_of_weights_is_checked_once(
     there: bool,
     make_competition: MakeCompetition,
     capsys: pytest.CaptureFixture,
@@ -116,7 +116,7 @@ def test_whether_weights_can_be_had_is_asked_once(
     assert split.main(words) == 0
 
 
-def test_without_a_network_it_trains_from_scratch_and_says_so(
+def test_without_internet_it_trains_from_scratch_and_says_so(
     make_competition: MakeCompetition,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,7 +136,7 @@ def test_without_a_network_it_trains_from_scratch_and_says_so(
     assert load_json(run_of(folder).identity)["recipe"]["model"] == "timm:resnet18"
 
 
-def test_more_images_are_other_data_and_no_other_recipe(make_competition: MakeCompetition) -> None:
+def test_more_images_change_the_data_but_not_the_recipe(make_competition: MakeCompetition) -> None:
     folder = make_competition(labels="folders")
     words = words_of(folder)
     assert prepare.main(words) == 0
@@ -160,7 +160,7 @@ def test_a_run_of_another_recipe_under_the_same_name_is_refused(make_competition
         split.main([*words, "--recipe", "quick"])
 
 
-def test_grounds_of_other_facts_are_not_taken(make_competition: MakeCompetition) -> None:
+def test_recorded_evidence_without_all_facts_is_refused(make_competition: MakeCompetition) -> None:
     folder = make_competition()
     words, run = words_of(folder), run_of(folder)
     assert prepare.main(words) == 0

@@ -119,7 +119,7 @@ def probabilities_by_hand(weights: Path, rows: np.ndarray) -> np.ndarray:
 # --- several networks
 
 
-def test_the_first_of_several_networks_is_that_of_a_fold_of_one(
+def test_the_first_of_several_networks_is_that_of_a_single_network_fold(
     trained: Callable[[Recipe], FoldPaths],
 ) -> None:
     one, several = trained(TOY), trained(replace(TOY, seeds=3))
@@ -154,7 +154,7 @@ def test_the_held_out_predictions_are_the_mean_of_all_networks(
     assert mean["probabilities"].dtype == np.float32
 
 
-def test_the_facts_tell_what_every_network_and_round_gained_and_cost(
+def test_the_facts_hold_accuracy_and_seconds_of_every_network_and_round(
     trained: Callable[[Recipe], FoldPaths],
 ) -> None:
     paths, facts = trained(TWO), trained.facts(TWO)
@@ -179,7 +179,7 @@ def test_the_facts_tell_what_every_network_and_round_gained_and_cost(
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_round_is_the_last_one_of_a_run_with_as_many(
+def test_a_round_equals_the_last_round_of_a_run_with_that_many_rounds(
     seeds: int, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     whole = trained(replace(TOY, seeds=seeds, rounds=3))
@@ -192,7 +192,7 @@ def test_a_round_is_the_last_one_of_a_run_with_as_many(
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2, 1.0])
-def test_the_surest_test_images_get_the_label_that_the_networks_of_the_round_before_gave(
+def test_the_most_confident_test_images_get_the_label_predicted_in_the_previous_round(
     share: float, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     paths = trained(replace(TWO, pseudo_share=share))
@@ -206,7 +206,7 @@ def test_the_surest_test_images_get_the_label_that_the_networks_of_the_round_bef
     np.testing.assert_allclose(table["confidence"], expected[order].max(axis=1), rtol=1e-4)
 
 
-def test_held_out_labels_never_come_into_the_training_of_any_round(
+def test_held_out_labels_never_influence_the_training_of_any_round(
     trained: Callable[[Recipe], FoldPaths], tmp_path: Path
 ) -> None:
     def trained_with(subset: str) -> dict[str, bytes]:
@@ -225,7 +225,7 @@ def test_held_out_labels_never_come_into_the_training_of_any_round(
     assert [name for name in learned if learned[name] == expected[name]] == []
 
 
-def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
+def test_loss_weights_are_counted_from_the_labels_trained_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     counted = []
@@ -244,7 +244,7 @@ def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
     assert counted == [own, own, [*own, *labelled], [*own, *labelled]]
 
 
-def test_a_line_tells_how_many_images_were_labelled(
+def test_the_number_of_pseudo_labelled_images_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_rounds(tmp_path, replace(TOY, epochs=1, rounds=2)).train()
@@ -258,7 +258,7 @@ TABLES = st.lists(st.sampled_from([0.2, 0.4, 0.5, 0.7, 1.0]), min_size=1, max_si
 
 
 @given(TABLES, st.floats(0.01, 1), st.randoms(use_true_random=False))
-def test_the_surest_are_chosen_whatever_their_order_and_equals_by_path(
+def test_the_most_confident_are_chosen_in_any_order_and_ties_by_path(
     confidences: list[float], share: float, random: object
 ) -> None:
     paths = [f"test/{index}.png" for index in range(len(confidences))]
@@ -329,7 +329,7 @@ EPOCHS = 2 * 2 * 2  # of two networks in two rounds
 @pytest.mark.usefixtures("saved_every_step")
 @pytest.mark.parametrize("step", [0, 2])
 @pytest.mark.parametrize("epoch", range(EPOCHS))
-def test_a_fold_cut_off_in_any_network_and_round_goes_on_to_the_same_bytes(
+def test_a_fold_cut_off_in_any_network_and_round_resumes_to_the_same_bytes(
     epoch: int, step: int, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     with pytest.raises(PowerCut), stopped_at(epoch, step, cut_power):
@@ -347,7 +347,7 @@ def test_a_fold_cut_off_in_any_network_and_round_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("name", ["choose_surest", "write_stamp", "save_npz", "load_trained"])
-def test_a_fold_cut_off_between_networks_and_rounds_goes_on_to_the_same_bytes(
+def test_a_fold_cut_off_between_networks_and_rounds_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     whole, attempts = getattr(rounds_module, name), 0
@@ -372,7 +372,7 @@ def test_a_fold_cut_off_between_networks_and_rounds_goes_on_to_the_same_bytes(
         assert files_of(RunPaths(root).fold(0)) == files_of(trained(TWO).root)
 
 
-def test_asked_to_stop_in_a_further_network_it_saves_the_step_and_goes_on(
+def test_interrupted_in_a_further_network_it_saves_the_step_and_resumes(
     tmp_path: Path, trained: Callable[[Recipe], FoldPaths], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ask() -> None:
@@ -389,7 +389,7 @@ def test_asked_to_stop_in_a_further_network_it_saves_the_step_and_goes_on(
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "seed0/heldout.npz", "pseudo_labels.csv"])
-def test_what_was_tampered_with_is_made_anew(
+def test_a_tampered_file_is_written_again(
     name: str, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     make_rounds(tmp_path).train()
@@ -400,7 +400,7 @@ def test_what_was_tampered_with_is_made_anew(
 
 
 @pytest.mark.usefixtures("saved_every_step")
-def test_networks_of_other_inputs_are_not_gone_on_with_and_what_is_forgotten_is_gone(
+def test_networks_of_other_inputs_are_not_resumed_and_forget_removes_everything(
     tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     with pytest.raises(PowerCut), stopped_at(6, 0, cut_power):

@@ -70,7 +70,7 @@ def predict_by_hand(run: RunPaths, folder: Path, weights: Path, paths: list[str]
         return torch.stack([model(images).softmax(1), model(images.flip(3)).softmax(1)]).numpy()
 
 
-def test_the_test_is_predicted_by_the_mean_of_folds_networks_and_views(run: RunPaths, folder: Path) -> None:
+def test_test_predictions_are_the_mean_of_folds_networks_and_views(run: RunPaths, folder: Path) -> None:
     test = np.load(run.test)
     readable = test["path"] != BROKEN
     paths = test["path"][readable].tolist()
@@ -94,13 +94,13 @@ def test_the_out_of_fold_predictions_are_those_of_the_folds(run: RunPaths) -> No
 
 
 @pytest.mark.parametrize("fold", [0, 1])
-def test_an_image_that_cannot_be_read_is_never_labelled(fold: int, run: RunPaths, folder: Path) -> None:
+def test_an_unreadable_image_is_never_pseudo_labelled(fold: int, run: RunPaths, folder: Path) -> None:
     labelled = pd.read_csv(run.of_fold(fold).pseudo_labels)["path"]
     readable = {path.relative_to(folder).as_posix() for path in (folder / "test").iterdir()} - {BROKEN}
     assert len(labelled) == 11 and set(labelled) == readable
 
 
-def test_every_fold_is_labelled_by_its_own_networks(run: RunPaths, folder: Path) -> None:
+def test_every_fold_is_pseudo_labelled_by_its_own_networks(run: RunPaths, folder: Path) -> None:
     for fold in (0, 1):
         paths = run.of_fold(fold)
         table = pd.read_csv(paths.pseudo_labels)
@@ -113,7 +113,7 @@ def test_every_fold_is_labelled_by_its_own_networks(run: RunPaths, folder: Path)
         assert table["label"].tolist() == expected.argmax(axis=1).tolist()
 
 
-def test_a_view_is_judged_by_all_networks_as_their_mean_is(run: RunPaths, folder: Path) -> None:
+def test_a_view_is_scored_by_the_mean_of_all_networks(run: RunPaths, folder: Path) -> None:
     views, folds = np.load(run.views), pd.read_csv(run.folds).set_index("path")
     for fold in (0, 1):
         columns = folds.loc[views["path"], "fold"].to_numpy() == fold
@@ -126,7 +126,7 @@ def test_a_view_is_judged_by_all_networks_as_their_mean_is(run: RunPaths, folder
         assert (views["prediction"][:, columns] == expected.argmax(axis=2)).all()
 
 
-def test_the_report_tells_of_networks_and_rounds_and_no_shift_of_images_trained_on(
+def test_the_report_describes_networks_and_rounds_and_no_shift_of_images_trained_on(
     run: RunPaths, folder: Path
 ) -> None:
     page = run.report.read_text()
@@ -148,7 +148,7 @@ def test_runs_of_one_and_of_several_networks_are_compared(
     assert "seeds=2, rounds=2, pseudo_share=1.0" in capsys.readouterr().out
 
 
-def test_a_single_image_is_looked_at_by_the_first_networks(
+def test_look_uses_the_first_network_of_each_fold(
     run: RunPaths, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert look.main([str(run.root), str(folder / "test" / "0.png"), "--precision", "fp32"]) == 0
@@ -171,7 +171,7 @@ def test_the_same_command_again_does_nothing_even_without_the_earlier_rounds(
         assert stage.main(words) == 0
 
 
-def test_again_trains_every_network_of_every_round_anew(
+def test_again_trains_every_network_of_every_round_again(
     run: RunPaths, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(run.root.parent, tmp_path / folder.name)
@@ -190,7 +190,7 @@ def test_again_trains_every_network_of_every_round_anew(
         assert (copy.root / name).read_bytes() == (run.root / name).read_bytes()
 
 
-def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
+def test_a_further_round_without_a_readable_test_image_is_refused(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_competition(test_per_class=1)
@@ -204,7 +204,7 @@ def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
     assert not list(tmp_path.rglob("log.csv"))
 
 
-def test_a_test_image_that_shows_a_training_picture_gets_no_label(
+def test_a_test_image_that_duplicates_a_training_image_gets_no_label(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_competition(num_classes=2, per_class=6, test_per_class=3)

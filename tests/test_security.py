@@ -73,7 +73,7 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-def test_pickles_in_the_place_of_our_arrays_are_refused_and_not_run(
+def test_pickles_instead_of_arrays_are_refused_and_not_executed(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     bomb = np.array([Bomb(tmp_path / "ran")], dtype=object)
@@ -96,7 +96,7 @@ def test_pickles_in_the_place_of_our_arrays_are_refused_and_not_run(
 # --- names
 
 
-def test_names_that_are_markup_or_formulas_run_nowhere(
+def test_names_that_are_markup_or_formulas_are_never_executed(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=3, sample="names")
@@ -125,7 +125,7 @@ def test_names_that_are_markup_or_formulas_run_nowhere(
     "way_out", ["../secret.png", "train/../../secret.png", "{}/secret.png", "..\\secret.png"]
 )
 @pytest.mark.parametrize("labels", ["answer", "coco", "csv"])
-def test_no_label_file_leads_out_of_the_folder(
+def test_no_label_file_can_name_files_outside_the_folder(
     make_competition: MakeCompetition, tmp_path: Path, way_out: str, labels: str
 ) -> None:
     folder = make_competition(labels=labels)
@@ -141,7 +141,7 @@ def test_no_label_file_leads_out_of_the_folder(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_sample_submission_that_leads_out_names_no_image(
+def test_a_sample_submission_cannot_name_files_outside_the_folder(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition()
@@ -180,7 +180,7 @@ RESULTS += ("cv.json", "test.npz", "submission.csv", "problems.csv", "classes.cs
 
 
 @pytest.mark.slow
-def test_no_stage_asks_the_network_and_no_hash_seed_or_order_of_files_changes_a_byte(
+def test_no_stage_uses_the_internet_and_no_hash_seed_or_order_of_files_changes_a_byte(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder, shuffled = make_competition(), make_competition()

@@ -132,7 +132,7 @@ def test_a_fold_alone_is_the_fold_of_the_whole_run(folder: Path, run: Path, tmp_
     assert len(json.loads((alone / "cv.json").read_text())["folds"]) == 1
 
 
-def test_what_was_made_from_other_weights_than_are_there_is_not_used(folder: Path, tmp_path: Path) -> None:
+def test_results_of_other_weights_are_not_used(folder: Path, tmp_path: Path) -> None:
     run_stages(folder, tmp_path, "--fold", "2")
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"]
     train.main(words)
@@ -185,7 +185,7 @@ def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path
         split.main([*words, "--folds", "2"])
 
 
-def test_labels_that_changed_are_refused_and_done_anew_with_again(
+def test_changed_labels_are_refused_and_used_with_again(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=2)
@@ -211,7 +211,7 @@ def test_results_that_were_tampered_with_are_not_used(folder: Path, run: Path, t
 
 
 @pytest.mark.parametrize("stage", [split, train, validate, infer, submit, score])
-def test_a_stage_before_its_time_names_the_stage_to_run(
+def test_a_stage_without_its_inputs_names_the_stage_to_run(
     stage: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)]
@@ -363,7 +363,7 @@ def test_a_class_rarer_than_folds_is_reported_and_handled(
     assert len(np.load(run / "oof.npz")["path"]) == 13
 
 
-def test_a_fold_asked_for_again_never_replaces_the_results_of_all(
+def test_rerunning_one_fold_never_replaces_the_results_of_all(
     folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(run.parent, tmp_path / "tiny")
@@ -379,7 +379,7 @@ def test_folds_trained_one_by_one_are_the_run_of_all(folder: Path, run: Path, tm
     assert bytes_of(run_stages(folder, tmp_path), *RESULTS) == bytes_of(run, *RESULTS)
 
 
-def test_again_removes_nothing_before_the_new_input_is_known_to_be_good(
+def test_again_removes_nothing_before_the_new_input_is_validated(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition()
@@ -419,7 +419,7 @@ def test_a_recipe_that_cannot_train_is_refused_before_anything_is_decoded(
     assert not (tmp_path / "tiny").exists()
 
 
-def test_the_true_score_is_that_of_matched_ids_and_words(
+def test_the_true_score_matches_ids_and_labels(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, few = make_competition(labels="csv", sample="probabilities"), ["--folds", "2", "--epochs", "1"]
@@ -442,7 +442,7 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
 @pytest.mark.parametrize(
     ("truth", "key"), [("filename\n0.png\n", "'filename'"), ("id,a,b\n0.png,x,y\n", "'x'")]
 )
-def test_a_truth_that_nobody_can_read_is_refused(
+def test_an_unreadable_truth_file_is_refused(
     folder: Path, run: Path, tmp_path: Path, truth: str, key: str
 ) -> None:
     shutil.copytree(folder, tmp_path / "tiny")

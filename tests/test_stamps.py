@@ -49,7 +49,9 @@ def test_a_stage_without_a_stamp_is_not_current(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [1, 2])
-def test_a_changed_byte_or_a_missing_output_ends_it(which: int, stage: tuple[Path, Path, Path]) -> None:
+def test_a_changed_byte_or_a_missing_output_makes_the_stage_stale(
+    which: int, stage: tuple[Path, Path, Path]
+) -> None:
     path = stage[which]
     whole = path.read_text()
     path.write_text(whole.replace("content", "contenu"))
@@ -71,15 +73,17 @@ def test_a_changed_byte_or_a_missing_output_ends_it(which: int, stage: tuple[Pat
         {"more": 1},
     ],
 )
-def test_a_changed_input_ends_it(change: dict[str, Any], stage: tuple[Path, Path, Path]) -> None:
+def test_a_changed_input_makes_the_stage_stale(
+    change: dict[str, Any], stage: tuple[Path, Path, Path]
+) -> None:
     assert not is_current(stage[0], {**INPUTS, **change})
 
 
-def test_a_missing_input_ends_it(stage: tuple[Path, Path, Path]) -> None:
+def test_a_missing_input_makes_the_stage_stale(stage: tuple[Path, Path, Path]) -> None:
     assert not is_current(stage[0], {name: INPUTS[name] for name in ("samples", "plan")})
 
 
-def test_another_version_of_foldsmith_ends_it(
+def test_another_version_of_foldsmith_makes_the_stage_stale(
     stage: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stamps, "__version__", "99.0")
@@ -97,19 +101,21 @@ def test_facts_are_kept_for_readers(stage: tuple[Path, Path, Path]) -> None:
     assert load_json(stage[0])["seed"] == 3
 
 
-def test_a_damaged_stamp_is_told(stage: tuple[Path, Path, Path]) -> None:
+def test_a_damaged_stamp_is_reported(stage: tuple[Path, Path, Path]) -> None:
     stage[0].write_text("{")
     with pytest.raises(InputError, match="split.json"):
         is_current(stage[0], INPUTS)
 
 
-def test_what_an_earlier_stage_writes_is_asked_for(stage: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_missing_file_of_an_earlier_stage_is_reported(
+    stage: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     require(stage[1], "split")
     with pytest.raises(InputError, match=naming("samples.csv", "prepare.py")):
         require(tmp_path / "samples.csv", "prepare")
 
 
-def test_what_an_earlier_stage_wrote_is_taken_only_whole(stage: tuple[Path, Path, Path]) -> None:
+def test_files_of_an_earlier_stage_are_used_only_if_intact(stage: tuple[Path, Path, Path]) -> None:
     require_whole(stage[0], "split")
     stage[1].write_text("edited by hand")
     with pytest.raises(InputError, match=naming("folds.csv", "split.py")):
@@ -130,7 +136,7 @@ def run(tmp_path: Path) -> RunPaths:
     return run
 
 
-def test_the_same_parts_may_claim_a_run_as_often_as_they_like(run: RunPaths) -> None:
+def test_the_same_identity_can_claim_a_run_repeatedly(run: RunPaths) -> None:
     before = run.identity.read_bytes()
     claim_run(run, again=False, **make_inputs())
     claim_run(run, again=True, **make_inputs())
@@ -147,7 +153,7 @@ def test_the_same_parts_may_claim_a_run_as_often_as_they_like(run: RunPaths) -> 
         ({"folds": asdict(FoldPlan(5, 0.3, 0, None))}, ["folds", "holdout", "None", "0.3"]),
     ],
 )
-def test_other_parts_are_refused_with_the_difference_and_the_choice(
+def test_another_identity_is_refused_with_the_difference_and_the_remedies(
     changed: dict[str, Any], keys: list[object], run: RunPaths
 ) -> None:
     with pytest.raises(InputError, match=naming(run.root, *keys, "--name", "--again")):
@@ -156,9 +162,7 @@ def test_other_parts_are_refused_with_the_difference_and_the_choice(
     claim_run(run, again=False, **make_inputs())
 
 
-def test_other_views_take_the_place_of_those_a_run_had(
-    run: RunPaths, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_views_replace_those_of_the_run(run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
     other, trained = make_inputs(views=("identity",), cache=False), training_identity(run)
     assert not check_identity(run, **other)
     with pytest.raises(InputError, match="views is identity,hflip, not identity.*src/prepare.py"):
@@ -172,7 +176,7 @@ def test_other_views_take_the_place_of_those_a_run_had(
     assert training_identity(run) == trained
 
 
-def test_views_that_decide_pseudo_labels_are_part_of_what_is_trained(tmp_path: Path) -> None:
+def test_views_that_decide_pseudo_labels_belong_to_training(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
     claim_run(run, again=False, **make_inputs(rounds=2))
     with pytest.raises(InputError, match="another recipe.*views.*rounds > 1"):

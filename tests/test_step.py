@@ -107,7 +107,7 @@ def test_with_class_weights_too_micro_batches_give_the_mean_of_the_whole_batch(s
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_out_of_memory_halves_the_micro_batch_says_so_once_and_forgets_the_attempt(
+def test_out_of_memory_halves_the_micro_batch_with_one_message_and_discards_the_attempt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     batches = [make_batch(), make_batch()]
@@ -143,7 +143,7 @@ def test_one_image_that_does_not_fit_is_an_error() -> None:
         step(*make_batch(5))
 
 
-def test_other_errors_are_no_reason_to_try_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     state = make_state()
     with pytest.raises(RuntimeError, match="shape|size"):
         make_step(state)(torch.zeros(2, 5, SIZE, SIZE), torch.zeros(2, dtype=torch.long))
@@ -168,7 +168,7 @@ def test_an_epoch_in_micro_batches_counts_every_image_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the tracer's own
-def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_step_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = make_batch()
     whole, compiled, losses, grads = nn.Module.compile, [], [], []
 
@@ -194,7 +194,7 @@ def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch)
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(2, 8), st.integers(0, 40))
-def test_every_process_cuts_every_batch_into_as_many_micro_batches_and_none_is_empty(
+def test_every_process_splits_every_batch_into_equally_many_micro_batches_none_empty(
     num_samples: int, batch_size: int, num_processes: int, micro_batch: int
 ) -> None:
     assume(num_samples >= 2 * num_processes)
@@ -219,7 +219,7 @@ def test_every_process_cuts_every_batch_into_as_many_micro_batches_and_none_is_e
 
 
 @pytest.mark.parametrize("clip", [0.01, 0.5, 1e6])
-def test_gradients_are_cut_to_a_norm_and_never_made_longer(clip: float) -> None:
+def test_gradients_are_clipped_to_a_norm_and_never_lengthened(clip: float) -> None:
     images, labels = make_batch()
     whole, cut = make_state(plain=True), make_state(plain=True)
     make_step(whole)(images, labels)
@@ -229,7 +229,7 @@ def test_gradients_are_cut_to_a_norm_and_never_made_longer(clip: float) -> None:
         torch.testing.assert_close(ours, theirs * min(1, clip / length), rtol=1e-4, atol=1e-7)
 
 
-def test_what_is_cut_are_the_gradients_without_the_scale_of_half_precision() -> None:
+def test_gradients_are_unscaled_before_they_are_clipped() -> None:
     images, labels = make_batch()
     plain = make_state(plain=True)
     scaled = replace(plain, model=make_state(plain=True).model, scaler=torch.amp.GradScaler("cpu"))
@@ -314,7 +314,7 @@ def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_a_gradient_of_zero_moves_nothing() -> None:
+def test_a_zero_gradient_changes_no_weight() -> None:
     state = build_state(Bowl(), RECIPE, make_compute())
     with torch.no_grad():
         state.model.x.zero_()

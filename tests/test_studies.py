@@ -47,7 +47,7 @@ def test_the_hold_outs_are_the_studies_own() -> None:
     assert 60_000 * read_command([str(crnn.folder), *crnn.split], "").plan.holdout == 18_000
 
 
-def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
+def test_the_arguments_are_a_study_a_folder_and_the_arguments_of_the_stages() -> None:
     assert study.read_words(["crnn"]) == (STUDIES["crnn"], [], ["input/fashion-mnist", "--holdout", "0.3"])
     typed = ["cnn", "my/cifar", "--epochs", "3", "--only", "cnn-a", "--folds", "2", "--only", "cnn-gap"]
     words = ["my/cifar", "--epochs", "3", "--folds", "2"]
@@ -66,7 +66,7 @@ def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
         (["cnn", "--epochs", "none"], ["epochs", "none"]),
     ],
 )
-def test_words_that_nobody_understands_are_refused_before_anything_runs(
+def test_unknown_arguments_are_refused_before_anything_runs(
     typed: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "run", lambda command: pytest.fail("something ran"))

@@ -147,7 +147,7 @@ COUNTS: dict[str, tuple[Callable[[int], int], int]] = {
 }
 
 
-def test_no_study_network_is_left_uncounted() -> None:
+def test_the_parameters_of_every_study_network_are_tested() -> None:
     others = {"bottleneck-resnet", "quick-cnn", "resnet9", *WHITENED_PLANS}
     assert set(COUNTS) == set(STUDY_IMAGES) == set(MODELS) - others
 
@@ -410,7 +410,7 @@ STUDY_CNNS = {
 
 
 @pytest.mark.parametrize("name", STUDY_CNNS)
-def test_a_cnn_computes_what_study_5_writes_out(name: str) -> None:
+def test_a_cnn_computes_what_the_code_of_study_5_does(name: str) -> None:
     ours, theirs = build(name), STUDY_CNNS[name]()
     if name in ("cnn-a", "cnn-b", "cnn-c"):
         # sigmoids let almost nothing of an image through at initialisation; larger weights do
@@ -462,7 +462,7 @@ class StudyCRNN(nn.Module):
         ("crnn-hidden256-dropout10", 256, (0.1, 0.1, 0.1)),
     ],
 )
-def test_a_crnn_computes_what_study_4_writes_out(
+def test_a_crnn_computes_what_the_code_of_study_4_does(
     name: str, hidden: int, drops: tuple[float, float, float]
 ) -> None:
     # channels-last memory must not change the order of the features in the 18 steps
@@ -526,7 +526,7 @@ def study_lenet(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", LENETS)
-def test_an_autoencoder_computes_what_study_3_writes_out(name: str) -> None:
+def test_an_autoencoder_computes_what_the_code_of_study_3_does(name: str) -> None:
     ours, theirs, images = build(name), study_lenet(name), 2 * make_images(name, 2) - 1
     assert_equal_networks(ours, theirs, images)
     assert_equal_networks(ours, theirs, images, run="reconstruct")
@@ -558,7 +558,9 @@ def study_padded(activation: Callable[[], nn.Module], deep: bool, drop: float, h
         ("autoencoder-padded-4", lambda: study_padded(lambda: nn.LeakyReLU(0.01), True, 0.3, 0.5)),
     ],
 )
-def test_an_autoencoder_computes_what_study_2_writes_out(name: str, theirs: Callable[[], nn.Module]) -> None:
+def test_an_autoencoder_computes_what_the_code_of_study_2_does(
+    name: str, theirs: Callable[[], nn.Module]
+) -> None:
     ours, images = build_light(name), make_images(name)
     assert_equal_networks(ours, theirs(), images)
     assert_equal_networks(ours, theirs(), images, run="reconstruct")
@@ -596,7 +598,7 @@ def test_classifying_and_reconstructing_at_once_is_both_from_one_code(name: str)
         assert all(tensor.grad.abs().sum() > 0 for tensor in model.encoder.parameters())
 
 
-def test_study_3s_own_upsampling_cut_the_encoder_off() -> None:
+def test_the_upsampling_of_study_3_blocks_the_gradient_of_the_encoder() -> None:
     theirs, images = study_lenet("autoencoder-lenet-upsampled"), make_images("autoencoder-lenet", 2)
     nn.functional.mse_loss(theirs.reconstruct(images), images).backward()
     assert all(tensor.grad is None for tensor in theirs.encoder.parameters())
@@ -667,7 +669,7 @@ def test_a_recipe_of_another_size_that_the_network_can_take_is_accepted(name: st
 
 
 @pytest.mark.parametrize("field", ["pretrain", "encoder_lr", "reconstruction_weight"])
-def test_only_autoencoders_have_an_encoder_to_treat_apart(field: str) -> None:
+def test_fields_of_the_encoder_are_refused_for_other_networks(field: str) -> None:
     recipe = replace(RECIPES["cnn-a"], **{field: "autoencoder" if field == "pretrain" else 0.5})
     with pytest.raises(InputError, match=naming(field, "cnn-a")):
         check_recipe(recipe, "cpu", "fp32")
@@ -679,6 +681,6 @@ def test_images_too_small_for_study_3s_head_are_refused_when_the_network_is_buil
         build_model("autoencoder-lenet-upsampled", 2, size)
 
 
-def test_images_too_small_for_gaps_poolings_are_refused_when_the_network_is_built() -> None:
+def test_images_too_small_for_the_poolings_of_cnn_gap_are_refused_when_the_network_is_built() -> None:
     with pytest.raises(InputError, match="7 x 7"):
         build_model("cnn-gap", 2, 7)

@@ -81,7 +81,7 @@ WITHIN = {"brightness": 1, "colour": 2, "contrast": 2, "sharpness": 2, "autocont
 
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in GEOMETRIC])
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_a_change_of_grey_levels_is_pillows(operation: str, strength: float) -> None:
+def test_operations_on_grey_levels_equal_pillows(operation: str, strength: float) -> None:
     images = make_images(len(LEVELS))
     expected = [
         np.asarray(pillow(operation, strength * level / 30, sign)(Image.fromarray(image)))
@@ -94,7 +94,7 @@ def test_a_change_of_grey_levels_is_pillows(operation: str, strength: float) -> 
 
 
 @pytest.mark.parametrize("operation", GEOMETRIC)
-def test_a_shear_a_shift_and_a_turn_are_pillows_within_the_image(operation: str) -> None:
+def test_geometric_operations_equal_pillows_within_the_image(operation: str) -> None:
     images = make_images(len(LEVELS))
     white = np.full_like(images, 255)
     for where, augmented in on_host_and_device(images, draws_of(operation)).items():
@@ -111,7 +111,7 @@ def test_a_shear_a_shift_and_a_turn_are_pillows_within_the_image(operation: str)
 
 
 @pytest.mark.parametrize("name", ["trivial", "trivial-crop"])
-def test_host_and_device_make_the_same_images_but_for_what_tables_make_of_a_half(name: str) -> None:
+def test_host_and_device_give_the_same_images_except_for_rounding_before_tables(name: str) -> None:
     images = np.random.default_rng(1).integers(0, 256, (64, SIZE, SIZE, 3), dtype=np.uint8)
     draws = build_augmentation(name, SIZE).draw(5, len(images), SIZE)
     augmented = on_host_and_device(images, draws)
@@ -119,7 +119,7 @@ def test_host_and_device_make_the_same_images_but_for_what_tables_make_of_a_half
     assert np.median(difference) <= 0.5 and (difference > 3).mean() < 0.03
 
 
-def test_an_image_of_one_grey_level_is_left_alone_by_what_spreads_levels() -> None:
+def test_autocontrast_and_equalize_keep_an_image_of_one_grey_level() -> None:
     images = np.full((len(LEVELS), SIZE, SIZE, 3), 77, np.uint8)
     for operation in ("autocontrast", "equalize"):
         for where, augmented in on_host_and_device(images, draws_of(operation)).items():
@@ -130,7 +130,7 @@ def drawn(strength: float = 1.0) -> dict[str, np.ndarray]:
     return draw_trivial(np.random.default_rng(3), COUNT, SIZE, strength)
 
 
-def test_operations_come_equally_often_and_one_an_image() -> None:
+def test_operations_are_equally_frequent_and_one_an_image() -> None:
     draws = drawn()
     moved = draws["affine"] - np.eye(2, 3)
     angle = np.arctan2(draws["affine"][:, 1, 0], draws["affine"][:, 1, 1])
@@ -164,7 +164,7 @@ def test_operations_come_equally_often_and_one_an_image() -> None:
     assert scipy.stats.chisquare(np.unique(np.round(shears, 6), return_counts=True)[1]).pvalue > 0.001
 
 
-def test_strength_is_a_share_of_the_greatest() -> None:
+def test_strength_is_a_share_of_the_maximum() -> None:
     half, whole = drawn(0.5), drawn()
     shears = [draws["affine"][:, 0, 1].max() for draws in (half, whole)]
     assert half["sharpness"].max() - 1 == pytest.approx((whole["sharpness"].max() - 1) / 2)

@@ -62,6 +62,6 @@ def test_numbers_change_only_with_the_version(
     assert found == pytest.approx(FIGURES[settings], abs=5e-3), message
 
 
-def test_the_numbers_are_those_of_the_version_that_is_told() -> None:
+def test_the_numbers_belong_to_the_current_version() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert VERSION == __version__ == project["version"], "note the numbers of this version"
