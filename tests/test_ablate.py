@@ -78,7 +78,7 @@ def test_what_cannot_be_dropped_is_refused(words: list[str], keys: list[str]) ->
         read_drops(words, RECIPES["resnet64"])
 
 
-# --- the words
+# --- the command line
 
 
 def test_runs_have_the_full_command_except_for_the_dropped_field() -> None:
@@ -183,7 +183,7 @@ def ablated(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def words(ablated: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return its words in a copy, which the test may change; nothing is trained again."""
+    """Return its words for a copy that the test may change; nothing is trained again."""
     output = Path(ablated[ablated.index("--output") + 1])
     shutil.copytree(output, tmp_path / "output")
     monkeypatch.setattr(ablate, "run", lambda command: 0)

@@ -1,6 +1,6 @@
-"""Every row of AUGMENTATIONS: what it keeps, what decides its draws, how often each comes and what it makes.
+"""Every row of AUGMENTATIONS: invariants, seeds, distributions of parameters and resulting images.
 
-Against albumentations, torchvision, OpenCV and numpy. And pipelines from files.
+The oracles are albumentations, torchvision, OpenCV and numpy. Pipelines from files are tested here too.
 """
 
 import random
@@ -28,7 +28,7 @@ SIZE = 24
 
 
 def make_images(count: int = 16, size: int = SIZE) -> np.ndarray:
-    """Smooth pictures with noise, no two pixels alike in a row: every flip and crop shows."""
+    """Return smooth noisy pictures with distinct pixels in every row, so that flips and crops show."""
     draws = np.random.default_rng(0)
     slope = np.linspace(0, 150, size)
     pictures = (
@@ -72,7 +72,7 @@ def test_the_images_depend_on_the_seed_alone(name: str) -> None:
 def test_another_seed_gives_other_images(name: str) -> None:
     images, augmentation = make_images(), build_augmentation(name, SIZE)
     first = augment_batch(augmentation, images, 7)
-    # seeds of 63 bits; those that differ in the high half only are no matter, for they are digests
+    # seeds have 63 bits
     assert not np.array_equal(augment_batch(augmentation, images, 8), first)
     assert not np.array_equal(augment_batch(augmentation, images, 2**62 + 12345), first)
 
@@ -103,7 +103,7 @@ def test_an_unknown_augmentation_names_the_nearest() -> None:
         build_augmentation("crop-flop", SIZE)
 
 
-# --- how often each draw comes: Kolmogorov and Smirnov's test, whose seeds are fixed and so its verdict
+# --- distributions of parameters, by Kolmogorov-Smirnov tests with fixed seeds
 
 COUNT = 3000
 CROPS = {
@@ -117,12 +117,12 @@ every_cropping_row = pytest.mark.parametrize("name", CROPS)
 
 
 def ks_p_value(one: np.ndarray, other: np.ndarray) -> float:
-    """The chance that samples of one distribution differ by as much as these."""
+    """Return the p-value of the two-sample Kolmogorov-Smirnov test."""
     return scipy.stats.ks_2samp(one, other).pvalue
 
 
 def albumentations_boxes(share: tuple[float, float], ratio: tuple[float, float], size: int) -> np.ndarray:
-    """COUNT boxes (x, y, width, height) as RandomResizedCrop draws them."""
+    """Return COUNT boxes (x, y, width, height) sampled by RandomResizedCrop."""
     transform = albumentations.RandomResizedCrop(size=(size, size), scale=share, ratio=ratio)
     transform.set_random_seed(0)
     shape = {"shape": (size, size, 3)}
@@ -148,7 +148,7 @@ def test_crops_are_distributed_as_those_of_albumentations(name: str, size: int) 
     expected = facts_of_boxes(albumentations_boxes(share, ratio, size))
     for fact, values in drawn.items():
         assert ks_p_value(values, expected[fact]) > 0.01, fact
-    # and the test would tell: of a range that is a little wrong, and of another aspect
+    # the test has power: it rejects a slightly wrong range of areas, and of aspect ratios
     wrong = facts_of_boxes(albumentations_boxes((share[0] + 0.05, share[1]), ratio, size))
     assert ks_p_value(drawn["area"], wrong["area"]) < 1e-3
     wider = facts_of_boxes(albumentations_boxes(share, (ratio[0] * 0.9, ratio[1] / 0.9), size))
@@ -171,7 +171,7 @@ def test_a_crop_that_never_fits_is_the_whole_image() -> None:
 @every_random_row
 def test_flips_have_probability_one_half_and_are_independent(name: str) -> None:
     row, flips = AUGMENTATIONS[name], AUGMENTATIONS[name].draw(3, COUNT, 64).flip
-    assert row.hflip  # each of today's rows
+    assert row.hflip  # true of every row today
     assert scipy.stats.binomtest(int(flips[:, 0].sum()), COUNT).pvalue > 0.01
     if not row.vflip:
         assert not flips[:, 1].any()
@@ -207,10 +207,10 @@ def test_shifts_are_those_of_padding_by_an_eighth_and_cropping_in_albumentations
 
 
 def colour_factors(draws: Draws) -> dict[str, np.ndarray]:
-    """Brightness, contrast, saturation and turn of the hue (radians), by what any such matrix has in common.
+    """Recover brightness, contrast, saturation and hue rotation (radians) from the colour matrices.
 
-    A grey pixel is multiplied by brightness and contrast alone; the other two eigenvalues are the saturation,
-    turned.
+    Brightness and contrast multiply a grey pixel; the other two eigenvalues have the saturation as modulus
+    and the hue rotation as angle.
     """
     both = draws.colour.astype(float).sum(axis=2).mean(axis=1)
     brightness = draws.lift + both
@@ -239,7 +239,7 @@ def test_four_of_five_images_have_colours_jittered_uniformly_within_the_ranges()
     assert scipy.stats.binomtest(forward, int(changed.sum())).pvalue > 0.01
 
 
-# --- what is made of draws that are given
+# --- images for given parameters
 
 
 BOXES = [(0, 0, 24, 24), (3, 5, 10, 7), (20, 0, 4, 24), (0, 23, 24, 1), (11, 12, 1, 1), (1, 2, 23, 22)]
@@ -302,7 +302,7 @@ def test_a_rotation_by_45_degrees_has_black_corners_and_keeps_the_centre() -> No
     for where, augmented in on_host_and_device(white, Draws(angle=np.array([np.pi / 4]))).items():
         assert [augmented[0, y, x].max() for y in (0, -1) for x in (0, -1)] == [0] * 4, where
         assert augmented[0, 8:24, 8:24].min() > 254.9, where
-        # an octagon is left of the square: 2 (sqrt(2) - 1) of its area
+        # the image covers an octagon: 2 (sqrt(2) - 1) of the square's area
         assert augmented.mean() / 255 == pytest.approx(2 * (2**0.5 - 1), abs=0.01), where
 
 
@@ -312,7 +312,7 @@ def test_an_image_is_cropped_then_flipped_then_rotated() -> None:
     draws = Draws(np.array([[x, y, width, height]]), np.array([[True, False]]), np.array([np.pi / 2]))
     for where, augmented in on_host_and_device(image, draws).items():
         difference = np.abs(augmented[0] - np.rot90(crop[:, ::-1]).astype(float))
-        assert difference[2:-2, 2:-2].max() <= 1, where  # along its edges the host fades to black
+        assert difference[2:-2, 2:-2].max() <= 1, where  # the host fades to black at the border
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
@@ -329,7 +329,7 @@ def test_colours_change_as_those_of_torchvision(name: str) -> None:
     changed = [adjust(picture, one) for picture, one in zip(pictures, factor.tolist(), strict=True)]
     expected = torch.stack(changed).permute(0, 2, 3, 1).numpy().astype(float)
     for where, augmented in on_host_and_device(images, draws).items():
-        assert np.abs(augmented - expected).max() <= 2, where  # torchvision cuts off where others round
+        assert np.abs(augmented - expected).max() <= 2, where  # torchvision truncates, ours rounds
 
 
 def test_a_hue_rotation_keeps_luma_and_greys_and_changes_other_colours() -> None:
@@ -349,7 +349,7 @@ def test_jitter_with_probability_zero_is_the_identity() -> None:
         np.testing.assert_allclose(augmented, images, atol=1e-3, err_msg=where)
 
 
-# TrivialAugment's tables make much of the last half of a grey level: see tests/test_trivial_augment.py
+# TrivialAugment's lookup tables amplify rounding differences: see tests/test_trivial_augment.py
 every_plain_row = pytest.mark.parametrize(
     "name", [name for name, row in AUGMENTATIONS.items() if not row.trivial]
 )
@@ -363,10 +363,10 @@ def test_host_and_device_give_the_same_images_for_the_same_parameters(name: str,
     augmented = on_host_and_device(images, draws)
     difference = np.abs(augmented["host"] - augmented["device"])
     limit = np.full(len(images), 1.01)
-    if draws.colour is not None:  # the host rounds twice: what was cropped, which the colours then multiply
+    if draws.colour is not None:  # the host also rounds after the crop, before the colours
         limit = 0.51 + 0.8 * np.abs(draws.colour).sum(axis=2).max(axis=1)
         assert difference.mean() < 0.5
-    if draws.angle is not None:  # what is turned fades into black on the host, and is cut off on the device
+    if draws.angle is not None:  # borders of rotated images differ
         offset = np.arange(size) - (size - 1) / 2
         difference *= (np.hypot(offset[:, None], offset) < size / 2 - 3)[..., None]
     assert (difference.reshape(len(images), -1).max(axis=1) <= limit).all()
@@ -385,7 +385,7 @@ def test_erased_boxes_have_the_published_frequency_and_sizes() -> None:
     x, y, width, height = (column[erased] for column in (x, y, width, height))
     assert min(x.min(), y.min()) >= 0 and max(width.max(), height.max()) < 64
     assert max((x + width).max(), (y + height).max()) <= 64
-    # as the paper draws them, one after the other, from a stream of its own
+    # sampled one by one as in the paper, with an independent generator
     stream, areas, ratios = np.random.default_rng(1), [], []
     while len(areas) < COUNT:
         area, ratio = stream.uniform(0.02, 1 / 3) * 64**2, np.exp(stream.uniform(np.log(0.3), -np.log(0.3)))
@@ -458,7 +458,7 @@ def test_erased_boxes_are_sampled_for_the_output_size() -> None:
     assert max((x + width).max(), (y + height).max()) <= 16 and width.max() > 8
 
 
-# --- parts of a batch
+# --- shards of a batch
 
 
 @every_row

@@ -1,4 +1,4 @@
-"""Averages and blends of runs: matched by path, judged out-of-fold, refused where runs do not match."""
+"""Averages and blends of runs: matched by path, scored out-of-fold, refused where runs do not match."""
 
 import json
 import re
@@ -311,7 +311,7 @@ def test_a_blend_of_complementary_runs_is_correct(
     table = pd.read_csv(blended.oof_table)
     assert list(table) == ["path", "label", "fold", "prediction", "confidence"]
     assert (table["prediction"] == table["label"]).all()
-    # out-of-fold by the weights of the other folds, the test by the weights of all images
+    # out-of-fold: weights fitted on the other folds; test: weights fitted on all images
     oofs = [by_path(runs / name / "oof.npz") for name in ("a", "b")]
     weights = np.array([member["weights_by_part"] for member in facts["runs"]])
     for path, fold, probabilities in zip(oof["path"], oof["fold"], oof["probabilities"], strict=True):
