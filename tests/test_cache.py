@@ -1,4 +1,4 @@
-"""The pixel cache: every image under its own path, and complete or missing."""
+"""The pixel cache: every image under its own path; a cache is complete or absent."""
 
 import hashlib
 import json
@@ -207,7 +207,7 @@ def test_only_leftovers_of_killed_processes_are_removed(folder: Path, tmp_path: 
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "cache"}
 
 
-# --- opening checks what was built
+# --- integrity checks when a cache is opened
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def kept(folder: Path, tmp_path: Path) -> PixelCache:
 def change_one_byte(file: Path, position: int = -1) -> None:
     content = bytearray(file.read_bytes())
     content[position] ^= 1
-    with file.open("rb+") as same:  # the file itself, not another of its name
+    with file.open("rb+") as same:  # keep the inode
         same.write(content)
 
 
@@ -228,7 +228,7 @@ def test_a_cache_with_one_changed_byte_is_refused_with_the_remedy(
 ) -> None:
     written = (kept.path / changed).stat()
     change_one_byte(kept.path / changed)
-    # another modification time, as an editor would leave, however fast this test is
+    # another modification time, however fast this test is
     os.utime(kept.path / changed, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
     with pytest.raises(InputError, match=naming(changed, "prepare.py")):
         open_cache(kept.path, folder, SIZE)

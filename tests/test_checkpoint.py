@@ -1,4 +1,4 @@
-"""A checkpoint gives back exactly what was saved, and only to what it belongs to."""
+"""A checkpoint restores exactly what was saved, and only into the training it belongs to."""
 
 import hashlib
 import io
@@ -111,7 +111,7 @@ def test_without_a_checkpoint_there_is_an_empty_log(tmp_path: Path) -> None:
 
 
 def save_two(path: Path) -> TrainingState:
-    """Two checkpoints of one training, an epoch apart; the state at the first."""
+    """Save two checkpoints of one training, an epoch apart; return the state at the first."""
     state = make_state(RECIPE, 0)
     train(state)
     save_checkpoint(path, state, Position(LOG[:1]), "a digest")

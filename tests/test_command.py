@@ -1,4 +1,4 @@
-"""The words every stage understands: defaults, types, and what is refused."""
+"""The command line of every stage: defaults, types and refusals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_without_arguments_the_demo_runs_with_the_quick_recipe() -> None:
 
 
 def test_for_other_folders_the_recipe_is_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # where no run holds what it was chosen by
+    monkeypatch.chdir(tmp_path)  # a folder without runs
     command = read("input/tiny80")
     assert command.recipe == RECIPES["default"] and command.evidence is None
     assert command.run.root == Path("output/tiny80/default")

@@ -1,4 +1,4 @@
-"""kill -9 at any moment of any stage, then the same command: the same files, and the same bytes."""
+"""SIGKILL at any moment of any stage, then the same command: it ends with the same files and bytes."""
 
 import shutil
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def forks_that_train() -> None:
 def reference(
     make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Reference]:
-    """A case by a recipe's name, the output of its run without interruption, and what that run did."""
+    """Return, for a recipe, a case, the output of its uninterrupted run, and the traces of that run."""
     references: dict[str, Reference] = {}
     folder, root = make_competition(name="crash", per_class=8), tmp_path_factory.mktemp("crash")
 
@@ -56,7 +56,7 @@ def test_a_run_killed_repeatedly_at_any_function_call_ends_with_the_same_bytes(
     case, expected, traces = reference("autoencoder")
     draws = np.random.default_rng(0)
     kills = [Kill(stage, "calls", int(draws.integers(1, traces[stage].calls))) for stage in STAGES]
-    # what goes on has less to do: two more early on, the second of them while it goes on from a checkpoint
+    # a resumed stage makes fewer calls: two earlier kills, the second of them after resuming
     kills += [Kill("train", "calls", int(traces["train"].calls * share)) for share in (0.3, 0.15)]
     outcome = Outcome()
     case.run(tmp_path, kills, outcome)
@@ -79,17 +79,17 @@ def test_a_run_with_worker_processes_killed_before_operations_on_files_ends_with
 
 
 MOMENTS = [
-    # between the pixels and the name of the cache; between a file and its name; between a file and its stamp
+    # before the rename of the cache, of an output, of a stamp
     Kill("prepare", r"rename \S+\.part crash/cache/[^.]\S+$", 1),
     Kill("prepare", r"rename \S+ crash/run/classes\.csv", 1),
     Kill("prepare", r"rename \S+ crash/run/stamps/prepare\.json", 1),
     Kill("split", r"rename \S+ crash/run/folds\.csv", 1),
     Kill("split", r"open crash/run/stamps", 1),
-    # between the two renames of a checkpoint, when there is none of its name
+    # between the two renames of a checkpoint, when no file has its name
     Kill("pretrain", r"rename \S+ \S+/checkpoint\.pt$", 3),
     Kill("pretrain", r"rename \S+ \S+/decoder\.safetensors", 1),
     Kill("pretrain", r"rename \S+ \S+/pretrain/run\.json", 1),
-    # a finished pretraining or fold, whose checkpoints are still there, or one of them
+    # a finished pretraining or fold whose checkpoints, or one of them, still exist
     Kill("pretrain", r"remove \S+/checkpoint\.pt$", 1),
     Kill("train", r"rename \S+ \S+/checkpoint\.pt$", 2),
     Kill("train", r"rename \S+ \S+/checkpoint\.pt\.previous", 1),
@@ -117,7 +117,7 @@ def test_a_run_killed_before_any_file_is_renamed_ends_with_the_same_bytes(
     refuse_other(tmp_path, expected, "after these kills")
 
 
-# between the files of networks and rounds, the stamps that tell they are done, and what is made from both
+# between the files of networks and rounds, their stamps, and the files computed from them
 ROUND_MOMENTS = [
     Kill("train", r"rename \S+ \S+/fold0/round1/seed0/heldout\.npz", 1),
     Kill("train", r"rename \S+ \S+/fold0/round1/seed0/run\.json", 1),

@@ -1,4 +1,4 @@
-"""The recipe that the images decide: its arithmetic, worked out by hand, and what a person sets."""
+"""The recipe `default`: its arithmetic, computed by hand, and settings of the user."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_the_weights_exist_and_may_be_used_for_anything() -> None:
     check_recipe(resolve_default(evidence_of(100, 300, pretrained=True)), "cpu", "fp32")
 
 
-# --- what a person sets
+# --- settings of the user
 
 
 SETTINGS = st.lists(
@@ -184,8 +184,8 @@ def test_with_pretrain_set_no_published_weights_are_used() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        ["train_size=176"],  # of 224 pixels, which the row `default` has not
-        ["mean=0.5", "std=0.25"],  # of one channel, which it has not either
+        ["train_size=176"],  # valid for images of 224 pixels, not for those of the row `default`
+        ["mean=0.5", "std=0.25"],  # valid for one channel, not for the three of the row
         ["momentum=0"],
         ["augment=mine.json"],
     ],
@@ -208,7 +208,7 @@ def test_invalid_settings_are_refused(setting: str) -> None:
         resolve_default(evidence_of(5_000, 64), [setting])
 
 
-# --- the command, and what is told
+# --- the command line and the explanation
 
 
 def test_only_the_recipe_default_depends_on_the_images() -> None:

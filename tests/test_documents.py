@@ -1,4 +1,4 @@
-"""The documents: short, whole, and true of the files, recipes and fields that they name."""
+"""The documents: length, links, and consistency with the files, recipes and fields that they name."""
 
 import re
 from dataclasses import fields
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SRC, DOCS = ROOT / "src", ROOT / "docs"
 README = ROOT / "README.md"
 DOCUMENTS = [README, ROOT / "RESULTS.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-# the log tells of what is gone; the others must be true today
+# the log describes removed things; the other documents must be true today
 CURRENT = [path for path in DOCUMENTS if path.name != "log.md"]
 FIELDS = {field.name for field in fields(Recipe)} - {"name"}
 
@@ -22,7 +22,7 @@ def text_of(path: Path) -> str:
 
 
 def code_of(path: Path) -> str:
-    """Fenced blocks and inline code of a document, a line a piece."""
+    """Return the fenced blocks and inline code of a document, a line each."""
     text = text_of(path)
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     inline = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
@@ -30,7 +30,7 @@ def code_of(path: Path) -> str:
 
 
 def anchors_of(path: Path) -> set[str]:
-    """The anchors that a reader of Markdown makes of the headings."""
+    """Return the anchors that Markdown renderers give the headings."""
     headings = re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 

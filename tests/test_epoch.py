@@ -1,4 +1,4 @@
-"""One epoch and prediction, against loops written out."""
+"""One epoch and prediction, against plain loops."""
 
 import copy
 from dataclasses import replace
@@ -111,7 +111,7 @@ def test_the_average_is_updated_after_every_step() -> None:
 @pytest.mark.parametrize(("broken", "step"), [(0, 2), (2, 4)])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, step: int) -> None:
     rates = np.full(4, 1e-3)
-    rates[broken] = 1e38  # the step after it meets weights beyond all bounds
+    rates[broken] = 1e38  # the next step has weights that overflow
     state = build_state(make_model(), make_recipe(), make_compute())
     with pytest.raises(InputError, match=naming("finite", step, 4, "lr")):
         train_one_epoch(make_step(state), make_batches([4] * 4), rates)
@@ -151,7 +151,7 @@ FLIPS = {
 
 
 def by_hand(image: np.ndarray, views: tuple[str, ...]) -> np.ndarray:
-    """The mean over views of the softmax of one image alone."""
+    """Return the mean over views of the softmax of one image alone."""
     model, probabilities = make_model().eval(), []
     for view in views:
         turned = torch.from_numpy(FLIPS[view](image).copy())[None]
@@ -264,11 +264,11 @@ def test_an_unknown_view_names_the_nearest() -> None:
         check_views(("identity", "hflipp"))
 
 
-# --- memory that runs out
+# --- out of memory
 
 
 class Short(nn.Module):
-    """A network whose memory has room for `most` images; it runs out in its last layer but one."""
+    """A network that runs out of memory in its last but one layer above `most` images."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -299,7 +299,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_order_of_rows(
         counted.append,
     )
     np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-6)
-    # batches are read in the size they had: 8, 8 and 7
+    # batches are still read in their original sizes: 8, 8 and 7
     assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and batch_limit.size == 2
     assert model.seen[:3] == [8, 4, 2] and set(model.seen[3:]) == {2, 1}
     lines = capsys.readouterr().out.splitlines()
@@ -343,7 +343,7 @@ def test_features_of_a_failed_attempt_are_discarded() -> None:
 
 
 class Mirror(nn.Module):
-    """An autoencoder that gives back what it is given, up to `most` images."""
+    """An autoencoder that returns its input, up to `most` images."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
