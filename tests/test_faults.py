@@ -52,7 +52,7 @@ def files_of(run: Path) -> dict[str, bytes]:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Within the block no file grows beyond `size` bytes, as if the disk were full."""
+    """Limit files to `size` bytes within the block, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -245,7 +245,7 @@ def test_an_output_that_is_no_folder_ends_in_one_sentence(
 def test_a_read_only_output_ends_in_one_sentence(make_competition: MakeCompetition, tmp_path: Path) -> None:
     folder, output = make_competition(), tmp_path / "output"
     assert prepare.main([str(folder), *SMALL, "--output", str(tmp_path / "here")]) == 0
-    shutil.copytree(tmp_path / "here", output)  # a run that this process does not hold
+    shutil.copytree(tmp_path / "here", output)  # a run that this process has not locked
     before = files_of(output / "tiny/run")
     (output / "tiny/run").chmod(0o555)
     drop = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []

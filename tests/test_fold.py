@@ -1,4 +1,4 @@
-"""One fold on a toy: it learns, and its bytes are a function of recipe, fold and training data alone."""
+"""One fold of a toy problem: it learns, and its bytes depend on recipe, fold and training data alone."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ from foldsmith.training.network import NetworkTraining
 from foldsmith.training.samples import Fold, Samples, select_samples
 from foldsmith.training.schedule import learning_rates
 
-COUNT, CLASSES, SIZE = 59, 3, 16  # not as many of every class: what weighs classes does something
+COUNT, CLASSES, SIZE = 59, 3, 16  # unbalanced classes: class weights have an effect
 TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=3, batch_size=8)
 PLAIN = replace(
     TOY,
@@ -53,9 +53,9 @@ PLAIN = replace(
 
 @pytest.fixture(scope="module", autouse=True)
 def small_networks() -> Iterator[None]:
-    """Two small networks among the known ones.
+    """Register two small networks.
 
-    One has dropout: its draws must not depend on what ran before either.
+    One has dropout, whose random numbers must not depend on earlier runs either.
     """
 
     def build_dropout_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
@@ -65,7 +65,7 @@ def small_networks() -> Iterator[None]:
         )
 
     def build_hidden_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
-        """A network with a hidden convolution, which is what Muon trains; small, as Muon takes its time."""
+        """Return a network with a hidden convolution, which Muon trains; small, as Muon is slow."""
         first, second = nn.Conv2d(channels, 6, 3, stride=2), nn.Conv2d(6, 8, 3, stride=2)
         pooled = nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         return nn.Sequential(first, nn.ReLU(), second, *pooled, nn.Linear(8, num_classes))
@@ -77,7 +77,7 @@ def small_networks() -> Iterator[None]:
 
 
 def make_cache() -> PixelCache:
-    """Images whose class is the colour that is strongest, among noise; test images beside them."""
+    """Return noisy images whose strongest colour is their class, and test images."""
     draws = np.random.default_rng(0)
     pixels = draws.normal(110, 40, (COUNT + 6, SIZE, SIZE, 3))
     for row in range(COUNT + 6):
@@ -100,7 +100,7 @@ def make_folds() -> pd.DataFrame:
 def make_training(
     root: Path, fold: int = 0, recipe: Recipe = TOY, workers: int = 0, **samples: Samples
 ) -> NetworkTraining:
-    """The only network of a fold; `training` or `held_out` replace its samples."""
+    """Return the training of a fold with one network; `training` and `held_out` replace its samples."""
     cache, folds = make_cache(), make_folds()
     samples = {
         "training": select_samples(folds, folds["fold"] != fold, cache, SingleLabel(CLASSES)),
@@ -120,7 +120,7 @@ def results(root: Path, fold: int = 0) -> tuple[bytes, bytes]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fold 0 of the toy, trained without interruption and in this process alone."""
+    """Return the root of fold 0, trained without interruption and without worker processes."""
     root = tmp_path_factory.mktemp("trained")
     make_training(root).train()
     return root
@@ -187,7 +187,7 @@ def test_random_numbers_drawn_elsewhere_change_nothing(trained: Path, tmp_path: 
 
 
 class PowerCut(Exception):
-    """What stops a run in the middle."""
+    """Raised to interrupt a run."""
 
 
 def test_the_weights_have_the_file_mode_of_the_log(trained: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_weights_have_the_file_mode_of_the_log(trained: Path) -> None:
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int, act: Callable[[], None]) -> None:
-    """Acts once, when that many steps of an epoch, both counted from 0, are done and not saved yet."""
+    """Call `act` once, after that many steps of that epoch (from 0), before they are saved."""
     whole, left = epochs_module.train_one_epoch, [epoch]
 
     def watched(
@@ -219,7 +219,7 @@ def cut_power() -> None:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int = 2) -> None:
-    """Saves every step, and stops the training after one that is not saved any more."""
+    """Save every step, and raise PowerCut after a step before it is saved."""
     monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
     at_step(monkeypatch, epoch, step, cut_power)
 
@@ -266,7 +266,7 @@ def test_a_run_with_an_albumentations_pipeline_resumes_to_the_same_bytes(
     assert results(tmp_path) != results(whole(TOY))
 
 
-# means of training, each on top of PLAIN
+# training options, each added to PLAIN
 MEANS: dict[str, dict[str, object]] = {
     "one-cycle": {"schedule": "one-cycle"},
     "mixup": {"mixup": 0.4},
@@ -346,7 +346,7 @@ def test_interrupted_it_finishes_the_step_saves_and_resumes(
     number: signal.Signals, epoch: int, step: int | str, tmp_path: Path, trained: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
-    training = make_training(tmp_path)  # saves after 20 seconds, or where it is stopped
+    training = make_training(tmp_path)  # saves after 20 seconds, or when interrupted
     last = len(EpochBatches(len(training.fold.training.labels), TOY.batch_size, 0, 0)) - 1
     step = last if step == "last" else step
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted) as caught:
@@ -375,14 +375,14 @@ def test_a_signal_after_the_last_epoch_was_logged_is_not_lost(
         patch.setattr(resume.Resume, "after_epoch", signal_at_the_end)
         make_training(tmp_path).train()
     assert not RunPaths(tmp_path).weights(0).exists()
-    monkeypatch.setattr(epochs_module, "train_one_epoch", None)  # all of it was saved
+    monkeypatch.setattr(epochs_module, "train_one_epoch", None)  # nothing is trained
     make_training(tmp_path).train()
     assert results(tmp_path) == results(trained)
 
 
 @pytest.fixture(scope="module")
 def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
-    """The root of an uninterrupted run of a recipe."""
+    """Return the root of an uninterrupted run of a recipe."""
     roots = {TOY: trained}
 
     def run(recipe: Recipe) -> Path:
@@ -446,7 +446,7 @@ def test_a_rare_class_is_predicted_more_often_with_a_remedy(
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_that_diverges_in_its_last_step_is_an_error(epochs: int, tmp_path: Path) -> None:
-    # one step an epoch: its loss is measured before the step that ruins the weights
+    # one step an epoch: its loss is computed before the update that ruins the weights
     recipe = replace(TOY, optimizer="sgd", schedule="constant", warmup=0.0, batch_size=64, lr=1e30)
     with pytest.raises(InputError, match=naming("finite", "lr")):
         make_training(tmp_path, recipe=replace(recipe, epochs=epochs)).train()
@@ -471,7 +471,7 @@ def test_the_samples_of_a_fold_are_matched_by_path() -> None:
         )
 
 
-# --- memory that runs out
+# --- out of memory
 
 
 @pytest.mark.parametrize(("micro_batch", "most", "noted"), [(0, 99, 0), (4, 99, 4), (0, 3, 2)])

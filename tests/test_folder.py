@@ -220,7 +220,7 @@ def test_the_folder_or_the_extension_distinguishes_images_of_one_name() -> None:
     images = ["train/cat/0.jpg", "train/dog/0.jpg", "train/dog/0.png"]
     for ids in (images, [image.removeprefix("train/") for image in images]):
         assert match_ids(ids, images) == images
-    # a bare name is a path of its own where it is one
+    # a bare name that is a full path matches that path
     images = ["train/0.jpg", "train/dog/0.jpg"]
     assert match_ids(["0.jpg", "nothing"], images) == ["train/0.jpg", None]
 

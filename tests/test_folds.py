@@ -150,7 +150,7 @@ def test_the_held_out_share_is_exact_within_rounding(labels: np.ndarray, share: 
 
 @pytest.mark.parametrize(("per_class", "share"), [(11, 0.3), (7, 0.1), (2, 0.25)])
 def test_rounding_favours_no_class_by_its_number(per_class: int, share: float) -> None:
-    # an even number of classes, of which both halves are held out to the same share
+    # an even number of classes; both halves have the same held-out share
     labels = np.repeat(np.arange(80), per_class)
     held_out = labels[assign_holdout(labels, alone(labels), share, 0) == 0]
     assert len(held_out) == pytest.approx(share * len(labels), abs=1)
@@ -198,7 +198,7 @@ def test_folds_depend_on_no_global_random_state() -> None:
 
 def test_the_numbering_of_groups_does_not_matter() -> None:
     labels, groups = np.arange(60) % 3, np.arange(60) // 4
-    # the order of the numbers stays, their values change
+    # group numbers change, their order does not
     assert np.array_equal(assign_folds(labels, groups, 4, 0), assign_folds(labels, groups * 10 + 3, 4, 0))
 
 

@@ -1,4 +1,4 @@
-"""Decoding against PIL, and the errors for files that are no images."""
+"""Decoding against PIL, and errors for files that are no images."""
 
 import io
 import os
@@ -92,7 +92,7 @@ def test_a_file_has_the_pixels_that_pil_sees(tmp_path: Path, name: str) -> None:
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB"))
     assert (pixels.dtype, pixels.shape) == (np.uint8, (HEIGHT, WIDTH, 3))
-    # of CMYK one library rounds down, the other to the nearest
+    # CMYK: one library rounds down, the other to nearest
     np.testing.assert_allclose(pixels.astype(int), expected.astype(int), atol=1 if "CMYK" in name else 0)
 
 
@@ -196,7 +196,7 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_nothing_else(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     content = bytearray(FILES[name]())
-    # a width or height in the first bytes could ask for gigabytes
+    # a damaged width or height could need gigabytes
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(64, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -206,7 +206,7 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_nothing_else(
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
 
 
-# --- what decoders print
+# --- messages of decoders
 
 
 def test_messages_of_c_libraries_are_captured_and_other_output_is_unchanged(
@@ -265,7 +265,7 @@ def test_enlarging_keeps_the_orientation() -> None:
     assert resized[:, :12, 1].min() > 180 and resized[:, 20:, 1].max() < 20
 
 
-# --- facts
+# --- digests and greyness
 
 PIXELS = hnp.arrays(
     np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(3)), elements=st.integers(0, 2)

@@ -1,4 +1,4 @@
-"""The house: which way imports point, what importing may do, and what must stay light."""
+"""The architecture: the direction of imports, imports without side effects, and light modules."""
 
 import ast
 import json
@@ -13,12 +13,12 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = SRC / "foldsmith"
 STAGES = {path.stem for path in SRC.glob("*.py")}
-# every package may import those before it and itself, and nothing after it
+# a package may import itself and those before it
 ORDER = (
     "errors", "natural_order", "seeding", "tasks", "process", "augment", "recipes", "competition", "models",
     "run", "data", "evaluation", "inference", "report", "training", "comparison",
 )  # fmt: skip
-# the modules that need torch or another library that takes seconds to import
+# modules that need torch or another library that takes seconds to import
 HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison"}
 HEAVY_MODULES = {"foldsmith.tasks.losses", "foldsmith.augment.device", "foldsmith.data.loader"}
 
@@ -32,7 +32,7 @@ MODULES = {module_name(path): path for path in sorted(SRC.rglob("*.py"))}
 
 
 def imports_of(path: Path) -> set[str]:
-    """Every module a file imports, at its top or within a function."""
+    """Return every module that a file imports, at its top or within a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -44,7 +44,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def package_of(module: str) -> str:
-    """The second word of a module's name: `data` of foldsmith.data.cache."""
+    """Return the second component of a module's name: `data` of foldsmith.data.cache."""
     return module.split(".")[1]
 
 
@@ -121,7 +121,7 @@ def test_importing_defines_and_does_nothing_else(
         "for name in sys.argv[1].split():\n"
         "    importlib.import_module(name)\n"
         "assert state() == before\n"
-        # albumentations is imported here, and would ask for a newer version of itself
+        # otherwise albumentations looks for a newer version on the internet
         "from foldsmith.augment.rows import build_augmentation\n"
         "build_augmentation(sys.argv[4], 8)\n"
     )

@@ -52,7 +52,7 @@ def competition(tmp_path: Path) -> Path:
     write_run(tmp_path / "birds", "base", base)
     swapped = np.concatenate([np.flatnonzero(base)[:6], np.flatnonzero(~base)[:5]])
     same = base.copy()
-    same[swapped] = ~base[swapped]  # as many, but for one
+    same[swapped] = ~base[swapped]  # equal counts except for one image
     write_run(tmp_path / "birds", "same", same, lr=0.2)
     write_run(tmp_path / "birds", "better", base | (draws.random(COUNT) < 0.3), epochs=60)
     (tmp_path / "birds" / "cache").mkdir()
@@ -131,7 +131,7 @@ def test_a_run_trained_after_its_validation_is_left_out(
     competition: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (competition / "same" / "fold1" / "run.json").write_text(json.dumps({"training_seconds": 99}))
-    (competition / "base" / "fold2").mkdir()  # a fold that is not in the score yet
+    (competition / "base" / "fold2").mkdir()  # a fold that is not in the score
     (competition / "base" / "fold2" / "run.json").write_text(json.dumps({"training_seconds": 99}))
     assert compare.main([str(competition)]) == 0
     assert "same is left out: it is stale" in capsys.readouterr().out
@@ -183,7 +183,7 @@ def test_one_run_is_a_leaderboard_and_none_is_refused(
     with pytest.raises(InputError, match="nowhere"):
         compare.main([str(tmp_path / "nowhere")])
     write_run(tmp_path / "birds", "only", np.arange(8) < 5, lr=0.3)
-    path = tmp_path / "birds" / "only" / "cv.json"  # of one fold, which has no error
+    path = tmp_path / "birds" / "only" / "cv.json"  # one fold: no standard error
     path.write_text(json.dumps({**json.loads(path.read_text()), "standard_error": None}))
     assert compare.main([str(tmp_path / "birds")]) == 0
     printed = capsys.readouterr().out

@@ -232,12 +232,12 @@ def test_alternating_flips_mirror_where_the_row_does_and_change_nothing_else(nam
             count += key.within.mirrored.sum()
         expected = apply_draws(pixels[rows[key.positions]], draws)
         np.testing.assert_array_equal(images, expected)
-        if name != "study-resnet":  # which fades along its edges
+        if name != "study-resnet":  # its rotation fades at the border
             assert (on_device - images.float()).abs().max() <= 1.01
     assert (count > 0) == row.hflip
 
 
-# --- smaller images in training
+# --- smaller training images
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -362,4 +362,4 @@ def test_an_input_error_in_a_worker_has_the_same_message(workers: int) -> None:
     for fact in ("Normalize", "12 x 12", "float32 (12, 12, 3)"):
         assert fact in sentence
     assert "Traceback" not in sentence and "\n" not in sentence
-    caught.value.__traceback__ = None  # it holds the loader in a circle
+    caught.value.__traceback__ = None  # it keeps the loader alive in a reference cycle

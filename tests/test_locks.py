@@ -1,4 +1,4 @@
-"""Two processes never work on one run; a lock ends with the process that held it."""
+"""Two processes never work on one run; a lock is released when its process ends."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def test_a_second_process_is_refused_with_the_id_of_the_one_that_holds_the_run(t
             lock_until_exit(tmp_path / ".lock", "the run")
         other.kill()
         other.wait()
-        lock_until_exit(tmp_path / ".lock", "the run")  # death releases it
+        lock_until_exit(tmp_path / ".lock", "the run")  # released when the process was killed
 
 
 def test_a_stage_is_refused_while_another_process_works_on_the_run(

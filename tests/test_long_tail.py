@@ -1,4 +1,4 @@
-"""The benchmark of rare classes: its training and test images, and its figures."""
+"""The long-tail benchmark: its training and test images, and its figures."""
 
 import json
 from pathlib import Path

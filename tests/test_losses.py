@@ -66,7 +66,7 @@ K = 4
 
 
 def make_logits(count: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (B, K), labels (B,) and targets (B, K) of two classes each."""
+    """Return logits (B, K), labels (B,) and targets (B, K) that mix two classes."""
     draws = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(count, K, generator=draws)
     labels = torch.randint(0, K, (count,), generator=draws)
@@ -148,7 +148,7 @@ def test_weights_of_classes_are_those_of_their_images(kind: str, smoothing: floa
 
 
 def best_logits(loss: ClassificationLoss, labels: np.ndarray) -> torch.Tensor:
-    """The logits (K, K) of the least loss for a network that tells the classes apart, one row a class."""
+    """Return the logits (K, K) that minimise the loss of a perfect classifier, one row a class."""
     num_classes, targets = labels.max() + 1, torch.from_numpy(labels)
     logits = torch.zeros(num_classes, num_classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -173,7 +173,7 @@ def test_smoothing_never_makes_a_rare_class_the_prediction_for_another(remedy: s
     means = {"weights": class_weights("auto", RARE, 3), "adjustment": log_priors(RARE, 3)}
     logits = best_logits(ClassificationLoss("ce", label_smoothing=0.1, **{remedy: means[remedy]}), RARE)
     assert logits.argmax(dim=1).tolist() == [0, 1, 2]
-    # and no wrong class is a better answer than another wrong one
+    # and no wrong class is preferred to another
     for row in range(3):
         others = np.delete(logits[row].numpy(), row)
         assert others[0] == pytest.approx(others[1], abs=0.02)
