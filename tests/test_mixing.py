@@ -1,4 +1,4 @@
-"""Mixup and CutMix: pixels and targets against numpy, and what is drawn against its distribution."""
+"""Mixup and CutMix: pixels and targets against numpy, parameters against their distributions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,8 +67,8 @@ def test_cutmix_boxes_follow_the_published_distribution() -> None:
     size = 1000
     boxes = np.array([mix.box for mix in draws_of(CUTMIX, size=size)])
     whole = boxes[(boxes[:, :2] > 0).all(axis=1) & ((boxes[:, :2] + boxes[:, 2:]) < size).all(axis=1)]
-    assert np.abs(whole[:, 2] - whole[:, 3]).max() <= 1  # a square, unless a side of the image cuts it
-    # as the paper's algorithm draws and cuts it, from a stream of its own
+    assert np.abs(whole[:, 2] - whole[:, 3]).max() <= 1  # a square, unless the border clips it
+    # sampled and clipped as in the paper, with an independent generator
     stream = np.random.default_rng(9)
     cut = size * np.sqrt(1 - stream.beta(1, 1, 4000))
     centres = stream.uniform(0, size, (2, 4000))
@@ -104,7 +104,7 @@ def test_mixing_depends_on_seed_purpose_epoch_and_batch_alone() -> None:
 
 
 class Loader:
-    """What an EpochBatches' keys stand for, as a loader gives it."""
+    """A loader that yields the images and labels of the keys of EpochBatches."""
 
     def __init__(self, batches: EpochBatches) -> None:
         self.batches = batches
@@ -146,7 +146,7 @@ def test_a_resumed_epoch_mixes_the_remaining_batches_as_the_whole_epoch_does() -
 
 
 class Together:
-    """In the place of Processes: what they have together is known."""
+    """A stand-in for Processes whose joined batches are known."""
 
     def __init__(self) -> None:
         self.wholes = (whole for batch in Loader(make_batches()) for whole in batch)

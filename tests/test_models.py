@@ -195,7 +195,8 @@ def donor() -> nn.Module:
     torch.manual_seed(5)
     model = timm.create_model("resnet18")
     for name, tensor in model.state_dict().items():
-        if name.endswith(("running_mean", "bn1.weight", "bn2.weight")):  # else as in every new network
+        # all others equal those of a new network
+        if name.endswith(("running_mean", "bn1.weight", "bn2.weight")):
             tensor.uniform_(0.5, 1.5)
     return model
 
@@ -268,7 +269,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     for name in ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "")
-    # registered so that the code's own change is undone too
+    # registered so that monkeypatch also undoes the code's own change
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     return attempts
 

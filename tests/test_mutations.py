@@ -31,7 +31,7 @@ def test_a_mutated_file_is_read_correctly_or_refused(
         outcomes.append(try_case(folder, kind, case))
 
     try_all()
-    assert min(outcomes.count(READ), outcomes.count(REFUSED)) >= 5  # neither is all there is
+    assert min(outcomes.count(READ), outcomes.count(REFUSED)) >= 5  # both outcomes occur
     assert not any(folder.iterdir())
 
 
@@ -58,7 +58,7 @@ def test_the_command_prints_a_row_for_every_kind(capsys: pytest.CaptureFixture[s
 
 @pytest.fixture(scope="module")
 def competition(make_competition: MakeCompetition) -> Path:
-    """A folder without labels, with the images and the classes that the mutated files speak of."""
+    """Return a folder without labels, with the images and classes that the mutated files name."""
     folder = make_competition(per_class=4, test_per_class=4, sample=None)
     (folder / "answer.json").unlink()
     return folder
@@ -97,7 +97,7 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
     shutil.rmtree(output)
 
 
-# --- what the mutations found
+# --- bugs that mutations found
 
 
 @pytest.mark.parametrize(("where", "twice"), [("document", "annotations"), ("annotation", "category")])

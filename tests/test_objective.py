@@ -1,4 +1,4 @@
-"""What a step lowers, against plain formulas; and the encoder's own rate."""
+"""Training objectives against plain formulas, and the encoder's own learning rate."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ each_objective = pytest.mark.parametrize(
 
 
 class Toy(nn.Module):
-    """An encoder, a decoder and a head, small and without draws; counts the encoder's runs."""
+    """A small deterministic encoder, decoder and head that counts the encoder's calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Toy(nn.Module):
 
 
 class Untouchable:
-    """Labels that nobody may look at."""
+    """Labels that must not be read."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise AssertionError(f"the labels were asked for {name}")
@@ -90,7 +90,7 @@ def make_batch(count: int = 7, seed: int = 1) -> tuple[torch.Tensor, torch.Tenso
 
 
 def cross_entropy(model: Toy, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """With a tenth of the weight spread over all classes."""
+    """Return the cross-entropy with label smoothing of 0.1."""
     logarithms = model(images).log_softmax(dim=1)
     return -(0.9 * logarithms.gather(1, labels[:, None]) + 0.1 * logarithms.mean(dim=1, keepdim=True)).mean()
 
@@ -209,7 +209,7 @@ def make_recipe(**fields: object) -> Recipe:
 
 
 def scales_of(recipe: Recipe) -> dict[str, float]:
-    """lr_scale of every parameter, by name."""
+    """Return lr_scale of every parameter by name."""
     model = Toy()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {

@@ -1,4 +1,4 @@
-"""The optimizer of a recipe: what decays, and one step of each by its formula."""
+"""The optimizer of a recipe: weight decay groups, and one step of each against its formula."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def test_a_frozen_parameter_is_left_out() -> None:
 
 
 def steps_of(recipe: Recipe, gradients: list[float]) -> list[float]:
-    """The values of one weight that starts at 1 and is given these gradients."""
+    """Return the values of one weight that starts at 1, for these gradients."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.ones_(layer.weight)
     optimizer = build_optimizer(layer, recipe)
@@ -128,7 +128,7 @@ def test_a_step_of_muon_is_orthogonal_and_as_long_as_adamws_and_follows_the_rate
 
 
 def newton_schulz(gradient: np.ndarray) -> np.ndarray:
-    """The iteration in float64, of timm's coefficients."""
+    """Return the Newton-Schulz iteration in float64 with timm's coefficients."""
     matrix = gradient / np.linalg.norm(gradient)
     for a, b, c in muon_coefficients["quintic"]:
         square = matrix @ matrix.T

@@ -1,4 +1,4 @@
-"""A finished run with other views, cache or micro-batches: nothing is trained again, no byte differs."""
+"""A finished run with other views, cache or micro-batches is not trained again and keeps its bytes."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,7 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 @pytest.fixture(scope="module")
 def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a finished run, of two networks a fold."""
+    """Return the output of a finished run with two networks a fold."""
     output = tmp_path_factory.mktemp("output")
     run_stages(folder, output)
     return output
@@ -168,7 +168,7 @@ def test_a_training_interrupted_between_networks_mixes_no_views(
 ) -> None:
     run = RunPaths(copy / folder.name / "run")
     run.fold_run(1).unlink()
-    run.of_fold(1).seed(1).run.unlink()  # as after a kill: its second network is not done
+    run.of_fold(1).seed(1).run.unlink()  # as after a kill: its second network is not finished
     run_stages(folder, copy, *OTHER)
     fresh = run_stages(folder, tmp_path / "fresh", *OTHER)
     assert bytes_of(run, *RESULTS) == bytes_of(fresh, *RESULTS)

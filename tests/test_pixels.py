@@ -168,7 +168,7 @@ def test_forked_processes_read_the_same_from_one_open_file(path: Path, array: np
     for child in children:
         child.join()
         assert child.exitcode == 0
-    np.testing.assert_array_equal(pixels[:], array)  # a child that ends leaves the file open here
+    np.testing.assert_array_equal(pixels[:], array)  # the end of a child does not close the file here
 
 
 # --- image files
@@ -238,7 +238,7 @@ def test_a_jpeg_is_never_decoded_smaller_than_requested(orientation: int, tmp_pa
         for least in (1, 4, 8, 15, 16, 17, 31, 32, 33, 64, 100, 129):
             shape = decode_image(file, least).shape
             assert all(side >= min(least, full) for side, full in zip(shape[:2], whole[:2], strict=True))
-            # of the whole image, reduced by the largest factor that is possible
+            # the whole image, reduced by the largest possible factor
             factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(whole[:2]) >= f * least)
             assert shape == (-(-whole[0] // factor), -(-whole[1] // factor), 3)
 

@@ -1,4 +1,4 @@
-"""Pretraining: it learns from images alone, its bytes are a function of them, and a fold starts from it."""
+"""Pretraining: it learns from images alone, its bytes depend on them alone, and folds start from it."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ TOY = replace(
 
 
 def make_cache(count: int = COUNT) -> PixelCache:
-    """Dark images, noisy, with a bright square somewhere: all different."""
+    """Return distinct dark noisy images with a bright square at a random position."""
     draws = np.random.default_rng(0)
     pixels = draws.integers(30, 70, (count, SIZE, SIZE, 3))
     for image in pixels:
@@ -85,7 +85,7 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
-    """The images of every epoch that is trained, as bytes."""
+    """Record the images of every trained epoch, as bytes."""
     whole, epochs = epochs_module.train_one_epoch, []
 
     def watch(step: object, batches: Batches, *words: object) -> tuple[float, float]:
@@ -104,7 +104,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """The toy, pretrained without interruption, and its facts."""
+    """Pretrain the toy without interruption; return its root and facts."""
     root = tmp_path_factory.mktemp("pretrained")
     return root, make_pretraining(root).train()
 
@@ -116,7 +116,7 @@ def load_modules(model: nn.Module, root: Path) -> nn.Module:
 
 
 def error_of(model: nn.Module, pixels: np.ndarray) -> float:
-    """Mean squared error of a reconstruction, on the scale of -1 to 1."""
+    """Return the mean squared error of a reconstruction, on the scale of -1 to 1."""
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         return float(((model.reconstruct(images) - images) ** 2).mean())
@@ -194,7 +194,7 @@ def test_too_few_images_are_refused(count: int, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
-    # one step: its loss is that of the weights before it
+    # one step: its loss is computed before the update
     recipe = replace(TOY, pretrain_lr=1e38, pretrain_epochs=1, pretrain_batch_size=COUNT)
     with pytest.raises(InputError, match=naming("finite", "lr")):
         make_pretraining(tmp_path, recipe).train()
@@ -206,17 +206,17 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("losses", "patience", "epochs", "kept"),
     [
-        ([5, 4, 3, 2, 1], 2, 5, 5),  # it never waits in vain
+        ([5, 4, 3, 2, 1], 2, 5, 5),  # patience never runs out
         ([5, 3, 4, 4, 1], 2, 4, 2),  # the last epoch is never reached
-        ([5, 3, 4, 2, 6], 2, 5, 4),  # the wait begins anew, and the last epoch is not the best
-        ([5, 5, 5, 5, 5], 3, 4, 1),  # an equal loss is no lower one
+        ([5, 3, 4, 2, 6], 2, 5, 4),  # patience starts again, and the last epoch is not the best
+        ([5, 5, 5, 5, 5], 3, 4, 1),  # an equal loss is no improvement
         ([5, 3, 4, 4, 6], 0, 5, 5),  # no patience: the last weights, whatever was measured
     ],
 )
 def test_patience_stops_it_and_the_epoch_with_the_lowest_held_out_loss_is_kept(
     losses: list[float], patience: int, epochs: int, kept: int, tmp_path: Path, after: Callable[[int], Path]
 ) -> None:
-    measured = iter([*losses[:epochs], -1.0])  # the last is of the weights that are kept
+    measured = iter([*losses[:epochs], -1.0])  # the last value is for the kept weights
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretraining_module, "reconstruction_error", lambda *_, **__: float(next(measured)))
         recipe = replace(TOY, pretrain_epochs=5, pretrain_patience=patience)
@@ -228,7 +228,7 @@ def test_patience_stops_it_and_the_epoch_with_the_lowest_held_out_loss_is_kept(
 
 @pytest.fixture(scope="module")
 def after(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """The root of a run of that many epochs: the rate is constant, so it is the beginning of a longer one."""
+    """Return a function of epochs that gives a run's root; at a constant rate, shorter runs are prefixes."""
     roots: dict[int, Path] = {}
 
     def run(epochs: int) -> Path:
@@ -241,11 +241,11 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 
 class PowerCut(Exception):
-    """What stops a run in the middle."""
+    """Raised to interrupt a run."""
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Stops the training in the middle of an epoch, counted from 0, when some of its steps are done."""
+    """Interrupt the training in an epoch (from 0), after some of its steps."""
     whole, count = epochs_module.train_one_epoch, [0]
 
     def cut_off(step_of: object, batches: Batches, *words: object) -> tuple[float, float]:
@@ -276,7 +276,7 @@ def test_a_pretraining_cut_off_in_any_epoch_resumes_to_the_same_bytes(
         make_pretraining(tmp_path).train()
     capsys.readouterr()
     facts = make_pretraining(tmp_path).train()
-    # cut off at the second step of the epoch, when the first was saved
+    # interrupted at the second step of the epoch, after the first was saved
     assert f"pretrain  goes on after epoch {epoch} of 3, step 1 of" in capsys.readouterr().out
     assert weights(tmp_path) == weights(pretrained[0])
     assert facts["held_out_loss"] == pretrained[1]["held_out_loss"]
@@ -350,13 +350,13 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run after pretraining."""
+    """Return a run after pretraining."""
     return run_stages(folder, tmp_path_factory.mktemp("output"), UNTIL_PRETRAIN)
 
 
 @pytest.fixture
 def copy(run: RunPaths, tmp_path: Path) -> Path:
-    """The output folder of a run after pretraining, to change."""
+    """Return a copy of the output folder after pretraining, which the test may change."""
     shutil.copytree(run.root.parent.parent, tmp_path / "output")
     return tmp_path / "output"
 

@@ -63,8 +63,8 @@ def words_of(folder: Path, output: Path, *words: str) -> list[str]:
 def make_run(folder: Path, output: Path, *words: str) -> list[str]:
     """Prepare and split a run; return its words for a training in another process.
 
-    The run is prepared in a folder of its own and moved: this process locks it until it ends, and what locks
-    it stays behind.
+    The run is prepared in another folder and moved, because this process keeps its lock until it ends, and
+    the lock file stays there.
     """
     prepared = output.with_name(f"{output.name}-prepared")
     for stage in (prepare, split):
@@ -80,7 +80,7 @@ def command_of(words: list[str], processes: int = 1) -> list[str]:
 
 @contextmanager
 def trained_until(needle: str, words: list[str]) -> Iterator[subprocess.Popen]:
-    """A training that goes on, and has just printed a line with these words."""
+    """Start a training and wait until it prints a line with this text; it goes on running."""
     with subprocess.Popen(
         command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as training:
@@ -102,18 +102,18 @@ def train_alone(words: list[str], output: Path) -> RunPaths:
 
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run of three epochs, trained by one process."""
+    """Return a run of three epochs, trained by one process."""
     output = tmp_path_factory.mktemp("alone")
     return train_alone(make_run(folder, output, "--epochs", "3", "--device", "cpu"), output)
 
 
-# all networks of two rounds, and labels that no rounding changes: every test image is taken
+# two networks, two rounds; every test image is pseudo-labelled, so that rounding changes no selection
 TWO_ROUNDS = ["--epochs", "2", "--set", "seeds=2", "--rounds", "2", "--set", "pseudo_share=1"]
 
 
 @pytest.fixture(scope="module")
 def rounds_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run of two networks a fold in two rounds, trained by one process."""
+    """Return a run of two networks a fold in two rounds, trained by one process."""
     output = tmp_path_factory.mktemp("rounds")
     return train_alone(make_run(folder, output, *TWO_ROUNDS, "--device", "cpu"), output)
 
@@ -152,7 +152,7 @@ def test_an_item_that_fails_stops_the_others_with_its_own_message(
 
 @contextmanager
 def spread_out() -> Iterator[tuple[subprocess.Popen, list[str]]]:
-    """A process, and the ids of the two that it has started, which wait for a signal."""
+    """Start a process; return it and the ids of its two children, which wait for a signal."""
     command = [sys.executable, str(Path(__file__).with_name("spreading.py"))]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(SRC)}
     with subprocess.Popen(
@@ -185,7 +185,7 @@ def test_interrupted_all_folds_save_and_resume(folder: Path, alone: RunPaths, tm
     with trained_until("epoch 1/3", words) as training:
         training.send_signal(signal.SIGTERM)
         _, error = training.communicate()
-    assert training.returncode in (143, 0)  # it may just have come to its end
+    assert training.returncode in (143, 0)  # it may have just finished
     if training.returncode:
         assert error == "stopped; run the same command again to resume.\n"
     run = train_alone([*words, "--device", "cpu"], tmp_path)
@@ -200,7 +200,7 @@ def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
     words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu")
     done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # the first process alone speaks
+    # only rank 0 prints
     assert done.stdout.count("epoch 2/2") == 3 * 2 * 2
     assert done.stdout.count("round 2: 6 of 6 test images") == 3
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
@@ -233,7 +233,7 @@ def assert_close_weights(path: Path, other: Path) -> None:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-# is train.py, and does not wait for 20 seconds before it saves
+# train.py, but saving every step instead of every 20 seconds
 SAVES_EVERY_STEP = """
 import runpy, sys
 from functools import partial
@@ -271,9 +271,9 @@ def test_two_processes_train_with_all_options_as_one_does_even_if_they_are_kille
 
 
 def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:
-    """Two processes as torchrun starts them, but as children of this one, which can wait for their end.
+    """Start two processes with torchrun's environment, as children of this one, which can wait for them.
 
-    They run train.py, or another program.
+    They run train.py or `program`.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -296,7 +296,7 @@ def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:
     ]
 
 
-# --- micro-batches of two processes, and memory that runs out on one of them
+# --- micro-batches of two processes, and out of memory on one of them
 
 # two steps of one network on two processes, whose batches have 25 and 24 images
 STEPS = """
@@ -350,7 +350,7 @@ with meeting("cpu") as (processes, device):
 
 
 def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
-    """Gradients and losses of the same two steps in one process, as plain torch computes them."""
+    """Return gradients and losses of the same two steps in one process, in plain torch."""
     draws = torch.Generator().manual_seed(1)
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(3, 6, 3), nn.GELU(), nn.Flatten(), nn.Linear(216, 4))
@@ -401,11 +401,11 @@ def test_two_processes_compute_the_gradients_of_whole_batches_in_equally_many_mi
         passes * of_13 + passes * of_12,  # the first process has 13 and 12 images
         passes * of_12 + passes * of_12,
     ]
-    # the second pass of sharpness-aware minimisation counts in no buffer
+    # the second pass of sharpness-aware minimisation updates no buffer
     assert [result["passes"] for result in both] == [2 * len(of_13)] * 2
 
 
-# patches a network so that the second process has room for few images, and then is train.py
+# train.py, with a network that runs out of memory on rank 1 above a few images
 SHORT = """
 import os, runpy, sys, torch
 from foldsmith.models import plain_cnn
@@ -428,7 +428,7 @@ def test_a_process_without_memory_ends_all_with_status_1_and_names_the_remedy(
     micro_batch: int, most: int, remedy: str, folder: Path, tmp_path: Path
 ) -> None:
     words = make_run(folder, tmp_path, "--device", "cpu", "--set", f"micro_batch={micro_batch}")
-    processes = start_two([str(most), *words, "--fold", "0"], SHORT)  # which have 5 images of a batch each
+    processes = start_two([str(most), *words, "--fold", "0"], SHORT)  # each has 5 images of a batch
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], errors
     assert errors[1].startswith("error: process 1: CUDA out of memory") and remedy in errors[1]
@@ -460,7 +460,7 @@ def test_wrong_arguments_end_every_process_with_the_message_of_rank_0(folder: Pa
 
 def test_a_process_that_ends_between_two_checks_does_not_hang_the_wait() -> None:
     class Ending:
-        """A process that runs when it is asked about first, and has ended when it is asked again."""
+        """A process that runs at the first check and has ended at the second."""
 
         def __init__(self) -> None:
             self.sentinel, writer = os.pipe()
