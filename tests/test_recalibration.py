@@ -1,4 +1,4 @@
-"""Batch statistics computed anew, against a plain pass in double precision."""
+"""Recalibrated batch statistics, against a plain pass in double precision."""
 
 import copy
 
@@ -51,7 +51,7 @@ def test_statistics_are_those_of_a_plain_pass_without_dropout() -> None:
         assert torch.equal(parameter, before[name])
     assert model[1].momentum == 0.1 and not any(module.training for module in model.modules())
     again = make_model()
-    torch.manual_seed(4)  # after the model's own: other draws than before
+    torch.manual_seed(4)  # other random numbers than those of the initial weights
     recalibrate(again, batches, COMPUTE)
     assert torch.equal(again[7].running_var, model[7].running_var), "dropout drew"
 

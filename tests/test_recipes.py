@@ -1,4 +1,4 @@
-"""Recipes: typed overrides, values no training can have, and recipe files."""
+"""Recipes: typed overrides, impossible values, and recipe files."""
 
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from pathlib import Path

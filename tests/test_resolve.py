@@ -1,4 +1,4 @@
-"""A recipe chosen once for a run: by prepare, and read by every stage after it."""
+"""The recipe of a run is resolved once, by prepare, and read by every later stage."""
 
 import json
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from foldsmith.recipes.default import TUNED_MODEL
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
 
-PHOTO = 100  # pixels; so large that weights are wanted
+PHOTO = 100  # pixels; large enough for pretrained weights
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
-    """`hub(missing)` lets weights be there, or says why not; returns what is asked for from then on."""
+    """Return a function that sets why weights are `missing` ("": they are not) and returns the requests."""
 
     def answer(missing: str) -> list[str]:
         requested: list[str] = []
@@ -103,7 +103,7 @@ def test_the_availability_of_weights_is_checked_once(
     first = load_json(run.identity)
     assert first["recipe"]["pretrained"] == there == first["evidence"]["pretrained"]
 
-    requested = hub(answers[there])  # from here on the network is another
+    requested = hub(answers[there])  # from here on the availability is the opposite
     for stage in (split, prepare):
         assert stage.main(words) == 0
     assert split.main([*words, "--again"]) == 0
@@ -124,7 +124,7 @@ def test_without_internet_it_trains_from_scratch_and_says_so(
 ) -> None:
     monkeypatch.setattr(backbone, "_hub_answers", lambda: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # what the code sets is put back
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # monkeypatch restores what the code sets
     folder = make_competition(size=PHOTO)
     assert prepare.main(words_of(folder)) == 0
     output = capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_every_run_of_an_ablation_starts_from_the_same_weights(
         assert command.evidence == evidence and command.recipe.model == TUNED_MODEL
         assert "pretrained=true" in command.words
     hub("as the cable is cut")
-    for command in (full, *without.values()):  # what prepare makes of the words
+    for command in (full, *without.values()):  # as prepare resolves the arguments
         assert read_command([*command.words], "").resolved(RecipeEvidence(evidence.facts, False)) == command
 
 

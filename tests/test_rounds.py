@@ -1,4 +1,4 @@
-"""A fold's networks and rounds: alike but for their draws, clean of held-out labels, and gone on with."""
+"""Networks and rounds of a fold: seeds, no leak of held-out labels, and resuming."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ PATHS = [f"test/{row}.png" for row in range(TEST)]
 
 @pytest.fixture(scope="module", autouse=True)
 def a_tiny_network() -> Iterator[None]:
-    """A tiny network among the known ones: what is tested here is what comes before and after training."""
+    """Register a tiny network: these tests are about what happens before and after training."""
 
     def build(num_classes: int, image_size: int, channels: int) -> nn.Module:
         first = nn.Conv2d(channels, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU()
@@ -55,7 +55,7 @@ def a_tiny_network() -> Iterator[None]:
 
 
 def make_cache() -> PixelCache:
-    """Images whose class is the colour that is strongest, among noise; then the test images."""
+    """Return noisy images whose strongest colour is their class, then the test images."""
     pixels = np.random.default_rng(0).normal(110, 40, (COUNT + TEST, SIZE, SIZE, 3))
     for row in range(len(pixels)):
         pixels[row, :, :, row % CLASSES] += 30
@@ -66,7 +66,7 @@ def make_cache() -> PixelCache:
 def make_rounds(
     root: Path, recipe: Recipe = TWO, made_from: str = "this recipe, these folds", **samples: Samples
 ) -> Rounds:
-    """Fold 0 of three; `training` or `held_out` replace its samples."""
+    """Return the rounds of fold 0 of three; `training` and `held_out` replace its samples."""
     cache, rows = make_cache(), np.arange(COUNT)
     folds = pd.DataFrame({"path": [f"train/{row}.png" for row in rows], "label": rows % CLASSES})
     is_held_out = pd.Series(rows // CLASSES % 3 == 0)
@@ -81,7 +81,7 @@ def make_rounds(
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """What training left, by name: of the logs without the columns that tell the time, and no stamps."""
+    """Return the written files by name, without stamps, and without the logs' columns of times."""
     files = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
     content = {name: path.read_bytes() for name, path in files.items() if not name.endswith(".json")}
     for name in [name for name in content if name.endswith("log.csv")]:
@@ -91,7 +91,7 @@ def files_of(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], FoldPaths]:
-    """The fold of a recipe, trained without interruption."""
+    """Return a function that gives the fold of a recipe, trained without interruption."""
     folds: dict[Recipe, FoldPaths] = {}
     facts_of: dict[FoldPaths, dict] = {}
 
@@ -107,7 +107,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Fold
 
 
 def probabilities_by_hand(weights: Path, rows: np.ndarray) -> np.ndarray:
-    """The mean over both views of the recipe, in plain torch."""
+    """Return the mean over both views of the recipe, in plain torch."""
     facts = {"recipe": {"model": TOY.model, "image_size": SIZE, "channels": 3}, "num_classes": CLASSES}
     model = load_weights(weights, facts)
     images = torch.from_numpy(make_cache().pixels[rows]).permute(0, 3, 1, 2)
@@ -187,7 +187,7 @@ def test_a_round_equals_the_last_round_of_a_run_with_that_many_rounds(
         shorter = files_of(trained(replace(TOY, seeds=seeds, rounds=number)).root)
         last = {name: content for name, content in shorter.items() if not name.startswith("round")}
         assert files_of(whole.round(number).root) == last
-    # a third round with the labels of the second is the second, as draws are alike
+    # a third round with the labels of the second equals it, because its seeds are the same
     assert whole.round(1).weights.read_bytes() != whole.round(2).weights.read_bytes()
 
 
@@ -220,7 +220,7 @@ def test_held_out_labels_never_influence_the_training_of_any_round(
     clean = trained_with("held_out")
     assert {"weights.safetensors", "seed1/weights.safetensors", "pseudo_labels.csv"} <= set(clean)
     assert clean == {name: expected[name] for name in clean}
-    # the labels that are trained on do
+    # training labels do influence the weights
     learned = trained_with("training")
     assert [name for name in learned if learned[name] == expected[name]] == []
 
@@ -266,7 +266,7 @@ def test_the_most_confident_are_chosen_in_any_order_and_ties_by_path(
     expected = expected[: max(1, round(share * len(paths)))]
     order = list(range(len(paths)))
     random.shuffle(order)
-    # of every image class 1 is the more probable one
+    # class 1 is the more probable one of every image
     probabilities = np.array([[0.1, confidences[row]] for row in order])
     table = choose_surest(
         [paths[row] for row in order], probabilities, share, SingleLabel(probabilities.shape[1])
@@ -281,17 +281,16 @@ def test_a_share_is_rounded_and_at_least_one(count: int, share: float, expected:
     assert len(choose_surest(paths, np.full((count, 2), 0.5), share, SingleLabel(2))) == expected
 
 
-# --- interrupted, and gone on with
+# --- interruptions and resuming
 
 
 class PowerCut(Exception):
-    """What stops a run in the middle."""
+    """Raised to interrupt a run."""
 
 
 @contextmanager
 def stopped_at(epoch: int, step: int, act: Callable[[], None]) -> Iterator[list[int]]:
-    """Acts when that many steps of an epoch are done, which is counted from 0 over all networks; the epochs
-    that began."""
+    """Call `act` after that many steps of an epoch, counted over all networks; yield the started epochs."""
     whole, begun = epochs_module.train_one_epoch, []
 
     def watched(
@@ -323,7 +322,7 @@ def saved_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
 
 
-EPOCHS = 2 * 2 * 2  # of two networks in two rounds
+EPOCHS = 2 * 2 * 2  # epochs of two networks in two rounds
 
 
 @pytest.mark.usefixtures("saved_every_step")
@@ -336,7 +335,7 @@ def test_a_fold_cut_off_in_any_network_and_round_resumes_to_the_same_bytes(
         make_rounds(tmp_path).train()
     with stopped_at(-1, 0, cut_power) as begun:
         facts = make_rounds(tmp_path).train()
-    # what is done is not done again, but for the network that was cut off
+    # finished networks are not trained again
     assert len(begun) == EPOCHS - epoch
     assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
     expected = trained.facts(TWO)
@@ -378,7 +377,7 @@ def test_interrupted_in_a_further_network_it_saves_the_step_and_resumes(
     def ask() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted), stopped_at(6, 1, ask):  # saves after 20 seconds, or where it is stopped
+    with pytest.raises(Interrupted), stopped_at(6, 1, ask):  # saves after 20 seconds, or when interrupted
         make_rounds(tmp_path).train()
     capsys.readouterr()
     make_rounds(tmp_path).train()

@@ -1,4 +1,4 @@
-"""Whole runs of several networks and rounds: every stage takes all of them, and says what it leaves out."""
+"""Whole runs of several networks and rounds: every stage uses all of them, or says what it leaves out."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ BROKEN = "test/5.png"
 
 @pytest.fixture(scope="module")
 def folder(make_competition: MakeCompetition) -> Path:
-    """A competition with a test image that nobody can read."""
+    """Write a competition with an unreadable test image."""
     folder = make_competition(num_classes=3, per_class=8, test_per_class=4)
     (folder / BROKEN).write_text("no image")
     return folder
@@ -50,7 +50,7 @@ def words_of(folder: Path, output: Path, *words: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run of two networks a fold in two rounds."""
+    """Return a run of two networks a fold in two rounds."""
     output = tmp_path_factory.mktemp("output")
     for stage in STAGES:
         assert stage.main(words_of(folder, output, *TWO)) == 0
@@ -58,7 +58,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 
 
 def predict_by_hand(run: RunPaths, folder: Path, weights: Path, paths: list[str]) -> np.ndarray:
-    """Probabilities (V, n, K) of images with each of the two views, in plain torch."""
+    """Return probabilities (V, n, K) of images for each of the two views, in plain torch."""
     facts = json.loads(run.fold_run(0).read_text())
     cache = open_run_cache(
         run, folder, read_command(words_of(folder, run.root.parents[1], *TWO), "").recipe.image_size

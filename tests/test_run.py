@@ -1,4 +1,4 @@
-"""All stages in one process: order, statuses, signals, and that none changes what a later one makes."""
+"""All stages in one process: order, statuses, signals, and no influence on the files of later stages."""
 
 import os
 import shutil

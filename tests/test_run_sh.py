@@ -1,4 +1,4 @@
-"""run.sh: what it installs, and when, and that all its words go to src/run.py."""
+"""run.sh: what it installs and when, and that it passes all arguments to src/run.py."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ def make_executable(path: Path, body: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """run.sh in a folder of its own, whose tools are the real ones but for Python and uv."""
+    """Return a folder with run.sh and a PATH of the real shell tools, without Python and uv."""
     for name in ("run.sh", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     for tool in ("bash", "dirname", "cmp", "cp", "sed", "mkdir", "rm"):

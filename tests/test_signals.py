@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any moment: one sentence, the right status, and no half-written file."""
+"""SIGINT and SIGTERM at any moment: one sentence, the right status, and no half-written file."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The side of the training images in every epoch."""
+"""The size of training images in every epoch."""
 
 import pytest
 from conftest import naming

@@ -26,7 +26,7 @@ from foldsmith.process.exit import run_main
 from foldsmith.run.command import read_command
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, report, score)
-# a network and images as small as they get, in fp32 so that every machine computes alike
+# the smallest network and images, in fp32 so that every machine computes the same
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "5", "--batch-size", "8"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
 THREE_FOLDS = ["--folds", "3"]
@@ -140,7 +140,7 @@ def test_results_of_other_weights_are_not_used(folder: Path, tmp_path: Path) -> 
         with pytest.raises(InputError, match=r"\b(validate|infer|examine)\.py"):
             stage.main(words)
     validate.main(words)
-    report.main(words)  # without what infer.py and examine.py made of fold 2 alone
+    report.main(words)  # without the predictions and features of fold 2
     assert "Only 1 of 3 folds" not in (tmp_path / folder.name / "run" / "report.html").read_text()
 
 
@@ -430,7 +430,7 @@ def test_the_true_score_matches_ids_and_labels(
     submission = pd.read_csv(run / "submission.csv").set_index("id")
     expected = (submission.idxmax(axis=1) == true[submission.index]).mean()
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
-    # the same truth by bare names; then with an image nobody knows
+    # the same truth by bare names; then with an unknown image
     truth.write_text(truth.read_text().replace(".png", ""))
     score.main(words)
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out

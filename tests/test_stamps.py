@@ -1,4 +1,4 @@
-"""What a finished stage is stamped with, and what a run's name stands for."""
+"""Stamps of finished stages, and the identity of a run."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ INPUTS = {"samples": "a digest", "plan": {"num_folds": 5, "holdout": None}, "set
 
 @pytest.fixture
 def stage(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """A finished stage: its stamp, and two outputs, one of them in a folder of its own."""
+    """Return a finished stage: its stamp and two outputs, one of them in a subfolder."""
     first, second = tmp_path / "run" / "folds.csv", tmp_path / "cache" / "pixels"
     for path in (first, second):
         path.parent.mkdir()
@@ -129,7 +129,7 @@ def make_inputs(**fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunPaths:
-    """A run that a recipe has claimed and that holds a result."""
+    """Return a run that a recipe has claimed, with a result."""
     run = RunPaths(tmp_path / "output" / "demo80" / "quick")
     claim_run(run, again=False, **make_inputs())
     run.samples.write_text("path,label\n")

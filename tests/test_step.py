@@ -1,4 +1,4 @@
-"""One batch: in micro-batches, after memory ran out, and compiled, it gives what the whole batch gives."""
+"""One step: micro-batches, out of memory and compilation give the results of the whole batch."""
 
 import copy
 from dataclasses import replace
@@ -33,7 +33,7 @@ def make_compute() -> Compute:
 
 
 class Toy(nn.Module):
-    """Batch norm and dropout: both notice how a batch is cut. Memory runs out above `most` images."""
+    """Batch norm and dropout, both sensitive to micro-batches; runs out of memory above `most` images."""
 
     def __init__(self, most: int = 10**9, plain: bool = False) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Toy(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.seen.append(len(images))
         logits = self.layers(images)
-        if len(images) > self.most:  # late: batch statistics and random numbers are used up by then
+        if len(images) > self.most:  # late: batch statistics and random state have changed by then
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return logits
 
@@ -167,14 +167,14 @@ def test_an_epoch_in_micro_batches_counts_every_image_once() -> None:
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore")  # the tracer's own
+@pytest.mark.filterwarnings("ignore")  # warnings of the tracer
 def test_a_compiled_step_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = make_batch()
     whole, compiled, losses, grads = nn.Module.compile, [], [], []
 
     def trace(module: nn.Module) -> None:
         compiled.append(module)
-        whole(module, backend="eager")  # traced and run by what compiles: machine code would take a minute
+        whole(module, backend="eager")  # traced but not compiled to machine code, which would take a minute
 
     monkeypatch.setattr(nn.Module, "compile", trace)
     for with_compile in (False, True):
@@ -208,7 +208,7 @@ def test_every_process_splits_every_batch_into_equally_many_micro_batches_none_e
     if micro_batch == 0:
         assert counts == {1}
     elif max(sizes) > micro_batch:
-        # one more image, and only where another cut would leave a process without one
+        # one more image only where another split would leave a process without one
         smallest = num_samples // len(batches) // num_processes
         assert max(sizes) == micro_batch + 1 and counts == {smallest}
     else:
@@ -240,7 +240,7 @@ def test_gradients_are_unscaled_before_they_are_clipped() -> None:
     for ours, theirs in zip(gradients(scaled), gradients(plain), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     before = [parameter.detach().clone() for parameter in scaled.model.parameters()]
-    scaled.scaler.step(scaled.optimizer)  # which does not divide by the scale again
+    scaled.scaler.step(scaled.optimizer)  # must not divide by the scale again
     scaled.scaler.update()
     for start, gradient, parameter in zip(before, gradients(plain), scaled.model.parameters(), strict=True):
         torch.testing.assert_close(parameter.detach(), start - 0.1 * gradient, rtol=1e-4, atol=1e-6)
@@ -250,7 +250,7 @@ def test_gradients_are_unscaled_before_they_are_clipped() -> None:
 
 
 class Bowl(nn.Module):
-    """A network of which any loss is x' A x / 2 + b' x: its gradient is A x + b."""
+    """A network whose loss is x' A x / 2 + b' x, with gradient A x + b."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro
     ):
         assert torch.equal(ours, theirs)
 
-    # the second pass written out: another dropout would give other gradients
+    # the second pass in plain code: another dropout mask would give other gradients
     length = torch.cat([gradient.flatten() for gradient in gradients(plain)]).norm()
     moved = make_state()
     with torch.no_grad():

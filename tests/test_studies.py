@@ -31,7 +31,7 @@ CNN = STUDIES["cnn"]
 @pytest.mark.parametrize("recipe", [name for known in STUDIES.values() for name in known.reported])
 def test_every_row_of_every_study_is_a_recipe_that_can_train(recipe: str) -> None:
     assert RECIPES[recipe].model in MODELS
-    if "padded" not in recipe:  # their first linear layers are too large to be built in a test
+    if "padded" not in recipe:  # the padded ones have linear layers too large for a test
         check_recipe(RECIPES[recipe], "cpu", "fp32")
 
 
@@ -216,7 +216,7 @@ def test_the_page_names_command_seed_and_machine_and_shows_the_curves_of_what_ra
     titles = [text for text in words if "in training" in text]
     assert [title.partition(":")[0] for title in titles] == ["cnn-a", "cnn-gap"]
     lines = list(picture.iter("{http://www.w3.org/2000/svg}polyline"))
-    assert len(lines) == 2 * 2 + 2 * 2 * 2  # training and held out, of loss and of accuracy, a line a fold
+    assert len(lines) == 2 * 2 + 2 * 2 * 2  # training and held-out, loss and accuracy, one line a fold
 
 
 def test_an_unknown_study_names_the_nearest() -> None:

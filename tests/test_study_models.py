@@ -313,7 +313,8 @@ def test_a_head_ends_with_a_linear_layer_and_the_network_has_no_softmax(name: st
 @pytest.mark.parametrize("name", LIGHT)
 def test_logits_are_no_probabilities(name: str) -> None:
     model = build(name).eval()
-    model.get_parameter(list(model.state_dict())[-1]).data += 5  # the last bias: a softmax would not see it
+    # the last bias: a softmax would be invariant to it
+    model.get_parameter(list(model.state_dict())[-1]).data += 5
     with torch.no_grad():
         sums = model(make_images(name)).sum(dim=1)
     assert (sums - 1).abs().min() > 10
@@ -413,7 +414,7 @@ STUDY_CNNS = {
 def test_a_cnn_computes_what_the_code_of_study_5_does(name: str) -> None:
     ours, theirs = build(name), STUDY_CNNS[name]()
     if name in ("cnn-a", "cnn-b", "cnn-c"):
-        # sigmoids let almost nothing of an image through at initialisation; larger weights do
+        # at initialisation sigmoids hardly depend on the image, with larger weights they do
         for parameter in ours.parameters():
             parameter.data *= 8
     assert_equal_networks(ours, theirs, make_images(name))
@@ -483,7 +484,7 @@ class Kronecker(nn.Module):
 
 
 class StudyAutoencoder(nn.Module):
-    """Encoder, decoder and classifier of a study in one module."""
+    """The encoder, decoder and classifier of a study in one module."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module) -> None:
         super().__init__()

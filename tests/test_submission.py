@@ -22,7 +22,7 @@ from foldsmith.competition.submission import (
 from foldsmith.errors import InputError
 from foldsmith.tasks import SingleLabel
 
-# categories that are no positions, and names in another order than the categories
+# categories are not indices, and names are sorted differently from categories
 CLASSES = pd.DataFrame(
     {"label": [0, 1, 2], "category": ["3", "7", "20"], "class_name": ["eel", "cat", "dog"]}
 )
@@ -35,7 +35,7 @@ UNIFORM = np.full(3, 1 / 3, dtype=np.float32)
 def make(
     folder: Path, header: Sequence[str] = (), rows: Sequence = (), test: list[str] = TEST, **settings: str
 ) -> Competition:
-    """A competition with this sample submission, or none; no image is opened to fill or check one."""
+    """Return a competition with this sample submission, or none; no image is opened to fill or check one."""
     if header:
         write_rows(folder / "sample_submission.csv", list(header), list(rows))
     return Competition(folder, Settings(**settings), ["train/0.jpg"], test)
@@ -56,7 +56,7 @@ def cells_of(path: Path) -> list[list[str]]:
 
 
 def submit(folder: Path, competition: Competition, probabilities: dict[str, np.ndarray]) -> list[list[str]]:
-    """Fills, writes and checks a submission; every line of the file, read by the csv module."""
+    """Fill, write and check a submission; return its lines, read by the csv module."""
     form = read_submission_form(competition, CLASSES, TASK)
     write_submission(folder / "submission.csv", fill_submission(form, probabilities, UNIFORM))
     check(folder / "submission.csv", competition)
@@ -153,7 +153,7 @@ def test_a_sample_that_mixes_numbers_and_names_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_sample_without_a_header_is_refused(tmp_path: Path) -> None:
-    # its first row would be taken for the header, and the first image would get no row
+    # its first row would be read as the header, and the first image would get no row
     with pytest.raises(InputError, match="header"):
         read_submission_form(make(tmp_path, ["0", "3"], LABEL_ROWS[1:]), CLASSES, TASK)
 
@@ -248,7 +248,7 @@ def test_an_image_without_a_prediction_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_nan_prediction_is_refused(tmp_path: Path) -> None:
-    # the largest of NaNs is the first class, which nobody predicted
+    # the argmax of NaNs is the first class, which was not predicted
     form = read_submission_form(make(tmp_path, ["id", "label"], LABEL_ROWS), CLASSES, TASK)
     probabilities = {**draw_probabilities(TEST), "test/7.jpg": np.full(3, np.nan)}
     with pytest.raises(InputError, match="test/7.jpg"):

@@ -28,7 +28,7 @@ def save(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB") -> s
 
 
 def test_the_side_is_that_of_a_square_of_the_median_area(tmp_path: Path) -> None:
-    sizes = [(10, 10), (100, 50), (400, 300)]  # the root of 5,000 pixels is 70.7
+    sizes = [(10, 10), (100, 50), (400, 300)]  # the square root of 5,000 pixels is 70.7
     images = [save(tmp_path, f"{number}.png", size) for number, size in enumerate(sizes)]
     assert survey_images(tmp_path, images) == DatasetFacts(num_images=3, side=71, grey=False)
 

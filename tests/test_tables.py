@@ -1,4 +1,4 @@
-"""Our own tables come back as they were written, whatever things are called, and are no formulas."""
+"""Our own tables round-trip with any names, and no cell is a formula."""
 
 import csv
 from pathlib import Path

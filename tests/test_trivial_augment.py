@@ -1,4 +1,4 @@
-"""TrivialAugment: what is drawn against the published space, what is made of it against Pillow."""
+"""TrivialAugment: parameters against the published space, images against Pillow."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ SIZE, COUNT = 40, 6000
 
 
 def make_images(count: int) -> np.ndarray:
-    """Smooth pictures with some noise, that leave the ends of the scale free."""
+    """Return smooth noisy pictures without the darkest and brightest grey levels."""
     draws = np.random.default_rng(0)
     slope = np.linspace(0, 100, SIZE)
     pictures = slope[:, None, None] * 0.6 + slope[None, :, None] + draws.normal(50, 4, (count, SIZE, SIZE, 3))
@@ -25,7 +25,7 @@ def make_images(count: int) -> np.ndarray:
 
 
 class Chosen:
-    """In the place of a stream: every image has one operation, at a level of 31 and with a sign."""
+    """A stand-in for a random generator that selects one operation, with levels of 31 and signs."""
 
     def __init__(self, operation: str, levels: np.ndarray, signs: np.ndarray) -> None:
         self.numbers, self.signs = iter([OPERATIONS.index(operation), levels]), signs
@@ -54,7 +54,7 @@ def transformed(*matrix: float) -> Callable[[Image.Image], Image.Image]:
 
 
 def pillow(operation: str, level: float, sign: float) -> Callable[[Image.Image], Image.Image]:
-    """The operation at a level of 0 to 1 of the wide space, as the paper's tables have it."""
+    """Return the operation at a level of 0 to 1 of the wide space, as in the paper's tables."""
     change, shear, shift = 0.99 * level * sign, 0.99 * level * sign, 32 * level * sign
     return {
         "identity": lambda image: image,
@@ -75,7 +75,7 @@ def pillow(operation: str, level: float, sign: float) -> Callable[[Image.Image],
 
 
 GEOMETRIC = ("shear-x", "shear-y", "translate-x", "translate-y", "rotate")
-# grey levels: Pillow cuts off fractions where others round, and makes the smooth image a whole number first
+# tolerance in grey levels: Pillow truncates where ours rounds, and rounds the blurred image first
 WITHIN = {"brightness": 1, "colour": 2, "contrast": 2, "sharpness": 2, "autocontrast": 1}
 
 
@@ -102,7 +102,7 @@ def test_geometric_operations_equal_pillows_within_the_image(operation: str) -> 
         for index, (level, sign) in enumerate(zip(LEVELS, SIGNS, strict=True)):
             change = pillow(operation, level / 30, sign)
             covered = np.asarray(change(Image.fromarray(white[index]))) / 255
-            # along what opens, hands fade differently; a little of it is all that may differ
+            # borders fade differently on host and device; only a small area may differ
             assert abs(visible[index].mean() / 255 - covered.mean()) <= 0.03, (where, level)
             inner = (covered == 1) & (visible[index] > 254.9)
             assert inner.mean() >= covered.mean() - 0.15
@@ -149,12 +149,12 @@ def test_operations_are_equally_frequent_and_one_an_image() -> None:
     for operation, is_drawn in found.items():
         share = (
             1 / 14 if operation in ("autocontrast", "equalize") else 30 / 31 / 14
-        )  # the first level is none
+        )  # the first level is the identity
         assert scipy.stats.binomtest(int(is_drawn.sum()), COUNT, share).pvalue > 0.001, operation
     changed = np.abs(draws["colour"] - np.eye(3)).max(axis=(1, 2)) > 1e-6
     other = changed.astype(int) + (draws["table"] != np.arange(256)).any(axis=1)
     assert (sum(found[name].astype(int) for name in found if name != "contrast") + other).max() == 1
-    # of 31 levels each way; a turn of more than a right angle has another tangent
+    # 31 levels in both directions; only rotations below 90 degrees, where the tangent is unique
     degrees = np.degrees(angle[turned & (np.abs(angle) < np.pi / 2)])
     np.testing.assert_allclose(degrees / 4.5, np.round(degrees / 4.5), atol=1e-6)
     assert np.degrees(np.abs(angle[turned])).max() == pytest.approx(135)

@@ -1,4 +1,4 @@
-"""What a run holds is taken for current as long as the version is: numbers change only with the version."""
+"""Results may change only with the version, because stamps of the same version count as current."""
 
 import json
 import tomllib
@@ -17,7 +17,7 @@ from foldsmith import __version__
 from foldsmith.process.machine import versions
 
 VERSION = "0.2.0"
-# of oof.npz and test.npz, by what is set on top of the recipe `quick`
+# figures of oof.npz and test.npz, by settings on top of the recipe `quick`
 FIGURES = {
     (): (0.1182, -0.0289),
     ("optimizer=muon", "lr=0.01", "cutmix=1", "ema_decay=0.9", "label_smoothing=0.1"): (-0.1254, -0.1022),
@@ -32,7 +32,7 @@ WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", 
 
 
 def figure_of(path: Path) -> float:
-    """A number that every probability in the file has a part in, of its own size."""
+    """Return a number that depends on every probability in the file, with a weight of its own."""
     probabilities = np.load(path)["probabilities"].astype(np.float64)
     return float((probabilities.ravel() * np.cos(np.arange(probabilities.size))).sum())
 
@@ -47,7 +47,7 @@ def test_numbers_change_only_with_the_version(
 ) -> None:
     folder = make_competition(per_class=10, test_per_class=4)
     answer = json.loads((folder / "answer.json").read_text())
-    del answer["annotations"][0]  # not as many of every class: what weighs classes does something
+    del answer["annotations"][0]  # unbalanced classes: class weights have an effect
     (folder / "answer.json").write_text(json.dumps(answer))
     words = [str(folder), *WORDS, "--output", str(tmp_path)]
     words += [word for setting in settings for word in ("--set", setting)]

@@ -1,4 +1,4 @@
-"""The whitened network: its first layer against numpy, and the images that it is computed from."""
+"""The whitened network: its first layer against numpy, and the images that it is fitted to."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_components_are_uncorrelated_and_of_one_variance(channels: int, stride: 
     half = layer.out_channels // 2
     torch.testing.assert_close(output[:, half:], -output[:, :half])
     components = output[:, :half].permute(1, 0, 2, 3).flatten(1).double().numpy()
-    # the variances of the patches' principal components, by numpy from torch's own patches
+    # variances of the patches' principal components, by numpy from torch's unfold
     patches = unfold(images, layer.kernel_size[0], stride=stride).permute(1, 0, 2).flatten(1).double().numpy()
     variances = np.linalg.eigvalsh(np.cov(patches))[::-1][:half]
     expected = np.diag(variances / (variances + VARIANCE_FLOOR))

@@ -24,7 +24,7 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_problems, load_samples
 
 HEIGHT, WIDTH = 24, 40
-USED = ""  # the outcome of an image that is decoded as by PIL; any other is a detail in problems.csv
+USED = ""  # outcome of an image decoded as by PIL; any other is a detail in problems.csv
 
 
 def picture(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
@@ -90,9 +90,9 @@ def see_through(form: str) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """One file of the zoo.
+    """One image file of the zoo.
 
-    `outcome` is USED, or a substring of the detail in problems.csv. `close` is the largest difference of a
+    `outcome` is USED, or a substring of the detail in problems.csv. `close` is the maximum difference of a
     pixel from PIL's.
     """
 
