@@ -1,4 +1,4 @@
-"""What every test may ask for: a factory of tiny competition folders, and a pattern for error messages."""
+"""Shared fixtures and helpers: a factory of tiny competition folders, and a pattern for error messages."""
 
 import colorsys
 import csv
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-# the same examples in every run, on a machine of any speed
+# the same examples in every run, on machines of any speed
 settings.register_profile("foldsmith", deadline=None, derandomize=True, database=None, max_examples=100)
 settings.load_profile("foldsmith")
 
@@ -23,21 +23,22 @@ MakeCompetition = Callable[..., Path]
 
 
 def pytest_configure() -> None:
-    # set before torch is imported: on toy networks a second thread only waits
+    # set before torch is imported: toy networks gain nothing from a second thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # as the recipe's `deterministic` does, but before any test multiplies on a GPU: cuBLAS reads it once
+    # as the recipe's `deterministic` sets it, but before any test uses a GPU: cuBLAS reads it once
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # what a shell starts in its background is deaf to Ctrl-C, and so would be all that tests start and signal
+    # a background job of a shell ignores SIGINT, and the processes that tests start would inherit that
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def make_competition(tmp_path_factory: pytest.TempPathFactory) -> MakeCompetition:
-    """`make_competition(num_classes=3, labels="csv", …)` writes a competition into a new folder: its path.
+    """Return a function that writes a competition into a new folder and returns its path.
 
-    The words and their defaults are those of `write_competition`; `name` is the folder's name. Every call has
-    a parent folder of its own, so a test may change what it got.
+    Example: `make_competition(num_classes=3, labels="csv")`. The arguments and their defaults are those of
+    `write_competition`; `name` is the folder's name. Every call has a parent folder of its own, so tests may
+    change the files.
     """
 
     def make(name: str = "tiny", **words: object) -> Path:
@@ -59,26 +60,26 @@ def write_competition(
     grey: bool = False,
     suffix: str = ".png",
 ) -> None:
-    """Writes `folder` and, beside it, `<folder>-truth.csv`; the same words give the same bytes.
+    """Write `folder` and, beside it, `<folder>-truth.csv`; the same arguments give the same bytes.
 
-    Class k is named `kind k`, and label k in every form. `answer` and `coco` call it k and list the name
-    under `categories`; `csv` (labels.csv) and `folders` know the name only. Image i, `train/i.png` or
-    `test/i.png` (for `folders` `train/kind k/i.png`), is of class i modulo the number of classes, in its
-    colour or, with `grey`, its brightness. `sample` is the form of the sample submission, None for none: a
-    label column in the label file's words (`label`) or in class names (`names`), or a column a class.
+    Class k is named `kind k` and has label k. Label files of the forms `answer` and `coco` hold k, and the
+    names under `categories`; `csv` (labels.csv) and `folders` hold the names only. Image i is `train/i.png`
+    (`train/kind k/i.png` for `folders`) or `test/i.png`. Its class is i modulo the number of classes; its
+    colour, or with `grey` its brightness, is that of the class. `sample` is the sample submission's form:
+    labels as in the label file (`label`), class names (`names`), a column a class (`probabilities`), or None.
     """
     names = [f"kind {label}" for label in range(num_classes)]
     words = names if labels in ("csv", "folders") else [str(label) for label in range(num_classes)]
 
-    def write_images(part: str, count: int) -> list[tuple[str, int]]:
-        """Draws the images of a part; their paths inside it, and their labels."""
+    def write_images(subset: str, count: int) -> list[tuple[str, int]]:
+        """Write the images of train/ or test/; return their paths in it, and their labels."""
         written = []
         for index in range(count):
             label = index % num_classes
-            inside = f"{names[label]}/" if labels == "folders" and part == "train" else ""
-            path = folder / part / f"{inside}{index}{suffix}"
+            inside = f"{names[label]}/" if labels == "folders" and subset == "train" else ""
+            path = folder / subset / f"{inside}{index}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            draws = np.random.default_rng([index, part == "test"])
+            draws = np.random.default_rng([index, subset == "test"])
             Image.fromarray(draw(label, num_classes, size, grey, draws)).save(path)
             written.append((f"{inside}{index}{suffix}", label))
         return written
@@ -113,7 +114,7 @@ def write_competition(
 
 
 def draw(label: int, num_classes: int, size: int, grey: bool, draws: np.random.Generator) -> np.ndarray:
-    """A noisy image: in the colour of its class, uint8 (size, size, 3), or its brightness, (size, size)."""
+    """Return a noisy image in the class's colour, uint8 (size, size, 3), or brightness, (size, size)."""
     if grey:
         colour = np.array(30 + 195 * label / max(num_classes - 1, 1))
     else:
@@ -123,15 +124,15 @@ def draw(label: int, num_classes: int, size: int, grey: bool, draws: np.random.G
 
 
 def naming(*values: object) -> str:
-    """Return a pattern of messages that have all values, in any order and in any words: for `match=`.
+    """Return a pattern for `match=` of messages that contain all values, in any order.
 
-    An int matches a whole number only, not a digit of a longer one or of a path.
+    An int matches a whole number only, not digits of a longer number or of a path.
     """
-    wanted = [
+    patterns = [
         rf"(?<![\w./-]){value}(?![\w/-]|[.,]\d)" if isinstance(value, int) else re.escape(str(value))
         for value in values
     ]
-    return r"(?s)\A" + "".join(f"(?=.*{pattern})" for pattern in wanted)
+    return r"(?s)\A" + "".join(f"(?=.*{pattern})" for pattern in patterns)
 
 
 def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:

@@ -1,4 +1,4 @@
-"""Work that test_processes.py spreads over processes. It imports no torch, so that they start at once."""
+"""Work that test_processes.py spreads over processes; it imports no torch, so that they start fast."""
 
 import signal
 from functools import partial

@@ -48,7 +48,7 @@ def test_a_neutral_value_is_one_that_a_recipe_can_have() -> None:
         assert override(neutral, [f"{field}={value}"]) == neutral, field
 
 
-def test_a_drop_is_a_field_and_its_neutral_value_or_one_that_was_given() -> None:
+def test_a_drop_is_a_field_with_its_neutral_value_or_an_explicit_one() -> None:
     drops = read_drops(["augment", "warmup=0.1", "views=hflip,identity"], RECIPES["resnet64"])
     assert drops == [Drop("augment", "none"), Drop("warmup", "0.1"), Drop("views", "hflip,identity")]
     assert [drop.suffix for drop in drops] == [
@@ -60,7 +60,7 @@ def test_a_drop_is_a_field_and_its_neutral_value_or_one_that_was_given() -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "keys"),
     [
         (["emadecay"], ["'emadecay'", "'ema_decay'", "augment", "views"]),
         (["lr"], ["'lr'", "--drop FIELD=VALUE"]),
@@ -73,15 +73,15 @@ def test_a_drop_is_a_field_and_its_neutral_value_or_one_that_was_given() -> None
         *(([f"{field}=3"], [f"--drop {field}"]) for field in KEPT),
     ],
 )
-def test_what_cannot_be_dropped_is_refused(words: list[str], told: list[str]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_what_cannot_be_dropped_is_refused(words: list[str], keys: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         read_drops(words, RECIPES["resnet64"])
 
 
-# --- the words
+# --- the command line
 
 
-def test_the_runs_have_the_words_of_the_full_one_but_for_the_field() -> None:
+def test_runs_have_the_full_command_except_for_the_dropped_field() -> None:
     full, without = ablate.read_words(
         ["resnet64", "my/birds", "--epochs", "3", "--drop", "augment", "ema_decay", "--folds", "2"]
     )
@@ -97,7 +97,7 @@ def test_the_runs_have_the_words_of_the_full_one_but_for_the_field() -> None:
         assert command.recipe != full.recipe
 
 
-def test_a_recipe_of_a_file_is_taken_apart_too(tmp_path: Path) -> None:
+def test_a_recipe_file_can_be_ablated(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
         "from dataclasses import replace\nfrom foldsmith.recipes import RECIPES\n"
@@ -109,7 +109,7 @@ def test_a_recipe_of_a_file_is_taken_apart_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "keys"),
     [
         (["resnet65", "--drop", "augment"], ["'resnet65'", "'resnet64'"]),
         (["--drop", "augment"], ["'--drop'"]),
@@ -123,21 +123,21 @@ def test_a_recipe_of_a_file_is_taken_apart_too(tmp_path: Path) -> None:
         (["quick", "--drop", "ema_decay", "augment=flop"], ["augmentation", "'flop'"]),
     ],
 )
-def test_words_that_nobody_understands_are_refused_before_anything_runs(
-    typed: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_unknown_arguments_are_refused_before_anything_runs(
+    typed: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ablate, "run", lambda command: pytest.fail("something ran"))
-    with pytest.raises(InputError, match=naming(*told)):
+    with pytest.raises(InputError, match=naming(*keys)):
         ablate.main(typed)
 
 
 @pytest.mark.parametrize("typed", [[], ["--help"]])
-def test_without_words_the_neutral_values_are_listed(
+def test_without_arguments_the_neutral_values_are_listed(
     typed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ablate.main(typed) == 0
-    told = capsys.readouterr().out
-    assert all(f"{field}={value}" in told for field, value in NEUTRAL.items())
+    printed = capsys.readouterr().out
+    assert all(f"{field}={value}" in printed for field, value in NEUTRAL.items())
 
 
 def test_it_runs_the_full_recipe_first_and_ends_with_the_status_of_a_run_that_fails(
@@ -157,7 +157,7 @@ def test_it_runs_the_full_recipe_first_and_ends_with_the_status_of_a_run_that_fa
     assert "| quick-without-ema_decay | 0.99 | 0 | - | - |" in table
 
 
-def test_it_hands_its_words_to_run_sh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_its_arguments_are_passed_to_run_sh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stages = tmp_path / "run.sh"
     stages.write_text(f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/words\nexit 3\n', encoding="utf-8")
     stages.chmod(0o755)
@@ -183,7 +183,7 @@ def ablated(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def words(ablated: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return its words in a copy, which the test may change; nothing is trained again."""
+    """Return its words for a copy that the test may change; nothing is trained again."""
     output = Path(ablated[ablated.index("--output") + 1])
     shutil.copytree(output, tmp_path / "output")
     monkeypatch.setattr(ablate, "run", lambda command: 0)
@@ -222,7 +222,7 @@ def make_correct(shares: dict[str, slice], words: list[str]) -> None:
         rewrite(run, change)
 
 
-def test_a_whole_ablation_trains_what_it_says_on_the_same_folds(ablated: list[str]) -> None:
+def test_a_whole_ablation_trains_the_listed_recipes_on_the_same_folds(ablated: list[str]) -> None:
     root = root_of(ablated)
     recipes = {name: load_json(root / name / "fold0" / "run.json")["recipe"] for name in cells_of(ablated)}
     assert list(recipes) == ["quick", "quick-without-augment", "quick-without-label_smoothing"]
@@ -242,8 +242,8 @@ def test_an_interrupted_ablation_is_resumed(
     shutil.rmtree(root_of(words) / "quick-without-label_smoothing")
     monkeypatch.setattr(ablate, "run", run_in_process)
     assert ablate.main(words) == 0
-    told = capsys.readouterr().out
-    assert told.count("weights.safetensors (") == 2  # the two folds of the missing run
+    printed = capsys.readouterr().out
+    assert printed.count("weights.safetensors (") == 2  # the two folds of the missing run
     assert cells_of(words)["quick-without-label_smoothing"]["score"] != "-"
 
 
@@ -324,7 +324,7 @@ def test_a_name_that_holds_another_recipe_is_refused_before_anything_runs(
         ablate.main([*words, "--epochs", "2"])
 
 
-def test_a_run_that_is_not_whole_or_about_to_be_replaced_has_no_row(words: list[str]) -> None:
+def test_an_incomplete_run_or_one_about_to_be_replaced_has_no_row(words: list[str]) -> None:
     (root_of(words) / "quick-without-augment" / "fold1" / "run.json").unlink()
     ablate.main(words)
     cells = cells_of(words)

@@ -1,4 +1,4 @@
-"""Pipelines of albumentations in a recipe: their text, the draws of their images, and what is refused."""
+"""albumentations pipelines in a recipe: their serialised text, their random numbers, and refusals."""
 
 import inspect
 import json
@@ -73,12 +73,12 @@ def recipe_of(augment: object, **fields: object) -> Recipe:
 # --- text
 
 
-def test_a_pipeline_in_a_recipe_is_text_that_makes_the_same_images() -> None:
+def test_a_pipeline_serialised_in_a_recipe_gives_the_same_images() -> None:
     images, recipe = make_images(), recipe_of(example())
     assert isinstance(recipe.augment, str) and is_pipeline(recipe.augment)
     rebuilt = build_augmentation(recipe.augment, SIZE)
     for seed in (0, 2**62 + 7):
-        pipeline = example()  # as albumentations itself does it
+        pipeline = example()  # the oracle: albumentations itself
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         expected = np.stack([pipeline(image=image)["image"] for image in images])
         np.testing.assert_array_equal(apply_pipeline(rebuilt, images, seed), expected)
@@ -96,7 +96,7 @@ def test_equal_pipelines_are_equal_recipes_and_other_arguments_are_not() -> None
     )
 
 
-def test_text_is_canonical_and_stays_itself() -> None:
+def test_the_text_of_a_pipeline_is_canonical_and_round_trips() -> None:
     text = pipeline_text(example())
     assert text == json.dumps(json.loads(text), sort_keys=True)
     assert albumentations.__version__ not in text
@@ -105,7 +105,7 @@ def test_text_is_canonical_and_stays_itself() -> None:
 
 
 def simple_transforms() -> list[type]:
-    """Every transform of albumentations that takes an image alone, and needs no argument."""
+    """Return every transform of albumentations that takes only an image and needs no argument."""
     base, found = albumentations.ImageOnlyTransform, []
     for kind in SERIALIZABLE_REGISTRY.values():
         parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
@@ -117,7 +117,7 @@ def simple_transforms() -> list[type]:
 
 
 def test_every_simple_transform_of_albumentations_survives_as_text() -> None:
-    """Each either makes the same images again, or does not keep uint8 and is refused."""
+    """A deserialised transform gives the same images, or it does not keep uint8 and is refused."""
     images, kept = make_images(2), []
     for kind in simple_transforms():
         with warnings.catch_warnings():
@@ -224,7 +224,7 @@ def test_the_transform_that_changes_the_size_of_some_images_is_named() -> None:
     pipeline = albumentations.Compose(
         [
             albumentations.RandomCrop(8, 8),
-            albumentations.Resize(SIZE, SIZE),  # which makes up for the crop
+            albumentations.Resize(SIZE, SIZE),  # undoes the size change of the crop
             albumentations.OneOf([albumentations.Blur(p=0.9), albumentations.Resize(9, 9, p=0.1)], p=1.0),
             albumentations.HorizontalFlip(),
         ],
@@ -235,7 +235,7 @@ def test_the_transform_that_changes_the_size_of_some_images_is_named() -> None:
         apply_pipeline(pipeline, make_images(200), 3)
 
 
-# --- draws
+# --- random numbers
 
 
 def test_flips_of_one_pipeline_are_drawn_independently() -> None:
@@ -261,23 +261,23 @@ def batches_of(workers: int, epochs: tuple[int, ...], start: int = 0, fold: int 
     return loaded
 
 
-def test_any_number_of_workers_makes_the_same_images_whatever_was_made_before() -> None:
+def test_images_depend_on_neither_the_number_of_workers_nor_earlier_batches() -> None:
     alone = batches_of(0, (0, 1))
     for workers in (1, 2):
         assert batches_of(workers, (0, 1)) == alone
-    assert batches_of(0, (1,), start=2)[0] == alone[1][2:]  # as a resumed epoch goes on
+    assert batches_of(0, (1,), start=2)[0] == alone[1][2:]  # as a resumed epoch does
     different = {batch for epoch in alone for batch in epoch} | set(batches_of(0, (0,), fold=1)[0])
     assert len(different) == 15
 
 
-def test_images_draw_nothing_from_the_global_streams() -> None:
+def test_augmentation_uses_no_global_random_state() -> None:
     random.seed(1), np.random.seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist()
     batches_of(0, (0,))
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
-# --- recipe files, and all that shows a recipe
+# --- recipe files, reports and explanations
 
 
 def write_recipe(path: Path, pipeline: str, more: str = "") -> str:
@@ -325,7 +325,7 @@ def test_a_pipeline_is_dropped_by_an_ablation_and_replaced_by_a_setting() -> Non
     assert override(recipe, ["augment=other.json"]).augment == "other.json"
 
 
-def test_a_name_that_stands_for_another_pipeline_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_run_name_that_belongs_to_another_pipeline_is_refused(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
     run.root.mkdir()
     run.identity.write_text(json.dumps({"recipe": asdict(recipe_of(example(5)))}))
@@ -365,7 +365,7 @@ def train_fold(folder: Path, recipe: str, output: Path, workers: int = 0) -> Pat
     return output / folder.name / "mine" / "fold0"
 
 
-def test_a_fold_of_a_recipe_file_is_the_same_bytes_for_any_number_of_workers(
+def test_a_fold_of_a_recipe_file_has_the_same_bytes_for_any_number_of_workers(
     make_competition: MakeCompetition,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -379,4 +379,4 @@ def test_a_fold_of_a_recipe_file_is_the_same_bytes_for_any_number_of_workers(
     assert (train_fold(folder, recipe, tmp_path / "two", 2) / "weights.safetensors").read_bytes() == weights
     capsys.readouterr()
     train_fold(folder, recipe, tmp_path / "one")
-    assert "is up to date" in capsys.readouterr().out  # the same pipeline, built anew
+    assert "is up to date" in capsys.readouterr().out  # the same pipeline, built again

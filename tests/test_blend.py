@@ -1,4 +1,4 @@
-"""Averages and blends of runs: matched by path, judged out-of-fold, refused where runs do not match."""
+"""Averages and blends of runs: matched by path, scored out-of-fold, refused where runs do not match."""
 
 import json
 import re
@@ -128,7 +128,7 @@ def test_runs_are_averaged_by_path_whatever_the_order_of_their_rows(runs: Path, 
     assert [(member["run"], member["weight"]) for member in facts["runs"]] == [("a", 0.5), ("b", 0.5)]
 
 
-def test_an_average_is_repeated_only_after_a_run_changed(
+def test_an_average_is_computed_again_only_after_a_run_changed(
     runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = words_of(runs, folder)
@@ -144,7 +144,9 @@ def test_an_average_is_repeated_only_after_a_run_changed(
     assert (runs / "average" / "test.npz").stat().st_mtime_ns > before
 
 
-def test_words_that_start_with_runs_are_told_from_a_competition_folder(runs: Path, folder: Path) -> None:
+def test_arguments_that_start_with_runs_are_distinguished_from_a_competition_folder(
+    runs: Path, folder: Path
+) -> None:
     before = (runs / "a" / "submission.csv").read_bytes()
     (runs / "a" / "submission.csv").unlink()
     run_stages(folder, runs.parent, "a", "--seed", "0", stages=(submit,))
@@ -160,11 +162,11 @@ def test_the_true_score_of_an_average_is_printed(
 ) -> None:
     submit.main(words_of(runs, folder))
     score.main([str(folder), "--output", str(runs.parent), "--name", "average"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     submission = pd.read_csv(runs / "average" / "submission.csv", dtype=str)
     truth = pd.read_csv(folder.parent / "tiny-truth.csv", dtype=str).set_index("filename")["class"]
     share = (submission["label"] == submission["id"].map(truth)).mean()
-    assert f"true test accuracy {share:.4f}" in told
+    assert f"true test accuracy {share:.4f}" in printed
 
 
 # --- runs that do not match
@@ -209,7 +211,7 @@ def not_trained(run: RunPaths) -> None:
 
 @pytest.mark.parametrize("stage", [submit, blend])
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "keys"),
     [
         (other_classes, ["/b", "classes"]),
         (other_test_images, ["/b", 2, "test/"]),
@@ -220,10 +222,10 @@ def not_trained(run: RunPaths) -> None:
     ],
 )
 def test_runs_that_do_not_match_are_refused_and_nothing_is_written(
-    stage: object, change: Callable[[RunPaths], None], told: list[object], runs: Path, folder: Path
+    stage: object, change: Callable[[RunPaths], None], keys: list[object], runs: Path, folder: Path
 ) -> None:
     change(RunPaths(runs / "b"))
-    with pytest.raises(InputError, match=naming(*told)) as refused:
+    with pytest.raises(InputError, match=naming(*keys)) as refused:
         stage.main(words_of(runs, folder))
     assert "\n" not in str(refused.value)
     assert not (runs / "average" / "submission.csv").exists()
@@ -231,12 +233,12 @@ def test_runs_that_do_not_match_are_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("stage", [submit, blend])
-def test_wrong_words_are_refused(
+def test_wrong_arguments_are_refused(
     stage: object, runs: Path, folder: Path, tmp_path: Path, make_competition: MakeCompetition
 ) -> None:
     elsewhere = tmp_path / "elsewhere" / "other" / "b"
     shutil.copytree(runs / "b", elsewhere)
-    for words, told in (
+    for words, keys in (
         ([str(runs / "a"), str(elsewhere), "--folder", str(folder)], ["other", "tiny"]),
         ([str(runs / "a"), "--folder", str(folder)], ["two"]),
         ([str(runs / "a"), str(runs / "x" / ".." / "a"), "--folder", str(folder)], ["two"]),
@@ -248,7 +250,7 @@ def test_wrong_words_are_refused(
         (words_of(runs, make_competition(num_classes=3)), ["/a"]),
         ([str(runs / "a"), str(runs / "c"), "--folder", str(folder)], ["/c"]),
     ):
-        with pytest.raises(InputError, match=naming(*told)):
+        with pytest.raises(InputError, match=naming(*keys)):
             stage.main(words)
     assert not (runs / "average").exists() and not (runs / "blend").exists()
     assert (runs / "a" / "fold0" / "weights.safetensors").is_file()
@@ -274,7 +276,7 @@ def test_folds_in_another_order_of_rows_are_the_same_folds(runs: Path, folder: P
         assert (runs / "before" / name).read_bytes() == (runs / "after" / name).read_bytes()
 
 
-def test_a_run_of_which_a_fold_is_missing_is_refused(runs: Path, folder: Path) -> None:
+def test_a_run_with_a_missing_fold_is_refused(runs: Path, folder: Path) -> None:
     b = RunPaths(runs / "b")
     shutil.rmtree(b.fold(1))
     run_stages(folder, runs.parent, "b", "--seed", "1", "--fold", "0", stages=(validate, infer))
@@ -282,7 +284,7 @@ def test_a_run_of_which_a_fold_is_missing_is_refused(runs: Path, folder: Path) -
         blend.main(words_of(runs, folder))
 
 
-def test_a_blend_is_no_member_of_a_blend_but_may_be_averaged(runs: Path, folder: Path) -> None:
+def test_a_blend_cannot_be_blended_but_can_be_averaged(runs: Path, folder: Path) -> None:
     blend.main(words_of(runs, folder))
     words = [str(runs / "a"), str(runs / "blend"), "--folder", str(folder)]
     with pytest.raises(InputError, match="/blend"):
@@ -298,18 +300,18 @@ def test_a_blend_of_complementary_runs_is_correct(
 ) -> None:
     make_complementary(runs)
     assert blend.main(words_of(runs, folder)) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     blended = RunPaths(runs / "blend")
     oof = np.load(blended.oof)
     facts, cv = (json.loads(path.read_text()) for path in (blended.blend, blended.cv))
     assert (oof["probabilities"].argmax(axis=1) == oof["label"]).all()
     assert facts["blended"] and facts["score"] == cv["oof"] == 1.0
-    assert facts["gain"] == pytest.approx(0.5) and "gain over a +0.5000" in told and "no gain" not in told
+    assert facts["gain"] == pytest.approx(0.5) and "gain over a +0.5000" in output and "no gain" not in output
     assert sum(member["weight"] for member in facts["runs"]) == pytest.approx(1)
     table = pd.read_csv(blended.oof_table)
     assert list(table) == ["path", "label", "fold", "prediction", "confidence"]
     assert (table["prediction"] == table["label"]).all()
-    # out-of-fold by the weights of the other folds, the test by the weights of all images
+    # out-of-fold: weights fitted on the other folds; test: weights fitted on all images
     oofs = [by_path(runs / name / "oof.npz") for name in ("a", "b")]
     weights = np.array([member["weights_by_part"] for member in facts["runs"]])
     for path, fold, probabilities in zip(oof["path"], oof["fold"], oof["probabilities"], strict=True):
@@ -328,8 +330,8 @@ def test_a_blend_without_gain_says_so_and_uses_the_best_run_unchanged(
     shutil.rmtree(runs / "b")
     shutil.copytree(runs / "a", runs / "b")
     assert blend.main(words_of(runs, folder)) == 0
-    told = capsys.readouterr().out
-    assert "no gain" in told and "uses a alone" in told
+    printed = capsys.readouterr().out
+    assert "no gain" in printed and "uses a alone" in printed
     for name in ("oof.npz", "oof.csv", "test.npz", "submission.csv"):
         assert (runs / "blend" / name).read_bytes() == (runs / "a" / name).read_bytes()
     facts = json.loads((runs / "blend" / "blend.json").read_text())
@@ -383,12 +385,12 @@ def test_compare_and_score_treat_a_blend_like_a_run(
     assert board.loc["both", "seconds"] == pytest.approx(board.loc[["a", "b"], "seconds"].sum(), abs=0.2)
     capsys.readouterr()
     assert score.main([str(folder), "--output", str(runs.parent), "--name", "both"]) == 0
-    told = capsys.readouterr().out
-    assert "accuracy" in told and re.search(r"blend of +a 0\.\d\d, b 0\.\d\d", told)
-    assert "report:" not in told  # a blend has none
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed and re.search(r"blend of +a 0\.\d\d, b 0\.\d\d", printed)
+    assert "report:" not in printed  # a blend has none
 
 
-def test_a_stage_that_trains_is_refused_the_name_of_a_blend(runs: Path, folder: Path) -> None:
+def test_a_training_run_cannot_take_the_name_of_a_blend(runs: Path, folder: Path) -> None:
     blend.main(words_of(runs, folder))
     with pytest.raises(InputError, match="/blend"):
         run_stages(folder, runs.parent, "blend")
@@ -397,7 +399,7 @@ def test_a_stage_that_trains_is_refused_the_name_of_a_blend(runs: Path, folder: 
 @pytest.mark.parametrize(
     ("metric", "adjustment"), [("log_loss", "temperature"), ("macro_f1", "class factors")]
 )
-def test_the_metric_is_the_competitions_and_runs_judged_by_another_are_refused(
+def test_the_metric_is_the_competitions_and_runs_scored_by_another_are_refused(
     metric: str, adjustment: str, runs: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(folder, tmp_path / "input" / "tiny")

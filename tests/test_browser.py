@@ -1,4 +1,4 @@
-"""The pages as a reader's browser shows them: offline, sorted, hovered, narrow, dark and printed."""
+"""The report pages in a browser: offline, sorted, hovered, narrow, dark and printed."""
 
 import dataclasses
 import os
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MOST_BYTES = 10_000_000
-# what each colour of the page is read on; 4.5 is the ratio that WCAG 2.1 AA asks of text
+# the background of each text colour; WCAG 2.1 AA requires a contrast ratio of 4.5
 TEXTS = "h1, h2, h3, p, a, dt, dd, li span, th, td, caption, figcaption, summary"
 CONTRAST = """texts => {
   const channel = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -60,7 +60,7 @@ CONTRAST = """texts => {
 
 
 def find_browser() -> str | None:
-    """The system's Chromium; the tests fetch none."""
+    """Return the system's Chromium; tests download none."""
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
@@ -70,7 +70,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Browser]":
     if executable is None:
         pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)})")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    # a sandbox of its own is refused to root, as which containers often run
+    # Chromium refuses its sandbox to root, which containers often use
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=executable, args=options)
@@ -79,7 +79,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Browser]":
 
 
 class SomePixels:
-    """40,000 rows of pixels in the memory of a few."""
+    """40,000 rows of pixels that repeat a few stored ones."""
 
     def __init__(self) -> None:
         draws = np.random.default_rng(0)
@@ -91,7 +91,7 @@ class SomePixels:
 
 
 def write_large_report(path: Path, num_images: int, num_classes: int) -> None:
-    """A page with everything on it, of synthetic predictions: long names, equal pictures, a shifted test."""
+    """Write a page with every section, of synthetic predictions: long names, duplicates, a shift."""
     evidence = make_evidence(num_images, num_classes, 5)
     names = [f"class {label} of a rather long name" for label in range(num_classes)]
     test = np.array([f"test/{row}.png" for row in range(400)])
@@ -131,7 +131,7 @@ def write_large_report(path: Path, num_images: int, num_classes: int) -> None:
 
 @pytest.fixture(scope="module")
 def report(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40,000 images in 80 classes."""
+    """Return the page of 40,000 images in 80 classes."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_large_report(path, 40_000, 80)
     return path
@@ -139,7 +139,7 @@ def report(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def demo_run(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo, drawn and run, on a tenth of its images and for one epoch."""
+    """Return the run of the demo for one epoch, on a tenth of its images."""
     folder, output = tmp_path_factory.mktemp("input") / demo.NAME, tmp_path_factory.mktemp("output")
     words = [str(folder), "--output", str(output), "--limit", "240", "--folds", "2", "--epochs", "1"]
     words += ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
@@ -156,7 +156,7 @@ def any_page(request: pytest.FixtureRequest, report: Path, demo_run: Path) -> Pa
 
 
 def open_page(browser: "Browser", path: Path, width: int = 1280, scheme: str = "light") -> "Page":
-    """The page, without a network; `page.faults` are its console's lines and what it asks the network for."""
+    """Open the page offline; `page.faults` collects console messages and requests."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page.faults = []
     page.on("console", lambda line: page.faults.append(line.text))
@@ -192,7 +192,7 @@ def test_a_report_has_every_section_and_its_pictures(
     page.close()
 
 
-def test_a_press_on_a_heading_sorts_the_table_by_it_and_another_one_turns_it(
+def test_a_click_on_a_heading_sorts_the_table_and_a_second_click_reverses_it(
     browser: "Browser", report: Path
 ) -> None:
     page = open_page(browser, report)
@@ -207,17 +207,17 @@ def test_a_press_on_a_heading_sorts_the_table_by_it_and_another_one_turns_it(
     page.close()
 
 
-def test_a_cell_pointed_at_is_read_out_with_full_names(browser: "Browser", report: Path) -> None:
+def test_a_hovered_cell_shows_the_full_class_names(browser: "Browser", report: Path) -> None:
     page = open_page(browser, report)
-    for place, matrix in enumerate(page.locator("section[aria-labelledby=confusion-matrix] svg.cells").all()):
+    for index, matrix in enumerate(page.locator("section[aria-labelledby=confusion-matrix] svg.cells").all()):
         cell = matrix.locator("rect.wrong").nth(3)
         expected = cell.locator("title").text_content()
         cell.dispatch_event("pointerover")
-        assert page.locator(".readout").nth(place).inner_text() == expected
+        assert page.locator(".readout").nth(index).inner_text() == expected
         assert re.fullmatch(
             r"true class \d+ of .* · predicted class \d+ of .* · \d+ of [\d,]+ · .*%", expected
         )
-    assert place == 1  # the whole matrix, and its most confused group
+    assert index == 1  # the whole matrix, and that of the most confused classes
     page.close()
 
 
@@ -229,9 +229,7 @@ def test_no_page_is_wider_than_its_window(browser: "Browser", any_page: Path, wi
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_the_contrast_that_reading_needs(
-    browser: "Browser", report: Path, scheme: str
-) -> None:
+def test_every_text_has_the_contrast_of_wcag_aa(browser: "Browser", report: Path, scheme: str) -> None:
     page = open_page(browser, report, scheme=scheme)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")

@@ -1,4 +1,4 @@
-"""The pixel cache: every image under its own path, and complete or missing."""
+"""The pixel cache: every image under its own path; a cache is complete or absent."""
 
 import hashlib
 import json
@@ -71,7 +71,7 @@ def test_row_i_holds_the_pixels_of_image_i(folder: Path, cache: PixelCache) -> N
             np.testing.assert_array_equal(cache.pixels[row], pil_pixels(folder / image), err_msg=image)
 
 
-def test_the_index_says_what_was_seen_of_each_image(tmp_path: Path) -> None:
+def test_the_index_records_the_properties_of_each_image(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "train/colour.png")
     Image.new("L", (7, 50), 90).save(tmp_path / "train/grey.png")
@@ -86,7 +86,7 @@ def test_the_index_says_what_was_seen_of_each_image(tmp_path: Path) -> None:
     assert index["digest"].nunique() == 2 and index["digest"][1] == index["digest"][2]
 
 
-def test_an_unreadable_image_is_noted_and_its_pixels_are_blank(folder: Path, cache: PixelCache) -> None:
+def test_an_unreadable_image_is_marked_and_its_pixels_are_blank(folder: Path, cache: PixelCache) -> None:
     index = cache.index.set_index("path")
     assert set(index.index[index["problem"] != ""]) == set(BROKEN)
     assert "empty" in index["problem"][BROKEN[0]]
@@ -110,12 +110,12 @@ def test_a_path_that_is_not_cached_is_refused(cache: PixelCache, absent: str) ->
         cache.rows(["train/0.png", absent])
 
 
-def test_the_pixels_cannot_be_changed(cache: PixelCache) -> None:
+def test_cached_pixels_are_read_as_copies(cache: PixelCache) -> None:
     before = cache.pixels[:]
     with pytest.raises(TypeError):
         cache.pixels[0] = 0
-    given = cache.pixels[np.arange(3)]
-    given[:] = 0  # a copy
+    images = cache.pixels[np.arange(3)]
+    images[:] = 0  # a copy
     np.testing.assert_array_equal(cache.pixels[:], before)
 
 
@@ -189,7 +189,7 @@ def test_a_failure_leaves_an_older_cache_as_it_was(folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("lost", ["index.csv", "pixels.npy", "thumbnails.npy", "record.json", ""])
-def test_a_cache_that_is_not_there_or_not_whole_is_refused(folder: Path, tmp_path: Path, lost: str) -> None:
+def test_a_missing_or_incomplete_cache_is_refused(folder: Path, tmp_path: Path, lost: str) -> None:
     path = tmp_path / "cache"
     if lost:
         build_cache(path, folder, ["train/0.png"], SIZE)
@@ -199,7 +199,7 @@ def test_a_cache_that_is_not_there_or_not_whole_is_refused(folder: Path, tmp_pat
         open_cache(path, folder, SIZE)
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+def test_only_leftovers_of_killed_processes_are_removed(folder: Path, tmp_path: Path) -> None:
     kept = [f".16px-ab.{os.getppid()}.part", ".part", ".x.part", ".16px-ab.lock", "16px-ab"]
     for name in [*kept, ".16px-ab.999999999.part", f".16px-ab.{os.getpid()}.part"]:
         (tmp_path / name).mkdir()
@@ -207,7 +207,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(folder: Path, tm
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "cache"}
 
 
-# --- opening checks what was built
+# --- integrity checks when a cache is opened
 
 
 @pytest.fixture
@@ -215,20 +215,20 @@ def kept(folder: Path, tmp_path: Path) -> PixelCache:
     return build_cache(tmp_path / "cache", folder, images_of(folder), SIZE)
 
 
-def change_one_byte(file: Path, place: int = -1) -> None:
+def change_one_byte(file: Path, position: int = -1) -> None:
     content = bytearray(file.read_bytes())
-    content[place] ^= 1
-    with file.open("rb+") as same:  # the file itself, not another of its name
+    content[position] ^= 1
+    with file.open("rb+") as same:  # keep the inode
         same.write(content)
 
 
 @pytest.mark.parametrize("changed", ["pixels.npy", "thumbnails.npy", "index.csv"])
-def test_a_cache_of_which_one_byte_changed_is_refused_with_the_remedy(
+def test_a_cache_with_one_changed_byte_is_refused_with_the_remedy(
     folder: Path, kept: PixelCache, changed: str
 ) -> None:
     written = (kept.path / changed).stat()
     change_one_byte(kept.path / changed)
-    # another modification time, as an editor would leave, however fast this test is
+    # another modification time, however fast this test is
     os.utime(kept.path / changed, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
     with pytest.raises(InputError, match=naming(changed, "prepare.py")):
         open_cache(kept.path, folder, SIZE)
@@ -246,7 +246,7 @@ def test_a_file_of_the_same_length_time_and_inode_is_trusted_and_not_read(
 
 
 @pytest.mark.parametrize("differs", ["time", "inode"])
-def test_a_file_that_only_looks_changed_is_read_once_and_trusted_from_then_on(
+def test_a_file_with_another_time_or_inode_is_checked_once_and_trusted_afterwards(
     folder: Path, kept: PixelCache, differs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = kept.path / "pixels.npy"
@@ -263,9 +263,7 @@ def test_a_file_that_only_looks_changed_is_read_once_and_trusted_from_then_on(
 
 
 @pytest.mark.parametrize("entry", [None, {}, {"state": [0, 0, 0]}, 7])
-def test_a_file_that_the_record_no_longer_tells_of_is_named(
-    kept: PixelCache, entry: dict | int | None
-) -> None:
+def test_a_file_missing_from_the_record_is_named(kept: PixelCache, entry: dict | int | None) -> None:
     record = json.loads((kept.path / "record.json").read_text())
     record.pop("pixels.npy")
     (kept.path / "record.json").write_text(
@@ -284,7 +282,7 @@ def test_the_record_holds_the_sha256_of_every_other_file(kept: PixelCache) -> No
     }
 
 
-def test_prepare_decodes_a_damaged_cache_anew_and_the_other_stages_refuse_it(
+def test_prepare_rebuilds_a_damaged_cache_and_other_stages_refuse_it(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(make_competition()), "--recipe", "quick", "--output", str(tmp_path), "--folds", "2"]
@@ -346,10 +344,10 @@ def test_the_listing_changes_with_names_lengths_and_times_and_with_nothing_else(
 
 
 def test_a_cache_is_named_by_size_and_listing() -> None:
-    given = [
+    arguments = [
         (listing, files, size) for listing in ("one", "two") for files in ("a", "b") for size in (32, 64)
     ]
-    names = {cache_name(listing, [files], size) for listing, files, size in given}
+    names = {cache_name(listing, [files], size) for listing, files, size in arguments}
     assert len(names) == 8
     assert cache_name("one", ["a"], 32).startswith("32px-")
     assert cache_name("one", ["a"], 32) == cache_name("one", ["a"], 32)

@@ -25,7 +25,7 @@ def make_predictions(temperature: float, count: int = 4000, seed: int = 0) -> tu
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_the_fitted_temperature_is_that_of_scipy_and_the_planted_one(temperature: float) -> None:
+def test_the_fitted_temperature_is_scipys_and_the_true_one(temperature: float) -> None:
     labels, probabilities = make_predictions(temperature)
     logits = np.log(probabilities.astype(np.float64))
 

@@ -45,7 +45,7 @@ def test_paired_comparisons_equal_those_of_scipy(pairs: list[tuple[bool, bool]])
     assert test.only_a == sum(x and not y for x, y in pairs)
     assert test.only_b == sum(y and not x for x, y in pairs)
     unequal, least = test.only_a + test.only_b, min(test.only_a, test.only_b)
-    # the two-sided p of a symmetric binomial is twice its smaller tail
+    # the two-sided p-value of a symmetric binomial is twice its smaller tail
     assert test.p == pytest.approx(min(1.0, 2 * stats.binom.cdf(least, unequal, 0.5)) if unequal else 1.0)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint gives back exactly what was saved, and only to what it belongs to."""
+"""A checkpoint restores exactly what was saved, and only into the training it belongs to."""
 
 import hashlib
 import io
@@ -48,7 +48,10 @@ def train(state: TrainingState, steps: int = 4, seed: int = 0) -> None:
 
 def tensors_of(state: TrainingState) -> list[torch.Tensor]:
     moments = [
-        value for each in state.optimizer.state.values() for value in each.values() if torch.is_tensor(value)
+        value
+        for group in state.optimizer.state.values()
+        for value in group.values()
+        if torch.is_tensor(value)
     ]
     return [*state.model.state_dict().values(), *state.ema.model.state_dict().values(), *moments]
 
@@ -61,7 +64,7 @@ RECIPES_TO_SAVE = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES_TO_SAVE.values(), ids=RECIPES_TO_SAVE.keys())
-def test_a_restored_state_is_the_same_and_goes_on_in_the_same_way(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_restored_state_is_equal_and_trains_on_identically(recipe: Recipe, tmp_path: Path) -> None:
     state, other = make_state(recipe, 0), make_state(recipe, 1)
     train(state)
     save_checkpoint(tmp_path / "checkpoint.pt", state, Position(LOG), "a digest")
@@ -74,7 +77,7 @@ def test_a_restored_state_is_the_same_and_goes_on_in_the_same_way(recipe: Recipe
         train(other, seed=1)
 
 
-def test_the_place_within_an_epoch_and_the_random_stream_come_back(tmp_path: Path) -> None:
+def test_the_step_within_an_epoch_and_the_random_state_are_restored(tmp_path: Path) -> None:
     state = make_state(RECIPE, 0)
     tally = Tally(2, torch.tensor([0.5, 0.25, 0.0]), [6, 5], torch.tensor(7.0, dtype=torch.float64), 1.5)
     torch.manual_seed(3)
@@ -89,7 +92,7 @@ def test_the_place_within_an_epoch_and_the_random_stream_come_back(tmp_path: Pat
     assert position.tally.correct == 7 and position.tally.correct.dtype == torch.float64
 
 
-def test_a_checkpoint_of_something_else_is_named_and_set_aside(
+def test_a_checkpoint_of_another_training_is_reported_and_set_aside(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     state = make_state(RECIPE, 0)
@@ -108,7 +111,7 @@ def test_without_a_checkpoint_there_is_an_empty_log(tmp_path: Path) -> None:
 
 
 def save_two(path: Path) -> TrainingState:
-    """Two checkpoints of one training, an epoch apart; the state at the first."""
+    """Save two checkpoints of one training, an epoch apart; return the state at the first."""
     state = make_state(RECIPE, 0)
     train(state)
     save_checkpoint(path, state, Position(LOG[:1]), "a digest")
@@ -119,10 +122,10 @@ def save_two(path: Path) -> TrainingState:
     return first
 
 
-def test_a_checkpoint_takes_the_place_of_the_one_before_which_is_kept(tmp_path: Path) -> None:
+def test_a_checkpoint_replaces_the_previous_one_which_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     first = save_two(path)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.previous"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint.pt.previous"]
     assert load_checkpoint(path, make_state(RECIPE, 1), "a digest") == Position(LOG)
     path.unlink()
     state = make_state(RECIPE, 1)
@@ -142,7 +145,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_torn_checkpoint_is_named_and_set_aside_and_the_older_one_used(
+def test_a_damaged_checkpoint_is_reported_and_set_aside_and_the_previous_one_used(
     damage: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     path = tmp_path / "checkpoint.pt"
@@ -154,7 +157,7 @@ def test_a_torn_checkpoint_is_named_and_set_aside_and_the_older_one_used(
     assert all(torch.equal(a, b) for a, b in zip(tensors_of(first), tensors_of(state), strict=True))
 
 
-def test_a_checkpoint_runs_no_program_of_whoever_wrote_it(tmp_path: Path) -> None:
+def test_loading_a_checkpoint_executes_no_code(tmp_path: Path) -> None:
     class Program:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "it ran",))
@@ -168,7 +171,7 @@ def test_a_checkpoint_runs_no_program_of_whoever_wrote_it(tmp_path: Path) -> Non
     assert not (tmp_path / "it ran").exists()
 
 
-def test_removing_takes_everything_of_that_training_and_nothing_else(tmp_path: Path) -> None:
+def test_removing_deletes_the_checkpoints_of_that_training_only(tmp_path: Path) -> None:
     save_two(tmp_path / "checkpoint.pt")
     (tmp_path / "checkpoint.pt.aside").touch()
     (tmp_path / "weights.safetensors").touch()

@@ -1,4 +1,4 @@
-"""The words every stage understands: defaults, types, and what is refused."""
+"""The command line of every stage: defaults, types and refusals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ def read(*words: str) -> Command:
     return read_command(list(words), "A stage.")
 
 
-def test_without_words_it_is_the_demo_with_the_quick_recipe() -> None:
+def test_without_arguments_the_demo_runs_with_the_quick_recipe() -> None:
     command = read()
     assert command.folder == Path("input/demo80") and command.recipe == RECIPES["quick"]
     assert command.plan == FoldPlan(num_folds=5, holdout=None, seed=0, limit=None)
@@ -33,8 +33,8 @@ def test_without_words_it_is_the_demo_with_the_quick_recipe() -> None:
     assert command.folds_to_train == [0, 1, 2, 3, 4]
 
 
-def test_elsewhere_the_recipe_is_the_default_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # where no run holds what it was chosen by
+def test_for_other_folders_the_recipe_is_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a folder without runs
     command = read("input/tiny80")
     assert command.recipe == RECIPES["default"] and command.evidence is None
     assert command.run.root == Path("output/tiny80/default")
@@ -65,7 +65,7 @@ def test_elsewhere_the_recipe_is_the_default_one(tmp_path: Path, monkeypatch: py
         (["--again"], "again", True),
     ],
 )  # fmt: skip
-def test_every_word_is_read(words: list[str], field: str, value: object) -> None:
+def test_every_argument_is_parsed(words: list[str], field: str, value: object) -> None:
     assert getattr(read(*words), field) == value
 
 
@@ -80,11 +80,11 @@ def test_a_run_is_named_by_its_recipe_or_by_hand_and_lies_in_the_output() -> Non
 
 
 @pytest.mark.parametrize("folder", ["input/tiny80", "input/tiny80/", "./input/tiny80", "input/tiny80/."])
-def test_every_way_to_write_a_folder_is_one_competition(folder: str) -> None:
+def test_every_spelling_of_a_folder_is_one_competition(folder: str) -> None:
     assert read(folder).competition == "tiny80"
 
 
-def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cats" / "train").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "cats")
     assert read(".").competition == "cats"
@@ -93,7 +93,7 @@ def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "keys"),
     [
         (["--epocs", "3"], ["'--epocs'", "'--epochs'"]),
         (["--epocs=3"], ["'--epocs'", "'--epochs'"]),
@@ -123,32 +123,32 @@ def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.Mon
         (["--name", ""], ["--name"]),
     ],
 )
-def test_what_nobody_can_mean_is_refused_in_one_sentence(words: list[str], told: list[object]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_invalid_arguments_are_refused_in_one_sentence(words: list[str], keys: list[object]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         read(*words)
 
 
-def test_an_unknown_word_lists_the_known_ones() -> None:
+def test_an_unknown_option_lists_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
         read("--colour", "red")
     assert all(word in str(caught.value) for word in (*EVERY_WORD, "FOLDER"))
 
 
-def test_help_explains_every_word_and_ends_well(capsys: pytest.CaptureFixture) -> None:
+def test_help_explains_every_option_and_exits_with_status_0(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
         read("--help")
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert caught.value.code == 0
-    assert all(f"{word} " in told for word in EVERY_WORD)
-    assert all(name in told for name in RECIPES)
+    assert all(f"{word} " in printed for word in EVERY_WORD)
+    assert all(name in printed for name in RECIPES)
 
 
-def test_no_words_means_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_argv_the_arguments_of_the_process_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "input/tiny80", "--fold", "3"])
     assert read_command(None, "A stage.").folds_to_train == [3]
 
 
-def test_the_line_of_a_stage_runs_it_with_the_same_words() -> None:
+def test_the_printed_command_of_a_stage_runs_it_with_the_same_arguments() -> None:
     command = read("input/my cats", "--set", "lr=0.1")
     assert command.line("train") == "python src/train.py 'input/my cats' --set lr=0.1"
 
@@ -163,14 +163,14 @@ def test_the_identity_of_a_run_is_its_recipe_and_its_folds_and_nothing_of_the_ma
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "message"),
     [
         (InputError("labels.csv is empty."), 2, "error: labels.csv is empty.\n"),
         (KeyboardInterrupt(), 130, "stopped; run the same command again to resume.\n"),
     ],
 )
 def test_bad_input_and_an_interruption_end_with_a_status_and_one_sentence(
-    error: BaseException, status: int, told: str, capsys: pytest.CaptureFixture
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture
 ) -> None:
     def main() -> int:
         raise error
@@ -178,10 +178,10 @@ def test_bad_input_and_an_interruption_end_with_a_status_and_one_sentence(
     with pytest.raises(SystemExit) as caught:
         run_main(main)
     assert caught.value.code == status
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == message
 
 
-def test_a_fault_of_ours_keeps_its_traceback() -> None:
+def test_a_bug_keeps_its_traceback() -> None:
     def main() -> int:
         raise ZeroDivisionError
 
@@ -189,7 +189,7 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         run_main(main)
 
 
-def test_a_stage_that_is_done_ends_with_its_status() -> None:
+def test_the_exit_status_is_that_of_main() -> None:
     with pytest.raises(SystemExit) as caught:
         run_main(lambda: 0)
     assert caught.value.code == 0

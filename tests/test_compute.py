@@ -34,27 +34,27 @@ def test_normalising_leaves_the_pixels_alone() -> None:
 
 
 @pytest.mark.parametrize("word", ["gpu", "cuda:x", "", "mps", "meta", "cpu:one"])
-def test_a_device_nobody_knows_is_refused(word: str) -> None:
+def test_an_unknown_device_is_refused(word: str) -> None:
     with pytest.raises(InputError, match=naming(word, "auto", "cpu", "cuda", "cuda:N")):
         choose_device(word)
 
 
 @pytest.mark.parametrize(("word", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
-def test_a_gpu_that_is_not_there_is_refused(word: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_refused(word: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(InputError, match=naming(word, count)):
         choose_device(word)
 
 
 @pytest.mark.parametrize("available", [False, True])
-def test_auto_takes_a_gpu_where_there_is_one(available: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_a_gpu_if_there_is_one(available: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: int(available))
     assert str(choose_device("auto")) == ("cuda:0" if available else "cpu")
     assert choose_device("cpu").type == "cpu"
 
 
-def test_a_gpu_always_has_its_number_without_which_torch_makes_none_the_current_one(
+def test_a_gpu_always_has_its_index_so_that_torch_makes_it_current(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -85,7 +85,7 @@ def test_the_hardware_alone_decides_the_precision(
     assert choose_precision("bf16", torch.device(device)) == "bf16"
 
 
-def test_on_a_cpu_a_decoder_is_trained_in_fp32_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_cpu_a_decoder_is_trained_in_fp32_unless_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute_module, "has_fast_bf16", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     for device, chosen in (("cpu", "fp32"), ("cuda", "bf16")):
@@ -110,16 +110,14 @@ def test_several_devices_are_read_in_order(words: str, monkeypatch: pytest.Monke
     assert str(choose_device(words)) == expected[0]
 
 
-def test_of_several_devices_each_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_of_several_devices_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match=naming("cuda:1", 1)):
         choose_devices("cuda:0,cuda:1")
 
 
 @pytest.mark.parametrize(("channels", "size"), [(3, 5), (1, 4), (3, 1)])
-def test_normalised_images_are_in_channels_last_memory_whatever_they_come_in(
-    channels: int, size: int
-) -> None:
+def test_normalised_images_are_channels_last_whatever_their_input_layout(channels: int, size: int) -> None:
     mean, std = (0.2, 0.5, 0.7)[:channels], (0.3, 0.2, 0.9)[:channels]
     images = torch.randint(0, 256, (6, size, size, 3), dtype=torch.uint8)
     compute = build_compute("cpu", "fp32", mean, std)

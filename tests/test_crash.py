@@ -1,4 +1,4 @@
-"""kill -9 at any moment of any stage, then the same command: the same files, and the same bytes."""
+"""SIGKILL at any moment of any stage, then the same command: it ends with the same files and bytes."""
 
 import shutil
 from collections.abc import Callable
@@ -37,26 +37,26 @@ def forks_that_train() -> None:
 def reference(
     make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Reference]:
-    """A case by a recipe's name, the output of its run without interruption, and what that run did."""
-    made: dict[str, Reference] = {}
+    """Return, for a recipe, a case, the output of its uninterrupted run, and the traces of that run."""
+    references: dict[str, Reference] = {}
     folder, root = make_competition(name="crash", per_class=8), tmp_path_factory.mktemp("crash")
 
     def make(recipe: str) -> Reference:
-        if recipe not in made:
+        if recipe not in references:
             case = Case(folder, [*RECIPES[recipe], "--workers", "0"], root / f"{recipe}.log")
-            made[recipe] = case, root / recipe, case.trace(root / recipe, calls=recipe == "autoencoder")
-        return made[recipe]
+            references[recipe] = case, root / recipe, case.trace(root / recipe, calls=recipe == "autoencoder")
+        return references[recipe]
 
     return make
 
 
-def test_a_run_killed_again_and_again_at_any_call_of_a_function_ends_with_the_same_bytes(
+def test_a_run_killed_repeatedly_at_any_function_call_ends_with_the_same_bytes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     case, expected, traces = reference("autoencoder")
     draws = np.random.default_rng(0)
     kills = [Kill(stage, "calls", int(draws.integers(1, traces[stage].calls))) for stage in STAGES]
-    # what goes on has less to do: two more early on, the second of them while it goes on from a checkpoint
+    # a resumed stage makes fewer calls: two earlier kills, the second of them after resuming
     kills += [Kill("train", "calls", int(traces["train"].calls * share)) for share in (0.3, 0.15)]
     outcome = Outcome()
     case.run(tmp_path, kills, outcome)
@@ -79,17 +79,17 @@ def test_a_run_with_worker_processes_killed_before_operations_on_files_ends_with
 
 
 MOMENTS = [
-    # between the pixels and the name of the cache; between a file and its name; between a file and its stamp
+    # before the rename of the cache, of an output, of a stamp
     Kill("prepare", r"rename \S+\.part crash/cache/[^.]\S+$", 1),
     Kill("prepare", r"rename \S+ crash/run/classes\.csv", 1),
     Kill("prepare", r"rename \S+ crash/run/stamps/prepare\.json", 1),
     Kill("split", r"rename \S+ crash/run/folds\.csv", 1),
     Kill("split", r"open crash/run/stamps", 1),
-    # between the two renames of a checkpoint, when there is none of its name
+    # between the two renames of a checkpoint, when no file has its name
     Kill("pretrain", r"rename \S+ \S+/checkpoint\.pt$", 3),
     Kill("pretrain", r"rename \S+ \S+/decoder\.safetensors", 1),
     Kill("pretrain", r"rename \S+ \S+/pretrain/run\.json", 1),
-    # a finished pretraining or fold, whose checkpoints are still there, or one of them
+    # a finished pretraining or fold whose checkpoints, or one of them, still exist
     Kill("pretrain", r"remove \S+/checkpoint\.pt$", 1),
     Kill("train", r"rename \S+ \S+/checkpoint\.pt$", 2),
     Kill("train", r"rename \S+ \S+/checkpoint\.pt\.previous", 1),
@@ -107,7 +107,7 @@ MOMENTS = [
 ]
 
 
-def test_a_run_killed_between_any_file_and_its_name_ends_with_the_same_bytes(
+def test_a_run_killed_before_any_file_is_renamed_ends_with_the_same_bytes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     case, expected, _ = reference("autoencoder")
@@ -117,7 +117,7 @@ def test_a_run_killed_between_any_file_and_its_name_ends_with_the_same_bytes(
     refuse_other(tmp_path, expected, "after these kills")
 
 
-# between the files of networks and rounds, the stamps that tell they are done, and what is made from both
+# between the files of networks and rounds, their stamps, and the files computed from them
 ROUND_MOMENTS = [
     Kill("train", r"rename \S+ \S+/fold0/round1/seed0/heldout\.npz", 1),
     Kill("train", r"rename \S+ \S+/fold0/round1/seed0/run\.json", 1),
@@ -136,7 +136,7 @@ ROUND_MOMENTS = [
 ]
 
 
-def test_networks_and_rounds_killed_between_any_file_and_its_name_end_with_the_same_bytes(
+def test_networks_and_rounds_killed_before_any_file_is_renamed_end_with_the_same_bytes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     case, expected, _ = reference("rounds")
@@ -147,18 +147,18 @@ def test_networks_and_rounds_killed_between_any_file_and_its_name_end_with_the_s
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "key"),
     [("run/oof.npz", "differ"), ("run/.oof.npz.1.part", "left"), ("run/fold0/checkpoint.pt", "left")],
 )
 def test_a_wrong_outcome_is_noticed(
-    name: str, told: str, reference: Callable[[str], Reference], tmp_path: Path
+    name: str, key: str, reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     _, expected, _ = reference("quick")
     shutil.copytree(expected, tmp_path, dirs_exist_ok=True)
     refuse_other(tmp_path, expected, "")
     with (tmp_path / "crash" / name).open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(WrongOutcome, match=naming(name, told)):
+    with pytest.raises(WrongOutcome, match=naming(name, key)):
         refuse_other(tmp_path, expected, "")
 
 
@@ -189,5 +189,5 @@ def test_the_command_counts_kills_that_were_not_survived_and_fails(
     monkeypatch.setattr(Case, "run", give_up)
     monkeypatch.setattr(Case, "trace", lambda *words: {"split": Trace([], 0, 1.0)})
     assert main(["--kills", "4"]) == 1
-    told = capsys.readouterr()
-    assert "| split | 4 | 0 | 0 |" in told.out and "it never came back" in told.err
+    printed = capsys.readouterr()
+    assert "| split | 4 | 0 | 0 |" in printed.out and "it never came back" in printed.err

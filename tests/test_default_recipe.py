@@ -1,4 +1,4 @@
-"""The recipe that the images decide: its arithmetic, worked out by hand, and what a person sets."""
+"""The recipe `default`: its arithmetic, computed by hand, and settings of the user."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +45,7 @@ def evidence_of(num_images: int, side: int, grey: bool = False, pretrained: bool
         (1, 1, 28, 80, 32, 0.0088294, 0.75),  # 80 steps in all
     ],
 )  # fmt: skip
-def test_from_scratch_the_numbers_follow_from_the_images(
+def test_from_scratch_the_hyperparameters_follow_from_the_images(
     num_images: int, side: int, size: int, epochs: int, batch_size: int, lr: float, ema_decay: float
 ) -> None:
     recipe = resolve_default(evidence_of(num_images, side))
@@ -57,7 +57,7 @@ def test_from_scratch_the_numbers_follow_from_the_images(
 
 
 @pytest.mark.parametrize(("num_images", "cutmix"), [(1_020, 1.0), (5_000, 1.0), (5_001, 0.0)])
-def test_batches_of_few_images_are_cut_from_two(num_images: int, cutmix: float) -> None:
+def test_cutmix_is_used_up_to_5_000_images(num_images: int, cutmix: float) -> None:
     recipe = resolve_default(evidence_of(num_images, 64))
     assert recipe.cutmix == cutmix and (not cutmix or recipe.mix_share == 0.5)
     assert resolve_default(evidence_of(num_images, 200, pretrained=True)).cutmix == 0
@@ -72,7 +72,7 @@ def test_batches_of_few_images_are_cut_from_two(num_images: int, cutmix: float) 
         (40_000, 96, 10, 64, 2e-4, 0.9968),  # 5 epochs, at least 10; 625 steps, 6,250 in all
     ],
 )
-def test_fine_tuned_the_numbers_follow_from_the_images(
+def test_fine_tuned_the_hyperparameters_follow_from_the_images(
     num_images: int, side: int, epochs: int, batch_size: int, lr: float, ema_decay: float
 ) -> None:
     recipe = resolve_default(evidence_of(num_images, side, pretrained=True))
@@ -93,7 +93,9 @@ def test_fine_tuned_the_numbers_follow_from_the_images(
         (96, TUNED_MODEL, "photo"),
     ],
 )
-def test_the_side_decides_the_network_though_weights_are_there(side: int, model: str, augment: str) -> None:
+def test_the_image_size_decides_the_network_even_if_weights_are_available(
+    side: int, model: str, augment: str
+) -> None:
     recipe = resolve_default(evidence_of(5_000, side, pretrained=True))
     assert (recipe.model, recipe.augment) == (model, augment)
     assert recipe.pretrained == (side >= LEAST_TUNED_SIDE)
@@ -106,7 +108,7 @@ def test_grey_images_have_one_channel(pretrained: bool) -> None:
 
 @pytest.mark.parametrize("side", [10, 64, 300])
 @pytest.mark.parametrize("grey", [False, True])
-def test_what_is_chosen_can_be_trained(side: int, grey: bool) -> None:
+def test_the_resolved_recipe_can_be_trained(side: int, grey: bool) -> None:
     check_recipe(resolve_default(evidence_of(100, side, grey)), "cpu", "fp32")
 
 
@@ -117,7 +119,7 @@ def test_the_weights_exist_and_may_be_used_for_anything() -> None:
     check_recipe(resolve_default(evidence_of(100, 300, pretrained=True)), "cpu", "fp32")
 
 
-# --- what a person sets
+# --- settings of the user
 
 
 SETTINGS = st.lists(
@@ -134,7 +136,7 @@ EVIDENCE = st.builds(
 
 
 @given(EVIDENCE, SETTINGS)
-def test_what_is_set_stands_in_the_recipe(evidence: RecipeEvidence, settings: list[str]) -> None:
+def test_settings_override_the_resolved_recipe(evidence: RecipeEvidence, settings: list[str]) -> None:
     recipe = asdict(resolve_default(evidence, settings))
     for field, value in dict(setting.split("=") for setting in settings).items():
         kind = type(recipe[field])
@@ -142,7 +144,7 @@ def test_what_is_set_stands_in_the_recipe(evidence: RecipeEvidence, settings: li
 
 
 @given(EVIDENCE, SETTINGS)
-def test_weights_make_no_difference_where_none_are_wanted_or_it_is_said_what_to_start_from(
+def test_available_weights_change_the_recipe_only_where_it_wants_weights(
     evidence: RecipeEvidence, settings: list[str]
 ) -> None:
     recipes = [resolve_default(RecipeEvidence(evidence.facts, there), settings) for there in (False, True)]
@@ -152,7 +154,7 @@ def test_weights_make_no_difference_where_none_are_wanted_or_it_is_said_what_to_
         assert resolve_default(evidence, said) == recipe
 
 
-def test_what_is_set_is_known_before_the_rest_is_chosen() -> None:
+def test_settings_are_applied_before_the_rest_is_resolved() -> None:
     photos = evidence_of(5_000, 500)
     assert resolve_default(photos, ["image_size=32"]).model == "whitened-cnn"
     assert resolve_default(photos, ["batch_size=128"]).lr == pytest.approx(0.0105 * 2**0.25)
@@ -162,38 +164,38 @@ def test_what_is_set_is_known_before_the_rest_is_chosen() -> None:
     assert (enlarged.model, enlarged.image_size) == (TUNED_MODEL, 128)
 
 
-def test_a_weights_file_is_fine_tuned_at_any_size_and_asks_no_network() -> None:
+def test_a_weights_file_is_fine_tuned_at_any_size_without_internet() -> None:
     recipe = resolve_default(evidence_of(5_000, 64, pretrained=True), ["weights=mine.pth"])
     assert (recipe.model, recipe.image_size, recipe.pretrained) == (TUNED_MODEL, 224, False)
     assert not wants_weights(DatasetFacts(5_000, 500, False), ["weights=mine.pth"])
 
 
-def test_who_asks_for_a_pretraining_gets_no_weights_that_it_would_replace() -> None:
+def test_with_pretrain_set_no_published_weights_are_used() -> None:
     photos = evidence_of(5_000, 500, pretrained=True)
-    wanted = ["pretrain=autoencoder", "model=autoencoder-lenet"]
-    recipe = resolve_default(photos, wanted)
+    settings = ["pretrain=autoencoder", "model=autoencoder-lenet"]
+    recipe = resolve_default(photos, settings)
     assert (recipe.pretrain, recipe.pretrained, recipe.model) == ("autoencoder", False, "autoencoder-lenet")
     assert resolve_default(photos, ["pretrain=none"]).pretrained
     for start in ("pretrained=true", "weights=mine.pth"):
         with pytest.raises(InputError, match=naming("pretrain", "autoencoder", "none")):
-            resolve_default(photos, [*wanted, start])
+            resolve_default(photos, [*settings, start])
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        ["train_size=176"],  # of 224 pixels, which the row `default` has not
-        ["mean=0.5", "std=0.25"],  # of one channel, which it has not either
+        ["train_size=176"],  # valid for images of 224 pixels, not for those of the row `default`
+        ["mean=0.5", "std=0.25"],  # valid for one channel, not for the three of the row
         ["momentum=0"],
         ["augment=mine.json"],
     ],
 )
-def test_what_goes_with_what_is_chosen_is_not_refused(
+def test_settings_that_fit_the_resolved_recipe_are_accepted(
     settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     albumentations.save(albumentations.Compose([albumentations.HorizontalFlip()]), "mine.json")
-    command = read_command(["input/nowhere", *(word for each in settings for word in ("--set", each))], "")
+    command = read_command(["input/nowhere", *(word for text in settings for word in ("--set", text))], "")
     for pretrained in (False, True):
         if pretrained or settings != ["train_size=176"]:
             evidence = evidence_of(500, 300, grey=True, pretrained=pretrained)
@@ -201,15 +203,15 @@ def test_what_goes_with_what_is_chosen_is_not_refused(
 
 
 @pytest.mark.parametrize("setting", ["epoch=3", "epochs=many", "epochs=0"])
-def test_what_nobody_can_mean_is_refused(setting: str) -> None:
+def test_invalid_settings_are_refused(setting: str) -> None:
     with pytest.raises(InputError, match="epochs"):
         resolve_default(evidence_of(5_000, 64), [setting])
 
 
-# --- the command, and what is told
+# --- the command line and the explanation
 
 
-def test_only_the_row_default_is_chosen_by_the_images() -> None:
+def test_only_the_recipe_default_depends_on_the_images() -> None:
     assert list(DATASET_RECIPES) == ["default"] and find_recipe("default") == RECIPES["default"]
     assert read_command(["input/nowhere"], "").dataset_recipe == "default"
     assert read_command(["input/nowhere", "--recipe", "quick"], "").dataset_recipe == ""
@@ -225,7 +227,7 @@ def test_a_limit_is_the_number_of_images() -> None:
     )
 
 
-def test_the_grounds_say_whether_weights_are_used_whoever_decided_it() -> None:
+def test_the_evidence_says_whether_weights_are_used() -> None:
     command = read_command(["input/nowhere", "--set", "pretrained=true"], "")
     assert command.resolved(evidence_of(500, 28)).evidence.pretrained
     assert (
@@ -235,7 +237,7 @@ def test_the_grounds_say_whether_weights_are_used_whoever_decided_it() -> None:
     )
 
 
-def test_it_is_told_what_was_seen_and_what_follows() -> None:
+def test_the_explanation_states_the_evidence_and_the_resolved_recipe() -> None:
     evidence = evidence_of(1_020, 64)
     assert describe_recipe(resolve_default(evidence), evidence.facts) == [
         "1,020 images of about 64 x 64 pixels, in colour: whitened-cnn from scratch at 64 pixels, photo",
@@ -243,7 +245,7 @@ def test_it_is_told_what_was_seen_and_what_follows() -> None:
         "steps an epoch: 32 (wanted 100, of 32 to 256 images); muon at 0.00883 (0.0105 for 64 images)",
     ]
     evidence, settings = evidence_of(1_020, 300, grey=True, pretrained=True), ["epochs=5", "seed=2"]
-    seen, follows = describe_recipe(resolve_default(evidence, settings), evidence.facts, settings)
-    assert seen.startswith("1,020 images of about 300 x 300 pixels, grey: timm:convnext_tiny")
-    assert "fine-tuned at 224 pixels" in seen and seen.endswith("; as set: epochs=5, seed=2")
-    assert follows.startswith("5 epochs, 5,100 images seen (wanted 200,000, in 10 to 30 epochs)")
+    summary, details = describe_recipe(resolve_default(evidence, settings), evidence.facts, settings)
+    assert summary.startswith("1,020 images of about 300 x 300 pixels, grey: timm:convnext_tiny")
+    assert "fine-tuned at 224 pixels" in summary and summary.endswith("; as set: epochs=5, seed=2")
+    assert details.startswith("5 epochs, 5,100 images seen (wanted 200,000, in 10 to 30 epochs)")

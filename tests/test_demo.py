@@ -93,7 +93,7 @@ def test_file_numbers_say_nothing_of_the_class(demo: Path, labels: dict[str, int
         assert np.mean([left == right for left, right in pairwise(classes)]) < 0.05
 
 
-def test_the_planted_flaws_are_there_and_no_others(demo: Path, labels: dict[str, int]) -> None:
+def test_the_demo_has_the_planted_flaws_and_no_others(demo: Path, labels: dict[str, int]) -> None:
     modes, sizes, cut, names_of = Counter(), Counter(), [], {}
     for path in sorted(demo.glob("t*/*.jpg")):
         content = path.read_bytes()
@@ -118,7 +118,7 @@ def test_the_planted_flaws_are_there_and_no_others(demo: Path, labels: dict[str,
         image.load()
 
 
-def test_a_whole_demo_is_left_alone(
+def test_a_complete_demo_is_not_written_again(
     demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("demo.write_competition", lambda folder: pytest.fail("wrote it again"))
@@ -126,7 +126,9 @@ def test_a_whole_demo_is_left_alone(
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_existing_files_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(folder: Path) -> None:
         folder.mkdir()
         raise OSError("the disk is full")

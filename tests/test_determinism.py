@@ -1,7 +1,7 @@
-"""Same command, same bytes: whole runs with pretraining, whatever the machine does differently.
+"""Whole runs with pretraining: the same command gives the same bytes under other machine conditions.
 
-A recipe without pretraining and the hash seed are in test_security.py; a training cut off at any step is in
-test_fold.py, and whole runs that are killed in test_crash.py.
+Recipes without pretraining and hash seeds are tested in test_security.py, trainings cut off at any step in
+test_fold.py, and killed runs in test_crash.py.
 """
 
 import json
@@ -35,12 +35,12 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a run without worker processes, and without interruption."""
+    """Return the files of an uninterrupted run without worker processes."""
     return run_stages(folder, tmp_path_factory.mktemp("output"))
 
 
 def run_stages(folder: Path, output: Path, *words: str) -> dict[str, bytes]:
-    """Every stage, in this process; what it left, by file name."""
+    """Run every stage in this process; return the written files by name."""
     for main in STAGES.values():
         typed = [str(folder), *WORDS, *RECIPES["autoencoder"], "--workers", "0", *words]
         assert main([*typed, "--output", str(output)]) == 0
@@ -60,7 +60,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
     assert differing(run_stages(folder, tmp_path, "--workers", workers), reference) == []
 
 
-def test_a_fold_alone_is_that_of_the_whole_run_and_both_alone_are_the_whole_run(
+def test_folds_trained_alone_are_those_of_the_whole_run(
     folder: Path, reference: dict[str, bytes], tmp_path: Path
 ) -> None:
     alone = run_stages(folder, tmp_path, "--fold", "1")
@@ -70,13 +70,13 @@ def test_a_fold_alone_is_that_of_the_whole_run_and_both_alone_are_the_whole_run(
     assert differing(run_stages(folder, tmp_path), reference) == []
 
 
-def test_a_run_stopped_after_every_epoch_ends_with_the_same_bytes(
+def test_a_run_interrupted_after_every_epoch_ends_with_the_same_bytes(
     folder: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log_line, told = epochs.log_line, []
+    log_line, lines = epochs.log_line, []
 
     def stop(*words: object) -> str:
-        told.append(log_line(*words).partition("  lr ")[0])
+        lines.append(log_line(*words).partition("  lr ")[0])
         os.kill(os.getpid(), signal.SIGTERM)
         return log_line(*words)
 
@@ -86,8 +86,8 @@ def test_a_run_stopped_after_every_epoch_ends_with_the_same_bytes(
         try:
             files = run_stages(folder, tmp_path)
         except Interrupted:
-            assert len(told) <= 6
-    assert told == [
+            assert len(lines) <= 6
+    assert lines == [
         f"{name}  epoch {epoch}/2" for name in ("pretrain", "fold 0", "fold 1") for epoch in (1, 2)
     ]
     assert differing(files, reference) == []
@@ -103,11 +103,11 @@ def test_another_seed_changes_every_weight_and_prediction_and_no_fold(
 
 @pytest.fixture
 def shuffled_folders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every listing of a folder comes in another order; the folders that were listed."""
+    """Shuffle every folder listing; return the listed folders."""
     draws, listed = random.Random(0), []
 
     class Shuffled:
-        """What os.scandir gives: entries, once, in a with statement or without."""
+        """An iterator like that of os.scandir, with or without a with statement."""
 
         def __init__(self, path: str) -> None:
             with scandir(path) as entries:
@@ -137,7 +137,7 @@ def shuffled_folders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def written_backwards(folder: Path, tmp_path: Path) -> Path:
-    """The same competition with its files written in another order, and its answers too."""
+    """Return the same competition with its files and annotations written in another order."""
     other = tmp_path / "input" / folder.name
     files = [path for path in folder.rglob("*") if path.is_file()]
     np.random.default_rng(0).shuffle(files)
@@ -156,9 +156,10 @@ def test_no_order_of_files_in_folders_or_of_annotations_changes_a_byte(
     written_backwards: Path, reference: dict[str, bytes], shuffled_folders: list[str], tmp_path: Path
 ) -> None:
     files = run_stages(written_backwards, tmp_path / "output")
-    assert {str(written_backwards / part) for part in ("train", "test")} <= set(shuffled_folders)
-    # the name of the cache holds the times of the files, its content does not
+    assert {str(written_backwards / subset) for subset in ("train", "test")} <= set(shuffled_folders)
+    # the name of the cache depends on file times, its content does not
     here, there = (
-        {re.sub(r"px-\w+", "px", name): data for name, data in each.items()} for each in (files, reference)
+        {re.sub(r"px-\w+", "px", name): data for name, data in files_in.items()}
+        for files_in in (files, reference)
     )
     assert differing(here, there) == []

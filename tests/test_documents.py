@@ -1,4 +1,4 @@
-"""The documents: short, whole, and true of the files, recipes and fields that they name."""
+"""The documents: length, links, and consistency with the files, recipes and fields that they name."""
 
 import re
 from dataclasses import fields
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SRC, DOCS = ROOT / "src", ROOT / "docs"
 README = ROOT / "README.md"
 DOCUMENTS = [README, ROOT / "RESULTS.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-# the log tells of what is gone; the others must be true today
+# the log describes removed things; the other documents must be true today
 CURRENT = [path for path in DOCUMENTS if path.name != "log.md"]
 FIELDS = {field.name for field in fields(Recipe)} - {"name"}
 
@@ -26,7 +26,7 @@ def text_of(path: Path) -> str:
 
 
 def code_of(path: Path) -> str:
-    """Fenced blocks and inline code of a document, a line a piece."""
+    """Return the fenced blocks and inline code of a document, a line each."""
     text = text_of(path)
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     inline = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
@@ -34,7 +34,7 @@ def code_of(path: Path) -> str:
 
 
 def anchors_of(path: Path) -> set[str]:
-    """The anchors that a reader of Markdown makes of the headings."""
+    """Return the anchors that Markdown renderers give the headings."""
     headings = re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -56,7 +56,7 @@ def test_every_relative_link_and_picture_exists() -> None:
     assert broken == []
 
 
-def test_every_document_is_reached_from_the_readme() -> None:
+def test_every_document_is_linked_from_the_readme() -> None:
     reached, ahead = set(), [README]
     while ahead:
         path = ahead.pop()
@@ -69,7 +69,7 @@ def test_every_document_is_reached_from_the_readme() -> None:
     assert set(DOCUMENTS) - reached == set()
 
 
-def test_every_recipe_that_is_named_exists() -> None:
+def test_every_mentioned_recipe_exists() -> None:
     table = text_of(README).split("## Recipes")[1].split("\n## ")[0]
     named = {
         name
@@ -89,7 +89,7 @@ def test_every_shipped_recipe_is_in_the_readme_or_a_row_of_a_study() -> None:
     assert [name for name in STUDIES if f"| `{name}` |" not in text_of(DOCS / "studies.md")] == []
 
 
-def test_every_script_that_is_named_exists() -> None:
+def test_every_mentioned_script_exists() -> None:
     absent = [
         f"{path.name}: {script}"
         for path in CURRENT
@@ -99,7 +99,7 @@ def test_every_script_that_is_named_exists() -> None:
     assert absent == []
 
 
-def test_every_package_is_in_the_tree_and_no_other() -> None:
+def test_the_tree_lists_exactly_the_packages() -> None:
     tree = text_of(README).split("## The tree")[1]
     packages = {path.parent.name for path in (SRC / "foldsmith").glob("*/__init__.py")}
     assert set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)) == packages

@@ -73,7 +73,7 @@ def test_groups_are_the_connected_components_named_by_their_first_sample(keys: l
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=2, max_size=25), st.randoms(use_true_random=False))
-def test_who_belongs_together_does_not_depend_on_order(
+def test_groups_do_not_depend_on_the_order_of_samples(
     samples: list[tuple[str, str]], shuffler: Random
 ) -> None:
     order = list(range(len(samples)))
@@ -102,7 +102,7 @@ def test_pairs_join_what_scipy_finds_connected(pairs: list[tuple[int, int]]) -> 
     assert join_pairs(table, 15).tolist() == first
 
 
-def test_a_group_is_named_by_its_first_image_and_one_that_is_alone_or_too_large_has_no_name() -> None:
+def test_a_group_is_named_by_its_first_image_unless_it_is_single_or_too_large() -> None:
     names = name_groups(np.array([0, 1, 0, 3, 3, 0]), list("abcdef"))
     assert names == ["a", "", "a", "d", "d", "a"]
     assert release_large(names, 2) == ["", "", "", "d", "d", ""]

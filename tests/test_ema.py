@@ -1,4 +1,4 @@
-"""The average of the weights, against a plain loop over every tensor."""
+"""The exponential moving average of weights, against a plain loop over every tensor."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def make_model() -> nn.Module:
 
 
 def train_steps(model: nn.Module, ema: EMA, count: int) -> list[dict[str, torch.Tensor]]:
-    """Every state of the model, the first one included; the average is told of each step."""
+    """Return every state of the model, the first included; update the average after each step."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     states = [{key: tensor.clone() for key, tensor in model.state_dict().items()}]
     for step in range(count):

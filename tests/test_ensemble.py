@@ -1,4 +1,4 @@
-"""Blends against brute force, scikit-learn and analytic errors; weights are judged on other images."""
+"""Blends against brute force, scikit-learn and analytic errors; weights are scored on other images."""
 
 import itertools
 from dataclasses import replace
@@ -133,7 +133,7 @@ def test_an_error_is_exceeded_by_gains_and_losses_but_not_by_rounding() -> None:
     assert not PairedDifference(0.2, 0.2).exceeds_error and not PairedDifference(1e-8, 1e-9).exceeds_error
 
 
-# --- the climb
+# --- the greedy search
 
 
 def simplex(num_runs: int, steps: int) -> list[np.ndarray]:
@@ -146,28 +146,29 @@ def simplex(num_runs: int, steps: int) -> list[np.ndarray]:
 def test_a_climb_on_log_loss_comes_as_close_as_every_weighting_in_fiftieths(seed: int) -> None:
     labels, _, runs = make_runs(3, seed=seed)
     (weights,) = climb(labels, runs, "log_loss", everyone(len(labels)))
-    given = runs[:, np.arange(len(labels)), labels].astype(float)  # (R, N): what each label got
-    losses = -np.log(np.stack(simplex(3, 50)) @ given).mean(axis=1)
+    # (R, N): probability of the true class
+    true_class = runs[:, np.arange(len(labels)), labels].astype(float)
+    losses = -np.log(np.stack(simplex(3, 50)) @ true_class).mean(axis=1)
     assert METRICS["log_loss"].score(labels, mix(runs, weights, TASK)) <= min(losses) + 2e-4
-    assert max(losses) > min(losses) + 0.05  # it could have gone wrong
+    assert max(losses) > min(losses) + 0.05  # the weighting matters
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_climb_is_never_below_its_best_run_nor_above_what_brute_force_finds(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "NUM_STEPS", 20)  # few enough to try them all
+    monkeypatch.setattr(selection, "NUM_STEPS", 20)  # few enough for brute force
     labels, _, runs = make_runs(2)
     (weights,) = climb(labels, runs, metric, everyone(len(labels)))
     assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
     reached = METRICS[metric].sign * METRICS[metric].score(labels, mix(runs, weights, TASK))
-    alone = [METRICS[metric].sign * METRICS[metric].score(labels, each) for each in runs]
+    alone = [METRICS[metric].sign * METRICS[metric].score(labels, point) for point in runs]
     assert reached >= max(alone) - 1e-6
     # a climb of n steps ends at a weighting in n-ths
-    every = {tuple(each) for steps in range(1, selection.NUM_STEPS + 1) for each in simplex(2, steps)}
+    every = {tuple(point) for steps in range(1, selection.NUM_STEPS + 1) for point in simplex(2, steps)}
     most = max(
-        METRICS[metric].sign * METRICS[metric].score(labels, mix(runs, np.array(each), TASK))
-        for each in every
+        METRICS[metric].sign * METRICS[metric].score(labels, mix(runs, np.array(point), TASK))
+        for point in every
     )
     assert reached <= most + 1e-6
 
@@ -264,7 +265,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None
     assert (first.weights != other.weights).any()
 
 
-# --- the whole
+# --- the whole blend
 
 
 def test_two_good_runs_with_independent_errors_are_blended_with_a_significant_gain() -> None:

@@ -1,4 +1,4 @@
-"""One epoch and prediction, against loops written out."""
+"""One epoch and prediction, against plain loops."""
 
 import copy
 from dataclasses import replace
@@ -66,7 +66,7 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return ((images.double() / 255 - 0.5) / 0.25).permute(0, 3, 1, 2).float()
 
 
-def test_an_epoch_is_a_plain_loop_and_its_figures_are_means_over_images() -> None:
+def test_an_epoch_equals_a_plain_loop_and_its_figures_are_means_over_images() -> None:
     batches, rates = make_batches([7, 7, 6, 2]), np.array([0.1, 0.2, 0.05, 0.01])
     state = build_state(make_model(), make_recipe(), make_compute())
     model = copy.deepcopy(state.model)
@@ -76,21 +76,21 @@ def test_an_epoch_is_a_plain_loop_and_its_figures_are_means_over_images() -> Non
     model.train()
     for rate, (images, labels) in zip(rates, batches, strict=True):
         logits = model(normalised(images))
-        each = functional.cross_entropy(logits, labels, reduction="none")
-        losses += each.tolist()
+        image_losses = functional.cross_entropy(logits, labels, reduction="none")
+        losses += image_losses.tolist()
         right += (logits.argmax(dim=1) == labels).tolist()
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
-        each.mean().backward()
+        image_losses.mean().backward()
         optimizer.step()
 
-    seen: list[int] = []
+    images_counted: list[int] = []
     loss, accuracy = train_one_epoch(
-        make_step(state), batches, rates, after_step=lambda tally: seen.append(tally.counts[-1])
+        make_step(state), batches, rates, after_step=lambda tally: images_counted.append(tally.counts[-1])
     )
     assert loss == pytest.approx(np.mean(losses), rel=1e-4)
     assert accuracy == pytest.approx(np.mean(right))
-    assert seen == [7, 7, 6, 2]
+    assert images_counted == [7, 7, 6, 2]
     for ours, theirs in zip(state.model.state_dict().values(), model.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
@@ -102,18 +102,18 @@ def test_an_epoch_leaves_no_gradient_behind_and_trains_in_training_mode() -> Non
     assert state.model[1].num_batches_tracked == 1
 
 
-def test_the_average_is_told_of_every_step() -> None:
+def test_the_average_is_updated_after_every_step() -> None:
     state = build_state(make_model(), replace(make_recipe(), ema_decay=0.9), make_compute())
     train_one_epoch(make_step(state), make_batches([4] * 3), np.full(3, 0.1))
     assert state.ema.step == 3
 
 
-@pytest.mark.parametrize(("broken", "told"), [(0, 2), (2, 4)])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, told: int) -> None:
+@pytest.mark.parametrize(("broken", "step"), [(0, 2), (2, 4)])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(broken: int, step: int) -> None:
     rates = np.full(4, 1e-3)
-    rates[broken] = 1e38  # the step after it meets weights beyond all bounds
+    rates[broken] = 1e38  # the next step has weights that overflow
     state = build_state(make_model(), make_recipe(), make_compute())
-    with pytest.raises(InputError, match=naming("finite", told, 4, "lr")):
+    with pytest.raises(InputError, match=naming("finite", step, 4, "lr")):
         train_one_epoch(make_step(state), make_batches([4] * 4), rates)
 
 
@@ -151,7 +151,7 @@ FLIPS = {
 
 
 def by_hand(image: np.ndarray, views: tuple[str, ...]) -> np.ndarray:
-    """The mean over views of the softmax of one image alone."""
+    """Return the mean over views of the softmax of one image alone."""
     model, probabilities = make_model().eval(), []
     for view in views:
         turned = torch.from_numpy(FLIPS[view](image).copy())[None]
@@ -180,7 +180,7 @@ def test_the_batch_size_changes_nothing_beyond_rounding(batch_size: int) -> None
     )
 
 
-def test_sigmoids_are_shares_of_their_sum_and_softmaxes_are_torchs() -> None:
+def test_sigmoids_are_divided_by_their_sum_and_softmaxes_are_torchs() -> None:
     logits = 4 * torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
     sigmoids = 1 / (1 + np.exp(-logits.double().numpy()))
     np.testing.assert_allclose(
@@ -216,7 +216,7 @@ def test_predicting_changes_no_weight_and_no_batch_statistic() -> None:
 
 
 def test_progress_counts_every_image_once() -> None:
-    seen: list[int] = []
+    counts: list[int] = []
     rows, views = np.arange(23), ("identity", "hflip")
     predict(
         make_model(),
@@ -224,9 +224,9 @@ def test_progress_counts_every_image_once() -> None:
         ViewAverage(TASK, views),
         make_compute(),
         BatchLimit(8),
-        seen.append,
+        counts.append,
     )
-    assert seen == [8, 8, 7]
+    assert counts == [8, 8, 7]
 
 
 BACK = {
@@ -242,13 +242,13 @@ BACK = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_has_a_view_that_takes_it_back(view: str) -> None:
+def test_every_view_has_an_inverse_view(view: str) -> None:
     images = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
     assert torch.equal(VIEWS[BACK[view]](VIEWS[view](images)), images)
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_is_what_numpy_makes_of_the_picture(view: str) -> None:
+def test_every_view_equals_the_transformation_by_numpy(view: str) -> None:
     images = torch.arange(3 * 4 * 6).reshape(1, 3, 4, 6)
     turned = VIEWS[view](images)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(turned, FLIPS[view](images[0].permute(1, 2, 0).numpy()))
@@ -264,11 +264,11 @@ def test_an_unknown_view_names_the_nearest() -> None:
         check_views(("identity", "hflipp"))
 
 
-# --- memory that runs out
+# --- out of memory
 
 
 class Short(nn.Module):
-    """A network whose memory has room for `most` images; it runs out in its last layer but one."""
+    """A network that runs out of memory in its last but one layer above `most` images."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -284,13 +284,13 @@ class Short(nn.Module):
 
 
 @pytest.mark.parametrize("views", [("identity",), ("identity", "hflip")])
-def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in_its_place(
+def test_out_of_memory_halves_the_batch_and_keeps_the_order_of_rows(
     views: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, model, counted = np.random.default_rng(3).permutation(23), Short(most=3), []
     expected = [by_hand(make_pixels()[row], views) for row in rows]
     batch_limit = BatchLimit(8)
-    made = predict(
+    predicted = predict(
         model,
         CachedImages(make_pixels(), rows),
         ViewAverage(TASK, views),
@@ -298,8 +298,8 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         batch_limit,
         counted.append,
     )
-    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
-    # batches are read in the size they had: 8, 8 and 7
+    np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-6)
+    # batches are still read in their original sizes: 8, 8 and 7
     assert counted == [2, 2, 2, 2] * 2 + [2, 2, 2, 1] and batch_limit.size == 2
     assert model.seen[:3] == [8, 4, 2] and set(model.seen[3:]) == {2, 1}
     lines = capsys.readouterr().out.splitlines()
@@ -311,7 +311,7 @@ def test_out_of_memory_halves_what_is_predicted_at_a_time_and_keeps_every_row_in
         model, CachedImages(make_pixels(), rows), ViewAverage(TASK, views), make_compute(), batch_limit
     )
     assert max(model.seen) == 2 and capsys.readouterr().out == "", "what did not fit is not tried again"
-    assert again.tobytes() == made.tobytes()
+    assert again.tobytes() == predicted.tobytes()
 
 
 def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
@@ -325,7 +325,7 @@ def test_an_image_that_does_not_fit_alone_cannot_be_predicted() -> None:
         )
 
 
-def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
+def test_features_of_a_failed_attempt_are_discarded() -> None:
     captured = []
     for most in (100, 3):
         model = Short(most)
@@ -343,7 +343,7 @@ def test_features_of_an_attempt_that_ran_out_of_memory_are_not_kept() -> None:
 
 
 class Mirror(nn.Module):
-    """An autoencoder that gives back what it is given, up to `most` images."""
+    """An autoencoder that returns its input, up to `most` images."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -355,12 +355,12 @@ class Mirror(nn.Module):
         return -images
 
 
-def test_reconstructions_too_are_made_in_parts_that_fit() -> None:
+def test_reconstructions_are_computed_in_batches_that_fit() -> None:
     rows = np.array([5, 2, 9, 0, 21, 7, 7])
     pairs = list(
         reconstruct(Mirror(most=2), CachedImages(make_pixels(), rows), make_compute(), BatchLimit(5))
     )
     assert [len(images) for images, _ in pairs] == [2, 2, 1, 2]
-    images, made = (torch.cat(side) for side in zip(*pairs, strict=True))
+    images, reconstructed = (torch.cat(side) for side in zip(*pairs, strict=True))
     torch.testing.assert_close(images, normalised(torch.from_numpy(make_pixels()[rows])), rtol=0, atol=1e-6)
-    assert torch.equal(made, -images)
+    assert torch.equal(reconstructed, -images)

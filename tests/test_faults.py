@@ -52,7 +52,7 @@ def files_of(run: Path) -> dict[str, bytes]:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Within the block no file grows beyond `size` bytes, as if the disk were full."""
+    """Limit files to `size` bytes within the block, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -65,7 +65,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "key"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "a/b.csv"), "a/b.csv: No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
@@ -89,13 +89,13 @@ def largest_file(size: int) -> Iterator[None]:
         (AssertionError(), None),
     ],
 )  # fmt: skip
-def test_faults_of_the_machine_are_told_from_faults_of_ours(error: Exception, told: str | None) -> None:
+def test_faults_of_the_machine_are_distinguished_from_bugs(error: Exception, key: str | None) -> None:
     fault = machine_fault(error)
-    assert fault is None if told is None else told in fault
+    assert fault is None if key is None else key in fault
     assert "\n" not in (fault or "")
 
 
-def test_after_a_fault_of_the_gpu_nothing_is_freed_that_could_abort() -> None:
+def test_after_a_gpu_fault_nothing_is_freed_that_could_abort() -> None:
     code = (
         "import atexit, os, sys; sys.path.insert(0, 'src'); atexit.register(os.abort)\n"
         "from foldsmith.process.exit import run_main\n"
@@ -124,7 +124,7 @@ def test_a_fault_of_the_machine_ends_with_status_1_and_one_sentence(
     assert capsys.readouterr().err == f"error: run/oof.npz: No space left on device. {ADVICE}"
 
 
-def test_after_a_fault_the_same_command_goes_on_but_without_again(
+def test_after_a_fault_the_suggested_command_resumes_without_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main() -> int:
@@ -141,7 +141,7 @@ def test_after_a_fault_the_same_command_goes_on_but_without_again(
 
 
 @pytest.mark.parametrize("library", ["torch", "safetensors", "numpy", "pandas"])
-def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path: Path, library: str) -> None:
+def test_a_full_disk_is_reported_whatever_error_a_library_raises(tmp_path: Path, library: str) -> None:
     large = np.zeros(100_000)
     with pytest.raises(OSError) as caught, largest_file(5000), atomic_write(tmp_path / "file") as temporary:
         if library == "torch":
@@ -157,13 +157,13 @@ def test_a_full_disk_is_told_whatever_a_library_makes_of_it(tmp_path: Path, libr
     assert not any(tmp_path.iterdir())
 
 
-def test_a_fault_of_ours_is_no_full_disk(tmp_path: Path) -> None:
+def test_a_bug_is_not_reported_as_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ours"), atomic_write(tmp_path / "file"):
         raise ValueError("ours")
     assert not any(tmp_path.iterdir())
 
 
-def test_a_run_on_a_disk_that_is_full_again_and_again_ends_like_any_other(
+def test_a_run_on_a_repeatedly_full_disk_ends_with_the_same_bytes(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_competition(per_class=8)
@@ -191,7 +191,7 @@ def test_a_run_on_a_disk_that_is_full_again_and_again_ends_like_any_other(
     assert files_of(tmp_path / "full/tiny/run") == files_of(tmp_path / "whole/tiny/run")
 
 
-def test_too_little_room_is_told_before_anything_is_decoded(
+def test_too_little_disk_space_is_reported_before_anything_is_decoded(
     make_competition: MakeCompetition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -203,7 +203,7 @@ def test_too_little_room_is_told_before_anything_is_decoded(
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="only root mounts a small disk")
-def test_a_disk_of_few_kilobytes_ends_in_a_sentence_and_no_bus_error(
+def test_a_disk_of_few_kilobytes_ends_in_one_sentence_without_a_bus_error(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=2, per_class=30)
@@ -231,7 +231,7 @@ def test_a_disk_of_few_kilobytes_ends_in_a_sentence_and_no_bus_error(
 # --- outputs that cannot be written
 
 
-def test_an_output_that_is_no_folder_ends_in_a_sentence(
+def test_an_output_that_is_no_folder_ends_in_one_sentence(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
@@ -242,10 +242,10 @@ def test_an_output_that_is_no_folder_ends_in_a_sentence(
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
-def test_a_read_only_output_ends_in_a_sentence(make_competition: MakeCompetition, tmp_path: Path) -> None:
+def test_a_read_only_output_ends_in_one_sentence(make_competition: MakeCompetition, tmp_path: Path) -> None:
     folder, output = make_competition(), tmp_path / "output"
     assert prepare.main([str(folder), *SMALL, "--output", str(tmp_path / "here")]) == 0
-    shutil.copytree(tmp_path / "here", output)  # a run that this process does not hold
+    shutil.copytree(tmp_path / "here", output)  # a run that this process has not locked
     before = files_of(output / "tiny/run")
     (output / "tiny/run").chmod(0o555)
     drop = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
@@ -278,7 +278,7 @@ def test_without_shared_memory_workers_are_refused_with_the_remedy(
     assert len(batches_of(0)) == 5
 
 
-def test_a_batch_that_cannot_be_shared_is_an_error_and_is_not_waited_for(
+def test_a_batch_that_cannot_be_shared_is_an_error_without_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(tensor: torch.Tensor) -> torch.Tensor:
@@ -293,7 +293,7 @@ def test_a_batch_that_cannot_be_shared_is_an_error_and_is_not_waited_for(
     assert "/dev/shm, is full" in machine_fault(caught.value)
 
 
-def test_a_worker_that_the_system_kills_ends_in_a_sentence_and_the_run_goes_on_later(
+def test_a_worker_killed_by_the_system_ends_in_one_sentence_and_the_run_resumes(
     make_competition: MakeCompetition,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -26,7 +26,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "file.txt"
     with atomic_write(path) as temporary:
         temporary.write_text("content")
@@ -62,7 +62,7 @@ def test_a_value_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file.json"]
 
 
-def test_json_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_json_round_trips(tmp_path: Path) -> None:
     value = {"name": "größer/猫", "numbers": [1, 2.5, None, True], "inner": {"a": []}}
     save_json(tmp_path / "file.json", value)
     assert load_json(tmp_path / "file.json") == value
@@ -70,7 +70,7 @@ def test_json_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b'{"cut": ', b"\xff\xfe\x00", b""])
-def test_a_damaged_file_of_our_own_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_file_of_our_own_is_reported(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "cv.json").write_bytes(content)
     with pytest.raises(InputError, match="cv.json"):
         load_json(tmp_path / "cv.json")
@@ -95,7 +95,7 @@ def test_the_same_arrays_give_the_same_bytes_at_any_time(
     assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
 
 
-def test_arrays_come_back_as_they_were_saved(tmp_path: Path) -> None:
+def test_arrays_round_trip(tmp_path: Path) -> None:
     save_npz(tmp_path / "file.npz", **make_arrays())
     loaded = load_npz(tmp_path / "file.npz")
     assert list(loaded) == list(make_arrays())

@@ -1,4 +1,4 @@
-"""One fold on a toy: it learns, and its bytes are a function of recipe, fold and training data alone."""
+"""One fold of a toy problem: it learns, and its bytes depend on recipe, fold and training data alone."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ from foldsmith.training.network import NetworkTraining
 from foldsmith.training.samples import Fold, Samples, select_samples
 from foldsmith.training.schedule import learning_rates
 
-COUNT, CLASSES, SIZE = 59, 3, 16  # not as many of every class: what weighs classes does something
+COUNT, CLASSES, SIZE = 59, 3, 16  # unbalanced classes: class weights have an effect
 TOY = replace(RECIPES["quick"], name="toy", image_size=SIZE, epochs=3, batch_size=8)
 PLAIN = replace(
     TOY,
@@ -53,9 +53,9 @@ PLAIN = replace(
 
 @pytest.fixture(scope="module", autouse=True)
 def small_networks() -> Iterator[None]:
-    """Two small networks among the known ones.
+    """Register two small networks.
 
-    One has dropout: its draws must not depend on what ran before either.
+    One has dropout, whose random numbers must not depend on earlier runs either.
     """
 
     def build_dropout_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
@@ -65,7 +65,7 @@ def small_networks() -> Iterator[None]:
         )
 
     def build_hidden_cnn(num_classes: int, image_size: int, channels: int) -> nn.Module:
-        """A network with a hidden convolution, which is what Muon trains; small, as Muon takes its time."""
+        """Return a network with a hidden convolution, which Muon trains; small, as Muon is slow."""
         first, second = nn.Conv2d(channels, 6, 3, stride=2), nn.Conv2d(6, 8, 3, stride=2)
         pooled = nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         return nn.Sequential(first, nn.ReLU(), second, *pooled, nn.Linear(8, num_classes))
@@ -77,7 +77,7 @@ def small_networks() -> Iterator[None]:
 
 
 def make_cache() -> PixelCache:
-    """Images whose class is the colour that is strongest, among noise; test images beside them."""
+    """Return noisy images whose strongest colour is their class, and test images."""
     draws = np.random.default_rng(0)
     pixels = draws.normal(110, 40, (COUNT + 6, SIZE, SIZE, 3))
     for row in range(COUNT + 6):
@@ -100,7 +100,7 @@ def make_folds() -> pd.DataFrame:
 def make_training(
     root: Path, fold: int = 0, recipe: Recipe = TOY, workers: int = 0, **samples: Samples
 ) -> NetworkTraining:
-    """The only network of a fold; `training` or `held_out` replace its samples."""
+    """Return the training of a fold with one network; `training` and `held_out` replace its samples."""
     cache, folds = make_cache(), make_folds()
     samples = {
         "training": select_samples(folds, folds["fold"] != fold, cache, SingleLabel(CLASSES)),
@@ -120,7 +120,7 @@ def results(root: Path, fold: int = 0) -> tuple[bytes, bytes]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fold 0 of the toy, trained without interruption and in this process alone."""
+    """Return the root of fold 0, trained without interruption and without worker processes."""
     root = tmp_path_factory.mktemp("trained")
     make_training(root).train()
     return root
@@ -135,7 +135,7 @@ def test_it_learns(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", ["ce", "bce"])
-def test_the_held_out_predictions_are_keyed_by_path_and_are_the_saved_weights_own(
+def test_the_held_out_predictions_are_keyed_by_path_and_come_from_the_saved_weights(
     loss: str, trained: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     trained = trained if loss == "ce" else whole(replace(TOY, loss="bce"))
@@ -150,12 +150,12 @@ def test_the_held_out_predictions_are_keyed_by_path_and_are_the_saved_weights_ow
     images = (images.float() / 255 - 0.5) / 0.5
     with torch.no_grad():
         views = [model(images), model(images.flip(3))]
-    positive = [torch.sigmoid(each) if loss == "bce" else torch.exp(each) for each in views]
-    expected = torch.stack([each / each.sum(dim=1, keepdim=True) for each in positive]).mean(dim=0)
+    positive = [torch.sigmoid(logits) if loss == "bce" else torch.exp(logits) for logits in views]
+    expected = torch.stack([logits / logits.sum(dim=1, keepdim=True) for logits in positive]).mean(dim=0)
     np.testing.assert_allclose(held_out["probabilities"], expected, rtol=1e-3, atol=1e-5)
 
 
-def test_facts_tell_what_was_trained(tmp_path: Path) -> None:
+def test_the_facts_describe_the_training(tmp_path: Path) -> None:
     facts = make_training(tmp_path, recipe=replace(TOY, epochs=1)).train()
     assert (facts["training_images"], facts["held_out_images"], facts["num_classes"]) == (38, 21, 3)
     assert (facts["device"], facts["precision"]) == ("cpu", "fp32")
@@ -179,7 +179,7 @@ def test_a_fold_alone_equals_the_fold_after_others(tmp_path: Path) -> None:
     assert results(tmp_path / "all", 0) != results(tmp_path / "all", 1)
 
 
-def test_random_draws_made_elsewhere_change_nothing(trained: Path, tmp_path: Path) -> None:
+def test_random_numbers_drawn_elsewhere_change_nothing(trained: Path, tmp_path: Path) -> None:
     torch.manual_seed(4321)
     np.random.seed(4321)
     make_training(tmp_path).train()
@@ -187,16 +187,16 @@ def test_random_draws_made_elsewhere_change_nothing(trained: Path, tmp_path: Pat
 
 
 class PowerCut(Exception):
-    """What stops a run in the middle."""
+    """Raised to interrupt a run."""
 
 
-def test_whoever_may_read_the_log_may_read_the_weights(trained: Path) -> None:
+def test_the_weights_have_the_file_mode_of_the_log(trained: Path) -> None:
     run = RunPaths(trained)
     assert run.weights(0).stat().st_mode == run.log(0).stat().st_mode
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int, act: Callable[[], None]) -> None:
-    """Acts once, when that many steps of an epoch, both counted from 0, are done and not saved yet."""
+    """Call `act` once, after that many steps of that epoch (from 0), before they are saved."""
     whole, left = epochs_module.train_one_epoch, [epoch]
 
     def watched(
@@ -219,20 +219,20 @@ def cut_power() -> None:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int = 2) -> None:
-    """Saves every step, and stops the training after one that is not saved any more."""
+    """Save every step, and raise PowerCut after a step before it is saved."""
     monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
     at_step(monkeypatch, epoch, step, cut_power)
 
 
 def assert_same_log(root: Path, uninterrupted: Path) -> None:
-    logs = [pd.read_csv(RunPaths(each).log(0)) for each in (root, uninterrupted)]
+    logs = [pd.read_csv(RunPaths(folder).log(0)) for folder in (root, uninterrupted)]
     figures = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
     pd.testing.assert_frame_equal(logs[0][figures], logs[1][figures], check_exact=True)
 
 
 @pytest.mark.parametrize("recipe", [TOY, PLAIN], ids=["adamw and an average", "sgd and dropout"])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 0), (0, 3), (1, 0), (1, 2), (2, 4)])
-def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
+def test_a_run_cut_off_at_any_step_resumes_to_the_same_bytes(
     recipe: Recipe,
     epoch: int,
     step: int,
@@ -246,14 +246,14 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
     assert not RunPaths(tmp_path).weights(0).exists()
     capsys.readouterr()
     make_training(tmp_path, recipe=recipe, workers=1).train()
-    told = capsys.readouterr().out
-    assert ("goes on after" in told) == (epoch + step > 0)
-    assert (f"epoch {epoch} of 3, step {step} of" in told) == (step > 0)
+    printed = capsys.readouterr().out
+    assert ("goes on after" in printed) == (epoch + step > 0)
+    assert (f"epoch {epoch} of 3, step {step} of" in printed) == (step > 0)
     assert results(tmp_path) == results(whole(recipe))
     assert_same_log(tmp_path, whole(recipe))
 
 
-def test_a_run_with_a_pipeline_of_albumentations_goes_on_to_the_same_bytes(
+def test_a_run_with_an_albumentations_pipeline_resumes_to_the_same_bytes(
     tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     pipeline = albumentations.Compose([albumentations.HorizontalFlip(), albumentations.Affine(rotate=15)])
@@ -266,7 +266,7 @@ def test_a_run_with_a_pipeline_of_albumentations_goes_on_to_the_same_bytes(
     assert results(tmp_path) != results(whole(TOY))
 
 
-# means of training, each on top of PLAIN
+# training options, each added to PLAIN
 MEANS: dict[str, dict[str, object]] = {
     "one-cycle": {"schedule": "one-cycle"},
     "mixup": {"mixup": 0.4},
@@ -294,15 +294,15 @@ MEANS: dict[str, dict[str, object]] = {
 }
 
 
-def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
+def test_without_options_the_bytes_are_those_of_a_plain_loop(
     tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     fold, purpose = make_training(tmp_path, recipe=PLAIN).fold, 0
     rows, labels = fold.training.rows, torch.tensor(fold.training.labels)
     torch.manual_seed(derive_seed(PLAIN.seed, "initial weights", purpose))
     model = build_model(PLAIN.model, CLASSES, SIZE).to(memory_format=torch.channels_last).train()
-    parts = [[each for each in model.parameters() if (each.ndim >= 2) == decays] for decays in (True, False)]
-    groups = [{"params": parts[0], "weight_decay": PLAIN.weight_decay}, {"params": parts[1]}]
+    split = [[p for p in model.parameters() if (p.ndim >= 2) == decays] for decays in (True, False)]
+    groups = [{"params": split[0], "weight_decay": PLAIN.weight_decay}, {"params": split[1]}]
     optimizer = torch.optim.SGD(groups, PLAIN.lr, PLAIN.momentum, nesterov=True, fused=True)
     loss_function = nn.CrossEntropyLoss(label_smoothing=PLAIN.label_smoothing)
     compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
@@ -327,7 +327,7 @@ def test_with_none_of_them_the_bytes_are_those_of_a_plain_loop(
 
 
 @pytest.mark.parametrize("fields", MEANS.values(), ids=MEANS)
-def test_every_means_of_training_goes_on_and_is_prepared_by_workers_to_the_same_bytes(
+def test_every_training_option_resumes_and_works_with_workers_to_the_same_bytes(
     fields: dict[str, object], tmp_path: Path, whole: Callable[[Recipe], Path]
 ) -> None:
     recipe = replace(PLAIN, **fields)
@@ -342,11 +342,11 @@ def test_every_means_of_training_goes_on_and_is_prepared_by_workers_to_the_same_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, "last"), (2, "last")])
-def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
+def test_interrupted_it_finishes_the_step_saves_and_resumes(
     number: signal.Signals, epoch: int, step: int | str, tmp_path: Path, trained: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
-    training = make_training(tmp_path)  # saves after 20 seconds, or where it is stopped
+    training = make_training(tmp_path)  # saves after 20 seconds, or when interrupted
     last = len(EpochBatches(len(training.fold.training.labels), TOY.batch_size, 0, 0)) - 1
     step = last if step == "last" else step
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted) as caught:
@@ -355,8 +355,8 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
     assert caught.value.number == number
     capsys.readouterr()
     make_training(tmp_path).train()
-    told = f"epoch {epoch} of 3, step {step + 1} of" if step < last else f"epoch {epoch + 1} of 3\n"
-    assert f"goes on after {told}" in capsys.readouterr().out
+    position = f"epoch {epoch} of 3, step {step + 1} of" if step < last else f"epoch {epoch + 1} of 3\n"
+    assert f"goes on after {position}" in capsys.readouterr().out
     assert results(tmp_path) == results(trained)
     assert_same_log(tmp_path, trained)
 
@@ -375,14 +375,14 @@ def test_a_signal_after_the_last_epoch_was_logged_is_not_lost(
         patch.setattr(resume.Resume, "after_epoch", signal_at_the_end)
         make_training(tmp_path).train()
     assert not RunPaths(tmp_path).weights(0).exists()
-    monkeypatch.setattr(epochs_module, "train_one_epoch", None)  # all of it was saved
+    monkeypatch.setattr(epochs_module, "train_one_epoch", None)  # nothing is trained
     make_training(tmp_path).train()
     assert results(tmp_path) == results(trained)
 
 
 @pytest.fixture(scope="module")
 def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
-    """The root of an uninterrupted run of a recipe."""
+    """Return the root of an uninterrupted run of a recipe."""
     roots = {TOY: trained}
 
     def run(recipe: Recipe) -> Path:
@@ -422,7 +422,7 @@ def test_the_held_out_images_and_labels_never_influence_the_weights(trained: Pat
     np.testing.assert_allclose(ours["probabilities"][::-1], theirs["probabilities"], rtol=1e-4, atol=1e-6)
 
 
-def test_how_often_the_held_out_images_are_looked_at_changes_nothing(trained: Path, tmp_path: Path) -> None:
+def test_how_often_held_out_images_are_evaluated_changes_nothing(trained: Path, tmp_path: Path) -> None:
     make_training(tmp_path, recipe=replace(TOY, validate_every=2)).train()
     assert results(tmp_path) == results(trained)
     log = pd.read_csv(RunPaths(tmp_path).log(0))
@@ -437,16 +437,16 @@ def test_a_rare_class_is_predicted_more_often_with_a_remedy(
     chosen = np.concatenate([np.flatnonzero(training.labels != 2), np.flatnonzero(training.labels == 2)[:3]])
     skewed = Samples([training.paths[at] for at in chosen], training.rows[chosen], training.labels[chosen])
     recipe, shares = replace(TOY, ema_decay=0.0), []
-    for place, fields in enumerate(({}, remedy)):
-        root = tmp_path / str(place)
+    for number, fields in enumerate(({}, remedy)):
+        root = tmp_path / str(number)
         make_training(root, recipe=replace(recipe, **fields), training=skewed).train()
         shares.append(load_npz(RunPaths(root).heldout(0))["probabilities"][:, 2].mean())
     assert shares[1] > shares[0] + 0.02
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_run_that_diverges_is_refused_even_in_its_very_last_step(epochs: int, tmp_path: Path) -> None:
-    # one step an epoch: its loss is measured before the step that ruins the weights
+def test_a_run_that_diverges_in_its_last_step_is_an_error(epochs: int, tmp_path: Path) -> None:
+    # one step an epoch: its loss is computed before the update that ruins the weights
     recipe = replace(TOY, optimizer="sgd", schedule="constant", warmup=0.0, batch_size=64, lr=1e30)
     with pytest.raises(InputError, match=naming("finite", "lr")):
         make_training(tmp_path, recipe=replace(recipe, epochs=epochs)).train()
@@ -454,7 +454,7 @@ def test_a_run_that_diverges_is_refused_even_in_its_very_last_step(epochs: int, 
 
 
 @pytest.mark.parametrize("field", ["augment", "optimizer", "schedule", "model"])
-def test_a_word_no_table_knows_is_refused_before_anything_is_written(field: str, tmp_path: Path) -> None:
+def test_an_unknown_option_is_refused_before_anything_is_written(field: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=naming(field, "'nothing'")):
         make_training(tmp_path, recipe=replace(TOY, **{field: "nothing"})).train()
     assert not any(tmp_path.iterdir())
@@ -471,11 +471,11 @@ def test_the_samples_of_a_fold_are_matched_by_path() -> None:
         )
 
 
-# --- memory that runs out
+# --- out of memory
 
 
 @pytest.mark.parametrize(("micro_batch", "most", "noted"), [(0, 99, 0), (4, 99, 4), (0, 3, 2)])
-def test_the_micro_batch_that_fitted_is_noted(
+def test_the_micro_batch_that_fitted_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: int, most: int, noted: int
 ) -> None:
     trained_on: list[int] = []

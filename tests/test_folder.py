@@ -44,7 +44,7 @@ def test_a_folder_is_read_as_it_was_written(make_competition: MakeCompetition) -
     assert competition.test_images == [f"test/{index}.png" for index in range(4)]
 
 
-def test_a_folder_that_is_not_there_is_told_with_its_neighbours(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused_with_its_neighbours(tmp_path: Path) -> None:
     for name in ("tiny80", "cifar10"):
         (tmp_path / name).mkdir()
     (tmp_path / "a-file").touch()
@@ -63,7 +63,7 @@ def test_a_file_or_a_folder_in_no_folder_is_refused(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("part", "instead", "told"),
+    ("subset", "instead", "key"),
     [
         ("train", None, "train/"),
         ("test", None, "test/"),
@@ -74,13 +74,13 @@ def test_a_file_or_a_folder_in_no_folder_is_refused(tmp_path: Path, name: str) -
     ],
 )
 def test_a_folder_without_train_or_test_images_is_refused(
-    make_competition: MakeCompetition, part: str, instead: str | None, told: str
+    make_competition: MakeCompetition, subset: str, instead: str | None, key: str
 ) -> None:
     folder = make_competition(per_class=1, test_per_class=1)
-    shutil.rmtree(folder / part)
+    shutil.rmtree(folder / subset)
     if instead:
         touch(folder, instead)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=key) as caught:
         read_competition(folder)
     assert str(folder) in str(caught.value)
 
@@ -94,7 +94,7 @@ def test_images_are_found_at_any_depth_whatever_the_case_of_their_extension(tmp_
     assert set(list_files(tmp_path, "train")) == {f"train/{image}" for image in images}
 
 
-def test_hidden_files_other_files_and_folders_named_like_images_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_other_files_and_folders_named_like_images_are_skipped(tmp_path: Path) -> None:
     train = tmp_path / "train"
     touch(
         train, "0.jpg", ".1.jpg", "._2.jpg", ".hidden/3.jpg", "Thumbs.db", "read.me", "4.jpg.txt", "jpg", "5."
@@ -113,12 +113,12 @@ def test_hidden_files_other_files_and_folders_named_like_images_are_passed_over(
     ]
 
 
-def test_a_name_that_is_not_utf_8_is_no_fault_of_a_file_that_is_no_image(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_may_have_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     touch(tmp_path, "train/0.jpg", "test/1.jpg", os.fsdecode(b"train/\xff.txt"))
     assert read_competition(tmp_path).other_files == ["train/\\udcff.txt"]
 
 
-def test_the_part_of_another_name_is_not_listed(tmp_path: Path) -> None:
+def test_a_folder_of_another_name_is_not_listed(tmp_path: Path) -> None:
     touch(tmp_path, "test/0.jpg", "train2/1.jpg", "2.jpg")
     assert list_files(tmp_path, "train") == []
 
@@ -216,11 +216,11 @@ def test_an_id_that_could_name_two_images_is_refused_with_both(name: str, images
     assert all(image in str(caught.value) for image in images)
 
 
-def test_the_folder_or_the_extension_tells_images_of_one_name_apart() -> None:
+def test_the_folder_or_the_extension_distinguishes_images_of_one_name() -> None:
     images = ["train/cat/0.jpg", "train/dog/0.jpg", "train/dog/0.png"]
     for ids in (images, [image.removeprefix("train/") for image in images]):
         assert match_ids(ids, images) == images
-    # a bare name is a path of its own where it is one
+    # a bare name that is a full path matches that path
     images = ["train/0.jpg", "train/dog/0.jpg"]
     assert match_ids(["0.jpg", "nothing"], images) == ["train/0.jpg", None]
 
@@ -232,9 +232,9 @@ NAMES = st.text(alphabet="ab1.", min_size=1, max_size=4).filter(lambda name: nam
     st.lists(st.tuples(st.sampled_from(["", "x/", "y/z/"]), NAMES), unique=True, max_size=6),
     st.lists(NAMES, max_size=4),
 )
-def test_an_id_matches_only_an_image_that_it_spells(parts: list[tuple[str, str]], others: list[str]) -> None:
-    images = [f"train/{folder}{name}.jpg" for folder, name in parts]
-    ids = [f"{name}.jpg" for _, name in parts] + others
+def test_an_id_matches_only_an_image_that_it_spells(names: list[tuple[str, str]], others: list[str]) -> None:
+    images = [f"train/{folder}{name}.jpg" for folder, name in names]
+    ids = [f"{name}.jpg" for _, name in names] + others
     try:
         matched = match_ids(ids, images)
     except InputError:
@@ -256,20 +256,20 @@ def write_settings(folder: Path, text: str) -> Path:
     return path
 
 
-def test_settings_are_read_and_the_rest_stays_to_be_guessed(tmp_path: Path) -> None:
+def test_settings_are_read_and_the_others_keep_their_defaults(tmp_path: Path) -> None:
     assert read_settings(tmp_path) == Settings()
     write_settings(tmp_path, '# what counts\nmetric = "macro_f1"\ngroup_column = "patient"\n')
     assert read_settings(tmp_path) == Settings(metric="macro_f1", group_column="patient")
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_may_be_asked_for(tmp_path: Path, metric: str) -> None:
+def test_every_metric_can_be_set(tmp_path: Path, metric: str) -> None:
     write_settings(tmp_path, f'metric = "{metric}"')
     assert read_settings(tmp_path).metric == metric
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "keys"),
     [
         ('metrik = "accuracy"', ["'metrik'", "'metric'", "labels, id_column"]),
         ('[metric]\nname = "accuracy"', ["metric"]),
@@ -283,9 +283,9 @@ def test_every_metric_may_be_asked_for(tmp_path: Path, metric: str) -> None:
         ('metric = "accuracy"\nmetric = "log_loss"', ["TOML"]),
     ],
 )
-def test_settings_that_nobody_understands_are_refused(tmp_path: Path, text: str, told: list[object]) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, text: str, keys: list[object]) -> None:
     path = write_settings(tmp_path, text)
-    with pytest.raises(InputError, match=naming(path, *told)):
+    with pytest.raises(InputError, match=naming(path, *keys)):
         read_settings(tmp_path)
 
 
@@ -307,7 +307,7 @@ def test_every_cell_of_a_table_is_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "key"),
     [
         (b"", "CSV"),
         (b"\n\n", "CSV"),
@@ -319,10 +319,10 @@ def test_every_cell_of_a_table_is_text(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n\x00\x00", "CSV"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, content: bytes, key: str) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=key) as caught:
         read_table(path)
     assert str(path) in str(caught.value)
 
@@ -343,7 +343,7 @@ def test_a_folder_may_have_no_sample_submission(tmp_path: Path) -> None:
     assert sample_submission_path(tmp_path) is None
 
 
-def test_a_folder_that_may_not_be_read_is_refused_and_not_passed_over(
+def test_a_folder_without_permission_is_refused_and_not_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "train/a/0.png", "train/b/1.png")
@@ -359,6 +359,6 @@ def test_a_folder_that_may_not_be_read_is_refused_and_not_passed_over(
         list_files(tmp_path, "train")
 
 
-def test_an_id_that_could_name_two_images_is_told_with_its_file(tmp_path: Path) -> None:
+def test_an_id_that_could_name_two_images_is_refused_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=naming("labels.csv", "'0'", "train/0.jpg", "train/0.png")):
         match_ids(["0"], ["train/0.jpg", "train/0.png"], Path("labels.csv"))

@@ -150,7 +150,7 @@ def test_the_held_out_share_is_exact_within_rounding(labels: np.ndarray, share: 
 
 @pytest.mark.parametrize(("per_class", "share"), [(11, 0.3), (7, 0.1), (2, 0.25)])
 def test_rounding_favours_no_class_by_its_number(per_class: int, share: float) -> None:
-    # an even number of classes, of which both halves are held out to the same share
+    # an even number of classes; both halves have the same held-out share
     labels = np.repeat(np.arange(80), per_class)
     held_out = labels[assign_holdout(labels, alone(labels), share, 0) == 0]
     assert len(held_out) == pytest.approx(share * len(labels), abs=1)
@@ -159,7 +159,9 @@ def test_rounding_favours_no_class_by_its_number(per_class: int, share: float) -
 
 @settings(deadline=None, max_examples=60)
 @given(labels_of_any_set, st.integers(1, 200), seeds)
-def test_a_limited_choice_is_exact_sorted_and_stratified(labels: np.ndarray, limit: int, seed: int) -> None:
+def test_a_limited_selection_is_exact_sorted_and_stratified(
+    labels: np.ndarray, limit: int, seed: int
+) -> None:
     chosen = choose_limited(labels, limit, seed)
     assert len(chosen) == min(limit, len(labels))
     assert (np.diff(chosen) > 0).all()
@@ -169,7 +171,7 @@ def test_a_limited_choice_is_exact_sorted_and_stratified(labels: np.ndarray, lim
         assert abs((labels[chosen] == label).sum() - share * (labels == label).sum()) <= 2
 
 
-def test_a_limited_choice_keeps_every_class_where_one_each_is_asked_for() -> None:
+def test_a_limit_of_one_image_a_class_keeps_every_class() -> None:
     labels = np.repeat(np.arange(20), 15)
     chosen = choose_limited(labels, 20, 0)
     assert sorted(labels[chosen].tolist()) == list(range(20))
@@ -194,9 +196,9 @@ def test_folds_depend_on_no_global_random_state() -> None:
     assert np.array_equal(assign_folds(labels, alone(labels), 5, 0), first)
 
 
-def test_only_which_samples_share_a_group_matters_not_how_groups_are_numbered() -> None:
+def test_the_numbering_of_groups_does_not_matter() -> None:
     labels, groups = np.arange(60) % 3, np.arange(60) // 4
-    # the order of the numbers stays, their values change
+    # group numbers change, their order does not
     assert np.array_equal(assign_folds(labels, groups, 4, 0), assign_folds(labels, groups * 10 + 3, 4, 0))
 
 
@@ -243,15 +245,15 @@ def test_images_with_the_same_pixels_or_the_same_group_are_held_out_together() -
     assert folds[samples.loc[[3, 17, 41], "path"]].nunique() == 1
 
 
-def test_near_duplicates_are_held_out_together_unless_they_are_as_many_as_half_a_fold() -> None:
+def test_near_duplicates_are_held_out_together_unless_they_fill_half_a_fold() -> None:
     samples = make_samples(np.arange(60) % 3)
     pairs = {first: f"train/{first}.png" for first in range(0, 20, 2)}
     for first, name in pairs.items():
         samples.loc[[first, first + 31], "near"] = name
     folds = split(samples, FoldPlan(5, None, 0, None), TASK)["fold"]
     assert all(folds[first] == folds[first + 31] for first in pairs)
-    alike = make_samples(np.arange(60) % 3).assign(near=["train/0.png"] * 40 + [""] * 20)
-    counts = split(alike, FoldPlan(5, None, 0, None), TASK)["fold"].value_counts()
+    similar = make_samples(np.arange(60) % 3).assign(near=["train/0.png"] * 40 + [""] * 20)
+    counts = split(similar, FoldPlan(5, None, 0, None), TASK)["fold"].value_counts()
     assert counts.tolist() == [12] * 5
 
 

@@ -1,5 +1,4 @@
-"""What only a CUDA GPU can show: every precision and recipe learns there, and same bytes where they are asked
-for."""
+"""Tests that need a CUDA GPU: every precision and option learns, and `deterministic` gives the same bytes."""
 
 import json
 import os
@@ -36,7 +35,7 @@ SAME_BYTES = ["--set", "deterministic=true"]
 
 
 def run_stages(folder: Path, output: Path, *words: str) -> Path:
-    """All stages up to the predictions of test images; the run's folder."""
+    """Run all stages up to test predictions; return the run's folder."""
     typed = [str(folder), *SMALL, "--folds", "2", "--output", str(output), *words]
     stages = [prepare, split, *([pretrain] if any("pretrain=" in word for word in words) else [])]
     for stage in (*stages, train, validate, infer):
@@ -45,7 +44,7 @@ def run_stages(folder: Path, output: Path, *words: str) -> Path:
 
 
 def learned(run: Path) -> float:
-    """Out-of-fold accuracy, of predictions that are finite."""
+    """Assert finite predictions; return the out-of-fold accuracy."""
     assert np.isfinite(np.load(run / "oof.npz")["probabilities"]).all()
     assert np.isfinite(np.load(run / "test.npz")["probabilities"]).all()
     return json.loads((run / "cv.json").read_text())["oof"]
@@ -59,7 +58,7 @@ def test_separable_classes_are_learned_in_every_precision(
     assert learned(run) >= 0.9
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile imports
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from imports of torch.compile
 @pytest.mark.parametrize(
     "settings",
     [
@@ -74,9 +73,9 @@ def test_separable_classes_are_learned_in_every_precision(
     ],
     ids=lambda settings: settings[0],
 )
-# torch.compile says so of a softmax whose sum it splits over blocks
+# a warning of torch.compile about a split softmax reduction
 @pytest.mark.filterwarnings(r"ignore:\s*Online softmax is disabled:UserWarning")
-def test_every_means_of_training_works_on_a_gpu(
+def test_every_training_option_works_on_a_gpu(
     make_competition: MakeCompetition, tmp_path: Path, settings: list[str]
 ) -> None:
     words = [word for setting in settings for word in ("--set", setting)]
@@ -111,24 +110,24 @@ def test_deterministic_training_gives_the_same_bytes_whatever_the_number_of_work
         assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes()
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
+def test_an_interrupted_training_resumes_to_the_same_bytes(
     make_competition: MakeCompetition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, words = make_competition(), (*SAME_BYTES, "--set", "cutmix=1", "--set", "optimizer=muon")
     whole = run_stages(folder, tmp_path / "whole", *words)
     done, steps = epochs.train_one_epoch, list[int]()
 
-    def stopping(*given: object) -> tuple[float, float]:
+    def stopping(*arguments: object) -> tuple[float, float]:
         steps.append(0)
-        if len(steps) == 4:  # heard after a step, within an epoch
+        if len(steps) == 4:  # takes effect after a step, within an epoch
             os.kill(os.getpid(), signal.SIGTERM)
-        return done(*given)
+        return done(*arguments)
 
     monkeypatch.setattr(epochs, "train_one_epoch", stopping)
     with pytest.raises(Interrupted):
         run_stages(folder, tmp_path / "stopped", *words)
     stopped = run_stages(folder, tmp_path / "stopped", *words)
-    assert len(steps) == 17  # of two folds of eight epochs, one begun twice
+    assert len(steps) == 17  # two folds of eight epochs, one of them started twice
     for name in ("fold0/weights.safetensors", "fold1/weights.safetensors", "oof.npz"):
         assert (whole / name).read_bytes() == (stopped / name).read_bytes()
 
@@ -139,18 +138,18 @@ def test_a_gpu_augments_as_a_cpu_does(name: str, side: int) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8))
     draws = AUGMENTATIONS[name].draw(1, len(images), 32, side)
     on_cpu, on_gpu = apply_draws(images, draws, side), apply_draws(images.cuda(), draws, side).cpu()
-    # a pixel on the edge of what is turned may fall to either side, and a level that is rounded to another
+    # border pixels of a rotation, and rounding, may differ
     assert ((on_cpu - on_gpu).abs() < 0.02).float().mean() > 0.99
 
 
-def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
+def test_out_of_memory_halves_the_micro_batch_and_training_learns(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(per_class=40)
     words = [str(folder), *SMALL, "--image-size", "128", "--batch-size", "64", "--folds", "2"]
     words += ["--output", str(tmp_path), "--epochs", "4", "--set", "model=timm:resnet50"]
-    # in a process of its own: what others have left in the allocator counts. It trains twice, the second time
-    # in three fifths of the memory that the first took
+    # In a process of its own, because memory held by the allocator counts. It trains twice, the second time
+    # in three fifths of the memory of the first.
     code = (
         "import sys, torch; sys.path.insert(0, 'src'); "
         "import prepare, split, train; stages = (prepare, split, train); "
@@ -168,9 +167,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_training_learns(
     assert 1 <= facts["micro_batch"] < 64
 
 
-def test_a_run_of_a_gpu_is_examined_and_looked_at_there(
-    make_competition: MakeCompetition, tmp_path: Path
-) -> None:
+def test_examine_and_look_work_on_a_gpu(make_competition: MakeCompetition, tmp_path: Path) -> None:
     folder = make_competition()
     run = run_stages(folder, tmp_path)
     for stage in (submit, examine, report):

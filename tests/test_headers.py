@@ -1,4 +1,4 @@
-"""The size in the header of every form is the one it was written with, and of any bytes a size or nothing."""
+"""Image headers: the size in every format is the true one, and arbitrary bytes give a size or None."""
 
 import io
 import struct
@@ -42,7 +42,7 @@ def content_of(name: str, width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (300, 7), (5, 5000)])
-def test_the_claimed_size_is_that_of_the_picture(name: str, width: int, height: int) -> None:
+def test_the_header_has_the_size_of_the_image(name: str, width: int, height: int) -> None:
     content = content_of(name, width, height)
     assert claimed_size(content) == (width, height)
     assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (height, width)
@@ -54,7 +54,7 @@ def test_other_spellings_of_a_header_are_read() -> None:
     downward = b"BM" + bytes(12) + struct.pack("<IiiHH6I", 40, 300, -7, 1, 24, *[0] * 6)
     assert claimed_size(downward) == (300, 7)
     assert claimed_size(b"P5 # a comment\n300\n# another\n7 255\n") == (300, 7)
-    # motorola's byte order, and sides of 32 bits; black is 0, in one strip
+    # big-endian TIFF with 32-bit sides, black is 0, one strip
     tags = [(256, 4, 300), (257, 4, 7), (262, 4, 1), (273, 4, 8), (278, 4, 7), (279, 4, 2100)]
     entries = b"".join(struct.pack(">HHII", tag, kind, 1, value) for tag, kind, value in tags)
     assert claimed_size(b"MM\0*\0\0\0\x08" + struct.pack(">H", len(tags)) + entries + bytes(4)) == (300, 7)
@@ -63,22 +63,22 @@ def test_other_spellings_of_a_header_are_read() -> None:
 
 
 @given(st.sampled_from(sorted(FORMS)), st.data())
-def test_damaged_headers_give_a_size_or_nothing_and_come_to_an_end(name: str, data: st.DataObject) -> None:
+def test_damaged_headers_give_a_size_or_none_and_terminate(name: str, data: st.DataObject) -> None:
     content = bytearray(content_of(name, 30, 20))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(2, min(len(content), 80) - 1))] = data.draw(st.integers(0, 255))
     try:
         size = claimed_size(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    except ValueError:  # some damage claims more than the limit
+    except ValueError:  # damage can give a size above the limit
         return
     assert size is None or (len(size) == 2 and 1 <= size[0] * size[1] <= MAX_PIXELS)
 
 
 @pytest.mark.parametrize(("height", "refused"), [(1_789, False), (1_790, True)])
-def test_more_pixels_than_the_limit_are_refused_at_once_and_without_a_warning(
+def test_more_pixels_than_the_limit_are_refused_immediately_and_without_a_warning(
     height: int, refused: bool
 ) -> None:
-    """Pillow warns of half of the limit, which no user of ours is to read: 100,000 pixels a line."""
+    """Pillow's own warning, at half of the limit, must not reach users."""
     claim = b"P6 100000 %d 255\n" % height
     assert (100_000 * height > MAX_PIXELS) == refused
     with warnings.catch_warnings():
@@ -91,15 +91,15 @@ def test_more_pixels_than_the_limit_are_refused_at_once_and_without_a_warning(
 
 
 def test_a_flaw_in_metadata_is_no_warning_and_the_size_is_read() -> None:
-    """Whose threads decode do not share what `warnings.catch_warnings` sets in one of them."""
+    """No decoding thread may warn: `warnings.catch_warnings` of one thread does not apply to the others."""
     content = content_of("JPEG with broken EXIF", 300, 7)
     with pytest.warns(UserWarning), Image.open(io.BytesIO(content)) as image:
         assert image.size == (300, 7)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(claimed_size, [content] * 100)) == {(300, 7)}
-    assert told == []
+    assert caught == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"no image", b"P6", b"RIFF", b"\xff\xd8\xff\xff"])

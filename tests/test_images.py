@@ -1,4 +1,4 @@
-"""Decoding against PIL, and the errors for files that are no images."""
+"""Decoding against PIL, and errors for files that are no images."""
 
 import io
 import os
@@ -92,7 +92,7 @@ def test_a_file_has_the_pixels_that_pil_sees(tmp_path: Path, name: str) -> None:
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB"))
     assert (pixels.dtype, pixels.shape) == (np.uint8, (HEIGHT, WIDTH, 3))
-    # of CMYK one library rounds down, the other to the nearest
+    # CMYK: one library rounds down, the other to nearest
     np.testing.assert_allclose(pixels.astype(int), expected.astype(int), atol=1 if "CMYK" in name else 0)
 
 
@@ -136,7 +136,7 @@ def test_the_orientation_of_a_photograph_is_applied(tmp_path: Path, form: str, o
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
-def test_an_orientation_that_does_not_exist_is_passed_over(tmp_path: Path, orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     plain = decode_image(write(tmp_path, bytes_of(picture(), "PNG")))
@@ -163,7 +163,7 @@ def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "key"),
     [
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "no image"),
@@ -175,10 +175,8 @@ def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path: Path, name: str) -
         (b"P6 -1 -1 255\n", "decoded"),
     ],
 )
-def test_a_file_that_is_no_image_is_refused_with_the_reason(
-    tmp_path: Path, content: bytes, told: str
-) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_file_that_is_no_image_is_refused_with_the_reason(tmp_path: Path, content: bytes, key: str) -> None:
+    with pytest.raises(ValueError, match=key):
         decode_image(write(tmp_path, content))
 
 
@@ -198,7 +196,7 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_nothing_else(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     content = bytearray(FILES[name]())
-    # a width or height in the first bytes could ask for gigabytes
+    # a damaged width or height could need gigabytes
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(64, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -208,10 +206,10 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_nothing_else(
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
 
 
-# --- what decoders print
+# --- messages of decoders
 
 
-def test_what_c_libraries_print_is_kept_and_the_rest_is_not_disturbed(
+def test_messages_of_c_libraries_are_captured_and_other_output_is_unchanged(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     print("before", file=sys.stderr)
@@ -223,7 +221,7 @@ def test_what_c_libraries_print_is_kept_and_the_rest_is_not_disturbed(
     assert capfd.readouterr() == ("to a person\n", "before\nafter\n")
 
 
-def test_an_error_while_warnings_are_kept_leaves_standard_error_as_it_was(
+def test_an_error_while_capturing_restores_standard_error(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(KeyboardInterrupt), collected_warnings():
@@ -259,7 +257,7 @@ def test_shrinking_by_whole_numbers_is_the_mean_of_each_block() -> None:
     np.testing.assert_allclose(resize_image(pixels, 16), means, atol=0.51)
 
 
-def test_enlarging_keeps_left_left_and_up_up() -> None:
+def test_enlarging_keeps_the_orientation() -> None:
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:2, :, 0], pixels[:, :2, 1] = 200, 200
     resized = resize_image(pixels, 32)
@@ -267,7 +265,7 @@ def test_enlarging_keeps_left_left_and_up_up() -> None:
     assert resized[:, :12, 1].min() > 180 and resized[:, 20:, 1].max() < 20
 
 
-# --- facts
+# --- digests and greyness
 
 PIXELS = hnp.arrays(
     np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(3)), elements=st.integers(0, 2)

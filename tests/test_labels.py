@@ -26,7 +26,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def read(folder: Path, train_images: list[str] = IMAGES, **settings: str) -> Metadata:
-    """The metadata of a folder in which only the label file matters: no image is opened to read it."""
+    """Return the metadata of a folder; reading it opens no image, so paths suffice."""
     return read_metadata(Competition(folder, Settings(**settings), train_images, ["test/0.png"]))
 
 
@@ -52,7 +52,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 
 
 def check_consistent(metadata: Metadata, images: list[str] = IMAGES) -> None:
-    """What every reader of metadata relies on."""
+    """Assert the invariants that every reader of metadata relies on."""
     samples, classes = metadata.samples, metadata.classes
     assert list(samples.columns) == ["path", "label", "class_name", "category", "group"]
     assert list(classes["label"]) == list(range(len(classes)))
@@ -171,7 +171,7 @@ def test_images_without_a_label_are_left_out(tmp_path: Path) -> None:
     assert list(metadata.samples["path"]) == [image for image in IMAGES if image != "train/4.png"]
 
 
-def test_the_same_file_twice_with_one_label_is_used_once_and_told(tmp_path: Path) -> None:
+def test_a_file_listed_twice_with_one_label_is_used_once_and_reported(tmp_path: Path) -> None:
     document = changed(
         lambda document: document["annotations"].extend(
             {"file_name": f"{index}.png", "category": str(LABELS[index])} for index in (10, 2, 2)
@@ -226,7 +226,7 @@ def test_a_csv_that_names_no_training_image_is_no_label_file(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_a_byte_order_mark_and_windows_line_ends_are_fine(
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(
     tmp_path: Path, encoding: str, newline: str
 ) -> None:
     lines = ["id,label", *(f"{index}.png,Käfer {label}" for index, label in enumerate(LABELS))]
@@ -292,7 +292,7 @@ def test_one_image_in_two_groups_is_refused(tmp_path: Path) -> None:
 
 
 def annotations(*changes: tuple[int, dict[str, Any]], drop: str = "") -> dict[str, Any]:
-    """The document with some annotations updated; with `drop` they lose that key."""
+    """Return the document with some annotations updated, or without the key `drop`."""
 
     def change(document: dict[str, Any]) -> None:
         for index, values in changes:
@@ -388,8 +388,8 @@ BAD_DOCUMENTS: dict[str, tuple[Any, list[object]]] = {
 
 @pytest.mark.parametrize("name", BAD_DOCUMENTS)
 def test_a_bad_document_is_refused_with_file_count_and_first_example(tmp_path: Path, name: str) -> None:
-    document, told = BAD_DOCUMENTS[name]
-    with pytest.raises(InputError, match=naming(tmp_path / "answer.json", *told)):
+    document, keys = BAD_DOCUMENTS[name]
+    with pytest.raises(InputError, match=naming(tmp_path / "answer.json", *keys)):
         read_document(tmp_path, document)
 
 
@@ -400,7 +400,7 @@ def test_a_coco_document_that_is_whole_is_read(tmp_path: Path) -> None:
 def test_a_coco_image_id_listed_twice_is_refused(tmp_path: Path) -> None:
     document = copy.deepcopy(COCO)
     document["annotations"].pop()
-    # annotation 0 would silently become that of the second file
+    # otherwise annotation 0 would silently belong to the second file
     document["images"].append({"id": 100, "file_name": "11.png"})
     with pytest.raises(InputError, match=naming(100)):
         read_document(tmp_path, document)
@@ -433,20 +433,20 @@ BAD_TABLES: dict[str, tuple[bytes, list[object]]] = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_a_bad_table_is_refused_with_file_count_and_first_example(tmp_path: Path, name: str) -> None:
-    content, told = BAD_TABLES[name]
+    content, keys = BAD_TABLES[name]
     (tmp_path / "labels.csv").write_bytes(content)
-    with pytest.raises(InputError, match=naming(tmp_path / "labels.csv", *told)):
+    with pytest.raises(InputError, match=naming(tmp_path / "labels.csv", *keys)):
         read(tmp_path)
 
 
 def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
-    # its first row would be taken for the header, and the first image would be lost
+    # its first row would be read as the header, and the first image would be lost
     with pytest.raises(InputError, match="header"):
         read_csv(tmp_path, GOOD_CSV.removeprefix("id,label\n"))
 
 
 def test_a_list_of_classes_beside_class_folders_is_no_label_file(tmp_path: Path) -> None:
-    # its ids 0, 1, 2 name classes, and happen to be the stems of images too
+    # its ids 0, 1, 2 name classes, and are the stems of images by coincidence
     images = [f"train/kind {label}/{index}.png" for index, label in enumerate(LABELS)]
     write_rows(tmp_path / "classes.csv", ["id", "name"], [[label, f"kind {label}"] for label in range(3)])
     assert len(read(tmp_path, sorted(images)).samples) == 12
@@ -528,7 +528,7 @@ def test_json_cut_off_anywhere_is_refused(tmp_path: Path, tenth: int) -> None:
         read(tmp_path)
 
 
-# --- anything else: read to a consistent table, or refused, and never a traceback
+# --- arbitrary files: read to a consistent table or refused, never a traceback
 
 VALUES = st.recursive(
     st.none()
@@ -549,7 +549,7 @@ VALUES = st.recursive(
 
 
 def nodes(value: Any, trail: tuple = ()) -> list[tuple]:
-    """The way to every node of a JSON value."""
+    """Return the path of keys and indices to every node of a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [trail, *(deep for key, child in inner for deep in nodes(child, (*trail, key)))]
 
@@ -635,7 +635,7 @@ def test_a_table_of_groups_beside_class_folders_is_not_taken_for_labels(tmp_path
         read(tmp_path, images, group_column="patient")
 
 
-def test_a_label_of_two_signs_is_a_name(tmp_path: Path) -> None:
+def test_a_label_with_two_signs_is_a_name(tmp_path: Path) -> None:
     write_rows(tmp_path / "labels.csv", ["id", "label"], [[row, ["--1", "2"][row % 2]] for row in range(12)])
     assert set(read(tmp_path).samples["class_name"]) == {"--1", "2"}
 

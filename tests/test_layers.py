@@ -1,4 +1,4 @@
-"""The house: which way imports point, what importing may do, and what must stay light."""
+"""The architecture: the direction of imports, imports without side effects, and light modules."""
 
 import ast
 import json
@@ -13,12 +13,12 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 PACKAGE = SRC / "foldsmith"
 STAGES = {path.stem for path in SRC.glob("*.py")}
-# every package may import those before it and itself, and nothing after it
+# a package may import itself and those before it
 ORDER = (
     "errors", "natural_order", "seeding", "tasks", "process", "augment", "recipes", "competition", "models",
     "run", "data", "evaluation", "inference", "report", "training", "comparison",
 )  # fmt: skip
-# the modules that need torch or another library that takes seconds to import
+# modules that need torch or another library that takes seconds to import
 HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison"}
 HEAVY_MODULES = {"foldsmith.tasks.losses", "foldsmith.augment.device", "foldsmith.data.loader"}
 
@@ -32,7 +32,7 @@ MODULES = {module_name(path): path for path in sorted(SRC.rglob("*.py"))}
 
 
 def imports_of(path: Path) -> set[str]:
-    """Every module a file imports, at its top or within a function."""
+    """Return every module that a file imports, at its top or within a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -44,17 +44,17 @@ def imports_of(path: Path) -> set[str]:
 
 
 def package_of(module: str) -> str:
-    """The second word of a module's name: `data` of foldsmith.data.cache."""
+    """Return the second component of a module's name: `data` of foldsmith.data.cache."""
     return module.split(".")[1]
 
 
-def test_the_house_has_the_rooms_it_is_known_for() -> None:
+def test_the_packages_are_the_known_ones() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("_")}
     assert rooms == set(ORDER)
     assert {"prepare", "split", "train", "validate", "infer", "submit"} <= STAGES
 
 
-def test_imports_point_one_way() -> None:
+def test_imports_follow_the_order_of_packages() -> None:
     inside = {name: path for name, path in MODULES.items() if name.startswith("foldsmith.")}
     offenders = [
         f"{module} imports {name}"
@@ -84,7 +84,7 @@ def test_a_stage_is_a_script_with_a_main_that_tests_can_call() -> None:
         assert f"src/{stage}.py" in ast.get_docstring(tree), f"{stage}: the docstring ends with the command"
 
 
-def test_every_module_says_what_it_is_and_has_a_name_of_its_own() -> None:
+def test_every_module_has_a_docstring_and_a_unique_name() -> None:
     for module, path in MODULES.items():
         name = module.split(".")[-1]
         assert name not in {"utils", "util", "common", "helpers", "misc"}, module
@@ -121,7 +121,7 @@ def test_importing_defines_and_does_nothing_else(
         "for name in sys.argv[1].split():\n"
         "    importlib.import_module(name)\n"
         "assert state() == before\n"
-        # albumentations is imported here, and would ask for a newer version of itself
+        # otherwise albumentations looks for a newer version on the internet
         "from foldsmith.augment.rows import build_augmentation\n"
         "build_augmentation(sys.argv[4], 8)\n"
     )
@@ -139,7 +139,7 @@ def is_light(module: str) -> bool:
 LIGHT = [module for module in MODULES if module == "foldsmith" or is_light(module)]
 
 
-def test_what_every_stage_needs_is_imported_without_the_heavy_libraries() -> None:
+def test_modules_that_every_stage_needs_import_no_heavy_library() -> None:
     program = (
         "import importlib, json, sys\n"
         "heavy = {'torch', 'timm', 'sklearn', 'matplotlib', 'albumentations', 'scipy'}\n"

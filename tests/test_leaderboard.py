@@ -52,7 +52,7 @@ def competition(tmp_path: Path) -> Path:
     write_run(tmp_path / "birds", "base", base)
     swapped = np.concatenate([np.flatnonzero(base)[:6], np.flatnonzero(~base)[:5]])
     same = base.copy()
-    same[swapped] = ~base[swapped]  # as many, but for one
+    same[swapped] = ~base[swapped]  # equal counts except for one image
     write_run(tmp_path / "birds", "same", same, lr=0.2)
     write_run(tmp_path / "birds", "better", base | (draws.random(COUNT) < 0.3), epochs=60)
     (tmp_path / "birds" / "cache").mkdir()
@@ -73,7 +73,7 @@ def test_runs_are_ranked_by_score_with_cost_and_differing_fields(competition: Pa
     }
 
 
-def test_pairs_are_compared_on_the_same_images_and_better_means_significant(competition: Path) -> None:
+def test_pairs_are_compared_on_the_same_images_and_better_is_significant(competition: Path) -> None:
     pairs = compare_runs(find_runs(competition)).set_index(["a", "b"])
     oof = {path.parent.name: np.load(path) for path in competition.glob("*/oof.npz")}
     correct = {name: run["probabilities"].argmax(axis=1) == run["label"] for name, run in oof.items()}
@@ -123,15 +123,15 @@ def test_images_with_another_label_are_not_compared(
     assert (pair["a"], pair["images"]) == ("after", 30)
     assert (pair["only_a"], pair["only_b"]) == (0, 20)
     assert compare.main([str(tmp_path)]) == 0
-    told = "after and before have different labels for 10 images"
-    assert told in capsys.readouterr().out and told in (tmp_path / "leaderboard.html").read_text()
+    note = "after and before have different labels for 10 images"
+    assert note in capsys.readouterr().out and note in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_a_run_trained_after_its_validation_is_left_out(
     competition: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (competition / "same" / "fold1" / "run.json").write_text(json.dumps({"training_seconds": 99}))
-    (competition / "base" / "fold2").mkdir()  # a fold that is not in the score yet
+    (competition / "base" / "fold2").mkdir()  # a fold that is not in the score
     (competition / "base" / "fold2" / "run.json").write_text(json.dumps({"training_seconds": 99}))
     assert compare.main([str(competition)]) == 0
     assert "same is left out: it is stale" in capsys.readouterr().out
@@ -151,7 +151,7 @@ def test_a_run_whose_views_changed_since_it_was_validated_is_left_out(competitio
     assert [run.name for run in find_runs(competition)] == ["base", "better"]
 
 
-def test_runs_without_a_common_label_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_without_a_common_label_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("names", "numbers"):
         write_run(tmp_path, name, np.arange(12) < 7)
     (tmp_path / "numbers" / "classes.csv").write_text(
@@ -166,8 +166,8 @@ def test_the_stage_prints_and_writes_both_files(
     competition: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare.main([str(competition)]) == 0
-    told = capsys.readouterr().out
-    assert "better is better" in told and "no sure difference" in told
+    printed = capsys.readouterr().out
+    assert "better is better" in printed and "no sure difference" in printed
     board = pd.read_csv(competition / "leaderboard.csv")
     assert board["run"].tolist()[0] == "better" and len(pd.read_csv(competition / "pairs.csv")) == 3
     page = (competition / "leaderboard.html").read_text()
@@ -183,11 +183,11 @@ def test_one_run_is_a_leaderboard_and_none_is_refused(
     with pytest.raises(InputError, match="nowhere"):
         compare.main([str(tmp_path / "nowhere")])
     write_run(tmp_path / "birds", "only", np.arange(8) < 5, lr=0.3)
-    path = tmp_path / "birds" / "only" / "cv.json"  # of one fold, which has no error
+    path = tmp_path / "birds" / "only" / "cv.json"  # one fold: no standard error
     path.write_text(json.dumps({**json.loads(path.read_text()), "standard_error": None}))
     assert compare.main([str(tmp_path / "birds")]) == 0
-    told = capsys.readouterr().out
-    assert "only" in told and "nan" not in told
+    printed = capsys.readouterr().out
+    assert "only" in printed and "nan" not in printed
     with pytest.raises(InputError, match="'--nmae'"):
         compare.main([str(tmp_path), "--nmae", "x"])
 

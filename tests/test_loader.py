@@ -36,7 +36,7 @@ def orders(batches: EpochBatches, epoch: int) -> list[list[int]]:
 
 @settings(deadline=None, max_examples=80)
 @given(st.integers(1, 300), st.integers(1, 70), st.integers(0, 9), st.integers(0, 4), st.integers(0, 30))
-def test_every_position_comes_once_an_epoch_in_batches_of_even_length(
+def test_every_position_occurs_once_an_epoch_in_batches_of_even_length(
     num_samples: int, batch_size: int, seed: int, fold: int, epoch: int
 ) -> None:
     batches = EpochBatches(num_samples, batch_size, seed, fold)
@@ -118,18 +118,18 @@ def test_images_and_labels_belong_together() -> None:
     pixels, rows, labels = make_parts()
     dataset = AugmentedBatches(pixels, rows, labels, build_augmentation("none", 12))
     known = {pixels[row].tobytes(): label for row, label in zip(rows, labels, strict=True)}
-    seen = []
+    loaded = []
     for images, given_labels in build_loader(dataset, EpochBatches(42, 8, 0, 0), 0, pin_memory=False):
         assert images.dtype == torch.uint8 and given_labels.dtype == torch.int64
         assert images.shape[1:] == (12, 12, 3) and len(images) == len(given_labels)
         for image, label in zip(images.numpy(), given_labels.tolist(), strict=True):
             assert known[image.tobytes()] == label
-            seen.append(image.tobytes())
-    assert sorted(seen) == sorted(known)
+            loaded.append(image.tobytes())
+    assert sorted(loaded) == sorted(known)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_loading_draws_nothing_from_the_global_streams(workers: int) -> None:
+def test_loading_uses_no_global_random_state(workers: int) -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
@@ -143,60 +143,60 @@ def test_loading_draws_nothing_from_the_global_streams(workers: int) -> None:
 
 @settings(max_examples=80)
 @given(st.integers(1, 300), st.integers(1, 70), st.integers(1, 5), st.integers(0, 3))
-def test_the_parts_of_a_batch_joined_are_the_whole_batch(
-    num_samples: int, batch_size: int, parts: int, start: int
+def test_the_shards_of_a_batch_are_the_whole_batch(
+    num_samples: int, batch_size: int, num_shards: int, start: int
 ) -> None:
     def batches_of(which: int) -> EpochBatches:
-        batches = EpochBatches(num_samples, batch_size, 0, 0, (which, parts))
+        batches = EpochBatches(num_samples, batch_size, 0, 0, (which, num_shards))
         batches.epoch, batches.start = 2, start
         return batches
 
-    by_part = [list(batches_of(which)) for which in range(parts)]
-    seen: list[int] = []
+    by_part = [list(batches_of(which)) for which in range(num_shards)]
+    all_positions: list[int] = []
     for keys in zip(*by_part, strict=True):
         count = sum(len(key.positions) for key in keys)
         assert {(key.seed, key.within.count) for key in keys} == {(keys[0].seed, count)}
-        place = 0
+        begin = 0
         for key in keys:  # consecutive, their lengths differing by at most one
-            assert key.within.start == place or not len(key.positions)
-            place += len(key.positions)
+            assert key.within.start == begin or not len(key.positions)
+            begin += len(key.positions)
         lengths = [len(key.positions) for key in keys]
         assert max(lengths) - min(lengths) <= 1
-        assert min(lengths) >= 2 or num_samples < 2 * parts
-        seen += np.concatenate([key.positions for key in keys]).tolist()
-    assert len(set(seen)) == len(seen)
+        assert min(lengths) >= 2 or num_samples < 2 * num_shards
+        all_positions += np.concatenate([key.positions for key in keys]).tolist()
+    assert len(set(all_positions)) == len(all_positions)
     if start == 0:
-        assert sorted(seen) == list(range(num_samples))
+        assert sorted(all_positions) == list(range(num_samples))
 
 
 def test_one_process_has_the_batches_of_several_where_their_number_is_the_same() -> None:
     alone = list(EpochBatches(40, 8, 0, 0))
     halves = [list(EpochBatches(40, 8, 0, 0, (which, 2))) for which in range(2)]
-    for whole, *parts in zip(alone, *halves, strict=True):
-        np.testing.assert_array_equal(np.concatenate([part.positions for part in parts]), whole.positions)
-        assert {part.seed for part in parts} == {whole.seed}
+    for whole, *shards in zip(alone, *halves, strict=True):
+        np.testing.assert_array_equal(np.concatenate([shard.positions for shard in shards]), whole.positions)
+        assert {shard.seed for shard in shards} == {whole.seed}
 
 
-def images_by_part(name: str, part: tuple[int, int]) -> list[np.ndarray]:
+def images_of_shard(name: str, shard: tuple[int, int]) -> list[np.ndarray]:
     pixels, rows, labels = make_parts()
     dataset = AugmentedBatches(pixels, rows, labels, AUGMENTATIONS[name])
-    batches = EpochBatches(len(rows), 8, 0, 0, part)
+    batches = EpochBatches(len(rows), 8, 0, 0, shard)
     return [images.numpy() for images, _ in build_loader(dataset, batches, 0, pin_memory=False)]
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_images_of_the_parts_joined_are_those_of_the_whole_batch(name: str) -> None:
-    parts = [images_by_part(name, (which, 3)) for which in range(3)]
-    for whole, *pieces in zip(images_by_part(name, (0, 1)), *parts, strict=True):
+def test_the_images_of_all_shards_are_those_of_the_whole_batch(name: str) -> None:
+    shards = [images_of_shard(name, (which, 3)) for which in range(3)]
+    for whole, *pieces in zip(images_of_shard(name, (0, 1)), *shards, strict=True):
         np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
 # --- alternating flips
 
 
-def mirrored_of(seed: int = 0, fold: int = 0, part: tuple[int, int] = (0, 1), epoch: int = 0) -> np.ndarray:
+def mirrored_of(seed: int = 0, fold: int = 0, shard: tuple[int, int] = (0, 1), epoch: int = 0) -> np.ndarray:
     """Return for every position whether it is flipped."""
-    batches = EpochBatches(200, 16, seed, fold, part, alternating=True)
+    batches = EpochBatches(200, 16, seed, fold, shard, alternating=True)
     batches.epoch = epoch
     found = np.full(200, -1)
     for key in batches:
@@ -214,8 +214,8 @@ def test_every_image_is_mirrored_in_exactly_one_of_two_consecutive_epochs() -> N
 
 
 def test_processes_mirror_the_images_that_one_does() -> None:
-    whole, parts = mirrored_of(epoch=3), [mirrored_of(part=(which, 3), epoch=3) for which in range(3)]
-    np.testing.assert_array_equal(np.max(parts, axis=0), whole)
+    whole, shards = mirrored_of(epoch=3), [mirrored_of(part=(which, 3), epoch=3) for which in range(3)]
+    np.testing.assert_array_equal(np.max(shards, axis=0), whole)
 
 
 @pytest.mark.parametrize("name", ["flip", "crop-flip", "study-resnet", "none"])
@@ -232,16 +232,16 @@ def test_alternating_flips_mirror_where_the_row_does_and_change_nothing_else(nam
             count += key.within.mirrored.sum()
         expected = apply_draws(pixels[rows[key.positions]], draws)
         np.testing.assert_array_equal(images, expected)
-        if name != "study-resnet":  # which fades along its edges
+        if name != "study-resnet":  # its rotation fades at the border
             assert (on_device - images.float()).abs().max() <= 1.01
     assert (count > 0) == row.hflip
 
 
-# --- smaller images in training
+# --- smaller training images
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_images_are_made_in_the_size_of_the_epoch_by_workers_and_on_the_device(name: str) -> None:
+def test_workers_and_device_give_images_of_the_size_of_the_epoch(name: str) -> None:
     pixels, rows, labels = make_parts(size=24)
     row, batches = AUGMENTATIONS[name], EpochBatches(len(rows), 8, 0, 0)
     there = DeviceBatches(pixels, rows, labels, row, batches, torch.device("cpu"))
@@ -255,14 +255,14 @@ def test_images_are_made_in_the_size_of_the_epoch_by_workers_and_on_the_device(n
 # --- batches that are augmented on the device
 
 
-@pytest.mark.parametrize("part", [(0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("shard", [(0, 1), (0, 2), (1, 2)])
 @pytest.mark.parametrize("name", ["none", "flip", "crop-flip", "pad-crop-flip"])
-def test_batches_of_the_device_are_those_of_the_workers(
-    name: str, part: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+def test_batches_augmented_on_the_device_are_those_of_the_workers(
+    name: str, shard: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "CHUNK", 10)  # rows are copied in several chunks
     pixels, rows, labels = make_parts()
-    augmentation, batches = AUGMENTATIONS[name], EpochBatches(len(rows), 8, 0, 0, part)
+    augmentation, batches = AUGMENTATIONS[name], EpochBatches(len(rows), 8, 0, 0, shard)
     there = DeviceBatches(pixels, rows, labels, augmentation, batches, torch.device("cpu"))
     here = build_loader(AugmentedBatches(pixels, rows, labels, augmentation), batches, 0, pin_memory=False)
     assert len(there) == len(batches)
@@ -285,7 +285,7 @@ def recipe_of(**fields: object) -> Recipe:
     return Recipe(name="test", image_size=16, **fields)
 
 
-def test_a_cpu_augments_on_the_host_unless_it_is_told_otherwise() -> None:
+def test_on_a_cpu_the_host_augments_unless_set_otherwise() -> None:
     pixels = np.zeros((4, 16, 16, 3), np.uint8)
     compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
     for word, expected in (("auto", False), ("workers", False), ("device", True)):
@@ -294,7 +294,7 @@ def test_a_cpu_augments_on_the_host_unless_it_is_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize(("streamed", "remedy"), [(False, "augment_on=auto"), (True, "cache=on")])
-def test_only_stored_pixels_and_rows_of_the_table_are_augmented_on_the_device(
+def test_the_device_augments_only_stored_pixels_with_our_own_augmentations(
     streamed: bool, remedy: str
 ) -> None:
     compute = build_compute("cpu", "fp32", (0.5,) * 3, (0.5,) * 3)
@@ -328,7 +328,7 @@ def test_a_run_that_augments_on_the_device_trains_on_a_cpu_too(
 @pytest.mark.parametrize(
     ("other", "remedy"), [("cache=off", "--set cache=on"), ("augment=flip.json", "--set augment_on=auto")]
 )
-def test_augmenting_on_the_device_what_cannot_be_there_is_refused_before_anything_is_decoded(
+def test_device_augmentation_that_is_impossible_is_refused_before_anything_is_decoded(
     other: str,
     remedy: str,
     make_competition: MakeCompetition,
@@ -352,7 +352,7 @@ def test_augmenting_on_the_device_what_cannot_be_there_is_refused_before_anythin
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_wrong_with_the_input_is_the_same_sentence_from_a_worker(workers: int) -> None:
+def test_an_input_error_in_a_worker_has_the_same_message(workers: int) -> None:
     pixels, rows, labels = make_parts()
     pipeline = albumentations.Compose([albumentations.Normalize()])
     dataset = AugmentedBatches(pixels, rows, labels, pipeline)
@@ -362,4 +362,4 @@ def test_what_is_wrong_with_the_input_is_the_same_sentence_from_a_worker(workers
     for fact in ("Normalize", "12 x 12", "float32 (12, 12, 3)"):
         assert fact in sentence
     assert "Traceback" not in sentence and "\n" not in sentence
-    caught.value.__traceback__ = None  # it holds the loader in a circle
+    caught.value.__traceback__ = None  # it keeps the loader alive in a reference cycle

@@ -1,4 +1,4 @@
-"""Two processes never work on one run; a lock ends with the process that held it."""
+"""Two processes never work on one run; a lock is released when its process ends."""
 
 import os
 import subprocess
@@ -42,13 +42,13 @@ def another_process(program: str, path: Path) -> Iterator[subprocess.Popen]:
             process.kill()
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_id_of_the_one_that_holds_the_run(tmp_path: Path) -> None:
     with another_process(KEEP, tmp_path / ".lock") as other:
         with pytest.raises(InputError, match=naming(other.pid, "the run")):
             lock_until_exit(tmp_path / ".lock", "the run")
         other.kill()
         other.wait()
-        lock_until_exit(tmp_path / ".lock", "the run")  # death releases it
+        lock_until_exit(tmp_path / ".lock", "the run")  # released when the process was killed
 
 
 def test_a_stage_is_refused_while_another_process_works_on_the_run(
@@ -61,7 +61,7 @@ def test_a_stage_is_refused_while_another_process_works_on_the_run(
     assert [path.name for path in run.root.iterdir()] == [".lock"]
 
 
-def test_a_process_may_ask_again_for_what_it_holds(tmp_path: Path) -> None:
+def test_a_process_can_take_its_own_lock_again(tmp_path: Path) -> None:
     lock_until_exit(tmp_path / ".lock", "the run")
     before = (tmp_path / ".lock").stat().st_mtime_ns
     lock_until_exit(tmp_path / ".lock", "the run")
@@ -95,7 +95,7 @@ def test_half_written_files_of_a_killed_process_are_removed_and_nothing_else(tmp
     assert not left.exists() and run.weights(0).exists()
 
 
-def test_who_must_wait_for_a_turn_says_so_and_gets_it(
+def test_a_waiting_process_prints_it_and_gets_the_lock(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "cache" / ".lock"

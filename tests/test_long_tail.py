@@ -1,4 +1,4 @@
-"""The benchmark of rare classes: its training and test images, and its figures."""
+"""The long-tail benchmark: its training and test images, and its figures."""
 
 import json
 from pathlib import Path
@@ -99,12 +99,12 @@ def test_runs_are_scored_on_the_same_images_whatever_their_order(
     write_run(tmp_path / "out" / "plain", [f"test/{number}.jpg" for number in (3, 1, 0, 2)], [1, 1, 0, 1])
     write_run(tmp_path / "out" / "better", [f"test/{number}.jpg" for number in (0, 1, 2, 3)], [0, 0, 1, 1])
     long_tail.measure(tmp_path / "tailed", tmp_path / "out", ["plain", "better"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     # F1: of class 7 2/3, of class 5 4/5
-    assert "plain: 0.7500, 0.7333, 1.0000, 0.5000" in told and "better: 1.0000, 1.0000" in told
-    assert "balanced_accuracy +0.2500 ±" in told and "macro_f1 +0.2667 ±" in told
+    assert "plain: 0.7500, 0.7333, 1.0000, 0.5000" in printed and "better: 1.0000, 1.0000" in printed
+    assert "balanced_accuracy +0.2500 ±" in printed and "macro_f1 +0.2667 ±" in printed
 
 
 def test_classes_are_grouped_by_their_number_of_images() -> None:
     training = np.repeat([4, 2, 0, 1, 3, 5], [60, 50, 40, 30, 20, 10])
-    assert [group.tolist() for group in long_tail.parts_of(training)] == [[4, 2], [0, 1], [3, 5]]
+    assert [group.tolist() for group in long_tail.frequency_groups(training)] == [[4, 2], [0, 1], [3, 5]]

@@ -145,7 +145,7 @@ def test_the_blocks_of_every_network_are_recorded_in_order_and_drawn(name: str) 
         assert model(torch.randn(1, channels, 40, 56)).shape == (1, 4)
 
 
-def test_a_map_goes_from_black_to_white_and_a_flat_one_is_black() -> None:
+def test_a_map_is_scaled_from_black_to_white_and_a_constant_one_is_black() -> None:
     ramp = torch.arange(16.0).view(1, 1, 4, 4)
     picture = draw_feature_maps(np.zeros((4, 4, 3), np.uint8), {"block": torch.cat([ramp, ramp * 0], dim=1)})
     tile = picture[-76:-4, 4:76, 0]

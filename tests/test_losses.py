@@ -33,7 +33,7 @@ def test_a_class_without_an_image_has_a_weight_of_one() -> None:
     assert class_weights("auto", np.array([0, 0, 2]), 3).tolist() == pytest.approx([0.5, 1.0, 1.0])
 
 
-def test_no_weights_are_none() -> None:
+def test_class_weights_none_is_none() -> None:
     assert class_weights("none", np.array([0, 1]), 2) is None
 
 
@@ -47,7 +47,7 @@ def test_loss_and_accuracy_are_scikit_learns(labels: np.ndarray, seed: int) -> N
     assert accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(axis=1)))
 
 
-def test_an_impossible_class_that_is_true_costs_much_but_not_infinitely() -> None:
+def test_the_loss_of_a_true_class_of_probability_zero_is_finite() -> None:
     loss, accuracy = SingleLabel(2).loss_and_credit(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
     assert math.isfinite(loss) and loss > 80
     assert accuracy == 0
@@ -66,7 +66,7 @@ K = 4
 
 
 def make_logits(count: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (B, K), labels (B,) and targets (B, K) of two classes each."""
+    """Return logits (B, K), labels (B,) and targets (B, K) that mix two classes."""
     draws = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(count, K, generator=draws)
     labels = torch.randint(0, K, (count,), generator=draws)
@@ -89,7 +89,7 @@ def test_cross_entropy_of_labels_is_torchs_to_the_bit(weights: torch.Tensor | No
 @each_kind_of_weights
 @each_smoothing
 @pytest.mark.parametrize("kind", ["ce", "bce"])
-def test_targets_of_one_class_cost_what_labels_do(
+def test_the_loss_of_one_hot_targets_is_that_of_labels(
     kind: str, weights: torch.Tensor | None, smoothing: float
 ) -> None:
     logits, labels, _ = make_logits()
@@ -122,11 +122,11 @@ def test_weighted_cross_entropy_of_mixed_targets_is_the_mean_over_weighted_share
 def test_binary_cross_entropy_is_its_formula(soft: bool, smoothing: float) -> None:
     logits, labels, targets = make_logits()
     shares = targets if soft else nn.functional.one_hot(labels, K)
-    wanted = (1 - smoothing) * shares.double() + smoothing / K
+    targets64 = (1 - smoothing) * shares.double() + smoothing / K
     probabilities = 1 / (1 + torch.exp(-logits.double()))
-    each = -(wanted * probabilities.log() + (1 - wanted) * (1 - probabilities).log())
+    terms = -(targets64 * probabilities.log() + (1 - targets64) * (1 - probabilities).log())
     loss = ClassificationLoss("bce", None, smoothing)(logits, targets if soft else labels)
-    assert float(loss) == pytest.approx(float(each.mean()), rel=1e-5)
+    assert float(loss) == pytest.approx(float(terms.mean()), rel=1e-5)
 
 
 @each_smoothing
@@ -141,14 +141,14 @@ def test_binary_cross_entropy_of_labels_is_timms(smoothing: float) -> None:
 def test_weights_of_classes_are_those_of_their_images(kind: str, smoothing: float) -> None:
     logits, labels, _ = make_logits()
     alone = ClassificationLoss(kind, label_smoothing=smoothing)
-    each = [float(alone(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
-    expected = np.average(each, weights=WEIGHTS[labels].numpy())
+    image_losses = [float(alone(logits[i : i + 1], labels[i : i + 1])) for i in range(12)]
+    expected = np.average(image_losses, weights=WEIGHTS[labels].numpy())
     loss = ClassificationLoss(kind, WEIGHTS, smoothing)(logits, labels)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def best_logits(loss: ClassificationLoss, labels: np.ndarray) -> torch.Tensor:
-    """The logits (K, K) of the least loss for a network that tells the classes apart, one row a class."""
+    """Return the logits (K, K) that minimise the loss of a perfect classifier, one row a class."""
     num_classes, targets = labels.max() + 1, torch.from_numpy(labels)
     logits = torch.zeros(num_classes, num_classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -169,11 +169,11 @@ RARE = np.repeat(np.arange(3), [3000, 120, 12])
 
 
 @pytest.mark.parametrize("remedy", ["weights", "adjustment"])
-def test_what_smoothing_spreads_never_makes_a_rare_class_the_answer_for_another(remedy: str) -> None:
+def test_smoothing_never_makes_a_rare_class_the_prediction_for_another(remedy: str) -> None:
     means = {"weights": class_weights("auto", RARE, 3), "adjustment": log_priors(RARE, 3)}
     logits = best_logits(ClassificationLoss("ce", label_smoothing=0.1, **{remedy: means[remedy]}), RARE)
     assert logits.argmax(dim=1).tolist() == [0, 1, 2]
-    # and no wrong class is a better answer than another wrong one
+    # and no wrong class is preferred to another
     for row in range(3):
         others = np.delete(logits[row].numpy(), row)
         assert others[0] == pytest.approx(others[1], abs=0.02)
@@ -189,13 +189,13 @@ def test_adjusted_cross_entropy_is_the_formula_of_menon_and_others(tau: float) -
     trained_on = np.repeat(np.arange(K), (100 * shares).astype(int))
     loss = ClassificationLoss("ce", adjustment=tau * log_priors(trained_on, K))(logits, labels)
     # log(1 + sum over the other classes of (share / own share)^tau exp(logit - own logit))
-    each = []
+    image_losses = []
     for row, own in zip(logits.double().numpy(), labels.tolist(), strict=True):
         others = [k for k in range(K) if k != own]
-        each.append(
+        image_losses.append(
             np.log1p(sum((shares[k] / shares[own]) ** tau * np.exp(row[k] - row[own]) for k in others))
         )
-    assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
+    assert float(loss) == pytest.approx(np.mean(image_losses), rel=1e-5)
 
 
 def test_a_class_without_an_image_has_the_share_of_one_image() -> None:

@@ -27,7 +27,7 @@ def task_of(probabilities: np.ndarray) -> SingleLabel:
 
 @st.composite
 def predictions(draw: st.DrawFn) -> Predictions:
-    """Labels (N,) and probabilities float32 (N, K); in small sets classes are absent or never predicted."""
+    """Return labels (N,) and float32 probabilities (N, K); small sets lack classes or predictions of them."""
     num_classes, count = draw(st.integers(2, 9)), draw(st.integers(1, 50))
     draws = np.random.default_rng(draw(st.integers(0, 2**31)))
     labels = draws.integers(0, num_classes, count)
@@ -70,7 +70,7 @@ def test_accuracies_and_f1_follow_their_definitions(case: Predictions) -> None:
 @with_predictions
 def test_the_log_loss_is_the_mean_negative_log_probability(case: Predictions) -> None:
     labels, probabilities = case
-    # smaller probabilities count as float32's epsilon
+    # probabilities are clipped at float32's epsilon
     surprise = [
         -math.log(max(row[label], 2**-23)) for row, label in zip(probabilities.tolist(), labels, strict=True)
     ]

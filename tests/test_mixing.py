@@ -1,4 +1,4 @@
-"""Mixup and CutMix: pixels and targets against numpy, and what is drawn against its distribution."""
+"""Mixup and CutMix: pixels and targets against numpy, parameters against their distributions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,18 +29,18 @@ def draws_of(mixing: Mixing, count: int = 2000, size: int = SIZE) -> list[Mix | 
     return [mixing.draw(batch % 10, batch, COUNT, size) for batch in range(count)]
 
 
-def test_mixup_is_the_same_sum_of_images_and_of_targets() -> None:
+def test_mixup_mixes_images_and_targets_by_the_same_weights() -> None:
     images, labels = make_batch()
     mix = MIXUP.draw(0, 0, COUNT, SIZE)
     expected = mix.kept * images.astype(float) + (1 - mix.kept) * images[mix.partners].astype(float)
     hot = np.eye(CLASSES)
-    wanted = mix.kept * hot[labels] + (1 - mix.kept) * hot[labels[mix.partners]]
-    made, targets = apply_mix(torch.from_numpy(images).float(), torch.from_numpy(hot[labels]).float(), mix)
-    np.testing.assert_allclose(made, expected, atol=1e-3)
-    np.testing.assert_allclose(targets, wanted, atol=1e-6)
+    expected_targets = mix.kept * hot[labels] + (1 - mix.kept) * hot[labels[mix.partners]]
+    mixed, targets = apply_mix(torch.from_numpy(images).float(), torch.from_numpy(hot[labels]).float(), mix)
+    np.testing.assert_allclose(mixed, expected, atol=1e-3)
+    np.testing.assert_allclose(targets, expected_targets, atol=1e-6)
 
 
-def test_cutmix_takes_a_box_and_its_share_of_the_target() -> None:
+def test_cutmix_replaces_a_box_and_its_share_of_the_target() -> None:
     images, labels = make_batch()
     hot = np.eye(CLASSES)
     for batch in range(50):
@@ -48,27 +48,27 @@ def test_cutmix_takes_a_box_and_its_share_of_the_target() -> None:
         x, y, width, height = mix.box
         inside = np.zeros((SIZE, SIZE, 1), bool)
         inside[y : y + height, x : x + width] = True
-        made, targets = apply_mix(
+        mixed, targets = apply_mix(
             torch.from_numpy(images).float(), torch.from_numpy(hot[labels]).float(), mix
         )
-        np.testing.assert_array_equal(made, np.where(inside, images[mix.partners], images))
+        np.testing.assert_array_equal(mixed, np.where(inside, images[mix.partners], images))
         share = inside.mean()
-        wanted = (1 - share) * hot[labels] + share * hot[labels[mix.partners]]
-        np.testing.assert_allclose(targets, wanted, atol=1e-6)
+        expected_targets = (1 - share) * hot[labels] + share * hot[labels[mix.partners]]
+        np.testing.assert_allclose(targets, expected_targets, atol=1e-6)
 
 
-def test_what_mixup_keeps_is_drawn_from_its_beta_distribution() -> None:
+def test_mixup_weights_follow_the_beta_distribution() -> None:
     kept = [mix.kept for mix in draws_of(MIXUP)]
     assert scipy.stats.kstest(kept, scipy.stats.beta(0.4, 0.4).cdf).pvalue > 0.01
     assert scipy.stats.kstest(kept, scipy.stats.beta(0.6, 0.6).cdf).pvalue < 1e-3
 
 
-def test_the_box_of_cutmix_is_the_published_one() -> None:
+def test_cutmix_boxes_follow_the_published_distribution() -> None:
     size = 1000
     boxes = np.array([mix.box for mix in draws_of(CUTMIX, size=size)])
     whole = boxes[(boxes[:, :2] > 0).all(axis=1) & ((boxes[:, :2] + boxes[:, 2:]) < size).all(axis=1)]
-    assert np.abs(whole[:, 2] - whole[:, 3]).max() <= 1  # a square, unless a side of the image cuts it
-    # as the paper's algorithm draws and cuts it, from a stream of its own
+    assert np.abs(whole[:, 2] - whole[:, 3]).max() <= 1  # a square, unless the border clips it
+    # sampled and clipped as in the paper, with an independent generator
     stream = np.random.default_rng(9)
     cut = size * np.sqrt(1 - stream.beta(1, 1, 4000))
     centres = stream.uniform(0, size, (2, 4000))
@@ -80,7 +80,7 @@ def test_the_box_of_cutmix_is_the_published_one() -> None:
     np.testing.assert_allclose(kept, 1 - boxes[:, 2] * boxes[:, 3] / size**2)
 
 
-def test_with_both_each_batch_draws_which_and_the_share_says_how_many_are_mixed() -> None:
+def test_with_both_each_batch_samples_one_and_the_share_of_mixed_batches_is_exact() -> None:
     drawn = draws_of(replace(BOTH, share=0.6))
     mixed = [mix for mix in drawn if mix]
     assert scipy.stats.binomtest(len(mixed), len(drawn), 0.6).pvalue > 0.01
@@ -89,22 +89,22 @@ def test_with_both_each_batch_draws_which_and_the_share_says_how_many_are_mixed(
     assert not any(draws_of(replace(BOTH, share=0.0)))
 
 
-def test_the_last_epochs_are_left_alone() -> None:
+def test_the_last_epochs_are_not_mixed() -> None:
     half = replace(MIXUP, num_epochs=0.5 * 3)
     assert [half.draw(epoch, 0, COUNT, SIZE) is not None for epoch in range(3)] == [True, True, False]
     assert not any(replace(MIXUP, num_epochs=0).draw(epoch, 0, COUNT, SIZE) for epoch in range(3))
 
 
-def test_draws_differ_by_seed_purpose_epoch_and_batch_and_by_nothing_else() -> None:
+def test_mixing_depends_on_seed_purpose_epoch_and_batch_alone() -> None:
     mixings = [MIXUP, replace(MIXUP, seed=4), replace(MIXUP, purpose=1)]
-    places = [(0, 0), (0, 1), (1, 0)]
-    kept = [mixing.draw(*place, COUNT, SIZE).kept for mixing in mixings for place in places]
+    positions = [(0, 0), (0, 1), (1, 0)]
+    kept = [mixing.draw(*position, COUNT, SIZE).kept for mixing in mixings for position in positions]
     assert len(set(kept)) == len(kept)
-    assert kept == [mixing.draw(*place, COUNT, SIZE).kept for mixing in mixings for place in places]
+    assert kept == [mixing.draw(*position, COUNT, SIZE).kept for mixing in mixings for position in positions]
 
 
 class Loader:
-    """What an EpochBatches' keys stand for, as a loader gives it."""
+    """A loader that yields the images and labels of the keys of EpochBatches."""
 
     def __init__(self, batches: EpochBatches) -> None:
         self.batches = batches
@@ -115,29 +115,29 @@ class Loader:
             yield self.images[key.positions], self.labels[key.positions]
 
 
-def make_batches(part: tuple[int, int] = (0, 1), start: int = 0) -> EpochBatches:
-    batches = EpochBatches(31, 8, 0, 0, part)
+def make_batches(shard: tuple[int, int] = (0, 1), start: int = 0) -> EpochBatches:
+    batches = EpochBatches(31, 8, 0, 0, shard)
     batches.epoch, batches.start = 2, start
     return batches
 
 
-def test_batches_keep_their_length_and_those_left_alone_are_as_they_came() -> None:
+def test_batches_keep_their_length_and_unmixed_ones_are_unchanged() -> None:
     batches = make_batches()
     mixing = replace(BOTH, share=0.5)
     kinds = set()
-    for (images, labels), (made, targets) in zip(
+    for (images, labels), (new_images, targets) in zip(
         Loader(batches), mixing.mixed(Loader(batches), batches, CPU), strict=True
     ):
         kinds.add(targets.ndim)
-        assert made.shape == images.shape and len(targets) == len(labels)
+        assert new_images.shape == images.shape and len(targets) == len(labels)
         if targets.ndim == 1:
-            assert torch.equal(made, images) and torch.equal(targets, labels)
+            assert torch.equal(new_images, images) and torch.equal(targets, labels)
         else:
             torch.testing.assert_close(targets.sum(dim=1), torch.ones(len(labels)))
     assert kinds == {1, 2}
 
 
-def test_an_epoch_that_goes_on_mixes_what_is_left_as_the_whole_epoch_does() -> None:
+def test_a_resumed_epoch_mixes_the_remaining_batches_as_the_whole_epoch_does() -> None:
     whole = list(BOTH.mixed(Loader(make_batches()), make_batches(), CPU))
     left = list(BOTH.mixed(Loader(make_batches(start=2)), make_batches(start=2), CPU))
     assert len(left) == len(whole) - 2
@@ -146,7 +146,7 @@ def test_an_epoch_that_goes_on_mixes_what_is_left_as_the_whole_epoch_does() -> N
 
 
 class Together:
-    """In the place of Processes: what they have together is known."""
+    """A stand-in for Processes whose joined batches are known."""
 
     def __init__(self) -> None:
         self.wholes = (whole for batch in Loader(make_batches()) for whole in batch)
@@ -157,13 +157,13 @@ class Together:
         return whole
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_the_parts_of_several_processes_are_mixed_as_the_whole(parts: int) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_shards_of_several_processes_are_mixed_as_the_whole_batch(count: int) -> None:
     whole = list(BOTH.mixed(Loader(make_batches()), make_batches(), CPU))
     pieces = []
-    for which in range(parts):
-        batches = make_batches((which, parts))
+    for which in range(count):
+        batches = make_batches((which, count))
         pieces.append(list(BOTH.mixed(Loader(batches), batches, CPU, Together())))
-    for (images, targets), *theirs in zip(whole, *pieces, strict=True):
-        assert torch.equal(torch.cat([part[0] for part in theirs]), images)
-        assert torch.equal(torch.cat([part[1] for part in theirs]), targets)
+    for (images, targets), *shards in zip(whole, *pieces, strict=True):
+        assert torch.equal(torch.cat([shard[0] for shard in shards]), images)
+        assert torch.equal(torch.cat([shard[1] for shard in shards]), targets)

@@ -63,7 +63,7 @@ def test_logits_are_finite_and_every_parameter_gets_a_gradient(name: str) -> Non
 
 
 @each_model
-def test_evaluation_is_deterministic_and_sees_every_image_alone(name: str) -> None:
+def test_evaluation_is_deterministic_and_independent_of_other_images(name: str) -> None:
     model, images = build(name).eval(), make_images(3, size_for(name))
     order = torch.tensor([2, 0, 1])
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_the_head_has_a_logit_for_every_class(name: str) -> None:
 
 
 @each_model
-def test_the_start_is_a_function_of_the_seed(name: str) -> None:
+def test_the_initial_weights_are_a_function_of_the_seed(name: str) -> None:
     first, again = build(name).state_dict(), build(name).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
     torch.manual_seed(1)
@@ -118,8 +118,8 @@ def test_study_1s_network_has_the_studys_shapes_at_224() -> None:
     with torch.device("meta"):
         model, images = BottleneckResNet(80), torch.empty(1, 3, 224, 224)
     shapes, x = {}, images
-    for name, part in model.features.named_children():
-        x = part(x)
+    for name, block in model.features.named_children():
+        x = block(x)
         shapes[name] = tuple(x.shape[1:])
     assert shapes == {
         "stem": (64, 112, 112),
@@ -156,7 +156,7 @@ class StudyBlock(nn.Module):
         return torch.relu(y + x)
 
 
-def test_study_1s_network_computes_what_the_report_writes_out() -> None:
+def test_study_1s_network_computes_what_the_reports_code_does() -> None:
     ours = BottleneckResNet(80).eval()
     blocks = [StudyBlock(*block) for block in STUDY_BLOCKS]
     stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
@@ -169,7 +169,7 @@ def test_study_1s_network_computes_what_the_report_writes_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "keys"),
     [
         ("quick-cn", ["'quick-cn'", "'quick-cnn'", "bottleneck-resnet", "timm:<name>"]),
         ("resnet18", ["'resnet18'", "timm:<name>"]),
@@ -178,8 +178,8 @@ def test_study_1s_network_computes_what_the_report_writes_out() -> None:
         ("timm:resnet18.nobody_in1k", ["nobody_in1k"]),
     ],
 )
-def test_an_unknown_model_names_the_nearest(name: str, told: list[str]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_an_unknown_model_names_the_nearest(name: str, keys: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         build_model(name, 7, SIZE)
 
 
@@ -195,7 +195,8 @@ def donor() -> nn.Module:
     torch.manual_seed(5)
     model = timm.create_model("resnet18")
     for name, tensor in model.state_dict().items():
-        if name.endswith(("running_mean", "bn1.weight", "bn2.weight")):  # else as in every new network
+        # all others equal those of a new network
+        if name.endswith(("running_mean", "bn1.weight", "bn2.weight")):
             tensor.uniform_(0.5, 1.5)
     return model
 
@@ -215,11 +216,11 @@ def test_a_local_weights_file_fills_the_backbone_and_leaves_the_head_new(
 ) -> None:
     path = save(donor, tmp_path / f"weights{suffix}")
     model = build_model("timm:resnet18", 7, SIZE, start=Start(pretrained, path))
-    given, got = donor.state_dict(), model.state_dict()
-    assert list(given) == list(got)
-    other = [key for key in given if not torch.equal(given[key], got[key])]
+    stored, loaded = donor.state_dict(), model.state_dict()
+    assert list(stored) == list(loaded)
+    other = [key for key in stored if not torch.equal(stored[key], loaded[key])]
     assert other == ["fc.weight", "fc.bias"]
-    assert got["fc.weight"].shape == (7, 512)
+    assert loaded["fc.weight"].shape == (7, 512)
     assert no_network == []
 
 
@@ -234,7 +235,7 @@ def test_a_weights_file_of_a_transformer_fits_another_image_size(tmp_path: Path)
         assert model.eval()(make_images(2, 64)).shape == (2, 7)
 
 
-def test_a_missing_weights_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_weights_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere.pth"):
         build_model("timm:resnet18", 7, SIZE, start=Start(file=str(tmp_path / "nowhere.pth")))
 
@@ -268,12 +269,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     for name in ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "")
-    # registered so that the code's own change is undone too
+    # registered so that monkeypatch also undoes the code's own change
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     return attempts
 
 
-def test_pretrained_weights_without_a_network_are_an_error_at_once(
+def test_pretrained_weights_without_internet_are_an_immediate_error(
     no_network: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
@@ -284,7 +285,7 @@ def test_pretrained_weights_without_a_network_are_an_error_at_once(
     assert len(no_network) <= 2
 
 
-def test_weights_that_cannot_be_had_are_told_of_at_once(
+def test_unavailable_weights_give_the_reason_immediately(
     no_network: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it retried instead of failing at once"))
@@ -294,15 +295,13 @@ def test_weights_that_cannot_be_had_are_told_of_at_once(
     assert len(no_network) <= 2
 
 
-def test_weights_that_can_be_had_are_told_of_by_nothing(
-    no_network: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_available_weights_give_no_reason(no_network: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[tuple[str, bool]] = []
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: built.append((name, pretrained)))
     assert fetch_weights("resnet18") == "" and built == [("resnet18", True)]
 
 
-def test_normalisation_is_the_pretrained_weights_own_or_a_half() -> None:
+def test_normalisation_is_that_of_the_pretrained_weights_or_one_half() -> None:
     model = build("timm:resnet18")
     assert normalisation(model, from_pretrained=True) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert normalisation(model, from_pretrained=False) == ((0.5,) * 3, (0.5,) * 3)
@@ -326,7 +325,7 @@ def test_drop_path_leaves_branches_out_in_training_and_never_in_prediction() -> 
 
 
 @pytest.mark.parametrize("name", ["quick-cnn", "timm:vgg11", "timm:densenet121"])
-def test_drop_path_is_refused_where_there_is_nothing_to_leave_out(name: str) -> None:
+def test_drop_path_is_refused_for_networks_without_branches(name: str) -> None:
     with pytest.raises(InputError, match=naming("drop_path=0.2", name.removeprefix("timm:"))):
         build_model(name, 4, 64, drop_path=0.2)
     recipe = Recipe(name="test", model=name, image_size=64, drop_path=0.2)
@@ -349,7 +348,7 @@ def test_synchronised_batch_norm_is_the_same_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cnn-a", "crnn", "bottleneck-resnet", "timm:resnet18", "autoencoder-lenet"])
-def test_the_last_layer_is_the_one_that_gives_the_logits(name: str) -> None:
+def test_the_last_layer_computes_the_logits(name: str) -> None:
     size = 100 if name.startswith("auto") else 32
     model = build_model(name, 7, size).eval()
     found, layer = last_layer(model, 7)

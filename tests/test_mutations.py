@@ -31,22 +31,22 @@ def test_a_mutated_file_is_read_correctly_or_refused(
         outcomes.append(try_case(folder, kind, case))
 
     try_all()
-    assert min(outcomes.count(READ), outcomes.count(REFUSED)) >= 5  # neither is all there is
+    assert min(outcomes.count(READ), outcomes.count(REFUSED)) >= 5  # both outcomes occur
     assert not any(folder.iterdir())
 
 
 @settings(max_examples=60)
 @given(json_cases("answer") | json_cases("coco"))
-def test_the_plain_reader_knows_what_each_mutation_does(case: Case) -> None:
+def test_the_plain_reader_agrees_with_the_verdict_of_each_mutation(case: Case) -> None:
     true = true_labels_of_json(case.content)
     assert case.verdict not in (READ, REFUSED) or (true is None) == (case.verdict == REFUSED)
 
 
 @pytest.mark.parametrize(("verdict", "content"), [(READ, b"{"), (REFUSED, b'{"annotations": []}')])
 def test_a_wrong_outcome_is_noticed(tmp_path: Path, verdict: str, content: bytes) -> None:
-    told = "another word" if verdict == REFUSED else ""
+    key = "another word" if verdict == REFUSED else ""
     with pytest.raises(WrongOutcome):
-        try_case(tmp_path, "answer.json", Case("answer.json", content, verdict, told))
+        try_case(tmp_path, "answer.json", Case("answer.json", content, verdict, key))
 
 
 def test_the_command_prints_a_row_for_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_the_command_prints_a_row_for_every_kind(capsys: pytest.CaptureFixture[s
 
 @pytest.fixture(scope="module")
 def competition(make_competition: MakeCompetition) -> Path:
-    """A folder without labels, with the images and the classes that the mutated files speak of."""
+    """Return a folder without labels, with the images and classes that the mutated files name."""
     folder = make_competition(per_class=4, test_per_class=4, sample=None)
     (folder / "answer.json").unlink()
     return folder
@@ -77,9 +77,11 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
     (competition / case.name).write_bytes(case.content)
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            told: list[str] = []
+            lines: list[str] = []
             patch.setattr(
-                "foldsmith.process.exit.print", lambda *words, **named: told.append(words[0]), raising=False
+                "foldsmith.process.exit.print",
+                lambda *words, **named: lines.append(words[0]),
+                raising=False,
             )
             patch.setattr("foldsmith.process.terminal.print", lambda *words, **named: None, raising=False)
             run_main(lambda: prepare.main(words))
@@ -90,18 +92,16 @@ def test_prepare_ends_with_2_and_one_sentence_and_leaves_no_output(
     if ended.value.code == 0:
         assert case.verdict != REFUSED and {"samples.csv", "prepare.json", "identity.json"} <= set(written)
     else:
-        assert (ended.value.code, len(told), written) == (2, 1, [])
-        assert case.verdict != READ and told[0].startswith("error: ") and told[0].isprintable()
+        assert (ended.value.code, len(lines), written) == (2, 1, [])
+        assert case.verdict != READ and lines[0].startswith("error: ") and lines[0].isprintable()
     shutil.rmtree(output)
 
 
-# --- what the mutations found
+# --- bugs that mutations found
 
 
 @pytest.mark.parametrize(("where", "twice"), [("document", "annotations"), ("annotation", "category")])
-def test_a_key_that_stands_twice_is_refused_and_not_read_as_the_last(
-    tmp_path: Path, where: str, twice: str
-) -> None:
+def test_a_duplicate_key_is_refused(tmp_path: Path, where: str, twice: str) -> None:
     entries = '{"file_name": "0.png", "category": 0}, {"file_name": "1.png", "category": 1}'
     text = {
         "document": f'{{"annotations": [{entries}], "annotations": [{entries}]}}',
@@ -117,7 +117,7 @@ def test_a_key_that_stands_twice_is_refused_and_not_read_as_the_last(
 
 
 @pytest.mark.parametrize("name", ["./0.png", "train\\0.png", ".\\0.png", "train//0.png"])
-def test_a_first_row_in_another_spelling_is_no_header(tmp_path: Path, name: str) -> None:
+def test_a_first_row_that_spells_an_image_name_is_no_header(tmp_path: Path, name: str) -> None:
     (tmp_path / "labels.csv").write_text(f"{name},cat\n1.png,dog\n2.png,cat\n")
     images = [f"train/{index}.png" for index in range(3)]
     with pytest.raises(InputError, match=naming("labels.csv", "header")):

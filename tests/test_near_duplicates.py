@@ -28,7 +28,7 @@ def make_pictures(count: int, size: int = 64, seed: int = 0) -> list[Image.Image
     """Return smooth random pictures of coloured blobs, all different."""
     draws = np.random.default_rng(seed)
     coarse = draws.integers(0, 256, (count, 7, 7, 3)).astype(np.uint8)
-    return [Image.fromarray(each).resize((size, size), Image.Resampling.BICUBIC) for each in coarse]
+    return [Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC) for pixels in coarse]
 
 
 def thumbnails_of(pictures: list[Image.Image]) -> np.ndarray:
@@ -90,14 +90,14 @@ def test_the_search_finds_exactly_the_pairs_of_a_plain_loop(seed: int, bits: int
         *(lambda picture, turn=turn: picture.transpose(turn) for turn in Image.Transpose),
     ],
 )
-def test_a_picture_saved_again_is_found_and_nothing_else_is(change) -> None:
+def test_a_picture_saved_again_is_found_without_false_positives(change) -> None:
     pictures = make_pictures(60)
     pairs = find_near_duplicates(thumbnails_of([*pictures, *map(change, pictures)]), MAX_BITS)
     assert (pairs[:, 1] - pairs[:, 0] == 60).all()
     assert len(pairs) >= 0.9 * 60
 
 
-def test_exact_copies_are_pairs_at_no_bit_at_all_and_none_is_sought_below() -> None:
+def test_zero_bits_find_exact_copies_and_negative_bits_find_none() -> None:
     thumbnails = thumbnails_of([*make_pictures(30), *make_pictures(30)])
     expected = np.stack([np.arange(30), np.arange(30, 60)], axis=1)
     np.testing.assert_array_equal(find_near_duplicates(thumbnails, 0), expected)
@@ -106,7 +106,7 @@ def test_exact_copies_are_pairs_at_no_bit_at_all_and_none_is_sought_below() -> N
         find_near_duplicates(thumbnails, MAX_BITS + 1)
 
 
-def test_pictures_without_contrast_are_nobodys_duplicates() -> None:
+def test_pictures_without_contrast_are_no_duplicates() -> None:
     flat = (
         np.full((20, THUMBNAIL, THUMBNAIL, 3), 200, np.uint8)
         - np.arange(20, dtype=np.uint8)[:, None, None, None]
@@ -119,7 +119,7 @@ def test_the_same_layout_in_another_colour_is_another_picture() -> None:
     assert len(find_near_duplicates(np.concatenate([thumbnails, thumbnails[..., ::-1]]), MAX_BITS)) == 0
 
 
-def test_progress_is_told_to_the_end() -> None:
+def test_progress_is_reported_to_the_end() -> None:
     counts: list[int] = []
     find_near_duplicates(thumbnails_of(make_pictures(10)), MAX_BITS, counts.append)
     assert sum(counts) == ORIENTATIONS * 10

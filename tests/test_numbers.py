@@ -1,4 +1,4 @@
-"""Honest numbers: ties are broken one way, and probabilities are float32 or better all the way."""
+"""Numerical consistency: ties are broken the same way, and probabilities are float32 or better everywhere."""
 
 from pathlib import Path
 
@@ -46,17 +46,19 @@ def filled(probabilities: np.ndarray, column_labels: list[int]) -> pd.DataFrame:
 
 
 @given(TIED)
-def test_of_equal_probabilities_the_first_class_is_the_answer_everywhere(probabilities: np.ndarray) -> None:
+def test_of_equal_probabilities_the_first_class_is_predicted_everywhere(probabilities: np.ndarray) -> None:
     first = [row.index(max(row)) for row in probabilities.tolist()]
     assert list(filled(probabilities, [])["label"]) == [f"c{label}" for label in first]
     assert accuracy(np.array(first), probabilities) == 1
-    # rounding to a sum of 1 makes no winner of a loser
+    # normalising to a sum of 1 must not change the predicted class
     assert floor_probabilities(probabilities).argmax(axis=1).tolist() == first
 
 
 @settings(max_examples=20)
 @given(TIED.map(floor_probabilities), st.randoms(use_true_random=False))
-def test_ties_are_broken_alike_in_any_order_of_rows(probabilities: np.ndarray, shuffler: object) -> None:
+def test_ties_are_broken_the_same_way_in_any_order_of_rows(
+    probabilities: np.ndarray, shuffler: object
+) -> None:
     labels = np.arange(len(probabilities)) % CLASSES
     order = list(range(len(labels)))
     shuffler.shuffle(order)
@@ -65,7 +67,7 @@ def test_ties_are_broken_alike_in_any_order_of_rows(probabilities: np.ndarray, s
 
 
 class Coarse(nn.Module):
-    """Logits of `weights` for the images in turn, computed in the precision of autocast."""
+    """A network that returns rows of `weights` as logits, in the precision of autocast."""
 
     def __init__(self, logits: np.ndarray) -> None:
         super().__init__()

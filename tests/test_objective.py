@@ -1,4 +1,4 @@
-"""What a step lowers, against plain formulas; and the encoder's own rate."""
+"""Training objectives against plain formulas, and the encoder's own learning rate."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ each_objective = pytest.mark.parametrize(
 
 
 class Toy(nn.Module):
-    """An encoder, a decoder and a head, small and without draws; counts the encoder's runs."""
+    """A small deterministic encoder, decoder and head that counts the encoder's calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Toy(nn.Module):
 
 
 class Untouchable:
-    """Labels that nobody may look at."""
+    """Labels that must not be read."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise AssertionError(f"the labels were asked for {name}")
@@ -90,7 +90,7 @@ def make_batch(count: int = 7, seed: int = 1) -> tuple[torch.Tensor, torch.Tenso
 
 
 def cross_entropy(model: Toy, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """With a tenth of the weight spread over all classes."""
+    """Return the cross-entropy with label smoothing of 0.1."""
     logarithms = model(images).log_softmax(dim=1)
     return -(0.9 * logarithms.gather(1, labels[:, None]) + 0.1 * logarithms.mean(dim=1, keepdim=True)).mean()
 
@@ -114,14 +114,14 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
     ],
     ids=["classification", "reconstruction", "both", "both, the second heavily"],
 )
-def test_an_objective_is_its_formula_and_has_its_gradient(
+def test_an_objective_has_the_value_and_gradient_of_its_formula(
     objective: Objective, weights: tuple[float, float]
 ) -> None:
     model, (images, labels) = Toy(), make_batch()
     loss, _ = objective(model, images, labels, make_compute())
     expected = sum(
-        weight * part
-        for weight, part in zip(
+        weight * term
+        for weight, term in zip(
             weights, (cross_entropy(model, images, labels), squared_error(model, images)), strict=True
         )
         if weight
@@ -136,7 +136,7 @@ def test_an_objective_is_its_formula_and_has_its_gradient(
     [Classification(CROSS_ENTROPY, TASK), ClassificationAndReconstruction(CROSS_ENTROPY, TASK, 0.5)],
     ids=["classification", "both"],
 )
-def test_the_images_classified_rightly_are_counted(objective: Objective) -> None:
+def test_correctly_classified_images_are_counted(objective: Objective) -> None:
     model, (images, _) = Toy(), make_batch(8)
     with torch.no_grad():
         labels = model(images).argmax(dim=1)
@@ -145,7 +145,7 @@ def test_the_images_classified_rightly_are_counted(objective: Objective) -> None
     assert rightly == 5 and not rightly.requires_grad
 
 
-def test_with_mixed_targets_the_class_that_has_most_of_them_is_the_right_one() -> None:
+def test_with_mixed_targets_the_class_of_the_largest_share_counts_as_correct() -> None:
     model, (images, _) = Toy(), make_batch(8)
     with torch.no_grad():
         labels = model(images).argmax(dim=1)
@@ -162,7 +162,7 @@ def test_the_encoder_runs_once_a_step(objective: Objective) -> None:
     assert model.encoder_runs == 1
 
 
-def test_a_reconstruction_has_no_accuracy_and_never_looks_at_labels() -> None:
+def test_a_reconstruction_has_no_accuracy_and_ignores_labels() -> None:
     model, (images, _) = Toy(), make_batch()
     loss, rightly = Reconstruction()(model, images, Untouchable(), make_compute())
     assert torch.isfinite(loss) and torch.isnan(rightly)
@@ -184,7 +184,7 @@ def test_an_epoch_of_reconstruction_has_a_loss_and_nan_for_accuracy_whatever_the
 
 
 @each_objective
-def test_a_loss_is_taken_in_single_precision_whatever_the_network_computes_in(objective: Objective) -> None:
+def test_a_loss_is_computed_in_fp32_whatever_the_precision_of_the_network(objective: Objective) -> None:
     model, batch = Toy(), make_batch()
     loss, _ = objective(model, *batch, make_compute("bf16"))
     exact, _ = objective(model, *batch, make_compute())
@@ -193,7 +193,7 @@ def test_a_loss_is_taken_in_single_precision_whatever_the_network_computes_in(ob
     assert loss != exact, "nothing was computed in bf16"
 
 
-def test_a_weight_of_zero_leaves_the_reconstruction_out() -> None:
+def test_a_weight_of_zero_skips_the_reconstruction() -> None:
     assert build_objective(CROSS_ENTROPY, TASK, 0.0) == Classification(CROSS_ENTROPY, TASK)
     assert build_objective(CROSS_ENTROPY, TASK, 0.2) == ClassificationAndReconstruction(
         CROSS_ENTROPY, TASK, 0.2
@@ -209,7 +209,7 @@ def make_recipe(**fields: object) -> Recipe:
 
 
 def scales_of(recipe: Recipe) -> dict[str, float]:
-    """lr_scale of every parameter, by name."""
+    """Return lr_scale of every parameter by name."""
     model = Toy()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {

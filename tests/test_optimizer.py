@@ -1,4 +1,4 @@
-"""The optimizer of a recipe: what decays, and one step of each by its formula."""
+"""The optimizer of a recipe: weight decay groups, and one step of each against its formula."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def test_a_frozen_parameter_is_left_out() -> None:
 
 
 def steps_of(recipe: Recipe, gradients: list[float]) -> list[float]:
-    """The values of one weight that starts at 1 and is given these gradients."""
+    """Return the values of one weight that starts at 1, for these gradients."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.ones_(layer.weight)
     optimizer = build_optimizer(layer, recipe)
@@ -128,7 +128,7 @@ def test_a_step_of_muon_is_orthogonal_and_as_long_as_adamws_and_follows_the_rate
 
 
 def newton_schulz(gradient: np.ndarray) -> np.ndarray:
-    """The iteration in float64, of timm's coefficients."""
+    """Return the Newton-Schulz iteration in float64 with timm's coefficients."""
     matrix = gradient / np.linalg.norm(gradient)
     for a, b, c in muon_coefficients["quintic"]:
         square = matrix @ matrix.T
@@ -137,7 +137,7 @@ def newton_schulz(gradient: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_muon_computes_in_the_type_that_the_processor_multiplies(
+def test_muon_computes_in_the_type_that_the_processor_supports(
     fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """float32 differs from float64 in the seventh digit, bfloat16 in the third."""
@@ -172,7 +172,7 @@ def test_muon_in_bfloat16_is_timms_to_the_last_bit(nesterov: bool, monkeypatch: 
     assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
 
 
-def test_what_muon_leaves_is_trained_as_adamw_trains_it() -> None:
+def test_parameters_outside_muon_are_trained_as_by_adamw() -> None:
     ours, theirs = make_network(), make_network()
     optimizers = [
         build_optimizer(

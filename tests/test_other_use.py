@@ -1,4 +1,4 @@
-"""A finished run with other views, cache or micro-batches: nothing is trained again, no byte differs."""
+"""A finished run with other views, cache or micro-batches is not trained again and keeps its bytes."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,7 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 @pytest.fixture(scope="module")
 def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a finished run, of two networks a fold."""
+    """Return the output of a finished run with two networks a fold."""
     output = tmp_path_factory.mktemp("output")
     run_stages(folder, output)
     return output
@@ -80,7 +80,7 @@ def test_other_views_give_the_bytes_of_a_run_that_was_trained_with_them(
     assert bytes_of(run_stages(folder, copy), *RESULTS) == first
 
 
-def test_a_stage_alone_asks_for_prepare_and_later_ones_for_the_stages_before_them(
+def test_a_stage_alone_names_prepare_and_later_ones_name_the_stages_before_them(
     folder: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for stage in (split, train, validate, infer, submit, examine, report, score):
@@ -99,7 +99,7 @@ def test_a_stage_alone_asks_for_prepare_and_later_ones_for_the_stages_before_the
             run_stages(folder, copy, *OTHER, stages=(stage,))
 
 
-def test_views_that_nobody_knows_leave_the_run_as_it_is(folder: Path, copy: Path) -> None:
+def test_unknown_views_leave_the_run_unchanged(folder: Path, copy: Path) -> None:
     run = RunPaths(copy / folder.name / "run")
     before = run.identity.read_bytes()
     with pytest.raises(InputError, match="did you mean 'hflip'"):
@@ -107,7 +107,7 @@ def test_views_that_nobody_knows_leave_the_run_as_it_is(folder: Path, copy: Path
     assert run.identity.read_bytes() == before
 
 
-def test_one_fold_asked_for_predicts_those_trained_before_too(folder: Path, copy: Path) -> None:
+def test_with_one_fold_selected_the_earlier_folds_are_predicted_too(folder: Path, copy: Path) -> None:
     run = run_stages(folder, copy, *OTHER, "--fold", "1")
     assert [load_json(run.heldout_stamp(fold))["views"] for fold in (0, 1)] == [
         ["identity", "vflip", "rot90"]
@@ -125,10 +125,10 @@ def test_memory_speed_and_limits_train_nothing_and_change_no_result(
     run = RunPaths(copy / folder.name / "run")
     before = bytes_of(run, *RESULTS, *KEPT, "report.html")
     run_stages(folder, copy, "--set", setting)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert bytes_of(run, *RESULTS, *KEPT, "report.html") == before
-    assert f"{setting.partition('=')[0]} " in told
-    current = {line.partition(":")[0] for line in told.splitlines() if "is up to date" in line}
+    assert f"{setting.partition('=')[0]} " in printed
+    current = {line.partition(":")[0] for line in printed.splitlines() if "is up to date" in line}
     assert current == {stage.__name__ for stage in STAGES[:-1]} - stages
 
 
@@ -150,7 +150,7 @@ def test_what_weights_depend_on_is_refused(setting: str, folder: Path, copy: Pat
         run_stages(folder, copy, "--set", setting, *OTHER, stages=(prepare,))
 
 
-def test_held_out_predictions_that_somebody_changed_are_made_anew(
+def test_tampered_held_out_predictions_are_computed_again(
     folder: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunPaths(copy / folder.name / "run")
@@ -168,13 +168,13 @@ def test_a_training_interrupted_between_networks_mixes_no_views(
 ) -> None:
     run = RunPaths(copy / folder.name / "run")
     run.fold_run(1).unlink()
-    run.of_fold(1).seed(1).run.unlink()  # as after a kill: its second network is not done
+    run.of_fold(1).seed(1).run.unlink()  # as after a kill: its second network is not finished
     run_stages(folder, copy, *OTHER)
     fresh = run_stages(folder, tmp_path / "fresh", *OTHER)
     assert bytes_of(run, *RESULTS) == bytes_of(fresh, *RESULTS)
 
 
-def test_a_fold_of_an_older_version_is_refused_and_not_trained_in_silence(folder: Path, copy: Path) -> None:
+def test_a_fold_of_an_older_version_is_refused_and_not_trained_silently(folder: Path, copy: Path) -> None:
     run = RunPaths(copy / folder.name / "run")
     facts = load_json(run.fold_run(0))
     facts |= {"inputs": "other", "outputs": {**facts["outputs"], "heldout.npz": ""}}

@@ -72,14 +72,14 @@ def test_a_single_row_is_one_image(path: Path, array: np.ndarray, kind: Callable
 
 
 @given(st.integers(0, COUNT - 1), st.one_of(st.integers(COUNT, 2**40), st.integers(-(2**40), -1)))
-def test_a_row_that_is_not_there_is_an_error(path: Path, row: int, beyond: int) -> None:
+def test_a_row_out_of_range_is_an_error(path: Path, row: int, beyond: int) -> None:
     pixels = StoredPixels(path)
     for rows in (beyond, np.array([row, beyond]), np.array([beyond, row])):
         with pytest.raises(IndexError, match=naming(COUNT)):
             pixels[rows]
 
 
-def test_what_is_given_is_a_copy(path: Path, array: np.ndarray) -> None:
+def test_returned_pixels_are_a_copy(path: Path, array: np.ndarray) -> None:
     pixels = StoredPixels(path)
     pixels[np.arange(COUNT)][:] = 0
     np.testing.assert_array_equal(pixels[:], array)
@@ -139,7 +139,7 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_the_file_is_closed_when_its_pixels_go(path: Path) -> None:
+def test_the_file_is_closed_when_its_pixels_are_deleted(path: Path) -> None:
     gc.collect()
     before = open_files()
     many = [StoredPixels(path) for _ in range(20)]
@@ -155,20 +155,20 @@ def _send(pixels: StoredPixels, rows: np.ndarray, queue: "multiprocessing.Simple
 
 def test_forked_processes_read_the_same_from_one_open_file(path: Path, array: np.ndarray) -> None:
     pixels, context = StoredPixels(path), multiprocessing.get_context("fork")
-    parts = np.array_split(np.random.default_rng(0).integers(0, COUNT, 60), 3)
-    queues = [context.SimpleQueue() for _ in parts]
+    shares = np.array_split(np.random.default_rng(0).integers(0, COUNT, 60), 3)
+    queues = [context.SimpleQueue() for _ in shares]
     children = [
         context.Process(target=_send, args=(pixels, rows, queue))
-        for rows, queue in zip(parts, queues, strict=True)
+        for rows, queue in zip(shares, queues, strict=True)
     ]
     for child in children:
         child.start()
-    for rows, queue in zip(parts, queues, strict=True):
+    for rows, queue in zip(shares, queues, strict=True):
         assert queue.get() == array[rows].tobytes()
     for child in children:
         child.join()
         assert child.exitcode == 0
-    np.testing.assert_array_equal(pixels[:], array)  # a child that ends leaves the file open here
+    np.testing.assert_array_equal(pixels[:], array)  # the end of a child does not close the file here
 
 
 # --- image files
@@ -231,14 +231,14 @@ def test_a_large_jpeg_is_nearly_what_decoding_all_of_it_gives(
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_a_jpeg_is_never_decoded_smaller_than_asked(orientation: int, tmp_path: Path) -> None:
+def test_a_jpeg_is_never_decoded_smaller_than_requested(orientation: int, tmp_path: Path) -> None:
     for width, height in [(64, 64), (65, 127), (257, 256), (300, 31), (1000, 129), (16, 16)]:
         file = save_jpeg(tmp_path / "image.jpg", photograph(width, height), orientation)
         whole = upright(file).shape
         for least in (1, 4, 8, 15, 16, 17, 31, 32, 33, 64, 100, 129):
             shape = decode_image(file, least).shape
             assert all(side >= min(least, full) for side, full in zip(shape[:2], whole[:2], strict=True))
-            # of the whole image, reduced by the largest factor that is possible
+            # the whole image, reduced by the largest possible factor
             factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(whole[:2]) >= f * least)
             assert shape == (-(-whole[0] // factor), -(-whole[1] // factor), 3)
 
@@ -248,9 +248,9 @@ def test_grey_cmyk_and_progressive_jpegs_are_decoded_smaller_too(
     mode: str, words: dict[str, bool], tmp_path: Path
 ) -> None:
     photograph(400, 300).convert(mode).save(tmp_path / "image.jpg", quality=95, **words)
-    whole, part = decode_image(tmp_path / "image.jpg"), decode_image(tmp_path / "image.jpg", 64)
-    assert part.shape == (75, 100, 3)
-    assert np.abs(part.astype(float) - cv2.resize(whole, (100, 75), interpolation=cv2.INTER_AREA)).mean() < 1
+    whole, small = decode_image(tmp_path / "image.jpg"), decode_image(tmp_path / "image.jpg", 64)
+    assert small.shape == (75, 100, 3)
+    assert np.abs(small.astype(float) - cv2.resize(whole, (100, 75), interpolation=cv2.INTER_AREA)).mean() < 1
 
 
 def test_a_file_that_is_no_jpeg_is_decoded_whole(tmp_path: Path) -> None:
@@ -289,15 +289,15 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 @pytest.mark.parametrize("threads", [1, 4])
-def test_a_file_that_is_not_what_it_was_is_named(what: str, threads: int, tmp_path: Path) -> None:
+def test_a_changed_file_is_named(what: str, threads: int, tmp_path: Path) -> None:
     files = [tmp_path / f"{index}.png" for index in range(6)]
     for file in files:
         photograph(20, 20).save(file)
     pixels = streamed(files, 8, threads)
-    do, told = CHANGES[what]
+    do, message = CHANGES[what]
     do(files[4])
     assert pixels[np.array([0, 5])].any()
-    with pytest.raises(InputError, match=naming("4.png", told, "prepare.py")):
+    with pytest.raises(InputError, match=naming("4.png", message, "prepare.py")):
         pixels[np.arange(6)]
 
 
@@ -351,7 +351,7 @@ def test_the_report_of_streamed_pixels_shows_the_same_pictures(
 
 @pytest.mark.parametrize("what", ["changed", "removed"])
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_training_on_an_image_that_is_not_what_it_was_ends_in_one_sentence(
+def test_training_on_a_changed_image_ends_in_one_sentence(
     make_competition: MakeCompetition,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -361,18 +361,18 @@ def test_training_on_an_image_that_is_not_what_it_was_ends_in_one_sentence(
     folder = make_competition()
     words = ("--set", "cache=off", "--workers", workers)
     run_stages(folder, tmp_path, *words, stages=(prepare, split))
-    do, told = CHANGES[what]
+    do, message = CHANGES[what]
     do(folder / "train" / "3.png")
     with pytest.raises(SystemExit) as ended:
         run_main(lambda: train.main([str(folder), *SMALL, "--output", str(tmp_path), *words]))
     error = capsys.readouterr().err
     assert ended.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and "Traceback" not in error
-    assert re.search(naming("train/3.png", told, "prepare.py"), error)
+    assert re.search(naming("train/3.png", message, "prepare.py"), error)
 
 
 @pytest.mark.parametrize("stage", [infer, examine, report])
-def test_a_later_stage_names_an_image_that_is_gone(
+def test_a_later_stage_names_a_missing_image(
     make_competition: MakeCompetition, tmp_path: Path, stage: object
 ) -> None:
     folder = make_competition()
@@ -384,7 +384,7 @@ def test_a_later_stage_names_an_image_that_is_gone(
         run_stages(folder, tmp_path, *words, stages=(stage,))
 
 
-def test_an_image_that_was_only_touched_is_refused_until_prepare_has_seen_it_again(
+def test_an_image_with_a_new_time_is_refused_until_prepare_has_run_again(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition()
@@ -397,7 +397,7 @@ def test_an_image_that_was_only_touched_is_refused_until_prepare_has_seen_it_aga
 
 
 @pytest.mark.parametrize("lost", ["states.npy", "index.csv", "thumbnails.npy"])
-def test_a_streamed_cache_that_is_not_whole_is_made_again(folder: Path, tmp_path: Path, lost: str) -> None:
+def test_an_incomplete_streamed_cache_is_built_again(folder: Path, tmp_path: Path, lost: str) -> None:
     words = ("--set", "cache=off")
     run = run_stages(folder, tmp_path, *words, stages=(prepare,))
     cache = next((run.parent / "cache").glob("streamed-*"))

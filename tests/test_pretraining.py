@@ -1,4 +1,4 @@
-"""Pretraining: it learns from images alone, its bytes are a function of them, and a fold starts from it."""
+"""Pretraining: it learns from images alone, its bytes depend on them alone, and folds start from it."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ TOY = replace(
 
 
 def make_cache(count: int = COUNT) -> PixelCache:
-    """Dark images, noisy, with a bright square somewhere: all different."""
+    """Return distinct dark noisy images with a bright square at a random position."""
     draws = np.random.default_rng(0)
     pixels = draws.integers(30, 70, (count, SIZE, SIZE, 3))
     for image in pixels:
@@ -77,7 +77,7 @@ def make_pretraining(root: Path, recipe: Recipe = TOY, **fields: object) -> Pret
 
 
 def weights(root: Path) -> tuple[bytes, bytes]:
-    return tuple(RunPaths(root).pretrained(part).read_bytes() for part in ("encoder", "decoder"))
+    return tuple(RunPaths(root).pretrained(module).read_bytes() for module in ("encoder", "decoder"))
 
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -85,7 +85,7 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
-    """The images of every epoch that is trained, as bytes."""
+    """Record the images of every trained epoch, as bytes."""
     whole, epochs = epochs_module.train_one_epoch, []
 
     def watch(step: object, batches: Batches, *words: object) -> tuple[float, float]:
@@ -104,19 +104,19 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """The toy, pretrained without interruption, and its facts."""
+    """Pretrain the toy without interruption; return its root and facts."""
     root = tmp_path_factory.mktemp("pretrained")
     return root, make_pretraining(root).train()
 
 
-def load_parts(model: nn.Module, root: Path) -> nn.Module:
-    for part in ("encoder", "decoder"):
-        model.get_submodule(part).load_state_dict(load_file(RunPaths(root).pretrained(part)))
+def load_modules(model: nn.Module, root: Path) -> nn.Module:
+    for module in ("encoder", "decoder"):
+        model.get_submodule(module).load_state_dict(load_file(RunPaths(root).pretrained(module)))
     return model.eval()
 
 
 def error_of(model: nn.Module, pixels: np.ndarray) -> float:
-    """Mean squared error of a reconstruction, on the scale of -1 to 1."""
+    """Return the mean squared error of a reconstruction, on the scale of -1 to 1."""
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         return float(((model.reconstruct(images) - images) ** 2).mean())
@@ -149,7 +149,7 @@ def test_the_held_out_images_are_never_trained_on_and_only_measure(
     assert len(held_out) == facts["held_out_images"]
 
     torch.manual_seed(5)
-    model = load_parts(build_model(TOY.model, CLASSES, SIZE), root)
+    model = load_modules(build_model(TOY.model, CLASSES, SIZE), root)
     assert facts["held_out_loss"] == pytest.approx(error_of(model, cache.pixels[held_out]), rel=1e-4)
 
     cache.pixels[held_out] = 255 - cache.pixels[held_out]
@@ -171,7 +171,7 @@ def test_the_number_of_classes_changes_nothing(pretrained: tuple[Path, dict], tm
         {"mixup": 0.2, "cutmix": 1.0, "erase": 0.5, "train_size": 40, "alternating_flip": True, "sam": 0.1},
     ],
 )
-def test_the_fine_tunings_fields_change_nothing(
+def test_fields_of_fine_tuning_do_not_change_the_pretraining(
     fields: dict, pretrained: tuple[Path, dict], tmp_path: Path
 ) -> None:
     make_pretraining(tmp_path, replace(TOY, **fields)).train()
@@ -180,7 +180,7 @@ def test_the_fine_tunings_fields_change_nothing(
 
 
 @pytest.mark.parametrize("fields", [{"seed": 1}, {"pretrain_lr": 2e-3}, {"pretrain_augment": "flip"}])
-def test_another_pretraining_gives_other_bytes(
+def test_another_pretraining_recipe_gives_other_bytes(
     fields: dict, pretrained: tuple[Path, dict], tmp_path: Path
 ) -> None:
     make_pretraining(tmp_path, replace(TOY, **fields)).train()
@@ -194,7 +194,7 @@ def test_too_few_images_are_refused(count: int, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
-    # one step: its loss is that of the weights before it
+    # one step: its loss is computed before the update
     recipe = replace(TOY, pretrain_lr=1e38, pretrain_epochs=1, pretrain_batch_size=COUNT)
     with pytest.raises(InputError, match=naming("finite", "lr")):
         make_pretraining(tmp_path, recipe).train()
@@ -206,17 +206,17 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("losses", "patience", "epochs", "kept"),
     [
-        ([5, 4, 3, 2, 1], 2, 5, 5),  # it never waits in vain
+        ([5, 4, 3, 2, 1], 2, 5, 5),  # patience never runs out
         ([5, 3, 4, 4, 1], 2, 4, 2),  # the last epoch is never reached
-        ([5, 3, 4, 2, 6], 2, 5, 4),  # the wait begins anew, and the last epoch is not the best
-        ([5, 5, 5, 5, 5], 3, 4, 1),  # an equal loss is no lower one
+        ([5, 3, 4, 2, 6], 2, 5, 4),  # patience starts again, and the last epoch is not the best
+        ([5, 5, 5, 5, 5], 3, 4, 1),  # an equal loss is no improvement
         ([5, 3, 4, 4, 6], 0, 5, 5),  # no patience: the last weights, whatever was measured
     ],
 )
 def test_patience_stops_it_and_the_epoch_with_the_lowest_held_out_loss_is_kept(
     losses: list[float], patience: int, epochs: int, kept: int, tmp_path: Path, after: Callable[[int], Path]
 ) -> None:
-    measured = iter([*losses[:epochs], -1.0])  # the last is of the weights that are kept
+    measured = iter([*losses[:epochs], -1.0])  # the last value is for the kept weights
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretraining_module, "reconstruction_error", lambda *_, **__: float(next(measured)))
         recipe = replace(TOY, pretrain_epochs=5, pretrain_patience=patience)
@@ -228,7 +228,7 @@ def test_patience_stops_it_and_the_epoch_with_the_lowest_held_out_loss_is_kept(
 
 @pytest.fixture(scope="module")
 def after(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """The root of a run of that many epochs: the rate is constant, so it is the beginning of a longer one."""
+    """Return a function of epochs that gives a run's root; at a constant rate, shorter runs are prefixes."""
     roots: dict[int, Path] = {}
 
     def run(epochs: int) -> Path:
@@ -241,11 +241,11 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 
 class PowerCut(Exception):
-    """What stops a run in the middle."""
+    """Raised to interrupt a run."""
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Stops the training in the middle of an epoch, counted from 0, when some of its steps are done."""
+    """Interrupt the training in an epoch (from 0), after some of its steps."""
     whole, count = epochs_module.train_one_epoch, [0]
 
     def cut_off(step_of: object, batches: Batches, *words: object) -> tuple[float, float]:
@@ -268,7 +268,7 @@ def saved_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("saved_every_epoch")
 @pytest.mark.parametrize("epoch", range(3))
-def test_a_pretraining_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
+def test_a_pretraining_cut_off_in_any_epoch_resumes_to_the_same_bytes(
     epoch: int, pretrained: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
@@ -276,7 +276,7 @@ def test_a_pretraining_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
         make_pretraining(tmp_path).train()
     capsys.readouterr()
     facts = make_pretraining(tmp_path).train()
-    # cut off at the second step of the epoch, when the first was saved
+    # interrupted at the second step of the epoch, after the first was saved
     assert f"pretrain  goes on after epoch {epoch} of 3, step 1 of" in capsys.readouterr().out
     assert weights(tmp_path) == weights(pretrained[0])
     assert facts["held_out_loss"] == pretrained[1]["held_out_loss"]
@@ -287,9 +287,7 @@ def test_a_pretraining_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
 
 @pytest.mark.usefixtures("saved_every_epoch")
 @pytest.mark.parametrize("epoch", range(1, 4))
-def test_patience_goes_on_where_it_was_cut_off(
-    epoch: int, tmp_path: Path, after: Callable[[int], Path]
-) -> None:
+def test_patience_is_resumed(epoch: int, tmp_path: Path, after: Callable[[int], Path]) -> None:
     measured = iter([5, 3, 4, 4, -1])
     recipe = replace(TOY, pretrain_epochs=9, pretrain_patience=2)
     with pytest.MonkeyPatch.context() as patch:
@@ -352,13 +350,13 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run after pretraining."""
+    """Return a run after pretraining."""
     return run_stages(folder, tmp_path_factory.mktemp("output"), UNTIL_PRETRAIN)
 
 
 @pytest.fixture
 def copy(run: RunPaths, tmp_path: Path) -> Path:
-    """The output folder of a run after pretraining, to change."""
+    """Return a copy of the output folder after pretraining, which the test may change."""
     shutil.copytree(run.root.parent.parent, tmp_path / "output")
     return tmp_path / "output"
 
@@ -367,13 +365,13 @@ def files_of(run: RunPaths) -> tuple[bytes, bytes]:
     return weights(run.root)
 
 
-def test_labels_and_folds_are_never_looked_at(folder: Path, run: RunPaths, tmp_path: Path) -> None:
+def test_pretraining_never_reads_labels_and_folds(folder: Path, run: RunPaths, tmp_path: Path) -> None:
     other = tmp_path / folder.name
     shutil.copytree(folder, other)
     answer = json.loads((other / "answer.json").read_text())
-    labels = np.random.default_rng(0).permutation([each["category"] for each in answer["annotations"]])
-    for each, label in zip(answer["annotations"], labels.tolist(), strict=True):
-        each["category"] = label
+    labels = np.random.default_rng(0).permutation([entry["category"] for entry in answer["annotations"]])
+    for entry, label in zip(answer["annotations"], labels.tolist(), strict=True):
+        entry["category"] = label
     (other / "answer.json").write_text(json.dumps(answer))
     words = ("--folds", "3", "--fold-seed", "5")
     permuted = run_stages(other, tmp_path / "output", UNTIL_PRETRAIN, *words)
@@ -382,32 +380,32 @@ def test_labels_and_folds_are_never_looked_at(folder: Path, run: RunPaths, tmp_p
     assert files_of(permuted) == files_of(run)
 
 
-def test_test_images_are_trained_on_only_where_the_recipe_says_so(
+def test_test_images_are_trained_on_only_if_the_recipe_says_so(
     folder: Path, copy: Path, watched: list[list[bytes]]
 ) -> None:
     train_images, test_images = (
-        {np.asarray(Image.open(path)).tobytes() for path in (folder / part).iterdir()}
-        for part in ("train", "test")
+        {np.asarray(Image.open(path)).tobytes() for path in (folder / subset).iterdir()}
+        for subset in ("train", "test")
     )
     run_stages(folder, copy, (pretrain,), "--again")
     assert set(watched[0]) < train_images and len(watched[0]) == 11
 
     run = run_stages(folder, copy, UNTIL_PRETRAIN, "--again", "--set", "pretrain_test=true")
-    seen = set(watched[1])
-    assert len(watched[1]) == 22 and seen < train_images | test_images
-    assert seen & test_images and seen & train_images
+    trained_on = set(watched[1])
+    assert len(watched[1]) == 22 and trained_on < train_images | test_images
+    assert trained_on & test_images and trained_on & train_images
     facts = json.loads(run.pretrain_run.read_text())
     assert (facts["training_images"], facts["held_out_images"]) == (22, 2)
 
 
 def test_the_picture_shows_ten_test_images_above_their_reconstructions(folder: Path, run: RunPaths) -> None:
     with Image.open(run.reconstructions) as picture:
-        shown = np.asarray(picture.convert("RGB"))
-    assert shown.shape[1] // 10 >= SIZE and shown.shape[0] // 2 >= SIZE
-    columns, rows = np.split(shown, 10, axis=1), 2
+        tiles = np.asarray(picture.convert("RGB"))
+    assert tiles.shape[1] // 10 >= SIZE and tiles.shape[0] // 2 >= SIZE
+    columns, rows = np.split(tiles, 10, axis=1), 2
     tests = {path: np.asarray(Image.open(path)) for path in (folder / "test").iterdir()}
     assert len(tests) == 12
-    model = load_parts(build_model(TOY.model, CLASSES, SIZE), run.root)
+    model = load_modules(build_model(TOY.model, CLASSES, SIZE), run.root)
     pictured = []
     for column in columns:
         upper, lower = (half[:SIZE, :SIZE] for half in np.split(column, rows))
@@ -419,7 +417,7 @@ def test_the_picture_shows_ten_test_images_above_their_reconstructions(folder: P
     assert len(set(pictured)) == 10
 
 
-def test_a_second_pretraining_finds_it_up_to_date(
+def test_a_second_pretraining_is_up_to_date(
     folder: Path, run: RunPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = run.pretrained("encoder").stat().st_mtime_ns
@@ -430,7 +428,7 @@ def test_a_second_pretraining_finds_it_up_to_date(
     assert not run.pretrain_checkpoint.exists()
 
 
-def test_pretraining_is_told_and_leaves_its_facts(
+def test_pretraining_prints_progress_and_records_its_facts(
     folder: Path, copy: Path, run: RunPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = run_stages(folder, copy, (pretrain,), "--again")
@@ -444,10 +442,10 @@ def test_pretraining_is_told_and_leaves_its_facts(
         "log.csv",
         "reconstructions.png",
     }
-    tensors = [load_file(again.pretrained(part)) for part in ("encoder", "decoder")]
+    tensors = [load_file(again.pretrained(module)) for module in ("encoder", "decoder")]
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     counts = [
-        tensor.numel() for part in tensors for name, tensor in part.items() if not name.endswith(buffers)
+        tensor.numel() for module in tensors for name, tensor in module.items() if not name.endswith(buffers)
     ]
     assert facts["parameters"] == sum(counts)
 
@@ -483,14 +481,14 @@ def test_training_before_pretraining_names_the_stage_to_run(folder: Path, tmp_pa
         run_stages(folder, tmp_path, (prepare, split, train))
 
 
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_training_refuses_a_pretraining_that_was_changed(folder: Path, copy: Path, part: str) -> None:
-    path = RunPaths(copy / folder.name / "run").pretrained(part)
+@pytest.mark.parametrize("module", ["encoder", "decoder"])
+def test_training_refuses_a_pretraining_that_was_changed(folder: Path, copy: Path, module: str) -> None:
+    path = RunPaths(copy / folder.name / "run").pretrained(module)
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
-    with pytest.raises(InputError, match=naming(f"{part}.safetensors", "pretrain.py")):
+    with pytest.raises(InputError, match=naming(f"{module}.safetensors", "pretrain.py")):
         run_stages(folder, copy, (train,))
     path.unlink()
-    with pytest.raises(InputError, match=naming(f"{part}.safetensors", "pretrain.py")):
+    with pytest.raises(InputError, match=naming(f"{module}.safetensors", "pretrain.py")):
         run_stages(folder, copy, (train,))
 
 
@@ -507,12 +505,12 @@ def test_encoder_and_decoder_are_the_pretrained_ones_before_the_first_step(
     for fold in ("0", "1"):
         with pytest.raises(PowerCut):
             run_stages(folder, copy, (train,), "--fold", fold)
-    for part in ("encoder", "decoder"):
-        expected = load_file(run.pretrained(part))
+    for module in ("encoder", "decoder"):
+        expected = load_file(run.pretrained(module))
         for state in states:
-            got = {name: state["model"][f"{part}.{name}"] for name in expected}
+            got = {name: state["model"][f"{module}.{name}"] for name in expected}
             assert all(torch.equal(got[name], expected[name]) for name in expected)
-            assert sum(name.startswith(f"{part}.") for name in state["model"]) == len(expected)
+            assert sum(name.startswith(f"{module}.") for name in state["model"]) == len(expected)
     heads = [state["model"]["head.0.weight"] for state in states]
     assert not torch.equal(*heads), "the heads of two folds are drawn anew"
 
@@ -548,30 +546,28 @@ def test_every_network_of_every_round_starts_from_the_pretrained_ones(
     monkeypatch.setattr(network_module, "build_state", watch)
     run_stages(folder, tmp_path, (train,), *words)
     assert len(started) == 2 * 2 * 2  # folds, rounds, seeds
-    for part in ("encoder", "decoder"):
-        for name, tensor in load_file(run.pretrained(part)).items():
-            assert all(torch.equal(start[f"{part}.{name}"], tensor) for start in started)
+    for module in ("encoder", "decoder"):
+        for name, tensor in load_file(run.pretrained(module)).items():
+            assert all(torch.equal(start[f"{module}.{name}"], tensor) for start in started)
 
 
-def test_a_rate_of_next_to_nothing_leaves_the_encoder_where_pretraining_put_it(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_tiny_encoder_rate_keeps_the_pretrained_encoder(folder: Path, tmp_path: Path) -> None:
     words = ("--set", "encoder_lr=1e-20", "--set", "reconstruction_weight=0.5")
     run = run_stages(folder, tmp_path, (*UNTIL_PRETRAIN, train, validate, infer), *words)
     trained = load_file(run.weights(0))
     moved = {
-        part: [
-            not torch.equal(trained[f"{part}.{name}"], tensor)
-            for name, tensor in load_file(run.pretrained(part)).items()
+        module: [
+            not torch.equal(trained[f"{module}.{name}"], tensor)
+            for name, tensor in load_file(run.pretrained(module)).items()
             if name.endswith("weight")
         ]
-        for part in ("encoder", "decoder")
+        for module in ("encoder", "decoder")
     }
     assert not any(moved["encoder"]) and all(moved["decoder"])
     np.testing.assert_allclose(np.load(run.test)["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
-def test_folds_are_not_trained_anew_after_a_pretraining_that_gave_the_same_weights(
+def test_folds_are_not_trained_again_after_a_pretraining_with_the_same_weights(
     folder: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_stages(folder, copy, (train,), "--fold", "0")
@@ -604,14 +600,14 @@ def test_one_channel_is_pils_grey() -> None:
     grey = compute.normalise(torch.from_numpy(pixels))
     assert grey.shape == (4, 1, 33, 21) and grey.dtype == torch.float32
     ours = (grey[:, 0].numpy() * std + mean) * 255
-    theirs = np.stack([np.asarray(Image.fromarray(image).convert("L"), np.float32) for image in pixels])
-    assert np.abs(ours - theirs).max() <= 1
-    shown = compute.to_pixels(grey)
-    assert shown.shape == pixels.shape and np.abs(shown - theirs[..., None]).max() <= 1
+    expected = np.stack([np.asarray(Image.fromarray(image).convert("L"), np.float32) for image in pixels])
+    assert np.abs(ours - expected).max() <= 1
+    restored = compute.to_pixels(grey)
+    assert restored.shape == pixels.shape and np.abs(restored - expected[..., None]).max() <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_are_normalised_and_come_back(channels: int) -> None:
+def test_normalisation_round_trips(channels: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (2, 9, 8, 1), dtype=np.uint8).repeat(3, axis=3)
     if channels == 3:
         pixels = np.random.default_rng(1).integers(0, 256, (2, 9, 8, 3), dtype=np.uint8)
@@ -628,12 +624,12 @@ def test_a_grey_autoencoder_runs_through_all_stages(folder: Path, tmp_path: Path
     run = run_stages(folder, tmp_path, stages, *GREY, "--holdout", "0.3")
     assert load_file(run.pretrained("encoder"))["down1.0.weight"].shape == (6, 1, 5, 5)
     with Image.open(run.reconstructions) as picture:
-        shown = np.asarray(picture.convert("RGB"))
-    assert (shown == shown[..., :1]).all()
+        tiles = np.asarray(picture.convert("RGB"))
+    assert (tiles == tiles[..., :1]).all()
     caches = (tmp_path / folder.name / "cache").iterdir()
     cache = open_cache(next(path for path in caches if path.is_dir()), folder, SIZE)
     tests = [np.asarray(Image.fromarray(pixels).convert("L"), int) for pixels in cache.pixels]
-    assert min(np.abs(test - shown[:SIZE, :SIZE, 0]).max() for test in tests) <= 1
+    assert min(np.abs(test - tiles[:SIZE, :SIZE, 0]).max() for test in tests) <= 1
     assert json.loads(run.fold_run(0).read_text())["normalisation"] == {"mean": [0.5], "std": [0.5]}
     assert len(pd.read_csv(run.submission)) == 12
 

@@ -47,14 +47,14 @@ def test_an_unreadable_image_is_left_out_of_training_and_predicted_in_the_test()
 
 
 @pytest.mark.parametrize("count", range(11))
-def test_grey_images_are_told_where_fewer_than_half_are_grey(count: int) -> None:
+def test_grey_images_are_reported_if_fewer_than_half_are_grey(count: int) -> None:
     grey = [number < count for number in range(10)]
     index = index_of(path=[f"train/{number}.jpg" for number in range(10)], grey=grey)
-    told = [row[0] for row in grey_rows(index)]
-    assert told == ([f"train/{number}.jpg" for number in range(count)] if count < 5 else [])
+    grey_paths = [row[0] for row in grey_rows(index)]
+    assert grey_paths == ([f"train/{number}.jpg" for number in range(count)] if count < 5 else [])
 
 
-def test_an_image_with_the_pixels_of_another_is_told_with_what_follows_from_it() -> None:
+def test_an_exact_duplicate_is_reported_with_its_consequence() -> None:
     paths = [
         "train/1.jpg",
         "train/2.jpg",
@@ -106,18 +106,18 @@ def test_there_is_one_line_for_each_kind_with_its_count_and_its_first_file(
         assert all(words in line for words in (str(len(members)), problem, action, path, detail))
 
 
-def test_thousands_are_told_with_a_comma_and_no_problems_with_no_lines() -> None:
+def test_thousands_have_a_comma_and_no_problems_print_no_lines() -> None:
     rows = problem_rows([f"train/{number}.jpg" for number in range(1234)], "no label in a.csv", "not used")
     assert summarise(table_of(rows)) == ["no label in a.csv: 1,234 files, not used (first: train/0.jpg)"]
     assert summarise(table_of([])) == []
 
 
-def test_a_detail_that_looks_like_a_number_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_detail_that_looks_like_a_number_round_trips(tmp_path: Path) -> None:
     save_csv(tmp_path / "problems.csv", table_of([("train/7.jpg", "unreadable", "007", "left out")]))
     assert load_problems(tmp_path / "problems.csv")["detail"].tolist() == ["007"]
 
 
-def test_a_near_duplicate_is_told_with_the_first_image_of_its_picture() -> None:
+def test_a_near_duplicate_is_reported_with_the_first_image_of_its_group() -> None:
     paths = [
         "train/1.jpg",
         "train/2.jpg",

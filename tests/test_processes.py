@@ -63,8 +63,8 @@ def words_of(folder: Path, output: Path, *words: str) -> list[str]:
 def make_run(folder: Path, output: Path, *words: str) -> list[str]:
     """Prepare and split a run; return its words for a training in another process.
 
-    The run is prepared in a folder of its own and moved: this process locks it until it ends, and what locks
-    it stays behind.
+    The run is prepared in another folder and moved, because this process keeps its lock until it ends, and
+    the lock file stays there.
     """
     prepared = output.with_name(f"{output.name}-prepared")
     for stage in (prepare, split):
@@ -79,12 +79,12 @@ def command_of(words: list[str], processes: int = 1) -> list[str]:
 
 
 @contextmanager
-def trained_until(told: str, words: list[str]) -> Iterator[subprocess.Popen]:
-    """A training that goes on, and has just printed a line with these words."""
+def trained_until(needle: str, words: list[str]) -> Iterator[subprocess.Popen]:
+    """Start a training and wait until it prints a line with this text; it goes on running."""
     with subprocess.Popen(
         command_of(words), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as training:
-        while told not in training.stdout.readline():
+        while needle not in training.stdout.readline():
             assert training.poll() is None
         yield training
 
@@ -102,18 +102,18 @@ def train_alone(words: list[str], output: Path) -> RunPaths:
 
 @pytest.fixture(scope="module")
 def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run of three epochs, trained by one process."""
+    """Return a run of three epochs, trained by one process."""
     output = tmp_path_factory.mktemp("alone")
     return train_alone(make_run(folder, output, "--epochs", "3", "--device", "cpu"), output)
 
 
-# all networks of two rounds, and labels that no rounding changes: every test image is taken
+# two networks, two rounds; every test image is pseudo-labelled, so that rounding changes no selection
 TWO_ROUNDS = ["--epochs", "2", "--set", "seeds=2", "--rounds", "2", "--set", "pseudo_share=1"]
 
 
 @pytest.fixture(scope="module")
 def rounds_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run of two networks a fold in two rounds, trained by one process."""
+    """Return a run of two networks a fold in two rounds, trained by one process."""
     output = tmp_path_factory.mktemp("rounds")
     return train_alone(make_run(folder, output, *TWO_ROUNDS, "--device", "cpu"), output)
 
@@ -124,16 +124,16 @@ def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
     words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu,cpu")
     capfd.readouterr()
     assert train.main(words) == 0
-    told = capfd.readouterr()
-    assert told.err == "" and "train: folds 0, 1, 2 on cpu, cpu" in told.out
+    printed = capfd.readouterr()
+    assert printed.err == "" and "train: folds 0, 1, 2 on cpu, cpu" in printed.out
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
     ours, theirs = (
         {
-            path.relative_to(each.root): path.read_bytes()
+            path.relative_to(paths.root): path.read_bytes()
             for kind in ("*.safetensors", "*.npz", "pseudo_labels.csv")
-            for path in each.root.glob(f"fold*/**/{kind}")
+            for path in paths.root.glob(f"fold*/**/{kind}")
         }
-        for each in (run, rounds_alone)
+        for paths in (run, rounds_alone)
     )
     assert ours == theirs and len(ours) == 3 * (2 * (2 + 3) + 1)
     assert not any(run.checkpoint(fold).exists() for fold in range(3))
@@ -141,7 +141,7 @@ def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
     assert capfd.readouterr().out.count("up to date") == 3
 
 
-def test_an_item_that_fails_stops_the_others_with_its_own_sentence(
+def test_an_item_that_fails_stops_the_others_with_its_own_message(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # the other one waits until it is stopped
@@ -152,7 +152,7 @@ def test_an_item_that_fails_stops_the_others_with_its_own_sentence(
 
 @contextmanager
 def spread_out() -> Iterator[tuple[subprocess.Popen, list[str]]]:
-    """A process, and the ids of the two that it has started, which wait for a signal."""
+    """Start a process; return it and the ids of its two children, which wait for a signal."""
     command = [sys.executable, str(Path(__file__).with_name("spreading.py"))]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(SRC)}
     with subprocess.Popen(
@@ -164,7 +164,7 @@ def spread_out() -> Iterator[tuple[subprocess.Popen, list[str]]]:
         yield parent, [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_a_process_that_is_killed_ends_the_command_in_a_sentence() -> None:
+def test_a_killed_process_ends_the_command_in_one_sentence() -> None:
     with spread_out() as (parent, children):
         os.kill(int(children[0]), signal.SIGKILL)
         _, error = parent.communicate()
@@ -173,19 +173,19 @@ def test_a_process_that_is_killed_ends_the_command_in_a_sentence() -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
-def test_processes_end_with_the_one_that_holds_the_lock() -> None:
+def test_processes_end_when_the_one_that_holds_the_lock_ends() -> None:
     with spread_out() as (parent, _):
         parent.kill()
         parent.stdout.read()  # ends when the last process that could write has ended
         assert parent.wait() == -signal.SIGKILL
 
 
-def test_asked_to_stop_all_folds_save_and_go_on_later(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
+def test_interrupted_all_folds_save_and_resume(folder: Path, alone: RunPaths, tmp_path: Path) -> None:
     words = make_run(folder, tmp_path, "--epochs", "3", "--device", "cpu,cpu")
     with trained_until("epoch 1/3", words) as training:
         training.send_signal(signal.SIGTERM)
         _, error = training.communicate()
-    assert training.returncode in (143, 0)  # it may just have come to its end
+    assert training.returncode in (143, 0)  # it may have just finished
     if training.returncode:
         assert error == "stopped; run the same command again to resume.\n"
     run = train_alone([*words, "--device", "cpu"], tmp_path)
@@ -200,7 +200,7 @@ def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
     words = make_run(folder, tmp_path, *TWO_ROUNDS, "--device", "cpu")
     done = subprocess.run(command_of(words, processes=2), env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # the first process alone speaks
+    # only rank 0 prints
     assert done.stdout.count("epoch 2/2") == 3 * 2 * 2
     assert done.stdout.count("round 2: 6 of 6 test images") == 3
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
@@ -208,7 +208,7 @@ def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
         assert json.loads(run.fold_run(fold).read_text())["processes"] == 2
         ours, theirs = run.of_fold(fold), rounds_alone.of_fold(fold)
         labels = [
-            dict(pd.read_csv(each.pseudo_labels)[["path", "label"]].to_numpy()) for each in (ours, theirs)
+            dict(pd.read_csv(paths.pseudo_labels)[["path", "label"]].to_numpy()) for paths in (ours, theirs)
         ]
         assert labels[0] == labels[1]
         for mine, other in ((ours, theirs), (ours.round(1), theirs.round(1))):
@@ -219,7 +219,7 @@ def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
                 np.testing.assert_allclose(
                     held_out["probabilities"], other_held_out["probabilities"], atol=1e-4
                 )
-        logs = [pd.read_csv(each.log(fold)) for each in (run, rounds_alone)]
+        logs = [pd.read_csv(paths.log(fold)) for paths in (run, rounds_alone)]
         np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], rtol=1e-4)
         np.testing.assert_allclose(logs[0]["val_loss"], logs[1]["val_loss"], rtol=1e-3)
     first, second = (load_file(rounds_alone.weights(fold)) for fold in (0, 1))
@@ -233,7 +233,7 @@ def assert_close_weights(path: Path, other: Path) -> None:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-# is train.py, and does not wait for 20 seconds before it saves
+# train.py, but saving every step instead of every 20 seconds
 SAVES_EVERY_STEP = """
 import runpy, sys
 from functools import partial
@@ -245,7 +245,7 @@ runpy.run_path(TRAIN, run_name="__main__")
 """.replace("TRAIN", repr(str(SRC / "train.py")))
 
 
-def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does_even_if_they_are_killed(
+def test_two_processes_train_with_all_options_as_one_does_even_if_they_are_killed(
     folder: Path, tmp_path: Path
 ) -> None:
     fields = ["mixup=0.4", "cutmix=1", "sampling=balanced"]
@@ -260,9 +260,9 @@ def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does_even_if_they_ar
         process.kill()
         process.communicate()
     together = start_two(words)
-    told = [process.communicate() for process in together]
-    assert [process.returncode for process in together] == [0, 0], told
-    assert "goes on after epoch" in told[0][0] and "fold 0  epoch 1/3" not in told[0][0]
+    printed = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0, 0], printed
+    assert "goes on after epoch" in printed[0][0] and "fold 0  epoch 1/3" not in printed[0][0]
     two = RunPaths(tmp_path / "2" / "tiny" / "cnn-d")
     assert_close_weights(one.weights(0), two.weights(0))
     logs = [pd.read_csv(run.log(0)) for run in (one, two)]
@@ -271,9 +271,9 @@ def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does_even_if_they_ar
 
 
 def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:
-    """Two processes as torchrun starts them, but as children of this one, which can wait for their end.
+    """Start two processes with torchrun's environment, as children of this one, which can wait for them.
 
-    They run train.py, or another program.
+    They run train.py or `program`.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -296,7 +296,7 @@ def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:
     ]
 
 
-# --- micro-batches of two processes, and memory that runs out on one of them
+# --- micro-batches of two processes, and out of memory on one of them
 
 # two steps of one network on two processes, whose batches have 25 and 24 images
 STEPS = """
@@ -350,7 +350,7 @@ with meeting("cpu") as (processes, device):
 
 
 def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
-    """Gradients and losses of the same two steps in one process, as plain torch computes them."""
+    """Return gradients and losses of the same two steps in one process, in plain torch."""
     draws = torch.Generator().manual_seed(1)
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(3, 6, 3), nn.GELU(), nn.Flatten(), nn.Linear(216, 4))
@@ -364,19 +364,19 @@ def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
         found = torch.autograd.grad(loss, list(layers.parameters()))
         losses.append(float(loss.detach()))
         if sam:
-            length = torch.cat([each.flatten() for each in found]).norm()
+            length = torch.cat([gradient.flatten() for gradient in found]).norm()
             with torch.no_grad():
                 kept = [parameter.clone() for parameter in layers.parameters()]
-                for parameter, each in zip(layers.parameters(), found, strict=True):
-                    parameter += sam * each / length
+                for parameter, gradient in zip(layers.parameters(), found, strict=True):
+                    parameter += sam * gradient / length
             loss = functional.cross_entropy(layers(images), labels)
             found = torch.autograd.grad(loss, list(layers.parameters()))
             with torch.no_grad():
                 for parameter, weight in zip(layers.parameters(), kept, strict=True):
                     parameter.copy_(weight)
-        for parameter, each in zip(layers.parameters(), found, strict=True):
-            parameter.grad = each
-        grads.append([each.flatten().numpy() for each in found])
+        for parameter, gradient in zip(layers.parameters(), found, strict=True):
+            parameter.grad = gradient
+        grads.append([gradient.flatten().numpy() for gradient in found])
         optimizer.step()
     return grads, losses
 
@@ -385,7 +385,7 @@ def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
 @pytest.mark.parametrize(
     ("micro_batch", "of_13", "of_12"), [(3, [3, 3, 3, 2, 2], [3, 3, 2, 2, 2]), (0, [13], [12])]
 )
-def test_two_processes_compute_the_gradients_of_whole_batches_in_as_many_micro_batches(
+def test_two_processes_compute_the_gradients_of_whole_batches_in_equally_many_micro_batches(
     micro_batch: int, of_13: list[int], of_12: list[int], sam: float
 ) -> None:
     processes = start_two([json.dumps(micro_batch), json.dumps(sam)], STEPS)
@@ -395,17 +395,17 @@ def test_two_processes_compute_the_gradients_of_whole_batches_in_as_many_micro_b
         for ours, theirs in zip(both[0]["grads"][step], grads[step], strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
     assert both[0]["grads"] == both[1]["grads"]
-    np.testing.assert_allclose(np.sum([each["losses"] for each in both], axis=0), losses, rtol=1e-5)
+    np.testing.assert_allclose(np.sum([result["losses"] for result in both], axis=0), losses, rtol=1e-5)
     passes = 2 if sam else 1
-    assert [each["seen"] for each in both] == [
+    assert [result["seen"] for result in both] == [
         passes * of_13 + passes * of_12,  # the first process has 13 and 12 images
         passes * of_12 + passes * of_12,
     ]
-    # the second pass of sharpness-aware minimisation counts in no buffer
-    assert [each["passes"] for each in both] == [2 * len(of_13)] * 2
+    # the second pass of sharpness-aware minimisation updates no buffer
+    assert [result["passes"] for result in both] == [2 * len(of_13)] * 2
 
 
-# patches a network so that the second process has room for few images, and then is train.py
+# train.py, with a network that runs out of memory on rank 1 above a few images
 SHORT = """
 import os, runpy, sys, torch
 from foldsmith.models import plain_cnn
@@ -428,7 +428,7 @@ def test_a_process_without_memory_ends_all_with_status_1_and_names_the_remedy(
     micro_batch: int, most: int, remedy: str, folder: Path, tmp_path: Path
 ) -> None:
     words = make_run(folder, tmp_path, "--device", "cpu", "--set", f"micro_batch={micro_batch}")
-    processes = start_two([str(most), *words, "--fold", "0"], SHORT)  # which have 5 images of a batch each
+    processes = start_two([str(most), *words, "--fold", "0"], SHORT)  # each has 5 images of a batch
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], errors
     assert errors[1].startswith("error: process 1: CUDA out of memory") and remedy in errors[1]
@@ -450,7 +450,7 @@ def test_with_the_remedy_two_processes_train_what_one_does_to_rounding(
         np.testing.assert_allclose(ours[name], theirs, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, tmp_path: Path) -> None:
+def test_wrong_arguments_end_every_process_with_the_message_of_rank_0(folder: Path, tmp_path: Path) -> None:
     together = start_two(words_of(folder, tmp_path, "--device", "cpu"))  # never prepared
     errors = [process.communicate()[1] for process in together]
     assert [process.returncode for process in together] == [2, 2], errors
@@ -458,9 +458,9 @@ def test_bad_words_end_every_process_with_the_first_ones_sentence(folder: Path, 
     assert errors[1] == ""
 
 
-def test_a_process_that_ends_while_it_is_asked_about_is_not_waited_for_forever() -> None:
+def test_a_process_that_ends_between_two_checks_does_not_hang_the_wait() -> None:
     class Ending:
-        """A process that runs when it is asked about first, and has ended when it is asked again."""
+        """A process that runs at the first check and has ended at the second."""
 
         def __init__(self) -> None:
             self.sentinel, writer = os.pipe()
@@ -482,15 +482,15 @@ def test_a_process_that_crashed_ends_the_wait_with_its_signal() -> None:
         wait_for([Crashed()])
 
 
-def test_alone_everything_is_the_first_ones() -> None:
+def test_a_single_process_is_rank_0_and_owns_everything() -> None:
     rows = np.arange(7)
     assert ALONE.is_first and ALONE.share("x") == "x"
     assert np.array_equal(ALONE.join_rows(ALONE.own_rows(rows)), rows)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_the_parts_of_all_processes_are_all_rows(count: int) -> None:
+def test_the_shards_of_all_processes_are_all_rows(count: int) -> None:
     rows = np.arange(20)
-    parts = [Processes(rank, count).own_rows(rows) for rank in range(count)]
-    assert np.concatenate(parts).tolist() == rows.tolist()
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    shares = [Processes(rank, count).own_rows(rows) for rank in range(count)]
+    assert np.concatenate(shares).tolist() == rows.tolist()
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -1,4 +1,4 @@
-"""Batch statistics computed anew, against a plain pass in double precision."""
+"""Recalibrated batch statistics, against a plain pass in double precision."""
 
 import copy
 
@@ -30,7 +30,7 @@ def make_batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     ]
 
 
-def test_statistics_are_the_means_over_batches_of_a_plain_pass_without_dropout() -> None:
+def test_statistics_are_those_of_a_plain_pass_without_dropout() -> None:
     model, batches = make_model(), make_batches()
     expected: dict[str, list[np.ndarray]] = {"means": [], "variances": []}
     layers = copy.deepcopy(model).double()
@@ -51,12 +51,12 @@ def test_statistics_are_the_means_over_batches_of_a_plain_pass_without_dropout()
         assert torch.equal(parameter, before[name])
     assert model[1].momentum == 0.1 and not any(module.training for module in model.modules())
     again = make_model()
-    torch.manual_seed(4)  # after the model's own: other draws than before
+    torch.manual_seed(4)  # other random numbers than those of the initial weights
     recalibrate(again, batches, COMPUTE)
     assert torch.equal(again[7].running_var, model[7].running_var), "dropout drew"
 
 
-def test_a_network_without_batch_norm_is_left_as_it_is() -> None:
+def test_a_network_without_batch_norm_is_unchanged() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
     before = copy.deepcopy(model.state_dict())
     recalibrate(model, make_batches(), COMPUTE)

@@ -1,4 +1,4 @@
-"""Recipes: typed overrides, values no training can have, and recipe files."""
+"""Recipes: typed overrides, impossible values, and recipe files."""
 
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_an_override_has_the_type_of_its_field(setting: str, field: str, value: 
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
-def test_every_field_is_for_training_or_for_use_and_views_for_both_where_they_make_labels(
+def test_every_field_is_for_training_or_for_use_and_views_are_both_with_pseudo_labels(
     rounds: int,
 ) -> None:
     recipe = asdict(replace(BASE, rounds=rounds))
@@ -86,7 +86,7 @@ def test_the_last_of_two_settings_of_one_field_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "keys"),
     [
         ("epochs=many", ["epochs", "many"]),
         ("epochs=1e3", ["epochs", "1e3"]),
@@ -102,8 +102,8 @@ def test_the_last_of_two_settings_of_one_field_counts() -> None:
         ("=3", ["''"]),
     ],
 )
-def test_an_override_that_cannot_be_read_tells_why(setting: str, told: list[str]) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+def test_an_invalid_override_is_refused_with_the_reason(setting: str, keys: list[str]) -> None:
+    with pytest.raises(InputError, match=naming(*keys)):
         override(BASE, [setting])
 
 
@@ -123,7 +123,7 @@ IMPOSSIBLE = [
 ]  # fmt: skip
 
 
-def test_a_value_no_training_can_have_is_refused_by_name() -> None:
+def test_an_impossible_value_is_refused_by_name() -> None:
     for setting in IMPOSSIBLE:
         with pytest.raises(InputError, match=rf"\b{setting.partition('=')[0]}\b"):
             override(BASE, [setting])
@@ -137,7 +137,7 @@ def test_logits_are_adjusted_for_cross_entropy_of_natural_samples_alone(other: s
 
 
 @pytest.mark.parametrize("other", ["logit_adjustment=0.5", "sampling=balanced"])
-def test_rare_classes_are_not_made_up_for_twice(other: str) -> None:
+def test_two_remedies_for_rare_classes_are_refused(other: str) -> None:
     with pytest.raises(InputError, match=naming("class_weights", "auto", "none")):
         override(BASE, ["class_weights=auto", other])
 
@@ -150,7 +150,7 @@ def test_what_a_pipeline_cannot_do_is_refused(setting: str, tmp_path: Path) -> N
         check_recipe(recipe, "cpu", "fp32")
 
 
-def test_a_pipeline_takes_the_recipe_that_its_refusal_asks_for(tmp_path: Path) -> None:
+def test_a_pipeline_accepts_the_recipe_that_its_refusal_suggests(tmp_path: Path) -> None:
     pipeline = albumentations.Compose([albumentations.Resize(128, 128)])
     albumentations.save(pipeline, tmp_path / "flip.json")
     recipe = override(RECIPES["photos-best"], [f"augment={tmp_path / 'flip.json'}"])
@@ -161,14 +161,14 @@ def test_a_pipeline_takes_the_recipe_that_its_refusal_asks_for(tmp_path: Path) -
     check_recipe(override(recipe, words[1::2]), "cpu", "fp32")
 
 
-def test_a_size_that_a_smaller_image_cannot_have_is_refused_with_what_helps() -> None:
+def test_a_train_size_that_is_too_large_is_refused_with_the_remedy() -> None:
     with pytest.raises(InputError, match=naming("train_size", 112, "image_size", 64)) as refused:
         override(RECIPES["photos-best"], ["image_size=64"])
     words = str(refused.value).rstrip(".").split(": ")[-1].split()
     assert override(RECIPES["photos-best"], ["image_size=64", *words[1::2]]).train_size == 0
 
 
-def test_every_row_is_frozen_and_names_only_what_there_is() -> None:
+def test_every_recipe_is_frozen_and_has_known_names_only() -> None:
     with pytest.raises(FrozenInstanceError):
         BASE.epochs = 1
     for name, recipe in RECIPES.items():
@@ -179,7 +179,7 @@ def test_every_row_is_frozen_and_names_only_what_there_is() -> None:
         assert digest_of(asdict(recipe)), name
 
 
-def test_study_1_is_as_it_was_published() -> None:
+def test_study_1_has_the_published_values() -> None:
     recipe = RECIPES["resnet"]
     assert (recipe.model, recipe.image_size, recipe.augment) == ("bottleneck-resnet", 224, "study-resnet")
     assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.nesterov) == ("sgd", 0.01, 0.9, False)
@@ -209,17 +209,17 @@ def test_a_recipe_file_defines_its_recipe(tmp_path: Path) -> None:
     assert recipe == replace(RECIPES["resnet64"], name="mine", epochs=60, label_smoothing=0.05)
 
 
-def test_a_recipe_file_that_keeps_the_name_of_a_row_is_named_like_the_file(tmp_path: Path) -> None:
+def test_a_recipe_file_without_a_name_of_its_own_is_named_like_the_file(tmp_path: Path) -> None:
     recipe = find_recipe(write(tmp_path / "longer.py", 'RECIPE = replace(RECIPES["quick"], epochs=60)\n'))
     assert (recipe.name, recipe.epochs) == ("longer", 60)
 
 
 @pytest.mark.parametrize("text", ["recipe = 3\n", "RECIPE = {'epochs': 3}\n", ""])
-def test_a_recipe_file_without_a_recipe_is_told(text: str, tmp_path: Path) -> None:
+def test_a_recipe_file_without_a_recipe_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=naming("file.py", "RECIPE")):
         find_recipe(write(tmp_path / "file.py", text))
 
 
-def test_a_recipe_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_recipe_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing.py"):
         find_recipe(str(tmp_path / "nothing.py"))

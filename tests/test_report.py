@@ -68,7 +68,7 @@ def write_page(folder: Path, evidence: Evidence) -> str:
 
 
 class Page(HTMLParser):
-    """The tags with their attributes, the text without scripts, and unbalanced tags."""
+    """A parser that collects tags with attributes, text without scripts, and unbalanced tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_scores_of_classes_equal_those_of_scikit_learn(seed: int) -> None:
         draws.integers(1, 9, 60),
         draws.integers(0, 8, 60),
     )  # 0 has no image, 8 no prediction
-    counts = class_tables.count_confusions(labels, predictions, 10)  # and 9 has neither
+    counts = class_tables.count_confusions(labels, predictions, 10)  # class 9 has neither
     assert (counts == sklearn_metrics.confusion_matrix(labels, predictions, labels=np.arange(10))).all()
     table = class_tables.score_classes(counts, [str(label) for label in range(10)])
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
@@ -274,9 +274,7 @@ def test_a_long_list_of_problems_is_cut_and_the_rest_counted(tmp_path: Path) -> 
         ({"probabilities": np.full((240, 6), np.nan, np.float32)}, [240, "probabilities"]),
     ],
 )
-def test_evidence_that_does_not_belong_together_is_refused(
-    tmp_path: Path, change: dict, message: list[object]
-) -> None:
+def test_inconsistent_evidence_is_refused(tmp_path: Path, change: dict, message: list[object]) -> None:
     with pytest.raises(ValueError, match=naming(*message)):
         write_report(tmp_path / "report.html", dataclasses.replace(make_evidence(), **change))
     assert list(tmp_path.iterdir()) == []

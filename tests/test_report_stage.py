@@ -1,4 +1,4 @@
-"""The report of a whole run: its figures against the files they come from, and what shifts show."""
+"""The report of a whole run: its figures against their source files, duplicates and shifts."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def picture(label: int, draws: np.random.Generator) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def folder(make_competition: MakeCompetition) -> Path:
-    """Three classes. Images 0 and 1 are one picture with two labels; test/0.png is train/2.png, resized."""
+    """Write three classes: train/0 and 1 are one picture with two labels, test/0 is train/2 resized."""
     folder, draws = make_competition(num_classes=3, per_class=8, test_per_class=5), np.random.default_rng(0)
     for subset, count in (("train", 24), ("test", 15)):
         for index in range(count):

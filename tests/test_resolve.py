@@ -1,4 +1,4 @@
-"""A recipe chosen once for a run: by prepare, and read by every stage after it."""
+"""The recipe of a run is resolved once, by prepare, and read by every later stage."""
 
 import json
 from collections.abc import Callable
@@ -21,17 +21,17 @@ from foldsmith.recipes.default import TUNED_MODEL
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
 
-PHOTO = 100  # pixels; so large that weights are wanted
+PHOTO = 100  # pixels; large enough for pretrained weights
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
-    """`hub(missing)` lets weights be there, or says why not; returns what is asked for from then on."""
+    """Return a function that sets why weights are `missing` ("": they are not) and returns the requests."""
 
     def answer(missing: str) -> list[str]:
-        asked: list[str] = []
-        monkeypatch.setattr(backbone, "fetch_weights", lambda name: asked.append(name) or missing)
-        return asked
+        requested: list[str] = []
+        monkeypatch.setattr(backbone, "fetch_weights", lambda name: requested.append(name) or missing)
+        return requested
 
     return answer
 
@@ -45,14 +45,16 @@ def run_of(folder: Path) -> RunPaths:
     return RunPaths(folder.parent / "output" / folder.name / "default")
 
 
-def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
+def test_a_default_run_records_the_resolved_recipe_and_trains_it(
     make_competition: MakeCompetition, capsys: pytest.CaptureFixture, hub: Callable[[str], list[str]]
 ) -> None:
-    folder, asked = make_competition(per_class=8, size=20, grey=True), hub("nobody should ask")
+    folder, requested = make_competition(per_class=8, size=20, grey=True), hub("nobody should ask")
     words = [*words_of(folder), "--epochs", "1"]
     assert prepare.main(words) == 0
-    told = capsys.readouterr().out
-    assert "default: 24 images of about 20 x 20 pixels, grey: whitened-cnn from scratch at 28 pixels" in told
+    output = capsys.readouterr().out
+    assert (
+        "default: 24 images of about 20 x 20 pixels, grey: whitened-cnn from scratch at 28 pixels" in output
+    )
     assert split.main(words) == train.main([*words, "--fold", "0"]) == 0
     assert "default:" not in capsys.readouterr().out, "it is told once"
     run = run_of(folder)
@@ -64,10 +66,10 @@ def test_a_run_by_default_holds_what_was_chosen_and_trains_by_it(
         "pretrained": False,
     }
     assert load_json(run.fold_run(0))["recipe"] == identity["recipe"]
-    assert asked == [], "small images need no weights"
+    assert requested == [], "small images need no weights"
 
 
-def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition) -> None:
+def test_images_without_a_label_do_not_influence_the_recipe(make_competition: MakeCompetition) -> None:
     folder = make_competition(per_class=8)
     answer = load_json(folder / "answer.json")
     answer["annotations"] = answer["annotations"][:-4]
@@ -76,7 +78,7 @@ def test_images_without_a_label_decide_nothing(make_competition: MakeCompetition
     assert load_json(run_of(folder).identity)["evidence"]["facts"]["num_images"] == 20
 
 
-def test_pretrain_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
+def test_pretrain_refuses_a_run_whose_recipe_is_not_resolved_yet(
     make_competition: MakeCompetition,
 ) -> None:
     words = [*words_of(make_competition()), "--set", "pretrain=autoencoder"]
@@ -85,7 +87,7 @@ def test_pretrain_does_not_pass_over_a_run_whose_recipe_is_not_chosen_yet(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_whether_weights_can_be_had_is_asked_once(
+def test_the_availability_of_weights_is_checked_once(
     there: bool,
     make_competition: MakeCompetition,
     capsys: pytest.CaptureFixture,
@@ -94,27 +96,27 @@ def test_whether_weights_can_be_had_is_asked_once(
     folder = make_competition(size=PHOTO)
     words, run = words_of(folder), run_of(folder)
     answers = ("", "as the cable is cut")
-    asked = hub(answers[not there])
+    requested = hub(answers[not there])
     assert prepare.main(words) == 0
-    assert asked == [TUNED_MODEL.removeprefix("timm:")]
+    assert requested == [TUNED_MODEL.removeprefix("timm:")]
     assert ("no pretrained weights, as the cable is cut" in capsys.readouterr().out) == (not there)
     first = load_json(run.identity)
     assert first["recipe"]["pretrained"] == there == first["evidence"]["pretrained"]
 
-    asked = hub(answers[there])  # from here on the network is another
+    requested = hub(answers[there])  # from here on the availability is the opposite
     for stage in (split, prepare):
         assert stage.main(words) == 0
     assert split.main([*words, "--again"]) == 0
-    assert asked == [] and load_json(run.identity) == first
+    assert requested == [] and load_json(run.identity) == first
     with pytest.raises(InputError, match=naming("/default", "epochs", first["recipe"]["epochs"], 2)):
         split.main([*words, "--epochs", "2"])
 
     assert prepare.main([*words, "--again"]) == 0
-    assert len(asked) == 1 and load_json(run.identity)["recipe"]["pretrained"] == (not there)
+    assert len(requested) == 1 and load_json(run.identity)["recipe"]["pretrained"] == (not there)
     assert split.main(words) == 0
 
 
-def test_without_a_network_it_trains_from_scratch_and_says_so(
+def test_without_internet_it_trains_from_scratch_and_says_so(
     make_competition: MakeCompetition,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,18 +124,19 @@ def test_without_a_network_it_trains_from_scratch_and_says_so(
 ) -> None:
     monkeypatch.setattr(backbone, "_hub_answers", lambda: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # what the code sets is put back
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # monkeypatch restores what the code sets
     folder = make_competition(size=PHOTO)
     assert prepare.main(words_of(folder)) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f"no pretrained weights, as those of {TUNED_MODEL.removeprefix('timm:')} could not be fetched" in told
+        f"no pretrained weights, as those of {TUNED_MODEL.removeprefix('timm:')} could not be fetched"
+        in output
     )
-    assert "timm:resnet18 from scratch at 100 pixels" in told
+    assert "timm:resnet18 from scratch at 100 pixels" in output
     assert load_json(run_of(folder).identity)["recipe"]["model"] == "timm:resnet18"
 
 
-def test_more_images_are_other_data_and_no_other_recipe(make_competition: MakeCompetition) -> None:
+def test_more_images_change_the_data_but_not_the_recipe(make_competition: MakeCompetition) -> None:
     folder = make_competition(labels="folders")
     words = words_of(folder)
     assert prepare.main(words) == 0
@@ -157,7 +160,7 @@ def test_a_run_of_another_recipe_under_the_same_name_is_refused(make_competition
         split.main([*words, "--recipe", "quick"])
 
 
-def test_grounds_of_other_facts_are_not_taken(make_competition: MakeCompetition) -> None:
+def test_recorded_evidence_without_all_facts_is_refused(make_competition: MakeCompetition) -> None:
     folder = make_competition()
     words, run = words_of(folder), run_of(folder)
     assert prepare.main(words) == 0
@@ -172,16 +175,16 @@ def test_grounds_of_other_facts_are_not_taken(make_competition: MakeCompetition)
 def test_every_run_of_an_ablation_starts_from_the_same_weights(
     make_competition: MakeCompetition, hub: Callable[[str], list[str]]
 ) -> None:
-    folder, asked = make_competition(size=PHOTO), hub("")
+    folder, requested = make_competition(size=PHOTO), hub("")
     words = [*words_of(folder), "--drop", "label_smoothing", "lr=0.1"]
     full, without = ablate.read_words(["default", *words])
-    assert len(asked) == 1
+    assert len(requested) == 1
     evidence = RecipeEvidence(DatasetFacts(18, PHOTO, grey=False), pretrained=True)
     for command in (full, *without.values()):
         assert command.evidence == evidence and command.recipe.model == TUNED_MODEL
         assert "pretrained=true" in command.words
     hub("as the cable is cut")
-    for command in (full, *without.values()):  # what prepare makes of the words
+    for command in (full, *without.values()):  # as prepare resolves the arguments
         assert read_command([*command.words], "").resolved(RecipeEvidence(evidence.facts, False)) == command
 
 

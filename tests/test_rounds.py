@@ -1,4 +1,4 @@
-"""A fold's networks and rounds: alike but for their draws, clean of held-out labels, and gone on with."""
+"""Networks and rounds of a fold: seeds, no leak of held-out labels, and resuming."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ PATHS = [f"test/{row}.png" for row in range(TEST)]
 
 @pytest.fixture(scope="module", autouse=True)
 def a_tiny_network() -> Iterator[None]:
-    """A tiny network among the known ones: what is tested here is what comes before and after training."""
+    """Register a tiny network: these tests are about what happens before and after training."""
 
     def build(num_classes: int, image_size: int, channels: int) -> nn.Module:
         first = nn.Conv2d(channels, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU()
@@ -55,7 +55,7 @@ def a_tiny_network() -> Iterator[None]:
 
 
 def make_cache() -> PixelCache:
-    """Images whose class is the colour that is strongest, among noise; then the test images."""
+    """Return noisy images whose strongest colour is their class, then the test images."""
     pixels = np.random.default_rng(0).normal(110, 40, (COUNT + TEST, SIZE, SIZE, 3))
     for row in range(len(pixels)):
         pixels[row, :, :, row % CLASSES] += 30
@@ -66,7 +66,7 @@ def make_cache() -> PixelCache:
 def make_rounds(
     root: Path, recipe: Recipe = TWO, made_from: str = "this recipe, these folds", **samples: Samples
 ) -> Rounds:
-    """Fold 0 of three; `training` or `held_out` replace its samples."""
+    """Return the rounds of fold 0 of three; `training` and `held_out` replace its samples."""
     cache, rows = make_cache(), np.arange(COUNT)
     folds = pd.DataFrame({"path": [f"train/{row}.png" for row in rows], "label": rows % CLASSES})
     is_held_out = pd.Series(rows // CLASSES % 3 == 0)
@@ -81,7 +81,7 @@ def make_rounds(
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """What training left, by name: of the logs without the columns that tell the time, and no stamps."""
+    """Return the written files by name, without stamps, and without the logs' columns of times."""
     files = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
     content = {name: path.read_bytes() for name, path in files.items() if not name.endswith(".json")}
     for name in [name for name in content if name.endswith("log.csv")]:
@@ -91,23 +91,23 @@ def files_of(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], FoldPaths]:
-    """The fold of a recipe, trained without interruption."""
-    made: dict[Recipe, FoldPaths] = {}
-    told: dict[FoldPaths, dict] = {}
+    """Return a function that gives the fold of a recipe, trained without interruption."""
+    folds: dict[Recipe, FoldPaths] = {}
+    facts_of: dict[FoldPaths, dict] = {}
 
     def train(recipe: Recipe) -> FoldPaths:
-        if recipe not in made:
+        if recipe not in folds:
             root = tmp_path_factory.mktemp("trained")
-            made[recipe] = RunPaths(root).of_fold(0)
-            told[made[recipe]] = make_rounds(root, recipe).train()
-        return made[recipe]
+            folds[recipe] = RunPaths(root).of_fold(0)
+            facts_of[folds[recipe]] = make_rounds(root, recipe).train()
+        return folds[recipe]
 
-    train.facts = lambda recipe: told[train(recipe)]
+    train.facts = lambda recipe: facts_of[train(recipe)]
     return train
 
 
 def probabilities_by_hand(weights: Path, rows: np.ndarray) -> np.ndarray:
-    """The mean over both views of the recipe, in plain torch."""
+    """Return the mean over both views of the recipe, in plain torch."""
     facts = {"recipe": {"model": TOY.model, "image_size": SIZE, "channels": 3}, "num_classes": CLASSES}
     model = load_weights(weights, facts)
     images = torch.from_numpy(make_cache().pixels[rows]).permute(0, 3, 1, 2)
@@ -119,7 +119,7 @@ def probabilities_by_hand(weights: Path, rows: np.ndarray) -> np.ndarray:
 # --- several networks
 
 
-def test_the_first_of_several_networks_is_that_of_a_fold_of_one(
+def test_the_first_of_several_networks_is_that_of_a_single_network_fold(
     trained: Callable[[Recipe], FoldPaths],
 ) -> None:
     one, several = trained(TOY), trained(replace(TOY, seeds=3))
@@ -143,33 +143,33 @@ def test_the_held_out_predictions_are_the_mean_of_all_networks(
 ) -> None:
     several = trained(replace(TOY, seeds=3))
     mean, own = load_npz(several.heldout), [load_npz(several.seed(number).heldout) for number in range(3)]
-    for each, weights in zip(own, several.all_weights(3), strict=True):
-        assert each["path"].tolist() == mean["path"].tolist()
-        assert each["label"].tolist() == mean["label"].tolist()
+    for member, weights in zip(own, several.all_weights(3), strict=True):
+        assert member["path"].tolist() == mean["path"].tolist()
+        assert member["label"].tolist() == mean["label"].tolist()
         rows = [int(path.removeprefix("train/").removesuffix(".png")) for path in mean["path"].tolist()]
         by_hand = probabilities_by_hand(weights, np.array(rows))
-        np.testing.assert_allclose(each["probabilities"], by_hand, rtol=1e-3, atol=1e-5)
-    expected = sum(each["probabilities"].astype(float) for each in own) / 3
+        np.testing.assert_allclose(member["probabilities"], by_hand, rtol=1e-3, atol=1e-5)
+    expected = sum(member["probabilities"].astype(float) for member in own) / 3
     np.testing.assert_allclose(mean["probabilities"], expected, rtol=1e-6)
     assert mean["probabilities"].dtype == np.float32
 
 
-def test_the_facts_tell_what_every_network_and_round_gained_and_cost(
+def test_the_facts_hold_accuracy_and_seconds_of_every_network_and_round(
     trained: Callable[[Recipe], FoldPaths],
 ) -> None:
     paths, facts = trained(TWO), trained.facts(TWO)
     assert facts["seeds"] == 2 and facts["training_images"] == 24
-    assert [(each["round"], each["pseudo_labelled"]) for each in facts["rounds"]] == [(1, 0), (2, 7)]
-    for told, folder in zip(facts["rounds"], (paths.round(1), paths), strict=True):
+    assert [(entry["round"], entry["pseudo_labelled"]) for entry in facts["rounds"]] == [(1, 0), (2, 7)]
+    for scores, folder in zip(facts["rounds"], (paths.round(1), paths), strict=True):
         for scored, path in (
-            (told, folder.heldout),
-            (told["networks"][0], folder.seed(0).heldout),
-            (told["networks"][1], folder.seed(1).heldout),
+            (scores, folder.heldout),
+            (scores["networks"][0], folder.seed(0).heldout),
+            (scores["networks"][1], folder.seed(1).heldout),
         ):
             held_out = load_npz(path)
             right = held_out["probabilities"].argmax(axis=1) == held_out["label"]
             assert scored["accuracy"] == right.mean()
-        assert [each["seed"] for each in told["networks"]] == [0, derive_seed(0, "network", 1)]
+        assert [entry["seed"] for entry in scores["networks"]] == [0, derive_seed(0, "network", 1)]
     logs = [pd.read_csv(path) for path in paths.root.rglob("log.csv")]
     assert len(logs) == 4
     assert facts["training_seconds"] == pytest.approx(sum(log["seconds"].sum() for log in logs))
@@ -179,7 +179,7 @@ def test_the_facts_tell_what_every_network_and_round_gained_and_cost(
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_round_is_the_last_one_of_a_run_with_as_many(
+def test_a_round_equals_the_last_round_of_a_run_with_that_many_rounds(
     seeds: int, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     whole = trained(replace(TOY, seeds=seeds, rounds=3))
@@ -187,12 +187,12 @@ def test_a_round_is_the_last_one_of_a_run_with_as_many(
         shorter = files_of(trained(replace(TOY, seeds=seeds, rounds=number)).root)
         last = {name: content for name, content in shorter.items() if not name.startswith("round")}
         assert files_of(whole.round(number).root) == last
-    # a third round with the labels of the second is the second, as draws are alike
+    # a third round with the labels of the second equals it, because its seeds are the same
     assert whole.round(1).weights.read_bytes() != whole.round(2).weights.read_bytes()
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2, 1.0])
-def test_the_surest_test_images_get_the_label_that_the_networks_of_the_round_before_gave(
+def test_the_most_confident_test_images_get_the_label_predicted_in_the_previous_round(
     share: float, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     paths = trained(replace(TWO, pseudo_share=share))
@@ -206,34 +206,34 @@ def test_the_surest_test_images_get_the_label_that_the_networks_of_the_round_bef
     np.testing.assert_allclose(table["confidence"], expected[order].max(axis=1), rtol=1e-4)
 
 
-def test_held_out_labels_never_come_into_the_training_of_any_round(
+def test_held_out_labels_never_influence_the_training_of_any_round(
     trained: Callable[[Recipe], FoldPaths], tmp_path: Path
 ) -> None:
-    def trained_with(part: str) -> dict[str, bytes]:
-        samples = getattr(make_rounds(tmp_path).fold, part)
+    def trained_with(subset: str) -> dict[str, bytes]:
+        samples = getattr(make_rounds(tmp_path).fold, subset)
         wrong = Samples(samples.paths, samples.rows, (samples.labels + 1) % CLASSES)
-        make_rounds(tmp_path / part, **{part: wrong}).train()
-        files = files_of(RunPaths(tmp_path / part).fold(0))
+        make_rounds(tmp_path / subset, **{subset: wrong}).train()
+        files = files_of(RunPaths(tmp_path / subset).fold(0))
         return {name: files[name] for name in files if not name.endswith(("heldout.npz", "log.csv"))}
 
     expected = files_of(trained(TWO).root)
     clean = trained_with("held_out")
     assert {"weights.safetensors", "seed1/weights.safetensors", "pseudo_labels.csv"} <= set(clean)
     assert clean == {name: expected[name] for name in clean}
-    # the labels that are trained on do
+    # training labels do influence the weights
     learned = trained_with("training")
     assert [name for name in learned if learned[name] == expected[name]] == []
 
 
-def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
+def test_loss_weights_are_counted_from_the_labels_trained_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen = []
+    counted = []
     for name in ("class_weights", "log_priors"):
         whole = getattr(losses, name)
 
-        def spy(*words: object, whole: Callable = whole, place: int = name == "class_weights") -> object:
-            seen.append(words[place].tolist())
+        def spy(*words: object, whole: Callable = whole, position: int = name == "class_weights") -> object:
+            counted.append(words[position].tolist())
             return whole(*words)
 
         monkeypatch.setattr(losses, name, spy)
@@ -241,10 +241,10 @@ def test_what_a_loss_is_weighted_by_is_counted_from_the_labels_trained_on(
     rounds.train()
     own = rounds.fold.training.labels.tolist()
     labelled = pd.read_csv(rounds.fold.paths.pseudo_labels).sort_values("path")["label"].tolist()
-    assert seen == [own, own, [*own, *labelled], [*own, *labelled]]
+    assert counted == [own, own, [*own, *labelled], [*own, *labelled]]
 
 
-def test_a_line_tells_how_many_images_were_labelled(
+def test_the_number_of_pseudo_labelled_images_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_rounds(tmp_path, replace(TOY, epochs=1, rounds=2)).train()
@@ -258,15 +258,15 @@ TABLES = st.lists(st.sampled_from([0.2, 0.4, 0.5, 0.7, 1.0]), min_size=1, max_si
 
 
 @given(TABLES, st.floats(0.01, 1), st.randoms(use_true_random=False))
-def test_the_surest_are_chosen_whatever_their_order_and_equals_by_path(
+def test_the_most_confident_are_chosen_in_any_order_and_ties_by_path(
     confidences: list[float], share: float, random: object
 ) -> None:
     paths = [f"test/{index}.png" for index in range(len(confidences))]
-    expected = sorted(zip(paths, confidences, strict=True), key=lambda each: (-each[1], each[0]))
+    expected = sorted(zip(paths, confidences, strict=True), key=lambda pair: (-pair[1], pair[0]))
     expected = expected[: max(1, round(share * len(paths)))]
     order = list(range(len(paths)))
     random.shuffle(order)
-    # of every image class 1 is the more probable one
+    # class 1 is the more probable one of every image
     probabilities = np.array([[0.1, confidences[row]] for row in order])
     table = choose_surest(
         [paths[row] for row in order], probabilities, share, SingleLabel(probabilities.shape[1])
@@ -281,17 +281,16 @@ def test_a_share_is_rounded_and_at_least_one(count: int, share: float, expected:
     assert len(choose_surest(paths, np.full((count, 2), 0.5), share, SingleLabel(2))) == expected
 
 
-# --- interrupted, and gone on with
+# --- interruptions and resuming
 
 
 class PowerCut(Exception):
-    """What stops a run in the middle."""
+    """Raised to interrupt a run."""
 
 
 @contextmanager
 def stopped_at(epoch: int, step: int, act: Callable[[], None]) -> Iterator[list[int]]:
-    """Acts when that many steps of an epoch are done, which is counted from 0 over all networks; the epochs
-    that began."""
+    """Call `act` after that many steps of an epoch, counted over all networks; yield the started epochs."""
     whole, begun = epochs_module.train_one_epoch, []
 
     def watched(
@@ -323,29 +322,31 @@ def saved_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "CHECKPOINT_SECONDS", 0.0)
 
 
-EPOCHS = 2 * 2 * 2  # of two networks in two rounds
+EPOCHS = 2 * 2 * 2  # epochs of two networks in two rounds
 
 
 @pytest.mark.usefixtures("saved_every_step")
 @pytest.mark.parametrize("step", [0, 2])
 @pytest.mark.parametrize("epoch", range(EPOCHS))
-def test_a_fold_cut_off_in_any_network_and_round_goes_on_to_the_same_bytes(
+def test_a_fold_cut_off_in_any_network_and_round_resumes_to_the_same_bytes(
     epoch: int, step: int, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     with pytest.raises(PowerCut), stopped_at(epoch, step, cut_power):
         make_rounds(tmp_path).train()
     with stopped_at(-1, 0, cut_power) as begun:
         facts = make_rounds(tmp_path).train()
-    # what is done is not done again, but for the network that was cut off
+    # finished networks are not trained again
     assert len(begun) == EPOCHS - epoch
     assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
     expected = trained.facts(TWO)
-    assert [each["accuracy"] for each in facts["rounds"]] == [each["accuracy"] for each in expected["rounds"]]
+    assert [entry["accuracy"] for entry in facts["rounds"]] == [
+        entry["accuracy"] for entry in expected["rounds"]
+    ]
     assert not list(tmp_path.rglob("seed*/checkpoint*")) and not list(tmp_path.rglob("round*/checkpoint*"))
 
 
 @pytest.mark.parametrize("name", ["choose_surest", "write_stamp", "save_npz", "load_trained"])
-def test_a_fold_cut_off_between_networks_and_rounds_goes_on_to_the_same_bytes(
+def test_a_fold_cut_off_between_networks_and_rounds_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     whole, attempts = getattr(rounds_module, name), 0
@@ -370,24 +371,24 @@ def test_a_fold_cut_off_between_networks_and_rounds_goes_on_to_the_same_bytes(
         assert files_of(RunPaths(root).fold(0)) == files_of(trained(TWO).root)
 
 
-def test_asked_to_stop_in_a_further_network_it_saves_the_step_and_goes_on(
+def test_interrupted_in_a_further_network_it_saves_the_step_and_resumes(
     tmp_path: Path, trained: Callable[[Recipe], FoldPaths], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ask() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted), stopped_at(6, 1, ask):  # saves after 20 seconds, or where it is stopped
+    with pytest.raises(Interrupted), stopped_at(6, 1, ask):  # saves after 20 seconds, or when interrupted
         make_rounds(tmp_path).train()
     capsys.readouterr()
     make_rounds(tmp_path).train()
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == "fold 0 round 2: 7 of 14 test images pseudo-labelled"
-    assert told[1].startswith("fold 0 round 2 seed 1  goes on after epoch 0 of 2, step 1 of ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "fold 0 round 2: 7 of 14 test images pseudo-labelled"
+    assert lines[1].startswith("fold 0 round 2 seed 1  goes on after epoch 0 of 2, step 1 of ")
     assert files_of(RunPaths(tmp_path).fold(0)) == files_of(trained(TWO).root)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "seed0/heldout.npz", "pseudo_labels.csv"])
-def test_what_was_tampered_with_is_made_anew(
+def test_a_tampered_file_is_written_again(
     name: str, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     make_rounds(tmp_path).train()
@@ -398,7 +399,7 @@ def test_what_was_tampered_with_is_made_anew(
 
 
 @pytest.mark.usefixtures("saved_every_step")
-def test_networks_of_other_inputs_are_not_gone_on_with_and_what_is_forgotten_is_gone(
+def test_networks_of_other_inputs_are_not_resumed_and_forget_removes_everything(
     tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     with pytest.raises(PowerCut), stopped_at(6, 0, cut_power):

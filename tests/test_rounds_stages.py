@@ -1,4 +1,4 @@
-"""Whole runs of several networks and rounds: every stage takes all of them, and says what it leaves out."""
+"""Whole runs of several networks and rounds: every stage uses all of them, or says what it leaves out."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ BROKEN = "test/5.png"
 
 @pytest.fixture(scope="module")
 def folder(make_competition: MakeCompetition) -> Path:
-    """A competition with a test image that nobody can read."""
+    """Write a competition with an unreadable test image."""
     folder = make_competition(num_classes=3, per_class=8, test_per_class=4)
     (folder / BROKEN).write_text("no image")
     return folder
@@ -50,7 +50,7 @@ def words_of(folder: Path, output: Path, *words: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
-    """A run of two networks a fold in two rounds."""
+    """Return a run of two networks a fold in two rounds."""
     output = tmp_path_factory.mktemp("output")
     for stage in STAGES:
         assert stage.main(words_of(folder, output, *TWO)) == 0
@@ -58,7 +58,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 
 
 def predict_by_hand(run: RunPaths, folder: Path, weights: Path, paths: list[str]) -> np.ndarray:
-    """Probabilities (V, n, K) of images with each of the two views, in plain torch."""
+    """Return probabilities (V, n, K) of images for each of the two views, in plain torch."""
     facts = json.loads(run.fold_run(0).read_text())
     cache = open_run_cache(
         run, folder, read_command(words_of(folder, run.root.parents[1], *TWO), "").recipe.image_size
@@ -70,7 +70,7 @@ def predict_by_hand(run: RunPaths, folder: Path, weights: Path, paths: list[str]
         return torch.stack([model(images).softmax(1), model(images.flip(3)).softmax(1)]).numpy()
 
 
-def test_the_test_is_predicted_by_the_mean_of_folds_networks_and_views(run: RunPaths, folder: Path) -> None:
+def test_test_predictions_are_the_mean_of_folds_networks_and_views(run: RunPaths, folder: Path) -> None:
     test = np.load(run.test)
     readable = test["path"] != BROKEN
     paths = test["path"][readable].tolist()
@@ -86,21 +86,21 @@ def test_the_out_of_fold_predictions_are_those_of_the_folds(run: RunPaths) -> No
     oof = np.load(run.oof)
     for fold in (0, 1):
         held_out = np.load(run.heldout(fold))
-        place = {path: row for row, path in enumerate(oof["path"].tolist())}
-        rows = [place[path] for path in held_out["path"].tolist()]
+        row_of = {path: row for row, path in enumerate(oof["path"].tolist())}
+        rows = [row_of[path] for path in held_out["path"].tolist()]
         np.testing.assert_allclose(
             oof["probabilities"][rows], held_out["probabilities"], rtol=1e-4, atol=2 * FLOOR
         )
 
 
 @pytest.mark.parametrize("fold", [0, 1])
-def test_an_image_that_cannot_be_read_is_never_labelled(fold: int, run: RunPaths, folder: Path) -> None:
+def test_an_unreadable_image_is_never_pseudo_labelled(fold: int, run: RunPaths, folder: Path) -> None:
     labelled = pd.read_csv(run.of_fold(fold).pseudo_labels)["path"]
     readable = {path.relative_to(folder).as_posix() for path in (folder / "test").iterdir()} - {BROKEN}
     assert len(labelled) == 11 and set(labelled) == readable
 
 
-def test_every_fold_is_labelled_by_its_own_networks(run: RunPaths, folder: Path) -> None:
+def test_every_fold_is_pseudo_labelled_by_its_own_networks(run: RunPaths, folder: Path) -> None:
     for fold in (0, 1):
         paths = run.of_fold(fold)
         table = pd.read_csv(paths.pseudo_labels)
@@ -113,7 +113,7 @@ def test_every_fold_is_labelled_by_its_own_networks(run: RunPaths, folder: Path)
         assert table["label"].tolist() == expected.argmax(axis=1).tolist()
 
 
-def test_a_view_is_judged_by_all_networks_as_their_mean_is(run: RunPaths, folder: Path) -> None:
+def test_a_view_is_scored_by_the_mean_of_all_networks(run: RunPaths, folder: Path) -> None:
     views, folds = np.load(run.views), pd.read_csv(run.folds).set_index("path")
     for fold in (0, 1):
         columns = folds.loc[views["path"], "fold"].to_numpy() == fold
@@ -121,12 +121,12 @@ def test_a_view_is_judged_by_all_networks_as_their_mean_is(run: RunPaths, folder
         networks = run.of_fold(fold).all_weights(2)
         expected = np.mean([predict_by_hand(run, folder, path, paths) for path in networks], axis=0)
         labels = folds.loc[paths, "label"].to_numpy()
-        given = expected[:, np.arange(len(paths)), labels]
-        np.testing.assert_allclose(views["given"][:, columns], given, rtol=1e-3, atol=1e-5)
+        true_class = expected[:, np.arange(len(paths)), labels]
+        np.testing.assert_allclose(views["given"][:, columns], true_class, rtol=1e-3, atol=1e-5)
         assert (views["prediction"][:, columns] == expected.argmax(axis=2)).all()
 
 
-def test_the_report_tells_of_networks_and_rounds_and_no_shift_of_images_trained_on(
+def test_the_report_describes_networks_and_rounds_and_no_shift_of_images_trained_on(
     run: RunPaths, folder: Path
 ) -> None:
     page = run.report.read_text()
@@ -148,14 +148,14 @@ def test_runs_of_one_and_of_several_networks_are_compared(
     assert "seeds=2, rounds=2, pseudo_share=1.0" in capsys.readouterr().out
 
 
-def test_a_single_image_is_looked_at_by_the_first_networks(
+def test_look_uses_the_first_network_of_each_fold(
     run: RunPaths, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert look.main([str(run.root), str(folder / "test" / "0.png"), "--precision", "fp32"]) == 0
-    told = capsys.readouterr().out
-    assert "(2 folds, the first network of each)" in told
+    printed = capsys.readouterr().out
+    assert "(2 folds, the first network of each)" in printed
     views = [predict_by_hand(run, folder, run.weights(fold), ["test/0.png"]) for fold in (0, 1)]
-    assert f"{np.mean(views, axis=0)[:, 0].mean(axis=0).max():7.2%}" in told
+    assert f"{np.mean(views, axis=0)[:, 0].mean(axis=0).max():7.2%}" in printed
 
 
 def test_the_same_command_again_does_nothing_even_without_the_earlier_rounds(
@@ -171,7 +171,7 @@ def test_the_same_command_again_does_nothing_even_without_the_earlier_rounds(
         assert stage.main(words) == 0
 
 
-def test_again_trains_every_network_of_every_round_anew(
+def test_again_trains_every_network_of_every_round_again(
     run: RunPaths, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(run.root.parent, tmp_path / folder.name)
@@ -190,7 +190,7 @@ def test_again_trains_every_network_of_every_round_anew(
         assert (copy.root / name).read_bytes() == (run.root / name).read_bytes()
 
 
-def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
+def test_a_further_round_without_a_readable_test_image_is_refused(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_competition(test_per_class=1)
@@ -204,7 +204,7 @@ def test_a_further_round_without_a_test_image_that_can_be_read_is_refused(
     assert not list(tmp_path.rglob("log.csv"))
 
 
-def test_a_test_image_that_shows_a_training_picture_gets_no_label(
+def test_a_test_image_that_duplicates_a_training_image_gets_no_label(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_competition(num_classes=2, per_class=6, test_per_class=3)
@@ -218,8 +218,8 @@ def test_a_test_image_that_shows_a_training_picture_gets_no_label(
     words = words_of(folder, tmp_path, "--rounds", "2", "--set", "pseudo_share=1")
     for stage in (prepare, split, train):
         assert stage.main(words) == 0
-    told = "train: 2 of 6 test images get no label: they cannot be read or show training pictures"
-    assert told in capsys.readouterr().out
+    line = "train: 2 of 6 test images get no label: they cannot be read or show training pictures"
+    assert line in capsys.readouterr().out
     run = RunPaths(tmp_path / folder.name / "run")
     for fold in (0, 1):
         labelled = pd.read_csv(run.of_fold(fold).pseudo_labels)["path"].tolist()

@@ -1,4 +1,4 @@
-"""All stages in one process: order, statuses, signals, and that none changes what a later one makes."""
+"""All stages in one process: order, statuses, signals, and no influence on the files of later stages."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def command_of(script: str, words: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("failing", [None, "split", "score"])
-def test_stages_run_in_order_with_the_same_words_until_one_fails(
+def test_stages_run_in_order_with_the_same_arguments_until_one_fails(
     failing: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran, handlers = [], [signal.getsignal(number) for number in SIGNALS]
@@ -55,7 +55,7 @@ def test_the_stages_are_scripts_in_the_order_of_their_files() -> None:
     assert [name for name in runner.STAGES if name in order] == order
 
 
-def test_wrong_words_are_refused_before_a_stage_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_arguments_are_refused_before_a_stage_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "import_module", lambda name: pytest.fail(f"{name} was imported"))
     with pytest.raises(InputError, match="did you mean '--epochs'"):
         runner.main(["input/birds", "--epoch", "3"])
@@ -70,7 +70,7 @@ def test_wrong_input_ends_it_with_status_2_and_one_sentence(tmp_path: Path) -> N
     assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
 
 
-def test_a_stage_alone_makes_what_it_makes_after_the_others(
+def test_a_stage_alone_writes_what_it_writes_after_the_others(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(per_class=8, size=20)
@@ -91,7 +91,7 @@ def test_a_stage_alone_makes_what_it_makes_after_the_others(
         assert files[0].read_bytes() == files[1].read_bytes(), name
 
 
-def test_asked_to_stop_it_ends_with_the_stage_that_runs_and_goes_on_from_there(
+def test_interrupted_it_ends_with_the_running_stage_and_resumes_there(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     words = [str(make_competition()), *WORDS, "--output", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""run.sh: what it installs, and when, and that all its words go to src/run.py."""
+"""run.sh: what it installs and when, and that it passes all arguments to src/run.py."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ def make_executable(path: Path, body: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """run.sh in a folder of its own, whose tools are the real ones but for Python and uv."""
+    """Return a folder with run.sh and a PATH of the real shell tools, without Python and uv."""
     for name in ("run.sh", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     for tool in ("bash", "dirname", "cmp", "cp", "sed", "mkdir", "rm"):
@@ -52,7 +52,7 @@ def test_no_python_at_all_gets_the_same_sentence(checkout: Path) -> None:
     assert ended.returncode == 2 and "needs Python 3.11 or newer, and found none" in ended.stderr
 
 
-def test_a_second_start_installs_nothing_and_hands_over_the_words(checkout: Path) -> None:
+def test_a_second_start_installs_nothing_and_passes_the_arguments(checkout: Path) -> None:
     pretend_installed(checkout)
     ended = run(checkout, "input/some folder", "--recipe", "quick")
     assert ended.returncode == 0, ended.stderr
@@ -64,7 +64,7 @@ def test_a_study_is_a_script_of_its_own(checkout: Path) -> None:
     assert run(checkout, "study", "cnn").stdout == f"{checkout}/src/study.py cnn\n"
 
 
-def test_help_begins_with_that_of_run_sh(checkout: Path) -> None:
+def test_help_starts_with_the_text_of_run_sh(checkout: Path) -> None:
     pretend_installed(checkout)
     lines = run(checkout, "input/a", "--help").stdout.splitlines()
     assert "./run.sh study" in "".join(lines[:-1]) and lines[-1] == f"{checkout}/src/run.py input/a --help"
@@ -75,7 +75,7 @@ def test_the_status_is_that_of_the_stages(checkout: Path) -> None:
     assert run(checkout).returncode == 2
 
 
-def test_the_stages_take_the_place_of_run_sh_so_that_signals_reach_them(checkout: Path) -> None:
+def test_the_stages_replace_the_shell_so_that_signals_reach_them(checkout: Path) -> None:
     pretend_installed(checkout, "echo $$")
     command = [str(checkout / "bin" / "bash"), str(checkout / "run.sh")]
     environment = {**os.environ, "PATH": str(checkout / "bin")}
@@ -98,7 +98,7 @@ def test_pip_installs_once_and_again_when_the_requirements_change(checkout: Path
     assert run(checkout).returncode == 0 and installs() == 2
 
 
-def test_a_broken_installation_is_not_taken_for_a_whole_one(checkout: Path) -> None:
+def test_a_broken_installation_is_not_taken_for_a_complete_one(checkout: Path) -> None:
     venv = '[ "$2" != venv ] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }\n[ "$2" != pip ] || exit 1'
     make_executable(checkout / "bin" / "python3", venv)
     assert run(checkout).returncode == 1

@@ -11,7 +11,7 @@ some_labels = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(np.array
 
 
 @given(some_labels, st.integers(0, 99))
-def test_classes_come_equally_often_and_so_do_the_images_of_each(labels: np.ndarray, seed: int) -> None:
+def test_classes_and_their_images_occur_equally_often(labels: np.ndarray, seed: int) -> None:
     order = balanced_order(labels, np.random.default_rng(seed))
     assert len(order) == len(labels)
     classes, counts = np.unique(labels[order], return_counts=True)
@@ -37,7 +37,7 @@ def test_over_many_epochs_every_class_and_every_image_of_it_has_its_share() -> N
     assert abs(positions.mean() - 49.5) < 1
 
 
-def test_an_epoch_of_balanced_batches_is_as_long_as_any_and_drawn_from_its_seed() -> None:
+def test_a_balanced_epoch_has_the_usual_length_and_depends_on_its_seed() -> None:
     labels = np.repeat([0, 1], [50, 5])
 
     def epoch(number: int, seed: int = 0, fold: int = 0, start: int = 0) -> list[list[int]]:

@@ -12,7 +12,7 @@ from foldsmith.training.schedule import learning_rates
 
 
 def rate(schedule: str, lr: float, warmup: int, total: int, step: int) -> float:
-    """The rate of one step, as SGDR and a linear warm-up define it."""
+    """Return the rate of one step, as SGDR and a linear warm-up define it."""
     if step < warmup:
         return lr * (step + 1) / (warmup + 1)
     if schedule == "constant":

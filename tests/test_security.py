@@ -1,4 +1,4 @@
-"""Nothing from outside runs, leads out of its folder, or asks the network."""
+"""Input is never executed, paths stay inside their folder, and nothing uses the internet."""
 
 import ast
 import json
@@ -35,7 +35,7 @@ SMALL += ["--precision", "fp32", "--device", "cpu", "--name", "run"]
 
 
 def calls_of(path: Path) -> list[tuple[str, ast.Call]]:
-    """Every call in a file, by the words it is written with."""
+    """Return the source text of every call in a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
@@ -44,7 +44,7 @@ def calls_of(path: Path) -> list[tuple[str, ast.Call]]:
 
 
 def is_unsafe(name: str, call: ast.Call) -> bool:
-    """Return whether a call reads a pickle, runs a text, or starts a shell."""
+    """Return whether a call reads a pickle, executes text, or starts a shell."""
     words = {word.arg: ast.unparse(word.value) for word in call.keywords}
     if name in ("np.load", "numpy.load"):
         return words.get("allow_pickle") != "False"
@@ -64,7 +64,7 @@ def test_nothing_in_the_source_reads_a_pickle_or_a_shell() -> None:
 
 
 class Bomb:
-    """Unpickled, it makes a folder."""
+    """An object that creates a folder when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,7 +73,7 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-def test_pickles_in_the_place_of_our_arrays_are_refused_and_not_run(
+def test_pickles_instead_of_arrays_are_refused_and_not_executed(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     bomb = np.array([Bomb(tmp_path / "ran")], dtype=object)
@@ -89,14 +89,14 @@ def test_pickles_in_the_place_of_our_arrays_are_refused_and_not_run(
     with pytest.raises(InputError, match="pixels.npy"):
         open_cache(cache.path, folder, 8)
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(FileNotFoundError):  # the bomb itself is not a dud
+    with pytest.raises(FileNotFoundError):  # the bomb works when it is unpickled
         pickle.loads(pickle.dumps(Bomb(tmp_path / "no" / "parent")))
 
 
 # --- names
 
 
-def test_names_that_are_markup_or_formulas_run_nowhere(
+def test_names_that_are_markup_or_formulas_are_never_executed(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=3, sample="names")
@@ -108,7 +108,7 @@ def test_names_that_are_markup_or_formulas_run_nowhere(
             text = text.replace(f"kind {label}", written)
         (folder / name).write_text(text)
     (folder / "train" / "<script>alert(3)<.png").write_bytes(b"no image")
-    for stage in STAGES[:-1]:  # the truth beside the folder has the harmless names
+    for stage in STAGES[:-1]:  # the truth file has the harmless names
         assert stage.main([str(folder), *SMALL, "--workers", "0", "--output", str(tmp_path)]) == 0
     run = tmp_path / "tiny" / "run"
     page = (run / "report.html").read_text()
@@ -117,7 +117,7 @@ def test_names_that_are_markup_or_formulas_run_nowhere(
     for table in ("samples.csv", "classes.csv", "problems.csv", "folds.csv", "oof.csv", "label_issues.csv"):
         cells = pd.read_csv(run / table, dtype=str, keep_default_na=False).to_numpy().ravel()
         assert not [cell for cell in cells if re.match("[=@\t\r]", cell)], table
-    # the form of a submission belongs to the competition: its words are written as they are
+    # a submission must use the competition's labels unchanged
     assert set(pd.read_csv(run / "submission.csv")["label"]) <= set(names)
 
 
@@ -125,7 +125,7 @@ def test_names_that_are_markup_or_formulas_run_nowhere(
     "way_out", ["../secret.png", "train/../../secret.png", "{}/secret.png", "..\\secret.png"]
 )
 @pytest.mark.parametrize("labels", ["answer", "coco", "csv"])
-def test_no_label_file_leads_out_of_the_folder(
+def test_no_label_file_can_name_files_outside_the_folder(
     make_competition: MakeCompetition, tmp_path: Path, way_out: str, labels: str
 ) -> None:
     folder = make_competition(labels=labels)
@@ -141,7 +141,7 @@ def test_no_label_file_leads_out_of_the_folder(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_sample_submission_that_leads_out_names_no_image(
+def test_a_sample_submission_cannot_name_files_outside_the_folder(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition()
@@ -151,12 +151,12 @@ def test_a_sample_submission_that_leads_out_names_no_image(
         prepare.main([str(folder), *SMALL, "--output", str(tmp_path)])
 
 
-# --- the network, and what a hash seed or the order of files could change
+# --- the internet, hash seeds and the order of files
 
 OFFLINE = """
 import json, os, sys
 def refuse(event, words):
-    # workers send through sockets of the machine itself, whose addresses are texts
+    # workers use local sockets, whose addresses are strings
     asks = event == "socket.getaddrinfo" or event in ("socket.connect", "socket.sendto") and words[1:] and (
         isinstance(words[1], tuple))
     if asks:
@@ -180,7 +180,7 @@ RESULTS += ("cv.json", "test.npz", "submission.csv", "problems.csv", "classes.cs
 
 
 @pytest.mark.slow
-def test_no_stage_asks_the_network_and_no_hash_seed_or_order_of_files_changes_a_byte(
+def test_no_stage_uses_the_internet_and_no_hash_seed_or_order_of_files_changes_a_byte(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder, shuffled = make_competition(), make_competition()
@@ -195,8 +195,8 @@ def test_no_stage_asks_the_network_and_no_hash_seed_or_order_of_files_changes_a_
         env={**os.environ, "PYTHONPATH": str(SRC), "PYTHONHASHSEED": "4321"}, capture_output=True, text=True,
     )  # fmt: skip
     assert "every stage is done" in ended.stdout, ended.stderr
-    # the last lines of the program: who asks is caught
+    # the program ends here: connections raise
     assert ended.stderr.strip() == "the network is asked: socket.getaddrinfo"
     for name in RESULTS:
-        here, there = (tmp_path / place / "tiny" / "run" / name for place in ("here", "there"))
+        here, there = (tmp_path / root / "tiny" / "run" / name for root in ("here", "there"))
         assert here.read_bytes() == there.read_bytes(), name

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any moment: one sentence, the right status, and no half-written file."""
+"""SIGINT and SIGTERM at any moment: one sentence, the right status, and no half-written file."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ runpy.run_path(r"{src}/{stage}.py", run_name="__main__")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_that_is_stopped_while_it_imports_says_how_to_go_on(stage: str, tmp_path: Path) -> None:
+def test_a_stage_interrupted_during_imports_says_how_to_resume(stage: str, tmp_path: Path) -> None:
     signalled = "SIGINT" if stage < "prepare" else "SIGTERM"
     program = SIGNALLED_IN_IMPORT.format(signal=signalled, stage=stage, src=SRC)
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
@@ -44,7 +44,7 @@ def test_a_stage_that_is_stopped_while_it_imports_says_how_to_go_on(stage: str, 
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stage_that_is_stopped_leaves_nothing_half_written(
+def test_an_interrupted_stage_leaves_nothing_half_written(
     number: int, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main() -> int:
@@ -59,7 +59,9 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(
     assert not any(tmp_path.iterdir())
 
 
-def test_an_error_that_follows_from_an_interruption_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_caused_by_an_interruption_is_reported_as_an_interruption(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def main() -> int:
         try:
             signal.raise_signal(signal.SIGTERM)
@@ -72,7 +74,7 @@ def test_an_error_that_follows_from_an_interruption_is_one(capsys: pytest.Captur
     assert (ended.value.code, capsys.readouterr().err) == (143, ADVICE)
 
 
-def test_what_is_tidied_up_is_not_disturbed_by_the_second_signal_of_one_ctrl_c() -> None:
+def test_a_second_signal_of_the_same_ctrl_c_does_not_disturb_cleaning_up() -> None:
     tidied = []
 
     def work() -> None:
@@ -87,7 +89,7 @@ def test_what_is_tidied_up_is_not_disturbed_by_the_second_signal_of_one_ctrl_c()
     assert tidied and caught.value.number == signal.SIGINT
 
 
-def test_an_impatient_person_is_heard_twice() -> None:
+def test_a_second_ctrl_c_interrupts_again() -> None:
     heard = []
 
     def work() -> None:
@@ -102,7 +104,7 @@ def test_an_impatient_person_is_heard_twice() -> None:
     assert len(heard) == 2
 
 
-def test_afterwards_signals_mean_what_they_meant_before() -> None:
+def test_signal_handlers_are_restored_afterwards() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with interruptible():
         assert [signal.getsignal(number) for number in SIGNALS] != before

@@ -1,4 +1,4 @@
-"""The side of the training images in every epoch."""
+"""The size of training images in every epoch."""
 
 import pytest
 from conftest import naming
@@ -15,7 +15,7 @@ def sizes_of(**fields: int) -> list[int]:
     return training_sizes(Recipe(name="test", **fields))
 
 
-def test_without_other_words_all_epochs_have_the_image_size() -> None:
+def test_by_default_all_epochs_have_the_image_size() -> None:
     assert sizes_of(image_size=64, epochs=3) == [64] * 3
     assert sizes_of(image_size=64, epochs=3, train_size=48) == [48] * 3
 
@@ -28,14 +28,16 @@ def test_images_grow_by_eighths_and_every_size_has_as_many_epochs() -> None:
 
 
 @given(st.integers(1, 256), st.integers(1, 60), st.data())
-def test_they_begin_and_end_as_asked_and_never_shrink(size: int, epochs: int, data: st.DataObject) -> None:
+def test_sizes_start_and_end_as_requested_and_never_shrink(
+    size: int, epochs: int, data: st.DataObject
+) -> None:
     last = data.draw(st.integers(1, size))
     first = data.draw(st.integers(1, last))
     sizes = sizes_of(image_size=size, epochs=epochs, train_size=last, train_size_from=first)
     assert len(sizes) == epochs and sizes == sorted(sizes) and sizes[-1] == last
     assert sizes[0] == first or epochs == 1
     step = max(1, round(size / 8))
-    assert all((each - first) % step == 0 for each in sizes if each != last)
+    assert all((side - first) % step == 0 for side in sizes if side != last)
 
 
 @pytest.mark.parametrize("fields", [{"train_size": 48}, {"train_size_from": 48}])
@@ -48,7 +50,7 @@ def test_a_network_of_one_size_is_refused_in_one_sentence(model: str, fields: di
 
 
 @pytest.mark.parametrize("model", ["quick-cnn", "cnn-gap", "timm:resnet18", "timm:convnext_atto"])
-def test_a_network_of_any_size_is_not(model: str) -> None:
+def test_a_network_of_any_size_is_accepted(model: str) -> None:
     fields = {"train_size": 48, "train_size_from": 36}
     check_recipe(Recipe(name="test", model=model, image_size=64, **fields), "cpu", "fp32")
 

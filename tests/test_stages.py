@@ -30,7 +30,7 @@ from foldsmith.recipes import RECIPES
 from foldsmith.run.command import read_command
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, report, score)
-# a network and images as small as they get, in fp32 so that every machine computes alike
+# the smallest network and images, in fp32 so that every machine computes the same
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "5", "--batch-size", "8"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
 THREE_FOLDS = ["--folds", "3"]
@@ -136,7 +136,7 @@ def test_a_fold_alone_is_the_fold_of_the_whole_run(folder: Path, run: Path, tmp_
     assert len(json.loads((alone / "cv.json").read_text())["folds"]) == 1
 
 
-def test_what_was_made_from_other_weights_than_are_there_is_not_used(folder: Path, tmp_path: Path) -> None:
+def test_results_of_other_weights_are_not_used(folder: Path, tmp_path: Path) -> None:
     run_stages(folder, tmp_path, "--fold", "2")
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path), "--name", "run"]
     train.main(words)
@@ -144,7 +144,7 @@ def test_what_was_made_from_other_weights_than_are_there_is_not_used(folder: Pat
         with pytest.raises(InputError, match=r"\b(validate|infer|examine)\.py"):
             stage.main(words)
     validate.main(words)
-    report.main(words)  # without what infer.py and examine.py made of fold 2 alone
+    report.main(words)  # without the predictions and features of fold 2
     assert "Only 1 of 3 folds" not in (tmp_path / folder.name / "run" / "report.html").read_text()
 
 
@@ -201,7 +201,7 @@ def test_label_files_of_every_form_are_inputs_of_prepare(
     assert before == {} and set(after) == {path.name for path in tmp_path.iterdir()}
 
 
-def test_labels_that_changed_are_refused_and_done_anew_with_again(
+def test_changed_labels_are_refused_and_used_with_again(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition(num_classes=2)
@@ -227,7 +227,7 @@ def test_results_that_were_tampered_with_are_not_used(folder: Path, run: Path, t
 
 
 @pytest.mark.parametrize("stage", [split, train, validate, infer, submit, score])
-def test_a_stage_before_its_time_names_the_stage_to_run(
+def test_a_stage_without_its_inputs_names_the_stage_to_run(
     stage: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(folder), *SMALL, *THREE_FOLDS, "--output", str(tmp_path)]
@@ -379,7 +379,7 @@ def test_a_class_rarer_than_folds_is_reported_and_handled(
     assert len(np.load(run / "oof.npz")["path"]) == 13
 
 
-def test_a_fold_asked_for_again_never_replaces_the_results_of_all(
+def test_rerunning_one_fold_never_replaces_the_results_of_all(
     folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(run.parent, tmp_path / "tiny")
@@ -395,7 +395,7 @@ def test_folds_trained_one_by_one_are_the_run_of_all(folder: Path, run: Path, tm
     assert bytes_of(run_stages(folder, tmp_path), *RESULTS) == bytes_of(run, *RESULTS)
 
 
-def test_again_removes_nothing_before_the_new_input_is_known_to_be_good(
+def test_again_removes_nothing_before_the_new_input_is_validated(
     make_competition: MakeCompetition, tmp_path: Path
 ) -> None:
     folder = make_competition()
@@ -414,7 +414,7 @@ def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "keys"),
     [
         (["--set", "augment=crop-flop"], ["'crop-flop'", "'crop-flip'"]),
         (["--set", "pretrain_augment=flap"], ["'flap'", "'flip'"]),
@@ -428,14 +428,14 @@ def test_another_precision_on_a_finished_run_is_refused(folder: Path, run: Path)
     ],
 )
 def test_a_recipe_that_cannot_train_is_refused_before_anything_is_decoded(
-    folder: Path, tmp_path: Path, words: list[str], told: list[str]
+    folder: Path, tmp_path: Path, words: list[str], keys: list[str]
 ) -> None:
-    with pytest.raises(InputError, match=naming(*told)):
+    with pytest.raises(InputError, match=naming(*keys)):
         prepare.main([str(folder), *SMALL, "--output", str(tmp_path), *words])
     assert not (tmp_path / "tiny").exists()
 
 
-def test_the_true_score_is_that_of_matched_ids_and_words(
+def test_the_true_score_matches_ids_and_labels(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, few = make_competition(labels="csv", sample="probabilities"), ["--folds", "2", "--epochs", "1"]
@@ -446,7 +446,7 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
     submission = pd.read_csv(run / "submission.csv").set_index("id")
     expected = (submission.idxmax(axis=1) == true[submission.index]).mean()
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
-    # the same truth by bare names; then with an image nobody knows
+    # the same truth by bare names; then with an unknown image
     truth.write_text(truth.read_text().replace(".png", ""))
     score.main(words)
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
@@ -456,14 +456,14 @@ def test_the_true_score_is_that_of_matched_ids_and_words(
 
 
 @pytest.mark.parametrize(
-    ("truth", "told"), [("filename\n0.png\n", "'filename'"), ("id,a,b\n0.png,x,y\n", "'x'")]
+    ("truth", "key"), [("filename\n0.png\n", "'filename'"), ("id,a,b\n0.png,x,y\n", "'x'")]
 )
-def test_a_truth_that_nobody_can_read_is_refused(
-    folder: Path, run: Path, tmp_path: Path, truth: str, told: str
+def test_an_unreadable_truth_file_is_refused(
+    folder: Path, run: Path, tmp_path: Path, truth: str, key: str
 ) -> None:
     shutil.copytree(folder, tmp_path / "tiny")
     (tmp_path / "tiny-truth.csv").write_text(truth)
     words = [str(tmp_path / "tiny"), *SMALL, *THREE_FOLDS, "--output", str(run.parent.parent)]
     words += ["--name", "run"]
-    with pytest.raises(InputError, match=naming("tiny-truth.csv", told)):
+    with pytest.raises(InputError, match=naming("tiny-truth.csv", key)):
         score.main(words)

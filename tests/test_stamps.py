@@ -1,4 +1,4 @@
-"""What a finished stage is stamped with, and what a run's name stands for."""
+"""Stamps of finished stages, and the identity of a run."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ INPUTS = {"samples": "a digest", "plan": {"num_folds": 5, "holdout": None}, "set
 
 @pytest.fixture
 def stage(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """A finished stage: its stamp, and two outputs, one of them in a folder of its own."""
+    """Return a finished stage: its stamp and two outputs, one of them in a subfolder."""
     first, second = tmp_path / "run" / "folds.csv", tmp_path / "cache" / "pixels"
     for path in (first, second):
         path.parent.mkdir()
@@ -49,7 +49,9 @@ def test_a_stage_without_a_stamp_is_not_current(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [1, 2])
-def test_a_changed_byte_or_a_missing_output_ends_it(which: int, stage: tuple[Path, Path, Path]) -> None:
+def test_a_changed_byte_or_a_missing_output_makes_the_stage_stale(
+    which: int, stage: tuple[Path, Path, Path]
+) -> None:
     path = stage[which]
     whole = path.read_text()
     path.write_text(whole.replace("content", "contenu"))
@@ -71,15 +73,17 @@ def test_a_changed_byte_or_a_missing_output_ends_it(which: int, stage: tuple[Pat
         {"more": 1},
     ],
 )
-def test_a_changed_input_ends_it(change: dict[str, Any], stage: tuple[Path, Path, Path]) -> None:
+def test_a_changed_input_makes_the_stage_stale(
+    change: dict[str, Any], stage: tuple[Path, Path, Path]
+) -> None:
     assert not is_current(stage[0], {**INPUTS, **change})
 
 
-def test_a_missing_input_ends_it(stage: tuple[Path, Path, Path]) -> None:
+def test_a_missing_input_makes_the_stage_stale(stage: tuple[Path, Path, Path]) -> None:
     assert not is_current(stage[0], {name: INPUTS[name] for name in ("samples", "plan")})
 
 
-def test_another_version_of_foldsmith_ends_it(
+def test_another_version_of_foldsmith_makes_the_stage_stale(
     stage: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stamps, "__version__", "99.0")
@@ -97,76 +101,76 @@ def test_facts_are_kept_for_readers(stage: tuple[Path, Path, Path]) -> None:
     assert load_json(stage[0])["seed"] == 3
 
 
-def test_a_damaged_stamp_is_told(stage: tuple[Path, Path, Path]) -> None:
+def test_a_damaged_stamp_is_reported(stage: tuple[Path, Path, Path]) -> None:
     stage[0].write_text("{")
     with pytest.raises(InputError, match="split.json"):
         is_current(stage[0], INPUTS)
 
 
-def test_what_an_earlier_stage_writes_is_asked_for(stage: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_missing_file_of_an_earlier_stage_is_reported(
+    stage: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     require(stage[1], "split")
     with pytest.raises(InputError, match=naming("samples.csv", "prepare.py")):
         require(tmp_path / "samples.csv", "prepare")
 
 
-def test_what_an_earlier_stage_wrote_is_taken_only_whole(stage: tuple[Path, Path, Path]) -> None:
+def test_files_of_an_earlier_stage_are_used_only_if_intact(stage: tuple[Path, Path, Path]) -> None:
     require_whole(stage[0], "split")
     stage[1].write_text("edited by hand")
     with pytest.raises(InputError, match=naming("folds.csv", "split.py")):
         require_whole(stage[0], "split")
 
 
-def make_parts(**fields: Any) -> dict[str, Any]:
+def make_inputs(**fields: Any) -> dict[str, Any]:
     recipe = replace(RECIPES["quick"], **fields)
     return {"recipe": asdict(recipe), "folds": asdict(FoldPlan(5, None, 0, None))}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunPaths:
-    """A run that a recipe has claimed and that holds a result."""
+    """Return a run that a recipe has claimed, with a result."""
     run = RunPaths(tmp_path / "output" / "demo80" / "quick")
-    claim_run(run, again=False, **make_parts())
+    claim_run(run, again=False, **make_inputs())
     run.samples.write_text("path,label\n")
     return run
 
 
-def test_the_same_parts_may_claim_a_run_as_often_as_they_like(run: RunPaths) -> None:
+def test_the_same_identity_can_claim_a_run_repeatedly(run: RunPaths) -> None:
     before = run.identity.read_bytes()
-    claim_run(run, again=False, **make_parts())
-    claim_run(run, again=True, **make_parts())
+    claim_run(run, again=False, **make_inputs())
+    claim_run(run, again=True, **make_inputs())
     assert run.identity.read_bytes() == before
     assert run.samples.exists()
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    ("changed", "keys"),
     [
-        (make_parts(epochs=99), ["recipe", "epochs", 12, 99]),
-        (make_parts(seed=4, views=("identity",)), ["recipe", "seed", 0, 4]),
+        (make_inputs(epochs=99), ["recipe", "epochs", 12, 99]),
+        (make_inputs(seed=4, views=("identity",)), ["recipe", "seed", 0, 4]),
         ({"folds": asdict(FoldPlan(3, None, 0, None))}, ["folds", "num_folds", 5, 3]),
         ({"folds": asdict(FoldPlan(5, 0.3, 0, None))}, ["folds", "holdout", "None", "0.3"]),
     ],
 )
-def test_other_parts_are_refused_with_the_difference_and_the_choice(
-    parts: dict[str, Any], told: list[object], run: RunPaths
+def test_another_identity_is_refused_with_the_difference_and_the_remedies(
+    changed: dict[str, Any], keys: list[object], run: RunPaths
 ) -> None:
-    with pytest.raises(InputError, match=naming(run.root, *told, "--name", "--again")):
-        claim_run(run, again=False, **{**make_parts(), **parts})
+    with pytest.raises(InputError, match=naming(run.root, *keys, "--name", "--again")):
+        claim_run(run, again=False, **{**make_inputs(), **changed})
     assert run.samples.exists()
-    claim_run(run, again=False, **make_parts())
+    claim_run(run, again=False, **make_inputs())
 
 
-def test_other_views_take_the_place_of_those_a_run_had(
-    run: RunPaths, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other, trained = make_parts(views=("identity",), cache=False), training_identity(run)
+def test_other_views_replace_those_of_the_run(run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
+    other, trained = make_inputs(views=("identity",), cache=False), training_identity(run)
     assert not check_identity(run, **other)
     with pytest.raises(InputError, match="views is identity,hflip, not identity.*src/prepare.py"):
         check_claim(run, **other)
     claim_run(run, again=False, **other)
-    told = capsys.readouterr().out
-    assert "views identity,hflip -> identity" in told and "cache True -> False" in told
-    assert all(stage in told for stage in ("prepare", "train", "validate", "infer", "examine", "report"))
+    printed = capsys.readouterr().out
+    assert "views identity,hflip -> identity" in printed and "cache True -> False" in printed
+    assert all(stage in printed for stage in ("prepare", "train", "validate", "infer", "examine", "report"))
     assert run.samples.exists() and load_json(run.identity)["recipe"]["views"] == ["identity"]
     check_claim(run, **other)
     assert training_identity(run) == trained
@@ -178,19 +182,19 @@ def test_a_setting_that_no_finished_stage_depends_on_is_taken_by_any_stage(run: 
         check_claim(run, **make_parts(micro_batch=3, views=("identity",)))
 
 
-def test_views_that_decide_pseudo_labels_are_part_of_what_is_trained(tmp_path: Path) -> None:
+def test_views_that_decide_pseudo_labels_belong_to_training(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
-    claim_run(run, again=False, **make_parts(rounds=2))
+    claim_run(run, again=False, **make_inputs(rounds=2))
     with pytest.raises(InputError, match="another recipe.*views.*rounds > 1"):
-        claim_run(run, again=False, **make_parts(rounds=2, views=("identity",)))
-    claim_run(run, again=False, **make_parts(rounds=2, cache=False))
+        claim_run(run, again=False, **make_inputs(rounds=2, views=("identity",)))
+    claim_run(run, again=False, **make_inputs(rounds=2, cache=False))
 
 
 def test_an_identity_of_an_older_version_is_read(run: RunPaths) -> None:
     held = load_json(run.identity)
     facts = {"facts": {"num_images": 20, "side": 64, "grey": False}, "pretrained": False}
     save_json(run.identity, {**held, "grounds": facts})
-    claim_run(run, again=False, **make_parts(), evidence=facts)
+    claim_run(run, again=False, **make_inputs(), evidence=facts)
     assert load_identity(run) == {**held, "evidence": facts}
 
 
@@ -198,12 +202,12 @@ def test_other_data_are_refused(run: RunPaths) -> None:
     claim_run(run, again=False, data="a digest")
     with pytest.raises(InputError, match=naming(run.root, "data")):
         claim_run(run, again=False, data="another digest")
-    claim_run(run, again=False, **make_parts(), data="a digest")
+    claim_run(run, again=False, **make_inputs(), data="a digest")
 
 
 def test_again_replaces_the_run_and_its_claim(run: RunPaths) -> None:
-    claim_run(run, again=True, **make_parts(epochs=99))
+    claim_run(run, again=True, **make_inputs(epochs=99))
     assert not run.samples.exists()
     assert load_json(run.identity)["recipe"]["epochs"] == 99
     assert load_json(run.identity)["folds"]["num_folds"] == 5
-    claim_run(run, again=False, **make_parts(epochs=99))
+    claim_run(run, again=False, **make_inputs(epochs=99))

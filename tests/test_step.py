@@ -1,4 +1,4 @@
-"""One batch: in micro-batches, after memory ran out, and compiled, it gives what the whole batch gives."""
+"""One step: micro-batches, out of memory and compilation give the results of the whole batch."""
 
 import copy
 from dataclasses import replace
@@ -33,7 +33,7 @@ def make_compute() -> Compute:
 
 
 class Toy(nn.Module):
-    """Batch norm and dropout: both notice how a batch is cut. Memory runs out above `most` images."""
+    """Batch norm and dropout, both sensitive to micro-batches; runs out of memory above `most` images."""
 
     def __init__(self, most: int = 10**9, plain: bool = False) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Toy(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.seen.append(len(images))
         logits = self.layers(images)
-        if len(images) > self.most:  # late: batch statistics and random numbers are used up by then
+        if len(images) > self.most:  # late: batch statistics and random state have changed by then
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return logits
 
@@ -107,7 +107,7 @@ def test_with_class_weights_too_micro_batches_give_the_mean_of_the_whole_batch(s
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_out_of_memory_halves_the_micro_batch_says_so_once_and_forgets_the_attempt(
+def test_out_of_memory_halves_the_micro_batch_with_one_message_and_discards_the_attempt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     batches = [make_batch(), make_batch()]
@@ -122,9 +122,9 @@ def test_out_of_memory_halves_the_micro_batch_says_so_once_and_forgets_the_attem
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
         results.append((losses, state, torch.get_rng_state(), step.gradients.micro_batch))
-    (losses, state, random, size), (wanted, small, its_random, _) = results
+    (losses, state, random, size), (expected_losses, small, its_random, _) = results
     assert state.model.seen == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3]
-    assert losses == wanted and size == 3
+    assert losses == expected_losses and size == 3
     assert torch.equal(random, its_random)
     for ours, theirs in zip(
         state.model.state_dict().values(), small.model.state_dict().values(), strict=True
@@ -143,7 +143,7 @@ def test_one_image_that_does_not_fit_is_an_error() -> None:
         step(*make_batch(5))
 
 
-def test_other_errors_are_no_reason_to_try_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     state = make_state()
     with pytest.raises(RuntimeError, match="shape|size"):
         make_step(state)(torch.zeros(2, 5, SIZE, SIZE), torch.zeros(2, dtype=torch.long))
@@ -167,20 +167,20 @@ def test_an_epoch_in_micro_batches_counts_every_image_once() -> None:
     assert figures[0] == pytest.approx(figures[1], rel=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore")  # the tracer's own
-def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore")  # warnings of the tracer
+def test_a_compiled_step_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = make_batch()
     whole, compiled, losses, grads = nn.Module.compile, [], [], []
 
     def trace(module: nn.Module) -> None:
         compiled.append(module)
-        whole(module, backend="eager")  # traced and run by what compiles: machine code would take a minute
+        whole(module, backend="eager")  # traced but not compiled to machine code, which would take a minute
 
     monkeypatch.setattr(nn.Module, "compile", trace)
-    for wanted in (False, True):
+    for with_compile in (False, True):
         state = make_state(plain=True)
         state.model.forward = state.model.layers.forward  # a list that grows cannot be traced
-        recipe, batches = replace(RECIPE, compile=wanted), EpochBatches(len(labels), len(labels), 0, 0)
+        recipe, batches = replace(RECIPE, compile=with_compile), EpochBatches(len(labels), len(labels), 0, 0)
         step = build_step(state, CROSS_ENTROPY, make_compute(), recipe, batches, ALONE)
         losses.append(float(step(images, labels)[0]))
         grads.append(gradients(state))
@@ -194,7 +194,7 @@ def test_compiled_it_gives_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch)
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(2, 8), st.integers(0, 40))
-def test_every_process_cuts_every_batch_into_as_many_micro_batches_and_none_is_empty(
+def test_every_process_splits_every_batch_into_equally_many_micro_batches_none_empty(
     num_samples: int, batch_size: int, num_processes: int, micro_batch: int
 ) -> None:
     assume(num_samples >= 2 * num_processes)
@@ -208,7 +208,7 @@ def test_every_process_cuts_every_batch_into_as_many_micro_batches_and_none_is_e
     if micro_batch == 0:
         assert counts == {1}
     elif max(sizes) > micro_batch:
-        # one more image, and only where another cut would leave a process without one
+        # one more image only where another split would leave a process without one
         smallest = num_samples // len(batches) // num_processes
         assert max(sizes) == micro_batch + 1 and counts == {smallest}
     else:
@@ -219,7 +219,7 @@ def test_every_process_cuts_every_batch_into_as_many_micro_batches_and_none_is_e
 
 
 @pytest.mark.parametrize("clip", [0.01, 0.5, 1e6])
-def test_gradients_are_cut_to_a_norm_and_never_made_longer(clip: float) -> None:
+def test_gradients_are_clipped_to_a_norm_and_never_lengthened(clip: float) -> None:
     images, labels = make_batch()
     whole, cut = make_state(plain=True), make_state(plain=True)
     make_step(whole)(images, labels)
@@ -229,7 +229,7 @@ def test_gradients_are_cut_to_a_norm_and_never_made_longer(clip: float) -> None:
         torch.testing.assert_close(ours, theirs * min(1, clip / length), rtol=1e-4, atol=1e-7)
 
 
-def test_what_is_cut_are_the_gradients_without_the_scale_of_half_precision() -> None:
+def test_gradients_are_unscaled_before_they_are_clipped() -> None:
     images, labels = make_batch()
     plain = make_state(plain=True)
     scaled = replace(plain, model=make_state(plain=True).model, scaler=torch.amp.GradScaler("cpu"))
@@ -240,7 +240,7 @@ def test_what_is_cut_are_the_gradients_without_the_scale_of_half_precision() -> 
     for ours, theirs in zip(gradients(scaled), gradients(plain), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     before = [parameter.detach().clone() for parameter in scaled.model.parameters()]
-    scaled.scaler.step(scaled.optimizer)  # which does not divide by the scale again
+    scaled.scaler.step(scaled.optimizer)  # must not divide by the scale again
     scaled.scaler.update()
     for start, gradient, parameter in zip(before, gradients(plain), scaled.model.parameters(), strict=True):
         torch.testing.assert_close(parameter.detach(), start - 0.1 * gradient, rtol=1e-4, atol=1e-6)
@@ -250,7 +250,7 @@ def test_what_is_cut_are_the_gradients_without_the_scale_of_half_precision() -> 
 
 
 class Bowl(nn.Module):
-    """A network of which any loss is x' A x / 2 + b' x: its gradient is A x + b."""
+    """A network whose loss is x' A x / 2 + b' x, with gradient A x + b."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ def test_sharpness_aware_gradients_are_those_of_the_definition_on_a_quadratic(
 ) -> None:
     state = build_state(Bowl(), RECIPE, make_compute())
     state = replace(state, scaler=torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1))
-    start, a, b = (each.detach().double() for each in (state.model.x.clone(), state.model.a, state.model.b))
+    start, a, b = (p.detach().double() for p in (state.model.x.clone(), state.model.a, state.model.b))
     loss, _ = make_step(state, bowls_value, sam=radius)(*make_batch(4))
     gradient = a @ start + b
     expected = a @ (start + radius * gradient / gradient.norm()) + b
@@ -294,15 +294,15 @@ def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro
     loss, rightly = step(images, labels)
     after = torch.get_rng_state()
     torch.manual_seed(5)
-    wanted, right = make_step(plain, micro_batch=micro_batch)(images, labels)
+    expected_loss, right = make_step(plain, micro_batch=micro_batch)(images, labels)
     assert torch.equal(torch.get_rng_state(), after)
-    assert torch.equal(loss, wanted) and torch.equal(rightly, right)
+    assert torch.equal(loss, expected_loss) and torch.equal(rightly, right)
     for ours, theirs in zip(
         state.model.state_dict().values(), plain.model.state_dict().values(), strict=True
     ):
         assert torch.equal(ours, theirs)
 
-    # the second pass written out: another dropout would give other gradients
+    # the second pass in plain code: another dropout mask would give other gradients
     length = torch.cat([gradient.flatten() for gradient in gradients(plain)]).norm()
     moved = make_state()
     with torch.no_grad():
@@ -314,7 +314,7 @@ def test_both_passes_have_the_same_dropout_and_batch_statistics_count_once(micro
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_a_gradient_of_zero_moves_nothing() -> None:
+def test_a_zero_gradient_changes_no_weight() -> None:
     state = build_state(Bowl(), RECIPE, make_compute())
     with torch.no_grad():
         state.model.x.zero_()

@@ -31,7 +31,7 @@ CNN = STUDIES["cnn"]
 @pytest.mark.parametrize("recipe", [name for known in STUDIES.values() for name in known.reported])
 def test_every_row_of_every_study_is_a_recipe_that_can_train(recipe: str) -> None:
     assert RECIPES[recipe].model in MODELS
-    if "padded" not in recipe:  # their first linear layers are too large to be built in a test
+    if "padded" not in recipe:  # the padded ones have linear layers too large for a test
         check_recipe(RECIPES[recipe], "cpu", "fp32")
 
 
@@ -47,7 +47,7 @@ def test_the_hold_outs_are_the_studies_own() -> None:
     assert 60_000 * read_command([str(crnn.folder), *crnn.split], "").plan.holdout == 18_000
 
 
-def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
+def test_the_arguments_are_a_study_a_folder_and_the_arguments_of_the_stages() -> None:
     assert study.read_words(["crnn"]) == (STUDIES["crnn"], [], ["input/fashion-mnist", "--holdout", "0.3"])
     typed = ["cnn", "my/cifar", "--epochs", "3", "--only", "cnn-a", "--folds", "2", "--only", "cnn-gap"]
     words = ["my/cifar", "--epochs", "3", "--folds", "2"]
@@ -55,7 +55,7 @@ def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "keys"),
     [
         (["cnnn"], ["'cnnn'", "'cnn'"]),
         (["cnn", "--only", "resnet"], ["'resnet'"]),
@@ -66,19 +66,19 @@ def test_the_words_are_a_name_a_folder_and_the_words_of_the_stages() -> None:
         (["cnn", "--epochs", "none"], ["epochs", "none"]),
     ],
 )
-def test_words_that_nobody_understands_are_refused_before_anything_runs(
-    typed: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_unknown_arguments_are_refused_before_anything_runs(
+    typed: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "run", lambda command: pytest.fail("something ran"))
-    with pytest.raises(InputError, match=naming(*told)):
+    with pytest.raises(InputError, match=naming(*keys)):
         study.main(typed)
 
 
 @pytest.mark.parametrize("typed", [[], ["--help"]])
 def test_without_a_name_the_studies_are_listed(typed: list[str], capsys: pytest.CaptureFixture) -> None:
     assert study.main(typed) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in STUDIES) and "\\n" not in told
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in STUDIES) and "\\n" not in printed
 
 
 def test_a_study_runs_its_recipes_in_order_and_ends_with_the_status_of_one_that_fails(
@@ -216,7 +216,7 @@ def test_the_page_names_command_seed_and_machine_and_shows_the_curves_of_what_ra
     titles = [text for text in words if "in training" in text]
     assert [title.partition(":")[0] for title in titles] == ["cnn-a", "cnn-gap"]
     lines = list(picture.iter("{http://www.w3.org/2000/svg}polyline"))
-    assert len(lines) == 2 * 2 + 2 * 2 * 2  # training and held out, of loss and of accuracy, a line a fold
+    assert len(lines) == 2 * 2 + 2 * 2 * 2  # training and held-out, loss and accuracy, one line a fold
 
 
 def test_an_unknown_study_names_the_nearest() -> None:

@@ -89,7 +89,7 @@ def count_lenet(classes: int, norms: bool = False, hidden_norm: bool = False, up
         decoder = [(16, 6, 5), (6, 3, 5)]
     head = [(16, 32, 3), (32, 64, 3)]
     convolutions = encoder + decoder + head
-    count = sum(conv(*each) for each in convolutions)
+    count = sum(conv(*shape) for shape in convolutions)
     count += sum(norm(out) for _, out, _ in convolutions) if norms else 0
     count += linear(64 * 4 * 4, 512) + (norm(512) if hidden_norm else 0)
     return count + linear(512, classes)
@@ -147,7 +147,7 @@ COUNTS: dict[str, tuple[Callable[[int], int], int]] = {
 }
 
 
-def test_no_study_network_is_left_uncounted() -> None:
+def test_the_parameters_of_every_study_network_are_tested() -> None:
     others = {"bottleneck-resnet", "quick-cnn", "resnet9", *WHITENED_PLANS}
     assert set(COUNTS) == set(STUDY_IMAGES) == set(MODELS) - others
 
@@ -164,7 +164,7 @@ def test_a_network_has_the_parameters_of_its_layer_list(name: str) -> None:
 # shapes
 
 
-def shapes_of(part: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
+def shapes_of(module: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
     """Return the distinct consecutive shapes of an image on its way through the layers, its input first."""
     shapes = [tuple(x.shape[1:])]
 
@@ -172,19 +172,19 @@ def shapes_of(part: nn.Module, x: torch.Tensor) -> list[tuple[int, ...]]:
         if tuple(output.shape[1:]) != shapes[-1]:
             shapes.append(tuple(output.shape[1:]))
 
-    layers = [layer for layer in part.modules() if not list(layer.children())]
+    layers = [layer for layer in module.modules() if not list(layer.children())]
     handles = [layer.register_forward_hook(record) for layer in layers]
     with torch.no_grad():
-        part.eval()(x)
+        module.eval()(x)
     for handle in handles:
         handle.remove()
     return shapes
 
 
-def sides_of(part: nn.Module, x: torch.Tensor) -> list[int]:
+def sides_of(module: nn.Module, x: torch.Tensor) -> list[int]:
     """Return the distinct consecutive sides of the feature maps."""
     sides: list[int] = []
-    for _, height, width in shapes_of(part, x):
+    for _, height, width in shapes_of(module, x):
         assert height == width
         if [height] != sides[-1:]:
             sides.append(height)
@@ -255,18 +255,25 @@ def test_study_3s_head_pools_to_64_maps_of_4_x_4(name: str) -> None:
 def test_a_crnn_has_the_reports_shapes(
     name: str, maps: list[tuple[int, ...]], steps: int, hidden: int
 ) -> None:
-    model, seen = build(name).eval(), {}
-    for part, module in (*model.features.named_children(), ("lstm", model.lstm), ("linear", model.head[1])):
+    model, shapes = build(name).eval(), {}
+    for layer, module in (
+        *model.features.named_children(),
+        ("lstm", model.lstm),
+        ("linear", model.head[1]),
+    ):
 
-        def note(module: nn.Module, given: tuple, made: object, part: str = part) -> None:
-            seen[part] = (given[0].shape, made[0].shape if isinstance(made, tuple) else made.shape)
+        def note(module: nn.Module, inputs: tuple, outputs: object, layer: str = layer) -> None:
+            shapes[layer] = (
+                inputs[0].shape,
+                outputs[0].shape if isinstance(outputs, tuple) else outputs.shape,
+            )
 
         module.register_forward_hook(note)
     with torch.no_grad():
         assert model(make_images(name)).shape == (3, 10)
-    assert [tuple(seen[f"block{place}"][1][1:]) for place in (1, 2, 3)] == maps
-    assert seen["lstm"] == ((3, steps, 64), (3, steps, hidden))
-    assert seen["linear"] == ((3, steps * hidden), (3, 128))
+    assert [tuple(shapes[f"block{block}"][1][1:]) for block in (1, 2, 3)] == maps
+    assert shapes["lstm"] == ((3, steps, 64), (3, steps, hidden))
+    assert shapes["linear"] == ((3, steps * hidden), (3, 128))
 
 
 def test_2304_numbers_reach_the_crnns_first_linear_layer_and_4608_the_wider_ones() -> None:
@@ -306,7 +313,8 @@ def test_a_head_ends_with_a_linear_layer_and_the_network_has_no_softmax(name: st
 @pytest.mark.parametrize("name", LIGHT)
 def test_logits_are_no_probabilities(name: str) -> None:
     model = build(name).eval()
-    model.get_parameter(list(model.state_dict())[-1]).data += 5  # the last bias: a softmax would not see it
+    # the last bias: a softmax would be invariant to it
+    model.get_parameter(list(model.state_dict())[-1]).data += 5
     with torch.no_grad():
         sums = model(make_images(name)).sum(dim=1)
     assert (sums - 1).abs().min() > 10
@@ -403,10 +411,10 @@ STUDY_CNNS = {
 
 
 @pytest.mark.parametrize("name", STUDY_CNNS)
-def test_a_cnn_computes_what_study_5_writes_out(name: str) -> None:
+def test_a_cnn_computes_what_the_code_of_study_5_does(name: str) -> None:
     ours, theirs = build(name), STUDY_CNNS[name]()
     if name in ("cnn-a", "cnn-b", "cnn-c"):
-        # sigmoids let almost nothing of an image through at initialisation; larger weights do
+        # at initialisation sigmoids hardly depend on the image, with larger weights they do
         for parameter in ours.parameters():
             parameter.data *= 8
     assert_equal_networks(ours, theirs, make_images(name))
@@ -455,7 +463,7 @@ class StudyCRNN(nn.Module):
         ("crnn-hidden256-dropout10", 256, (0.1, 0.1, 0.1)),
     ],
 )
-def test_a_crnn_computes_what_study_4_writes_out(
+def test_a_crnn_computes_what_the_code_of_study_4_does(
     name: str, hidden: int, drops: tuple[float, float, float]
 ) -> None:
     # channels-last memory must not change the order of the features in the 18 steps
@@ -476,7 +484,7 @@ class Kronecker(nn.Module):
 
 
 class StudyAutoencoder(nn.Module):
-    """Encoder, decoder and classifier of a study in one module."""
+    """The encoder, decoder and classifier of a study in one module."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -519,7 +527,7 @@ def study_lenet(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", LENETS)
-def test_an_autoencoder_computes_what_study_3_writes_out(name: str) -> None:
+def test_an_autoencoder_computes_what_the_code_of_study_3_does(name: str) -> None:
     ours, theirs, images = build(name), study_lenet(name), 2 * make_images(name, 2) - 1
     assert_equal_networks(ours, theirs, images)
     assert_equal_networks(ours, theirs, images, run="reconstruct")
@@ -551,7 +559,9 @@ def study_padded(activation: Callable[[], nn.Module], deep: bool, drop: float, h
         ("autoencoder-padded-4", lambda: study_padded(lambda: nn.LeakyReLU(0.01), True, 0.3, 0.5)),
     ],
 )
-def test_an_autoencoder_computes_what_study_2_writes_out(name: str, theirs: Callable[[], nn.Module]) -> None:
+def test_an_autoencoder_computes_what_the_code_of_study_2_does(
+    name: str, theirs: Callable[[], nn.Module]
+) -> None:
     ours, images = build_light(name), make_images(name)
     assert_equal_networks(ours, theirs(), images)
     assert_equal_networks(ours, theirs(), images, run="reconstruct")
@@ -565,12 +575,12 @@ def test_the_encoder_learns_from_the_reconstruction_and_the_head_does_not(name: 
     model, images = build_light(name).train(), make_images(name, 2)
     nn.functional.mse_loss(model.reconstruct(images), images).backward()
     unmoved = [
-        part
-        for part, tensor in [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
+        weight_name
+        for weight_name, tensor in [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
         if tensor.grad is None or not tensor.grad.abs().sum() > 0
     ]
     # a norm cancels the bias before it: the gradient may be zero, but it exists
-    assert all("bias" in part for part in unmoved)
+    assert all("bias" in weight_name for weight_name in unmoved)
     assert all(tensor.grad is not None for tensor in model.encoder.parameters())
     assert all(tensor.grad is None for tensor in model.head.parameters())
 
@@ -583,13 +593,13 @@ def test_classifying_and_reconstructing_at_once_is_both_from_one_code(name: str)
     both = model.classify_and_reconstruct(images)
     assert len(runs) == 1
     torch.testing.assert_close(both, (logits, reconstructed))
-    for part in both:
+    for output in both:
         model.zero_grad()
-        part.square().mean().backward(retain_graph=True)
+        output.square().mean().backward(retain_graph=True)
         assert all(tensor.grad.abs().sum() > 0 for tensor in model.encoder.parameters())
 
 
-def test_study_3s_own_upsampling_cut_the_encoder_off() -> None:
+def test_the_upsampling_of_study_3_blocks_the_gradient_of_the_encoder() -> None:
     theirs, images = study_lenet("autoencoder-lenet-upsampled"), make_images("autoencoder-lenet", 2)
     nn.functional.mse_loss(theirs.reconstruct(images), images).backward()
     assert all(tensor.grad is None for tensor in theirs.encoder.parameters())
@@ -629,7 +639,7 @@ def test_every_other_network_takes_only_the_size_it_was_built_for(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "told"),
+    ("name", "size", "keys"),
     [
         ("autoencoder-padded-5", 64, ["96 x 96", 100]),
         ("autoencoder-lenet", 64, ["91 x 91", 100]),
@@ -642,10 +652,10 @@ def test_every_other_network_takes_only_the_size_it_was_built_for(name: str) -> 
     ],
 )
 def test_a_recipe_of_a_size_that_the_network_cannot_take_is_refused(
-    name: str, size: int, told: list[object]
+    name: str, size: int, keys: list[object]
 ) -> None:
     recipe = replace(RECIPES[name], image_size=size)
-    with pytest.raises(InputError, match=naming(name, f"{size} x {size}", *told)):
+    with pytest.raises(InputError, match=naming(name, f"{size} x {size}", *keys)):
         check_recipe(recipe, "cpu", "fp32")
 
 
@@ -660,7 +670,7 @@ def test_a_recipe_of_another_size_that_the_network_can_take_is_accepted(name: st
 
 
 @pytest.mark.parametrize("field", ["pretrain", "encoder_lr", "reconstruction_weight"])
-def test_only_autoencoders_have_an_encoder_to_treat_apart(field: str) -> None:
+def test_fields_of_the_encoder_are_refused_for_other_networks(field: str) -> None:
     recipe = replace(RECIPES["cnn-a"], **{field: "autoencoder" if field == "pretrain" else 0.5})
     with pytest.raises(InputError, match=naming(field, "cnn-a")):
         check_recipe(recipe, "cpu", "fp32")
@@ -672,6 +682,6 @@ def test_images_too_small_for_study_3s_head_are_refused_when_the_network_is_buil
         build_model("autoencoder-lenet-upsampled", 2, size)
 
 
-def test_images_too_small_for_gaps_poolings_are_refused_when_the_network_is_built() -> None:
+def test_images_too_small_for_the_poolings_of_cnn_gap_are_refused_when_the_network_is_built() -> None:
     with pytest.raises(InputError, match="7 x 7"):
         build_model("cnn-gap", 2, 7)

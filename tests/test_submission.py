@@ -22,7 +22,7 @@ from foldsmith.competition.submission import (
 from foldsmith.errors import InputError
 from foldsmith.tasks import SingleLabel
 
-# categories that are no positions, and names in another order than the categories
+# categories are not indices, and names are sorted differently from categories
 CLASSES = pd.DataFrame(
     {"label": [0, 1, 2], "category": ["3", "7", "20"], "class_name": ["eel", "cat", "dog"]}
 )
@@ -35,7 +35,7 @@ UNIFORM = np.full(3, 1 / 3, dtype=np.float32)
 def make(
     folder: Path, header: Sequence[str] = (), rows: Sequence = (), test: list[str] = TEST, **settings: str
 ) -> Competition:
-    """A competition with this sample submission, or none; no image is opened to fill or check one."""
+    """Return a competition with this sample submission, or none; no image is opened to fill or check one."""
     if header:
         write_rows(folder / "sample_submission.csv", list(header), list(rows))
     return Competition(folder, Settings(**settings), ["train/0.jpg"], test)
@@ -56,7 +56,7 @@ def cells_of(path: Path) -> list[list[str]]:
 
 
 def submit(folder: Path, competition: Competition, probabilities: dict[str, np.ndarray]) -> list[list[str]]:
-    """Fills, writes and checks a submission; every line of the file, read by the csv module."""
+    """Fill, write and check a submission; return its lines, read by the csv module."""
     form = read_submission_form(competition, CLASSES, TASK)
     write_submission(folder / "submission.csv", fill_submission(form, probabilities, UNIFORM))
     check(folder / "submission.csv", competition)
@@ -80,7 +80,7 @@ def test_without_a_sample_the_rows_are_in_natural_order_under_filename_and_class
 
 @pytest.mark.parametrize("used", [["7", "20"], ["3"], ["cat", "eel"], ["dog"]])
 @pytest.mark.parametrize("spell", ["{}.jpg", "{}", "test/{}.jpg", "test/{}"])
-def test_a_label_column_speaks_the_words_of_the_sample(tmp_path: Path, used: list[str], spell: str) -> None:
+def test_a_label_column_uses_the_labels_of_the_sample(tmp_path: Path, used: list[str], spell: str) -> None:
     order = [5, 11, 0, 3, 10, 1, 2, 9, 8, 7, 6, 4]
     rows = [[spell.format(index), used[index % len(used)]] for index in order]
     probabilities = draw_probabilities(TEST)
@@ -95,7 +95,7 @@ def test_a_label_column_speaks_the_words_of_the_sample(tmp_path: Path, used: lis
     "columns",
     [["3", "7", "20"], ["20", "3", "7"], ["cat", "dog", "eel"], ["eel", "cat", "dog"]],
 )
-def test_probability_columns_stand_in_the_order_of_the_sample(tmp_path: Path, columns: list[str]) -> None:
+def test_probability_columns_have_the_order_of_the_sample(tmp_path: Path, columns: list[str]) -> None:
     rows = [[f"{index}.jpg", 1, 0, 0] for index in range(12)]
     probabilities = draw_probabilities(TEST)
     written = submit(tmp_path, make(tmp_path, ["id", *columns], rows), probabilities)
@@ -108,7 +108,7 @@ def test_probability_columns_stand_in_the_order_of_the_sample(tmp_path: Path, co
 
 
 @pytest.mark.parametrize("placeholder", ["0", "", "?", "unknown"])
-def test_a_sample_with_only_a_placeholder_takes_the_words_of_the_label_file_and_says_so(
+def test_a_sample_with_only_a_placeholder_uses_the_labels_of_the_label_file_and_says_so(
     tmp_path: Path, placeholder: str
 ) -> None:
     competition = make(tmp_path, ["id", "label"], [[index, placeholder] for index in range(12)])
@@ -117,7 +117,7 @@ def test_a_sample_with_only_a_placeholder_takes_the_words_of_the_label_file_and_
     assert len(form.notes) == 1 and f"'{placeholder}'" in form.notes[0]
 
 
-def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
+def test_labels_that_are_both_numbers_and_names_are_read_as_numbers(
     tmp_path: Path,
 ) -> None:
     swapped = CLASSES.assign(category=["0", "1", "2"], class_name=["2", "1", "0"])
@@ -126,7 +126,7 @@ def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
 
 
 @pytest.mark.parametrize(
-    ("header", "rows", "told"),
+    ("header", "rows", "keys"),
     [
         (["id", "label"], [], []),
         (["id"], [[0]], []),
@@ -141,9 +141,9 @@ def test_words_that_are_numbers_and_names_at_once_are_read_as_numbers(
     ],
 )  # fmt: skip
 def test_a_sample_that_does_not_fit_is_refused(
-    tmp_path: Path, header: list, rows: list, told: list[object]
+    tmp_path: Path, header: list, rows: list, keys: list[object]
 ) -> None:
-    with pytest.raises(InputError, match=naming(tmp_path / "sample_submission.csv", *told)):
+    with pytest.raises(InputError, match=naming(tmp_path / "sample_submission.csv", *keys)):
         read_submission_form(make(tmp_path, header, rows), CLASSES, TASK)
 
 
@@ -153,7 +153,7 @@ def test_a_sample_that_mixes_numbers_and_names_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_sample_without_a_header_is_refused(tmp_path: Path) -> None:
-    # its first row would be taken for the header, and the first image would get no row
+    # its first row would be read as the header, and the first image would get no row
     with pytest.raises(InputError, match="header"):
         read_submission_form(make(tmp_path, ["0", "3"], LABEL_ROWS[1:]), CLASSES, TASK)
 
@@ -176,7 +176,7 @@ def test_the_id_column_of_the_settings_must_come_first(tmp_path: Path) -> None:
 # --- where the sample and the test folder disagree
 
 
-def test_up_to_one_row_in_a_hundred_without_an_image_gets_the_prior_and_is_told(tmp_path: Path) -> None:
+def test_up_to_one_row_in_a_hundred_without_an_image_gets_the_prior_and_is_reported(tmp_path: Path) -> None:
     test = [f"test/{index}.jpg" for index in range(99)]
     competition = make(tmp_path, ["id", "label"], [[index, "3"] for index in range(100)], test=test)
     form = read_submission_form(competition, CLASSES, TASK)
@@ -186,9 +186,9 @@ def test_up_to_one_row_in_a_hundred_without_an_image_gets_the_prior_and_is_told(
     table = fill_submission(form, certain, prior)
     assert table["label"].tolist() == ["3"] * 99 + ["20"]
     write_submission(tmp_path / "submission.csv", table)
-    told = check(tmp_path / "submission.csv", competition)
-    assert told == disagreements(form, competition)
-    assert len(told) == 1 and "1 row" in told[0] and "prior" in told[0] and "99" in told[0]
+    notes = check(tmp_path / "submission.csv", competition)
+    assert notes == disagreements(form, competition)
+    assert len(notes) == 1 and "1 row" in notes[0] and "prior" in notes[0] and "99" in notes[0]
 
 
 def test_a_probability_row_without_an_image_is_the_prior(tmp_path: Path) -> None:
@@ -206,15 +206,17 @@ def test_more_rows_without_an_image_are_refused(tmp_path: Path) -> None:
         read_submission_form(competition, CLASSES, TASK)
 
 
-def test_test_images_without_a_row_are_told_in_natural_order(tmp_path: Path) -> None:
+def test_test_images_without_a_row_are_reported_in_natural_order(tmp_path: Path) -> None:
     competition = make(tmp_path, ["id", "label"], [[index, "3"] for index in (0, 1, 3)])
     form = read_submission_form(competition, CLASSES, TASK)
-    told = disagreements(form, competition)
-    assert len(told) == 1 and "9 test images" in told[0] and "test/2.jpg, test/4.jpg, test/5.jpg" in told[0]
+    notes = disagreements(form, competition)
+    assert (
+        len(notes) == 1 and "9 test images" in notes[0] and "test/2.jpg, test/4.jpg, test/5.jpg" in notes[0]
+    )
     assert len(fill_submission(form, draw_probabilities(TEST), UNIFORM)) == 3
 
 
-def test_where_both_name_the_same_rows_there_is_nothing_to_tell(tmp_path: Path) -> None:
+def test_a_sample_that_matches_the_test_folder_gives_no_notes(tmp_path: Path) -> None:
     competition = make(tmp_path, ["id", "label"], LABEL_ROWS)
     assert disagreements(read_submission_form(competition, CLASSES, TASK), competition) == []
 
@@ -245,8 +247,8 @@ def test_an_image_without_a_prediction_is_refused(tmp_path: Path) -> None:
         fill_submission(form, probabilities, UNIFORM)
 
 
-def test_a_prediction_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    # the largest of NaNs is the first class, which nobody predicted
+def test_a_nan_prediction_is_refused(tmp_path: Path) -> None:
+    # the argmax of NaNs is the first class, which was not predicted
     form = read_submission_form(make(tmp_path, ["id", "label"], LABEL_ROWS), CLASSES, TASK)
     probabilities = {**draw_probabilities(TEST), "test/7.jpg": np.full(3, np.nan)}
     with pytest.raises(InputError, match="test/7.jpg"):
@@ -315,16 +317,16 @@ PROBABILITIES: dict[str, tuple[Callable[[Cells], object], str]] = {
         *(("probabilities", name) for name in [*EITHER, *PROBABILITIES]),
     ],
 )
-def test_every_single_change_of_a_good_submission_is_caught(tmp_path: Path, form: str, name: str) -> None:
+def test_every_single_change_of_a_valid_submission_is_refused(tmp_path: Path, form: str, name: str) -> None:
     header = ["id", "label"] if form == "label" else ["id", "cat", "dog", "eel"]
     rows = [[f"{index}.jpg", *(["cat"] if form == "label" else [1, 0, 0])] for index in range(12)]
     competition = make(tmp_path, header, rows)
     cells = submit(tmp_path, competition, draw_probabilities(TEST))
-    change, told = {**EITHER, **(LABELS if form == "label" else PROBABILITIES)}[name]
+    change, pattern = {**EITHER, **(LABELS if form == "label" else PROBABILITIES)}[name]
     change(cells)
     path = tmp_path / "submission.csv"
     write_rows(path, cells[0] if cells else [], cells[1:])
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=pattern) as caught:
         check(path, competition)
     assert str(path) in str(caught.value)
 
@@ -360,7 +362,7 @@ def test_a_label_submission_with_any_cell_replaced_is_accepted_only_for_another_
     ],
     ids=["a blank in the header", "a byte order mark", "an empty line"],
 )
-def test_a_file_that_differs_in_what_cannot_be_seen_is_caught(tmp_path: Path, change: Callable) -> None:
+def test_a_file_with_an_invisible_difference_is_refused(tmp_path: Path, change: Callable) -> None:
     competition = make(tmp_path, ["id", "label"], [[f"{index}.jpg", "cat"] for index in range(12)])
     submit(tmp_path, competition, draw_probabilities(TEST))
     path = tmp_path / "submission.csv"
@@ -369,6 +371,6 @@ def test_a_file_that_differs_in_what_cannot_be_seen_is_caught(tmp_path: Path, ch
         check(path, competition)
 
 
-def test_a_header_that_says_one_word_twice_is_written_as_it_is(tmp_path: Path) -> None:
+def test_a_header_with_a_repeated_name_is_written_unchanged(tmp_path: Path) -> None:
     competition = make(tmp_path, ["id", "id"], [[f"{index}.jpg", "cat"] for index in range(12)])
     assert submit(tmp_path, competition, draw_probabilities(TEST))[0] == ["id", "id"]

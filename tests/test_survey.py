@@ -28,7 +28,7 @@ def save(folder: Path, name: str, size: tuple[int, int], mode: str = "RGB") -> s
 
 
 def test_the_side_is_that_of_a_square_of_the_median_area(tmp_path: Path) -> None:
-    sizes = [(10, 10), (100, 50), (400, 300)]  # the root of 5,000 pixels is 70.7
+    sizes = [(10, 10), (100, 50), (400, 300)]  # the square root of 5,000 pixels is 70.7
     images = [save(tmp_path, f"{number}.png", size) for number, size in enumerate(sizes)]
     assert survey_images(tmp_path, images) == DatasetFacts(num_images=3, side=71, grey=False)
 
@@ -54,14 +54,14 @@ def test_one_image_with_a_colour_is_enough(mode: str, tmp_path: Path) -> None:
     assert not survey_images(tmp_path, images).grey
 
 
-def test_of_many_images_some_are_looked_at_from_the_first_to_the_last(tmp_path: Path) -> None:
+def test_of_many_images_an_evenly_spread_sample_is_read(tmp_path: Path) -> None:
     small, large = save(tmp_path, "small.png", (10, 10)), save(tmp_path, "large.png", (30, 30))
     read: list[str] = []
 
     class Listing(list):
-        def __getitem__(self, place: int) -> str:
-            read.append(place)
-            return super().__getitem__(place)
+        def __getitem__(self, index: int) -> str:
+            read.append(index)
+            return super().__getitem__(index)
 
     images = Listing([small] * 30_000 + [large] * 10_000)
     assert survey_images(tmp_path, images) == DatasetFacts(40_000, 10, False)
@@ -71,7 +71,7 @@ def test_of_many_images_some_are_looked_at_from_the_first_to_the_last(tmp_path: 
     assert survey_images(tmp_path, [small] * 10_000 + [large] * 30_000).side == 30
 
 
-def test_what_cannot_be_read_tells_nothing(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_unreadable_images_are_ignored(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     good = [save(tmp_path, f"{number}.png", (40, 40), "L") for number in range(2)]
     (tmp_path / "cut.png").write_bytes((tmp_path / good[0]).read_bytes()[:60])
     (tmp_path / "empty.jpg").write_bytes(b"")

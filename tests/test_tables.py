@@ -1,4 +1,4 @@
-"""Our own tables come back as they were written, whatever things are called, and are no formulas."""
+"""Our own tables round-trip with any names, and no cell is a formula."""
 
 import csv
 from pathlib import Path
@@ -15,9 +15,7 @@ NAMES = st.text(st.characters(codec="utf-8"), max_size=6) | st.text("=+-@'\t\r\n
 
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=4))
 @example([("", "NA"), ("null", "nan"), ("True", "1e5"), ("007", "a\rb"), ("'=1", "''=1"), ("'s", "'")])
-def test_texts_come_back_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
-) -> None:
+def test_texts_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
     path = tmp_path_factory.getbasetemp() / "classes.csv"
     table = pd.DataFrame(rows, columns=["category", "class_name"], dtype=str)
     table.insert(0, "label", range(len(rows)))
@@ -39,13 +37,13 @@ def test_no_cell_of_a_written_table_starts_a_formula(
 
 
 @pytest.mark.parametrize("name", ["-1", "+2", "-0.5", "cat", "a=b", "'s Gravenhage", "train/=1.png"])
-def test_ordinary_names_and_numbers_are_written_as_they_are(tmp_path: Path, name: str) -> None:
+def test_ordinary_names_and_numbers_are_written_unchanged(tmp_path: Path, name: str) -> None:
     save_table(tmp_path / "classes.csv", pd.DataFrame({"label": [0], "class_name": [name]}))
     assert (tmp_path / "classes.csv").read_text() == f"label,class_name\n0,{name}\n"
 
 
 @pytest.mark.parametrize("load", [load_samples, load_classes, load_problems, load_folds])
-def test_an_empty_table_comes_back_empty(load, tmp_path: Path) -> None:
+def test_an_empty_table_round_trips(load, tmp_path: Path) -> None:
     table = pd.DataFrame(columns=["path", "problem", "detail", "action"])
     save_table(tmp_path / "table.csv", table)
     assert list(load(tmp_path / "table.csv").columns) == list(table.columns)

@@ -1,4 +1,4 @@
-"""What a task owns, from the label file to the submission: the interface, and one class an image."""
+"""Tasks: the interface from label file to submission, and single-label classification."""
 
 import inspect
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_an_image_with_two_labels_or_groups_is_refused_by_name(column: str, valu
 def test_predictions_become_decisions_credit_and_the_figures_of_views() -> None:
     task, targets = SingleLabel(3), np.array([0, 2, 1])
     predictions = np.array([[0.5, 0.25, 0.25], [0.4, 0.4, 0.2], [0.1, 0.6, 0.3]], dtype=np.float32)
-    assert task.decide(predictions).tolist() == [0, 0, 1]  # of equal ones the first
+    assert task.decide(predictions).tolist() == [0, 0, 1]  # the first of equal probabilities
     assert task.correct(targets, predictions).tolist() == [True, False, True]
     assert task.confidence(predictions).tolist() == pytest.approx([0.5, 0.4, 0.6])
     figures = task.view_figures(targets, predictions)

@@ -11,12 +11,12 @@ from foldsmith.process.terminal import printable, progress, say, show_table
 
 
 @given(st.text())
-def test_a_line_holds_nothing_that_a_terminal_would_obey(text: str) -> None:
+def test_a_line_contains_no_terminal_control_sequences(text: str) -> None:
     assert printable(text).isprintable()
     assert printable(text) == text or not text.isprintable()
 
 
-def test_what_cannot_be_seen_is_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invisible_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     say("train/one\ntwo \x1b[2J \u202egnp.png ± 猫")
     assert capsys.readouterr().out == "train/one\\ntwo \\x1b[2J \\u202egnp.png ± 猫\n"
 
@@ -43,7 +43,7 @@ def test_without_a_terminal_a_bar_is_silent_and_a_table_is_aligned_lines(
     ]  # fmt: skip
 
 
-def test_a_bar_within_a_bar_of_the_same_unit_moves_it_along(terminal: io.StringIO) -> None:
+def test_a_nested_bar_of_the_same_unit_advances_the_outer_one(terminal: io.StringIO) -> None:
     with progress("all folds", 20, "images"):
         for fold in range(2):
             with progress(f"fold {fold}", 10, "images") as advance, progress("parts", 5, "steps") as step:
@@ -61,6 +61,6 @@ def test_a_bar_ends_with_its_block_even_if_that_fails(terminal: io.StringIO) -> 
     assert "4/4" in terminal.getvalue()
 
 
-def test_words_in_a_table_are_text_and_never_markup(terminal: io.StringIO) -> None:
+def test_cells_of_a_table_are_text_and_never_markup(terminal: io.StringIO) -> None:
     show_table("runs", ["name"], [["[red]loud[/red]"]])
     assert "[red]loud[/red]" in terminal.getvalue() and "┃ name" in terminal.getvalue()

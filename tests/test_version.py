@@ -1,4 +1,4 @@
-"""What a run holds is taken for current as long as the version is: numbers change only with the version."""
+"""Results may change only with the version, because stamps of the same version count as current."""
 
 import json
 import tomllib
@@ -17,7 +17,7 @@ from foldsmith import __version__
 from foldsmith.process.machine import versions
 
 VERSION = "0.3.0"
-# of oof.npz and test.npz, by what is set on top of the recipe `quick`
+# figures of oof.npz and test.npz, by settings on top of the recipe `quick`
 FIGURES = {
     (): (0.1182, -0.0289),
     ("optimizer=muon", "lr=0.01", "cutmix=1", "ema_decay=0.9", "label_smoothing=0.1"): (-0.1254, -0.1022),
@@ -32,7 +32,7 @@ WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", 
 
 
 def figure_of(path: Path) -> float:
-    """A number that every probability in the file has a part in, of its own size."""
+    """Return a number that depends on every probability in the file, with a weight of its own."""
     probabilities = np.load(path)["probabilities"].astype(np.float64)
     return float((probabilities.ravel() * np.cos(np.arange(probabilities.size))).sum())
 
@@ -47,19 +47,21 @@ def test_numbers_change_only_with_the_version(
 ) -> None:
     folder = make_competition(per_class=10, test_per_class=4)
     answer = json.loads((folder / "answer.json").read_text())
-    del answer["annotations"][0]  # not as many of every class: what weighs classes does something
+    del answer["annotations"][0]  # unbalanced classes: class weights have an effect
     (folder / "answer.json").write_text(json.dumps(answer))
     words = [str(folder), *WORDS, "--output", str(tmp_path)]
     words += [word for setting in settings for word in ("--set", setting)]
     for stage in (prepare, split, train, validate, infer):
         assert stage.main(words) == 0
     run = tmp_path / folder.name / "run"
-    made = figure_of(run / "oof.npz"), figure_of(run / "test.npz")
-    told = f"runs of version {VERSION} have other numbers: raise foldsmith.__version__, and note {made} here"
+    found = figure_of(run / "oof.npz"), figure_of(run / "test.npz")
+    message = (
+        f"runs of version {VERSION} have other numbers: raise foldsmith.__version__, and note {found} here"
+    )
     # processors round differently, Muon's bf16 most of all
-    assert made == pytest.approx(FIGURES[settings], abs=5e-3), told
+    assert found == pytest.approx(FIGURES[settings], abs=5e-3), message
 
 
-def test_the_numbers_are_those_of_the_version_that_is_told() -> None:
+def test_the_numbers_belong_to_the_current_version() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert VERSION == __version__ == project["version"], "note the numbers of this version"

@@ -1,4 +1,4 @@
-"""The whitened network: its first layer against numpy, and the images that it is computed from."""
+"""The whitened network: its first layer against numpy, and the images that it is fitted to."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_components_are_uncorrelated_and_of_one_variance(channels: int, stride: 
     half = layer.out_channels // 2
     torch.testing.assert_close(output[:, half:], -output[:, :half])
     components = output[:, :half].permute(1, 0, 2, 3).flatten(1).double().numpy()
-    # the variances of the patches' principal components, by numpy from torch's own patches
+    # variances of the patches' principal components, by numpy from torch's unfold
     patches = unfold(images, layer.kernel_size[0], stride=stride).permute(1, 0, 2).flatten(1).double().numpy()
     variances = np.linalg.eigvalsh(np.cov(patches))[::-1][:half]
     expected = np.diag(variances / (variances + VARIANCE_FLOOR))
@@ -61,7 +61,7 @@ def test_convolutions_begin_as_the_identity() -> None:
 
 @pytest.mark.parametrize(("size", "side"), [(28, 3), (32, 3), (64, 3), (128, 3), (48, 5)])
 @pytest.mark.parametrize("name", WHITENED_PLANS)
-def test_larger_images_come_to_the_shapes_of_small_ones(name: str, size: int, side: int) -> None:
+def test_larger_images_reach_the_shapes_of_small_ones(name: str, size: int, side: int) -> None:
     plan = WHITENED_PLANS[name]
     scaled = size * plan.side // 32
     model = WhitenedCNN(plan, 5, scaled, 3).eval()
@@ -85,7 +85,7 @@ def test_the_layer_is_fitted_to_evenly_spread_normalised_images() -> None:
     torch.testing.assert_close(filters[0], filters[1], rtol=1e-3, atol=1e-4)
 
 
-def test_other_networks_are_left_as_they_are() -> None:
+def test_other_networks_are_unchanged() -> None:
     model = nn.Conv2d(3, 4, 3)
     before = model.weight.clone()
     fit_first_layer(model, make_cache(4).pixels, np.arange(4), build_compute("cpu", "fp32", (0.5,), (0.5,)))

@@ -24,7 +24,7 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_problems, load_samples
 
 HEIGHT, WIDTH = 24, 40
-USED = ""  # the outcome of an image that is decoded as by PIL; any other is a detail in problems.csv
+USED = ""  # outcome of an image decoded as by PIL; any other is a detail in problems.csv
 
 
 def picture(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
@@ -90,9 +90,9 @@ def see_through(form: str) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """One file of the zoo.
+    """One image file of the zoo.
 
-    `outcome` is USED, or a substring of the detail in problems.csv. `close` is the largest difference of a
+    `outcome` is USED, or a substring of the detail in problems.csv. `close` is the maximum difference of a
     pixel from PIL's.
     """
 
@@ -199,7 +199,7 @@ def zoo(make_competition: MakeCompetition, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("kind", ZOO)
-def test_every_kind_has_its_stated_outcome(zoo: Prepared, kind: str) -> None:
+def test_every_kind_has_its_expected_outcome(zoo: Prepared, kind: str) -> None:
     path = f"train/{name_of(kind)}"
     sample = zoo.samples[zoo.samples["path"] == path]
     problem = zoo.problems[(zoo.problems["path"] == path) & (zoo.problems["problem"] == "unreadable")]
@@ -225,25 +225,25 @@ def test_every_kind_has_its_stated_outcome(zoo: Prepared, kind: str) -> None:
         assert not zoo.pixels[path].any()
 
 
-def test_a_link_out_of_the_folder_is_followed_as_whoever_made_the_folder_meant(zoo: Prepared) -> None:
+def test_a_link_out_of_the_folder_is_followed(zoo: Prepared) -> None:
     linked = zoo.samples[zoo.samples["path"] == "train/link.png"]
     assert linked["digest"].tolist() == [facts_of(np.asarray(picture(9, 9))).digest]
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "key"),
     [
         ("pipe.png", "no regular file"),
         ("zeros.png", "no regular file"),
         ("huge.png", "1,000,000,000,000 bytes, more than 178,956,970 pixels take"),
     ],
 )
-def test_what_would_be_read_forever_is_no_image(zoo: Prepared, name: str, told: str) -> None:
+def test_pipes_devices_and_huge_files_are_no_images(zoo: Prepared, name: str, key: str) -> None:
     row = zoo.problems[zoo.problems["path"] == f"train/{name}"]
-    assert row["detail"].tolist() == [told]
+    assert row["detail"].tolist() == [key]
 
 
-def test_a_folder_that_is_called_like_an_image_is_a_folder(zoo: Prepared) -> None:
+def test_a_folder_named_like_an_image_is_a_folder(zoo: Prepared) -> None:
     listed = {*zoo.samples["path"], *zoo.problems["path"]}
     assert "train/folder.jpg" not in listed and "train/folder.jpg/inside.png" in listed
 
@@ -256,14 +256,14 @@ def test_a_link_to_nowhere_is_refused_by_name(make_competition: MakeCompetition,
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_reported(tmp_path: Path) -> None:
     picture().save(tmp_path / "secret.png")
     (tmp_path / "secret.png").chmod(0)
     with pytest.raises(ValueError, match="Permission denied"):
         decode_image(tmp_path / "secret.png")
 
 
-def test_a_file_that_the_system_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_the_system_refuses_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 

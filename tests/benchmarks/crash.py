@@ -1,9 +1,9 @@
-"""Runs killed with SIGKILL at any moment of any stage, gone on with, and compared byte for byte.
+"""Kill runs with SIGKILL at random moments of every stage, resume them, and compare every byte.
 
 OMP_NUM_THREADS=1 PYTHONPATH=src:tests .venv/bin/python tests/benchmarks/crash.py --kills 300
 
-Prints a row for every stage: how many kills hit it, how many of these the same command survived, and the
-seconds that its processes took. The suite tries some tens of the same kills.
+Prints one row a stage: the kills that hit it, how many of these the resumed run survived, and the seconds
+that its processes took. The test suite repeats a few dozen of the same kills.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-# what stages import late is imported here once, and not by every process that is forked and killed
+# imported once here, because every forked process would otherwise import again what stages import late
 import albumentations  # noqa: F401
 import cleanlab.filter
 import cleanlab.rank  # noqa: F401
@@ -58,11 +58,10 @@ RECIPES = {
     + ["--epochs", "2", "--set", "pretrain_epochs=2", "--set", "pretrain_batch_size=8"],
 }
 ANY = "."  # every operation
-PATIENCE = 120  # seconds: a stage that takes longer hangs
+PATIENCE = 120  # seconds, after which a stage counts as hanging
 
-# what a run leaves in output/<competition>/ of which every byte is a function of the command; the logs are,
-# but for their last two columns: seconds, images a second
-# a cache's record.json also holds when its files were written
+# Files in output/<competition>/ whose bytes depend on the command alone. A log's do too, except for its last
+# two columns: seconds, images a second. A cache's record.json is left out: it holds modification times.
 SAME = (
     "cache/*/*.csv",
     "cache/*/*.npy",
@@ -76,15 +75,15 @@ LOGS = "run/**/log.csv"
 
 
 class WrongOutcome(AssertionError):
-    """A stage failed after a kill, or a run that went on ended with other files or other bytes."""
+    """A stage failed after a kill, or the resumed run ended with different files or different bytes."""
 
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL in a stage: `at` so many `seconds`, at that one of its `calls` of functions, of Python or C, or
-    else before that one of its operations on files of the output that match the pattern `moment`.
+    """SIGKILL in a stage, at the moment that `moment` and `at` describe.
 
-    Calls and operations are counted from 1.
+    `seconds`: after `at` seconds. `calls`: at function call number `at`, in Python or C. Anything else is a
+    pattern: before matching file operation number `at` in the output folder. Both count from 1.
     """
 
     stage: str
@@ -94,7 +93,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a stage did without interruption: its operations on files of the output, its calls, its time."""
+    """A stage without interruption: its file operations in the output folder, its calls, its seconds."""
 
     operations: list[str]
     calls: int
@@ -103,7 +102,7 @@ class Trace:
 
 @dataclass
 class Outcome:
-    """The kills that hit a run, and the seconds that each stage's processes took."""
+    """The kills that hit a run, and the seconds of each stage's processes."""
 
     hits: list[Kill] = field(default_factory=list)
     seconds: Counter = field(default_factory=Counter)
@@ -111,23 +110,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Case:
-    """A competition and the words of a run; `log` is where its processes write."""
+    """A competition folder, the command-line words of a run, and the log of its processes."""
 
     folder: Path
     words: Sequence[str]
     log: Path
 
     def fork(self, stage: str, output: Path, arm: Callable[[], object], seconds: float | None = None) -> int:
-        """The exit status of a stage in a process of its own, negative for the signal that ended it.
+        """Run a stage in a forked process; return its exit status, negative for the signal that ended it.
 
-        `arm` is called in the process first. After so many `seconds`, if given, it is killed. Checkpoints are
-        saved after every step.
+        The process calls `arm` first and saves a checkpoint after every step. It is killed after `seconds`,
+        unless None.
         """
         process = os.fork()
         if process == 0:
             status = 1
             try:
-                gc.freeze()  # else the collector touches, and so copies, all that was there before the fork
+                gc.freeze()  # else the collector touches, and so copies, all memory from before the fork
                 signal.alarm(PATIENCE)
                 sys.stdout = sys.stderr = self.log.open("a", buffering=1)
                 os.dup2(sys.stdout.fileno(), 1)
@@ -147,19 +146,19 @@ class Case:
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
     def trace(self, output: Path, calls: bool = False) -> dict[str, Trace]:
-        """Runs every stage without interruption; its calls are counted only if asked for."""
-        traces, told = {}, self.log.with_suffix(".trace")
+        """Run every stage without interruption; count function calls only if `calls`."""
+        traces, file = {}, self.log.with_suffix(".trace")
         for stage in STAGES:
             begun = time.monotonic()
-            status = self.fork(stage, output, partial(record, output, told, calls))
+            status = self.fork(stage, output, partial(record, output, file, calls))
             refuse_unless(status == 0, f"{stage} failed before any kill: {self.last_words()}")
-            traces[stage] = Trace(*json.loads(told.read_text()), time.monotonic() - begun)
+            traces[stage] = Trace(*json.loads(file.read_text()), time.monotonic() - begun)
         return traces
 
     def run(self, output: Path, kills: Sequence[Kill], outcome: Outcome) -> None:
-        """Gives the command again after every kill, until it completes; `outcome` is told what came of it.
+        """Repeat the command after every kill until it completes, and record kills and seconds in `outcome`.
 
-        A stage's kills come one in each attempt; those left over when it ends are left out. Raises
+        Each attempt at a stage uses up one kill; kills left when the stage completes are dropped. Raise
         WrongOutcome if a stage fails.
         """
         left = {stage: [kill for kill in kills if kill.stage == stage] for stage in STAGES}
@@ -167,7 +166,7 @@ class Case:
             pass
 
     def _attempt(self, output: Path, left: dict[str, list[Kill]], outcome: Outcome) -> bool:
-        """Runs the stages in order until one is killed; whether none was."""
+        """Run the stages in order until one is killed; return whether all completed."""
         for stage, kills in left.items():
             kill, begun = kills.pop(0) if kills else None, time.monotonic()
             if kill and kill.moment == "seconds":
@@ -189,7 +188,7 @@ class Case:
 
 
 def can_train_after_a_fork() -> bool:
-    """Whether a process that is forked here can train: not where this one has trained, and there is a GPU."""
+    """Return whether a forked process can train: not if this one has trained and there is a GPU."""
     process = os.fork()
     if process == 0:
         try:
@@ -200,13 +199,13 @@ def can_train_after_a_fork() -> bool:
     return os.waitpid(process, 0)[1] == 0
 
 
-def refuse_unless(correct: bool, told: str) -> None:
+def refuse_unless(correct: bool, message: str) -> None:
     if not correct:
-        raise WrongOutcome(told)
+        raise WrongOutcome(message)
 
 
-def record(output: Path, told: Path, calls: bool) -> Callable[[], object]:
-    """Counts this process's operations and calls; what it returns writes them to `told`."""
+def record(output: Path, file: Path, calls: bool) -> Callable[[], object]:
+    """Count this process's operations and calls; return a function that writes them to `file`."""
     operations, counter = [], itertools.count()
     watch_operations(output, operations.append)
     if calls:
@@ -214,13 +213,13 @@ def record(output: Path, told: Path, calls: bool) -> Callable[[], object]:
 
     def write() -> None:
         sys.setprofile(None)
-        told.write_text(json.dumps([operations, next(counter)]))
+        file.write_text(json.dumps([operations, next(counter)]))
 
     return write
 
 
 def arm(kill: Kill | None, output: Path) -> None:
-    """Lets this process kill itself at that moment."""
+    """Make this process kill itself at that moment."""
     if kill is None:
         return
     left = int(kill.at)
@@ -234,27 +233,27 @@ def arm(kill: Kill | None, output: Path) -> None:
     if kill.moment == "calls":
         watch_calls(count)
     else:
-        watch_operations(output, lambda told: count() if re.search(kill.moment, told) else None)
+        watch_operations(output, lambda operation: count() if re.search(kill.moment, operation) else None)
 
 
-def watch_operations(output: Path, tell: Callable[[str], None]) -> None:
-    """Tells of every operation that changes the output, before it is done, until this process ends."""
+def watch_operations(output: Path, report: Callable[[str], None]) -> None:
+    """Report every operation that changes the output folder, before it happens, until this process ends."""
     root, process = str(output), os.getpid()
 
     def watch(event: str, words: tuple) -> None:
         if event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") or os.getpid() != process:
             return
-        paths = [str(word) for word in words[: 2 if event == "os.rename" else 1]]  # a descriptor is a number
+        paths = [str(word) for word in words[: 2 if event == "os.rename" else 1]]  # or a descriptor
         changes = event != "open" or words[2] & (os.O_WRONLY | os.O_RDWR)
         if changes and paths[0].startswith(root):
-            tell(" ".join([event, *(os.path.relpath(path, root) for path in paths)]))
+            report(" ".join([event, *(os.path.relpath(path, root) for path in paths)]))
 
     sys.addaudithook(watch)
 
 
-def watch_calls(tell: Callable[[], object]) -> None:
-    """Tells of every call in this thread until sys.setprofile(None)."""
-    sys.setprofile(lambda frame, event, argument: tell() if event in ("call", "c_call") else None)
+def watch_calls(report: Callable[[], object]) -> None:
+    """Report every call in this thread until sys.setprofile(None)."""
+    sys.setprofile(lambda frame, event, argument: report() if event in ("call", "c_call") else None)
 
 
 def files_of(output: Path) -> set[str]:
@@ -262,9 +261,9 @@ def files_of(output: Path) -> set[str]:
 
 
 def artefacts_of(output: Path) -> dict[str, bytes]:
-    """What must be the same, by file name."""
+    """Return the content that must be identical, by file name."""
     (root,) = output.iterdir()
-    content = {str(path.relative_to(root)): path.read_bytes() for each in SAME for path in root.glob(each)}
+    content = {str(path.relative_to(root)): path.read_bytes() for glob in SAME for path in root.glob(glob)}
     logs = {path: path.read_bytes().splitlines() for path in root.glob(LOGS)}
     content |= {
         str(path.relative_to(root)): b"\n".join(line.rsplit(b",", 2)[0] for line in lines)
@@ -273,18 +272,18 @@ def artefacts_of(output: Path) -> dict[str, bytes]:
     return content
 
 
-def refuse_other(output: Path, reference: Path, told: str) -> None:
-    """Raises WrongOutcome unless both hold the same files, all of them finished, and the same bytes."""
+def refuse_other(output: Path, reference: Path, context: str) -> None:
+    """Raise WrongOutcome unless both hold the same finished files with the same bytes."""
     here, there = files_of(output), files_of(reference)
     stray = here ^ there | {name for name in here if name.endswith(".part") or "checkpoint" in name}
-    refuse_unless(not stray, f"files are left, or missing: {sorted(stray)} {told}")
+    refuse_unless(not stray, f"files are left, or missing: {sorted(stray)} {context}")
     here, there = artefacts_of(output), artefacts_of(reference)
     other = [name for name in there if here[name] != there[name]]
-    refuse_unless(not other, f"{other} differ {told}")
+    refuse_unless(not other, f"{other} differ {context}")
 
 
 def draw_kills(count: int, traces: dict[str, Trace], draws: np.random.Generator) -> list[Kill]:
-    """Kills of one run, by the clock and before operations on files; half of them where time is spent."""
+    """Draw the kills of one run, by time or file operation; half are weighted by the time of stages."""
     kills, stages = [], list(traces)
     seconds = np.array([traces[stage].seconds for stage in stages])
     for _ in range(count):
@@ -302,8 +301,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=300, help="kills that hit a stage (300)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument("--kills", type=int, default=300, help="number of kills that hit a stage (300)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (0)")
     typed = parser.parse_args(argv)
     draws = np.random.default_rng(typed.seed)
     tried, survived, seconds, runs, begun = Counter(), Counter(), Counter(), 0, time.monotonic()
@@ -321,15 +320,15 @@ def main(argv: list[str] | None = None) -> int:
             kills = kills[: typed.kills - tried.total()]
             outcome = Outcome()
             with tempfile.TemporaryDirectory(dir=scratch) as output:
-                told = f"after {kills} of {name}"
+                context = f"after {kills} of {name}"
                 try:
                     Case(folder, words, log).run(Path(output), kills, outcome)
-                    refuse_other(Path(output), reference, told)
+                    refuse_other(Path(output), reference, context)
                     survived.update(kill.stage for kill in outcome.hits)
                 except WrongOutcome as error:
-                    if not outcome.hits:  # nor would it end without a kill
+                    if not outcome.hits:  # it fails without a kill too
                         raise
-                    print(f"{error} {told}", file=sys.stderr)
+                    print(f"{error} {context}", file=sys.stderr)
             tried.update(kill.stage for kill in outcome.hits)
             seconds += outcome.seconds
             runs += 1

@@ -1,4 +1,4 @@
-"""Flips labels at random, and measures how many of the flipped ones the report suspects.
+"""Flip labels at random, and measure how many of the flipped ones the report suspects.
 
 .venv/bin/python tests/benchmarks/label_noise.py flip input/tiny80 input/tiny80-noisy --limit 8000
 ./run.sh input/tiny80-noisy --recipe quick --image-size 48 --folds 3 --epochs 12
@@ -22,11 +22,11 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["flip", "measure"])
     parser.add_argument(
-        "folder", type=Path, help="a competition folder with answer.json; to measure, the noisy one"
+        "folder", type=Path, help="flip: a competition folder with answer.json; measure: the noisy folder"
     )
-    parser.add_argument("target", type=Path, help="the noisy folder to write; to measure, the run on it")
-    parser.add_argument("--limit", type=int, default=8000)
-    parser.add_argument("--share", type=float, default=0.02)
+    parser.add_argument("target", type=Path, help="flip: the noisy folder to write; measure: the run on it")
+    parser.add_argument("--limit", type=int, default=8000, help="labels to keep (8000)")
+    parser.add_argument("--share", type=float, default=0.02, help="share of labels to flip (0.02)")
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
     if words.what == "flip":
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def flip(folder: Path, target: Path, limit: int, share: float, seed: int) -> None:
-    """Writes `target` with links to the images, `limit` of the labels, and flipped.csv."""
+    """Write `target` with links to the images and `limit` labels, and a CSV of the flipped ones beside it."""
     sys.path.insert(0, str(SRC))
     from foldsmith.data.folds import choose_limited
 
@@ -63,14 +63,14 @@ def flip(folder: Path, target: Path, limit: int, share: float, seed: int) -> Non
 
 
 def measure(folder: Path, run: Path) -> None:
-    """Prints the share of flipped labels among as many of the first suspects, and among all suspects."""
+    """Print the precision of the top suspects, as many as labels were flipped, and of all suspects."""
     flipped = set(pd.read_csv(folder.parent / f"{folder.name}-flipped.csv")["path"])
     suspects = pd.read_csv(run / "label_issues.csv").sort_values("rank")
     oof, total = pd.read_csv(run / "oof.csv"), len(flipped)
     first, suspected = suspects["path"].head(total), suspects[suspects["suspected"]]["path"]
     print(f"out-of-fold accuracy with the flipped labels {(oof['prediction'] == oof['label']).mean():.4f}")
     print(f"precision at {total}: {first.isin(flipped).mean():.4f}; random {total / len(oof):.4f}")
-    print(f"suspected: {len(suspected)}, of which flipped {suspected.isin(flipped).sum()}")
+    print(f"suspected {len(suspected)}, of these flipped {suspected.isin(flipped).sum()}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Images a second of our training loader and of the usual ones, with equal augmentation and workers.
+"""Measure images a second of our training loader and of the usual ones, with equal augmentation and workers.
 
 .venv/bin/python tests/benchmarks/loader.py input/tiny80
 .venv/bin/python tests/benchmarks/loader.py input/tiny80 --sizes 64 --workers 0 2 --rounds 7
 
-Every loader gives batches of 128 normalised float32 images (B, 3, S, S) with RandomResizedCrop and a flip,
-from the same JPEG files: the folder's own, and the same pictures enlarged to 256 and to 1,000 pixels. They
-take turns, a round each, and the median of the rounds counts. The first round, in which processes start, does
-not.
+Every loader yields batches of 128 normalised float32 images (B, 3, S, S) with RandomResizedCrop and a random
+flip, from the same JPEG files: the folder's own, and the same images enlarged to 256 and to 1,000 pixels. The
+loaders alternate, one round each. The result is the median of the rounds, without the first, in which
+processes start.
 
-With `--operations` the augmentations of whole batches alone are measured, on a decoded batch: ours on the
-host and as tensor operations, those of torchvision.transforms.v2, and kornia's where it is installed; then
-our `photo` row against an albumentations pipeline of the same operations.
+`--operations` measures only the augmentation of a decoded batch: ours on the host and as tensor operations,
+torchvision.transforms.v2, and kornia where it is installed; then our `photo` row and an albumentations
+pipeline of the same operations.
 """
 
 import argparse
@@ -49,14 +49,14 @@ from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.process.machine import keep_freed_memory, processor, usable_cores
 
 BATCH, SCALE = 128, (0.35, 1.0)
-SECONDS = 1.0  # the least that a round lasts
+SECONDS = 1.0  # minimum length of a round
 MEAN = STD = (0.5, 0.5, 0.5)
 AUGMENTATION = Augmentation(crop=SCALE, hflip=True)
 Loader = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Files(Dataset):
-    """The usual data set: a file a call, opened and transformed; all of one class."""
+    """The usual data set: each item opens and transforms one file; all items have class 0."""
 
     def __init__(self, paths: list[Path], read: Callable[[Path], torch.Tensor]) -> None:
         self.paths, self.read = paths, read
@@ -127,7 +127,7 @@ def with_timm(paths: list[Path], size: int, workers: int) -> Loader:
 
 
 def ours(pixels: Pixels, workers: int, compute: Compute) -> Loader:
-    """What a training sees: our batches, normalised as its step does that."""
+    """Return our batches, normalised as the training step does it."""
     rows = np.arange(len(pixels))
     batches = EpochBatches(len(rows) // BATCH * BATCH, BATCH, 0, 0)
     loader = build_loader(AugmentedBatches(pixels, rows, rows, AUGMENTATION), batches, workers, False)
@@ -135,7 +135,7 @@ def ours(pixels: Pixels, workers: int, compute: Compute) -> Loader:
 
 
 def ours_as_tensors(pixels: Pixels, compute: Compute) -> Loader:
-    """The path for a GPU that holds all images, on the CPU: why it is not the CPU's."""
+    """Return the GPU's loader (all images on the device) run on the CPU: it shows why the CPU has its own."""
     rows = np.arange(len(pixels))
     batches = EpochBatches(len(rows) // BATCH * BATCH, BATCH, 0, 0)
     return Normalised(DeviceBatches(pixels, rows, rows, AUGMENTATION, batches, compute.device), compute)
@@ -151,11 +151,13 @@ class Normalised:
 
 
 def whole_batch_operations(images: np.ndarray) -> dict[str, Callable[[], object] | None]:
-    """By name, what gives images uint8 (B, S, S, 3) a crop that is resized and a flip, each its own; None: it
-    is not installed. Everyone draws the same numbers for every call, which is part of the work."""
+    """Return functions by name that crop, resize and flip each image of a batch, uint8 (B, S, S, 3).
+
+    None means not installed. Every call samples its parameters: that is part of the measured work.
+    """
     count, size = images.shape[:2]
     uint8 = torch.from_numpy(images)
-    floats = uint8.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, S, S), as theirs take it
+    floats = uint8.permute(0, 3, 1, 2).float().contiguous()  # (B, 3, S, S), as torchvision and kornia take it
 
     def boxes_and_flips() -> tuple[list[list[int]], list[bool]]:
         draws = AUGMENTATION.draw(0, count, size)
@@ -165,12 +167,12 @@ def whole_batch_operations(images: np.ndarray) -> dict[str, Callable[[], object]
         return apply_draws(uint8, AUGMENTATION.draw(0, count, size))
 
     def with_torchvision() -> torch.Tensor:
-        # its functions give a whole batch one box, so that each image is a batch
-        made = []
+        # its functions apply one box to a whole batch, so each image is passed alone
+        augmented = []
         for image, (left, top, width, height), flip in zip(floats, *boxes_and_flips(), strict=True):
             cut = functional.resized_crop(image, top, left, height, width, [size, size], antialias=False)
-            made.append(functional.horizontal_flip(cut) if flip else cut)
-        return torch.stack(made)
+            augmented.append(functional.horizontal_flip(cut) if flip else cut)
+        return torch.stack(augmented)
 
     return {
         "ours, on the host": lambda: augment_batch(AUGMENTATION, images, 0),
@@ -181,7 +183,7 @@ def whole_batch_operations(images: np.ndarray) -> dict[str, Callable[[], object]
 
 
 def kornia_operation(images: torch.Tensor, size: int) -> Callable[[], torch.Tensor] | None:
-    """kornia's own crops and flips of a whole batch, drawn by itself."""
+    """Return kornia's random crops and flips of a whole batch; None if it is not installed."""
     try:
         from kornia import augmentation
     except ImportError:
@@ -194,7 +196,7 @@ def kornia_operation(images: torch.Tensor, size: int) -> Callable[[], torch.Tens
 
 
 def photo_operations(images: np.ndarray) -> dict[str, Callable[[], object] | None]:
-    """By name, what gives images uint8 (B, S, S, 3) the crops, flips and colours of our `photo` row."""
+    """Return functions by name that augment a batch, uint8 (B, S, S, 3), as our `photo` row does."""
     size, row = images.shape[1], AUGMENTATIONS["photo"]
     spans = {
         name: (1 - getattr(row, name), 1 + getattr(row, name))
@@ -216,7 +218,7 @@ def photo_operations(images: np.ndarray) -> dict[str, Callable[[], object] | Non
 
 
 def measure_operations(sizes: list[int], rounds: int) -> None:
-    keep_freed_memory()  # as a training on the CPU does
+    keep_freed_memory()  # as training on the CPU does
     for size in sizes:
         images = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8)
         for title, operations in (
@@ -226,16 +228,16 @@ def measure_operations(sizes: list[int], rounds: int) -> None:
             rates = rates_of(operations, rounds)
             ours = statistics.median(rates["ours, on the host"])
             print(f"whole batches of {BATCH}, {size} x {size}, {title}")
-            for name, its in rates.items():
+            for name, samples in rates.items():
                 words = "not installed"
-                if its:
-                    rate = statistics.median(its)
+                if samples:
+                    rate = statistics.median(samples)
                     words = f"{rate:9,.0f}   ours, on the host, is {ours / rate:6.2f} times as fast"
                 print(f"  {name:28s} {words}", flush=True)
 
 
 def rates_of(operations: dict[str, Callable[[], object] | None], rounds: int) -> dict[str, list[float]]:
-    """Images a second of each operation in every round but the first; they take turns."""
+    """Return images a second of each operation in every round but the first; operations alternate."""
     rates: dict[str, list[float]] = {name: [] for name in operations}
     for number in range(rounds + 1):
         for name, operation in operations.items():
@@ -249,7 +251,7 @@ def rates_of(operations: dict[str, Callable[[], object] | None], rounds: int) ->
 
 
 def rate_of(loader: Loader, size: int) -> float:
-    """Images a second of whole epochs, as many as take SECONDS, from the first batch that is asked for."""
+    """Return images a second over whole epochs that take SECONDS or more, loader start included."""
     count, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < SECONDS:
         for images, _ in loader:
@@ -259,7 +261,7 @@ def rate_of(loader: Loader, size: int) -> float:
 
 
 def write_files(folder: Path, sources: list[Path], side: int | None) -> list[Path]:
-    """JPEG files of one class, as they are or enlarged to `side`."""
+    """Write the images as JPEG files in one class folder, enlarged to `side` unless it is None."""
     (folder / "class").mkdir(parents=True)
     paths = []
     for index, source in enumerate(sources):
@@ -290,12 +292,12 @@ def measure(paths: list[Path], size: int, workers: int, rounds: int, streamed: b
     if workers == 0:
         loaders["ours, as tensor operations"] = ours_as_tensors(cache.pixels, compute)
     rates: dict[str, list[float]] = {name: [] for name in loaders}
-    for each in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, loader in loaders.items():
             rate = rate_of(loader, size)
-            if each:
+            if number:
                 rates[name].append(rate)
-    return {name: statistics.median(each) for name, each in rates.items()}
+    return {name: statistics.median(samples) for name, samples in rates.items()}
 
 
 def main() -> None:
@@ -303,30 +305,30 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--operations", action="store_true", help="whole-batch augmentations alone")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224, 1000], help="64, 224 or 1000")
+    parser.add_argument("--operations", action="store_true", help="measure augmentation only")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224, 1000], help="of 64, 224, 1000")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     typed = parser.parse_args()
-    warnings.filterwarnings("ignore")  # of forks with threads, and of more workers than cores
+    warnings.filterwarnings("ignore")  # about forks with threads, and about more workers than cores
     sources = sorted((typed.folder / "train").rglob("*.jpg"))
-    # pixels of the files, pixels of the batches, how many images a round sees
+    # size of the files (None: their own), size of the batches, images in an epoch
     plans = {64: (None, 64, 32 * BATCH), 224: (256, 224, 6 * BATCH), 1000: (1000, 224, 2 * BATCH)}
     machine = f"{processor()}, {usable_cores()} cores, torch {torch.__version__}"
     print(f"{machine}, {torch.get_num_threads()} threads; medians of {typed.rounds} rounds, images a second")
     if typed.operations:
         measure_operations([size for size in typed.sizes if size in (64, 224)], typed.rounds)
         return
-    for wanted in typed.sizes:
-        side, size, count = plans[wanted]
+    for plan in typed.sizes:
+        side, size, count = plans[plan]
         with tempfile.TemporaryDirectory() as folder:
             paths = write_files(Path(folder) / "files", sources[:count], side)
             for workers in typed.workers:
-                rates = measure(paths, size, workers, typed.rounds, wanted != 64)
+                rates = measure(paths, size, workers, typed.rounds, plan != 64)
                 print(f"files of {side or 'their own size'} to {size} x {size}, {workers} workers")
                 for name, rate in rates.items():
                     print(f"  {name:28s} {rate:9,.0f}   ours is {rates['ours'] / rate:6.2f} times as fast"
-                          + (f", cache=off {rates['ours, cache=off'] / rate:5.2f}" if wanted != 64 else ""),
+                          + (f", cache=off {rates['ours, cache=off'] / rate:5.2f}" if plan != 64 else ""),
                           flush=True)  # fmt: skip
                 (paths[0].parents[2] / f"files-{size}").rename(paths[0].parents[2] / f"done-{workers}")
 

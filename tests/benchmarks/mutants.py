@@ -1,4 +1,4 @@
-"""Hypothesis strategies for label files, sample submissions and settings with mutations of known effect."""
+"""Hypothesis strategies for mutated label files, sample submissions and settings, with known outcomes."""
 
 import copy
 import csv
@@ -17,18 +17,19 @@ READ, REFUSED, EITHER = "read", "refused", "either"
 
 @dataclass(frozen=True)
 class Case:
-    """A mutated file: where it lies in the competition folder, and what must become of it.
+    """A mutated file: its name in the competition folder, its bytes, and the required outcome.
 
-    `verdict` is READ (the mutations change nothing), REFUSED (one is harmful), or EITHER.
+    `verdict` is READ (the mutations are harmless), REFUSED (one is harmful; the message must contain `key`),
+    or EITHER.
     """
 
     name: str
     content: bytes
     verdict: str
-    told: str = ""
+    key: str = ""
 
 
-# --- JSON: functions that change a document in place; harmful ones return what the refusal must name
+# --- JSON: functions that change a document in place; harmful ones return what the error message must name
 
 Draw = Callable[[st.SearchStrategy], Any]
 ODD = st.sampled_from(
@@ -48,7 +49,7 @@ def entry_of(draw: Draw, entries: list) -> dict:
 
 
 def keys_of(document: dict) -> tuple[list[dict], str, str]:
-    """Where file names stand, the key of the name there, and the key of an annotation's category."""
+    """Return the entries with file names, their key of the name, and the key of a category."""
     if "images" in document:
         return document["images"], "file_name", "category_id"
     return document["annotations"], "file_name", "category"
@@ -173,7 +174,7 @@ def document_of(form: str) -> dict[str, Any]:
 
 
 def ways_in(value: Any, way: tuple = ()) -> list[tuple]:
-    """The way to every node of a JSON value."""
+    """Return the path of keys and indices to every node of a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [way, *(deep for key, child in inner for deep in ways_in(child, (*way, key)))]
 
@@ -187,7 +188,7 @@ def replaced(value: Any, way: tuple, new: Any) -> Any:
 
 
 def damage_bytes(draw: Draw, content: bytes) -> bytes:
-    """A few bytes replaced, removed, put in; or the end cut off, as by a broken download."""
+    """Replace, remove or insert a few bytes, or cut off the end as a broken download does."""
     start = draw(st.integers(0, len(content)))
     if draw(st.booleans()):
         return content[:start]
@@ -201,15 +202,15 @@ def json_cases(draw: Draw, form: str) -> Case:
     for mutate in draw(st.lists(st.sampled_from(HARMLESS_JSON), max_size=3, unique=True)):
         if not (mutate is drop_extensions and "\\" in str(document)):
             mutate(draw, document)
-    kind, verdict, told = draw(st.sampled_from([READ, REFUSED, REFUSED, "node", "bytes"])), EITHER, ""
+    kind, verdict, key = draw(st.sampled_from([READ, REFUSED, REFUSED, "node", "bytes"])), EITHER, ""
     if kind == READ:
         verdict = READ
     elif kind == REFUSED:
-        verdict, told = REFUSED, draw(st.sampled_from(HARMFUL_JSON))(draw, document)
+        verdict, key = REFUSED, draw(st.sampled_from(HARMFUL_JSON))(draw, document)
     elif kind == "node":
         for _ in range(draw(st.integers(1, 3))):
             document = replaced(document, draw(st.sampled_from(ways_in(document))), draw(VALUES))
-    halves = "\\ud8" in json.dumps(document) or "\\udf" in json.dumps(document)  # which UTF-8 cannot hold
+    halves = "\\ud8" in json.dumps(document) or "\\udf" in json.dumps(document)  # UTF-8 cannot encode it
     ensure_ascii = draw(st.booleans()) or (verdict != EITHER and halves)
     text = json.dumps(document, indent=draw(st.sampled_from([None, 1])), ensure_ascii=ensure_ascii)
     content = text.encode("utf-8", "surrogatepass")
@@ -219,7 +220,7 @@ def json_cases(draw: Draw, form: str) -> Case:
         content = b"\xef\xbb\xbf" + content
     if kind == "bytes":
         content = damage_bytes(draw, content)
-    return Case("answer.json" if form == "answer" else "train.json", content, verdict, told)
+    return Case("answer.json" if form == "answer" else "train.json", content, verdict, key)
 
 
 # --- tables and settings
@@ -233,7 +234,7 @@ STRANGE_IDS = ["", "99.png", "../0.png", "/etc/passwd", "=1+1", "0.PNG", "\x1b[2
 def csv_cases(draw: Draw) -> Case:
     rows = [[f"{index}.png", NAMES[label]] for index, label in enumerate(LABELS)]
     header = list(draw(st.sampled_from(HEADERS)))
-    kind, verdict, told = draw(st.sampled_from([READ, REFUSED, REFUSED, "bytes"])), EITHER, ""
+    kind, verdict, key = draw(st.sampled_from([READ, REFUSED, REFUSED, "bytes"])), EITHER, ""
     form = draw(st.sampled_from(["{}", "train/{}", " {} ", "./{}"]))
     bare = draw(st.booleans())
     rows = [[form.format(name.removesuffix(".png") if bare else name), label] for name, label in rows]
@@ -256,7 +257,7 @@ def csv_cases(draw: Draw) -> Case:
         verdict = REFUSED
         row = rows[draw(st.integers(0, len(rows) - 1))]
         harm = draw(st.integers(0, 9))
-        told = "line"
+        key = "line"
         if harm == 0:
             row.append("more")
         elif harm == 1:
@@ -268,27 +269,27 @@ def csv_cases(draw: Draw) -> Case:
         elif harm == 4:
             rows.append(list(row))
             rows[-1][label_at] = NAMES[(NAMES.index(row[label_at]) + 1) % 3]
-            told = "train/"
+            key = "train/"
         elif harm == 5:
-            header, rows, told = rows[0], rows[1:], ""
+            header, rows, key = rows[0], rows[1:], ""
         elif harm == 6:
-            for each in rows:
-                each[label_at] = "cat"
-            told = "only one class"
+            for cells in rows:
+                cells[label_at] = "cat"
+            key = "only one class"
         elif harm == 7:
-            header[label_at], told = header[id_at], ""
+            header[label_at], key = header[id_at], ""
         elif harm == 8:
-            rows, told = [], ""
+            rows, key = [], ""
         else:
-            header, rows, told = header[:1], [each[:1] for each in rows], ""
+            header, rows, key = header[:1], [cells[:1] for cells in rows], ""
     content = table_of(draw, [header, *rows])
     if kind == "bytes":
         content = damage_bytes(draw, content)
-    return Case("labels.csv", content, verdict, told)
+    return Case("labels.csv", content, verdict, key)
 
 
 def table_of(draw: Draw, rows: list[list[str]]) -> bytes:
-    """The bytes of a CSV in one of the usual ways to write it."""
+    """Return the bytes of a CSV file, with one of the usual quotings, line endings and encodings."""
     file = io.StringIO()
     quoting = draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
     ending = draw(st.sampled_from(["\n", "\r\n"]))
@@ -299,18 +300,18 @@ def table_of(draw: Draw, rows: list[list[str]]) -> bytes:
 
 @st.composite
 def sample_cases(draw: Draw) -> Case:
-    asks = draw(st.sampled_from(["category", "class_name", "placeholder", "probabilities"]))
+    cell_kind = draw(st.sampled_from(["category", "class_name", "placeholder", "probabilities"]))
     form = draw(st.sampled_from(["{}.png", "{}", "test/{}.png"]))
     order = draw(st.permutations(range(12)))
-    if asks == "probabilities":
+    if cell_kind == "probabilities":
         words = draw(st.sampled_from([["0", "1", "2"], NAMES]))
         header = ["id", *draw(st.permutations(words))]
         rows = [[form.format(index), *["0.3333"] * 3] for index in order]
     else:
-        words = {"category": ["0", "1", "2"], "class_name": NAMES, "placeholder": ["?"]}[asks]
+        words = {"category": ["0", "1", "2"], "class_name": NAMES, "placeholder": ["?"]}[cell_kind]
         header = ["id", draw(st.sampled_from(["label", "id", "kind, of"]))]
         rows = [[form.format(index), draw(st.sampled_from(words))] for index in order]
-    kind, verdict, told = draw(st.sampled_from([READ, REFUSED, REFUSED, "bytes"])), EITHER, ""
+    kind, verdict, key = draw(st.sampled_from([READ, REFUSED, REFUSED, "bytes"])), EITHER, ""
     if kind == READ:
         verdict = READ
     elif kind == REFUSED:
@@ -327,19 +328,19 @@ def sample_cases(draw: Draw) -> Case:
             rows.append(list(row))
         elif harm == 4:
             rows = []
-        elif harm == 5 and asks == "probabilities":
+        elif harm == 5 and cell_kind == "probabilities":
             header[draw(st.integers(1, 3))] = "yak"
         elif harm == 5:
             rows[0][1], rows[1][1] = "yak", "cat"
-        elif asks == "probabilities":
-            header, rows = header[:-1], [each[:-1] for each in rows]
-            header, rows = [*header, header[1]], [[*each, "0"] for each in rows]
+        elif cell_kind == "probabilities":
+            header, rows = header[:-1], [cells[:-1] for cells in rows]
+            header, rows = [*header, header[1]], [[*cells, "0"] for cells in rows]
         else:
             header, rows = rows[0], rows[1:]
     content = table_of(draw, [header, *rows])
     if kind == "bytes":
         content = damage_bytes(draw, content)
-    return Case("sample_submission.csv", content, verdict, told)
+    return Case("sample_submission.csv", content, verdict, key)
 
 
 SETTINGS = ["metric", "labels", "id_column", "label_column", "group_column"]

@@ -1,9 +1,9 @@
-"""Mutated label files, sample submissions and settings: each is read correctly, or refused in one sentence.
+"""Read mutated label files, sample submissions and settings: correctly, or refused with one sentence.
 
 PYTHONPATH=src .venv/bin/python tests/benchmarks/mutations.py --cases 1000
 
-Prints a row for every kind of file: cases tried, read, refused, and wrong outcomes. The suite tries some
-hundreds of the same cases.
+Prints one row for every kind of file: cases tried, read, refused, and wrong outcomes. The test suite tries
+a few hundred such cases.
 """
 
 import argparse
@@ -38,20 +38,20 @@ from foldsmith.tasks.metrics import METRICS
 TRAIN = [f"train/{index}.png" for index in range(12)]
 TEST = [f"test/{index}.png" for index in range(12)]
 CLASSES = pd.DataFrame({"label": range(3), "category": ["0", "1", "2"], "class_name": NAMES})
-SECONDS = 60  # a case that takes longer hangs
+SECONDS = 60  # a case that takes longer counts as hanging
 
 
 class WrongOutcome(AssertionError):
-    """A file was read wrongly, or refused or accepted against the contract."""
+    """A file was read wrongly, or it was accepted or refused where the contract says the opposite."""
 
 
-def refuse_unless(correct: bool, case: Case, told: str) -> None:
+def refuse_unless(correct: bool, case: Case, message: str) -> None:
     if not correct:
-        raise WrongOutcome(f"{case.name} ({case.verdict}): {told}: {case.content[:2000]!r}")
+        raise WrongOutcome(f"{case.name} ({case.verdict}): {message}: {case.content[:2000]!r}")
 
 
 def try_labels(folder: Path, case: Case) -> str:
-    """Reads the labels; READ or REFUSED. Raises WrongOutcome."""
+    """Read the labels; return READ or REFUSED, or raise WrongOutcome."""
     try:
         metadata = read_metadata(Competition(folder, Settings(), TRAIN, TEST))
     except InputError as error:
@@ -72,17 +72,17 @@ def try_labels(folder: Path, case: Case) -> str:
 
 
 def refused(folder: Path, case: Case, error: InputError) -> str:
-    """REFUSED, if that is right and the sentence names file and entry. Raises WrongOutcome if not."""
+    """Return REFUSED if the refusal is right and names file and entry; raise WrongOutcome otherwise."""
     refuse_unless(case.verdict != READ, case, f"refused: {error}")
-    told = str(error)
+    message = str(error)
     refuse_unless(
-        str(folder / case.name) in told and case.told in told, case, f"refused without a name: {told}"
+        str(folder / case.name) in message and case.key in message, case, f"refused without a name: {message}"
     )
     return REFUSED
 
 
 def try_sample(folder: Path, case: Case) -> str:
-    """Reads the sample, fills a submission and reads it back; READ or REFUSED. Raises WrongOutcome."""
+    """Read the sample, write a submission and read it back; return READ or REFUSED, or raise WrongOutcome."""
     competition = Competition(folder, Settings(), TRAIN, TEST)
     try:
         form = read_submission_form(competition, CLASSES, SingleLabel(3))
@@ -93,7 +93,7 @@ def try_sample(folder: Path, case: Case) -> str:
     ids = [row[0].strip() for row in rows[1:]]
     images = image_of(ids, "test")
     refuse_unless((form.columns, form.ids, form.images) == (rows[0], ids, images), case, f"read as {form}")
-    # image i is eel, dog or cat, and nothing else
+    # the predictions: image i is an eel, a dog or a cat, in turn
     chances = np.full((12, 3), 0.01, np.float32)
     chances[range(12), [2 - index % 3 for index in range(12)]] = 0.98
     table = fill_submission(form, dict(zip(TEST, chances, strict=True)), np.full(3, 1 / 3))
@@ -131,7 +131,7 @@ KINDS: dict[str, tuple[st.SearchStrategy, Callable[[Path, Case], str]]] = {
 
 
 def try_case(folder: Path, kind: str, case: Case) -> str:
-    """Writes the case's file into the folder, tries it, and removes it; READ or REFUSED."""
+    """Write the case's file into the folder, try it and remove it; return READ or REFUSED."""
     (folder / case.name).write_bytes(case.content)
     try:
         return KINDS[kind][1](folder, case)
@@ -140,7 +140,7 @@ def try_case(folder: Path, kind: str, case: Case) -> str:
 
 
 def run(kind: str, cases: int, folder: Path) -> tuple[Counter, list[str]]:
-    """Tries that many cases; counts of outcomes, and what was wrong."""
+    """Try that many cases; return the counts of outcomes and the messages of wrong ones."""
     outcomes, wrong = Counter(), []
 
     @settings(max_examples=cases, deadline=None, database=None, derandomize=False,
@@ -150,7 +150,7 @@ def run(kind: str, cases: int, folder: Path) -> tuple[Counter, list[str]]:
         signal.alarm(SECONDS)
         try:
             outcomes[try_case(folder, kind, case)] += 1
-        except Exception as error:  # a traceback is the wrong outcome that is looked for
+        except Exception as error:  # an unexpected exception is a wrong outcome
             outcomes["wrong"] += 1
             wrong.append(f"{type(error).__name__}: {error}")
         finally:
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cases", type=int, default=1000, help="cases of every kind of file (1000)")
+    parser.add_argument("--cases", type=int, default=1000, help="cases for every kind of file (1000)")
     cases, failed = parser.parse_args(argv).cases, False
     print("| file | cases | read | refused | wrong |\n| --- | --- | --- | --- | --- |")
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Plants copies of images among them, and measures how many are found and what is found besides.
+"""Add altered copies of images to a competition's own, and measure how many are found, and false positives.
 
 .venv/bin/python tests/benchmarks/near_duplicates.py input/tiny80
 """
@@ -54,35 +54,36 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="a competition folder")
-    parser.add_argument("--count", type=int, default=1000, help="copies of each kind (0: none)")
-    parser.add_argument("--bits", type=int, default=7)
-    words = parser.parse_args()
+    parser.add_argument("--count", type=int, default=1000, help="copies of each kind (1000; 0: none)")
+    parser.add_argument("--bits", type=int, default=7, help="bits in which hashes may differ (7)")
+    arguments = parser.parse_args()
     sys.path.insert(0, str(SRC))
     from foldsmith.data.cache import THUMBNAIL
     from foldsmith.data.duplicates import join_pairs
     from foldsmith.data.images import decode_image, resize_image
     from foldsmith.data.near_duplicates import find_near_duplicates
 
-    paths = sorted(path for part in ("train", "test") for path in (words.folder / part).rglob("*.*"))
+    paths = sorted(path for subset in ("train", "test") for path in (arguments.folder / subset).rglob("*.*"))
     thumbnails = np.stack([resize_image(decode_image(path), THUMBNAIL) for path in paths])
     begun = time.monotonic()
-    before = find_near_duplicates(thumbnails, words.bits)
-    print(f"{len(paths):,} images of {words.folder}: {len(before)} pairs before anything is planted, "
+    before = find_near_duplicates(thumbnails, arguments.bits)
+    print(f"{len(paths):,} images of {arguments.folder}: {len(before)} pairs before copies are added, "
           f"{time.monotonic() - begun:.1f} s")  # fmt: skip
     for one, other in before[:20]:
         print(f"  {paths[one]} {paths[other]}")
-    print(f"the longest chain has {np.bincount(join_pairs(before, len(paths))).max():,} images")
-    if words.count == 0:
+    print(f"the largest group has {np.bincount(join_pairs(before, len(paths))).max():,} images")
+    if arguments.count == 0:
         return
-    chosen = np.sort(np.random.default_rng(0).choice(len(paths), words.count, replace=False))
+    chosen = np.sort(np.random.default_rng(0).choice(len(paths), arguments.count, replace=False))
     pictures = [Image.open(paths[row]).convert("RGB") for row in chosen]
     for kind, copy in COPIES.items():
         planted = np.stack([resize_image(np.asarray(copy(picture)), THUMBNAIL) for picture in pictures])
-        pairs = find_near_duplicates(np.concatenate([thumbnails, planted]), words.bits)
+        pairs = find_near_duplicates(np.concatenate([thumbnails, planted]), arguments.bits)
         new = pairs[pairs[:, 1] >= len(paths)]
         right = new[:, 0] == chosen[new[:, 1] - len(paths)]
         print(
-            f"{kind}: found {right.sum() / words.count:.1%} of {words.count}, {(~right).sum()} others besides"
+            f"{kind}: found {right.sum() / arguments.count:.1%} of {arguments.count}, "
+            f"{(~right).sum()} false positives"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a mutated file says, by readers of a few lines that share nothing with foldsmith."""
+"""Independent oracles: minimal readers of label and settings files that share no code with foldsmith."""
 
 import csv
 import io
@@ -7,15 +7,15 @@ import tomllib
 from typing import Any
 
 
-def image_of(names: list[str], part: str) -> list[str] | None:
-    """The image every name stands for, if all are written in one way."""
-    parts = [[word for word in name.replace("\\", "/").split("/") if word not in ("", ".")] for name in names]
-    if any(name.startswith(("/", "\\")) or ".." in words for name, words in zip(names, parts, strict=True)):
+def image_of(names: list[str], subset: str) -> list[str] | None:
+    """Return the image that each name refers to; None unless all names have the same form."""
+    paths = [[word for word in name.replace("\\", "/").split("/") if word not in ("", ".")] for name in names]
+    if any(name.startswith(("/", "\\")) or ".." in words for name, words in zip(names, paths, strict=True)):
         return None
-    for form in ("{}.png", "{}", f"{part}/{{}}.png", f"{part}/{{}}"):
-        spelled = {form.format(index): f"{part}/{index}.png" for index in range(12)}
-        if all("/".join(words) in spelled for words in parts):
-            return [spelled["/".join(words)] for words in parts]
+    for form in ("{}.png", "{}", f"{subset}/{{}}.png", f"{subset}/{{}}"):
+        spelled = {form.format(index): f"{subset}/{index}.png" for index in range(12)}
+        if all("/".join(words) in spelled for words in paths):
+            return [spelled["/".join(words)] for words in paths]
     return None
 
 
@@ -29,12 +29,12 @@ def whole_number(value: Any) -> int | None:
 
 def once_only(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return dict(pairs)
 
 
 def true_labels_of_json(content: bytes) -> dict[str, str] | None:
-    """The class name of every labelled image; None where the contract has the file refused."""
+    """Return the class name of every labelled image; None if the file must be refused."""
     try:
         document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=once_only)
         annotations = document["annotations"]
@@ -68,12 +68,12 @@ def true_labels_of_json(content: bytes) -> dict[str, str] | None:
     images = image_of(names, "train")
     if images is None or (listed and not set(labels) <= set(listed)) or len(set(labels)) < 2:
         return None
-    told: dict[str, set[int]] = {}
+    labels_of: dict[str, set[int]] = {}
     for image, label in zip(images, labels, strict=True):
-        told.setdefault(image, set()).add(label)
-    if any(len(each) > 1 for each in told.values()):
+        labels_of.setdefault(image, set()).add(label)
+    if any(len(found) > 1 for found in labels_of.values()):
         return None
-    return {image: listed.get(label, str(label)) for image, (label,) in told.items()}
+    return {image: listed.get(label, str(label)) for image, (label,) in labels_of.items()}
 
 
 def lines_of(content: bytes) -> list[list[str]] | None:
@@ -85,7 +85,7 @@ def lines_of(content: bytes) -> list[list[str]] | None:
 
 
 def possible_labels_of_csv(content: bytes) -> list[dict[str, str]]:
-    """What the labels can be: by every two columns of which one names images, the other a class of each."""
+    """Return every possible reading: each pair of a column that names images and one that labels them."""
     rows = lines_of(content)
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         return []
@@ -102,12 +102,12 @@ def possible_labels_of_csv(content: bytes) -> list[dict[str, str]]:
 
 
 def true_settings(content: bytes, metrics: tuple[str, ...]) -> dict[str, str] | None:
-    """The settings a competition.toml gives; None where the contract has it refused."""
+    """Return the settings of a competition.toml; None if it must be refused."""
     known = {"metric": "accuracy", "labels": "", "id_column": "", "label_column": "", "group_column": ""}
     try:
-        told = tomllib.loads(content.decode("utf-8-sig"))
+        found = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-    if not set(told) <= set(known) or not all(isinstance(value, str) for value in told.values()):
+    if not set(found) <= set(known) or not all(isinstance(value, str) for value in found.values()):
         return None
-    return {**known, **told} if told.get("metric", "accuracy") in metrics else None
+    return {**known, **found} if found.get("metric", "accuracy") in metrics else None

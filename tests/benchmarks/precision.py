@@ -1,11 +1,11 @@
-"""Images a second of training steps by precision and memory format: what the rules for a CPU rest on.
+"""Measure training steps by precision and memory format: the evidence for the rules on CPUs.
 
 .venv/bin/python tests/benchmarks/precision.py quick cnn-g crnn resnet64 default
 .venv/bin/python tests/benchmarks/precision.py --reconstruct autoencoder-lenet autoencoder-padded-5
 
 The rules are those of build_state (channels-last memory) and choose_precision (bf16 where the processor
-multiplies it, fp32 for training a decoder). The four take turns, step by step, on one batch that is ready;
-medians count. The table is Markdown, the fastest of each row in bold.
+multiplies it, fp32 for training a decoder). The four combinations alternate, step by step, on one prepared
+batch. The table is Markdown: medians of images a second, the fastest of each row in bold.
 """
 
 import argparse
@@ -34,7 +34,7 @@ KINDS = [f"{precision} {memory}" for precision in ("fp32", "bf16") for memory in
 
 
 def build_step(recipe: Recipe, precision: str, memory: torch.memory_format, reconstruct: bool) -> Callable:
-    """A whole step: gradients, update, averaged weights."""
+    """Return a whole training step: gradients, update, averaged weights."""
     middle = (0.5,) * recipe.channels
     compute = build_compute("cpu", precision, middle, middle)
     torch.manual_seed(0)
@@ -65,8 +65,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipes", nargs="+")
-    parser.add_argument("--reconstruct", action="store_true", help="an autoencoder's pretraining")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each recipe")
+    parser.add_argument("--reconstruct", action="store_true", help="measure the pretraining of autoencoders")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds for each recipe (10)")
     typed = parser.parse_args()
     compute = build_compute("cpu", "auto", (0.5,), (0.5,), typed.reconstruct)
     print(f"{compute.hardware}, torch {torch.__version__}; the rule: {compute.precision}, channels-last\n")

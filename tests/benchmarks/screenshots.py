@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-WIDTH = 1000  # pixels of a picture at most
+WIDTH = 1000  # maximum width of a picture in pixels
 
-# name -> colours, width of the window, the element it starts at, the one it ends before, and its most pixels
+# name -> colour scheme, window width, first element, the element it ends before, maximum height in pixels
 PICTURES = {
     "answer": ("light", 1180, "header", "#folds", 900),
     "confusions": ("dark", 1180, "section[aria-labelledby=most-confused-pairs] .pairs", None, 735),
@@ -29,19 +29,19 @@ def main() -> None:
     )
     parser.add_argument("report", type=Path)
     parser.add_argument("target", type=Path)
-    words = parser.parse_args()
-    words.target.mkdir(parents=True, exist_ok=True)
+    arguments = parser.parse_args()
+    arguments.target.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, (scheme, width, start, end, most) in PICTURES.items():
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            page.goto(words.report.absolute().as_uri())
-            save_small(take(page, width, start, end, most), words.target / f"{name}.png")
+            page.goto(arguments.report.absolute().as_uri())
+            save_small(take(page, width, start, end, most), arguments.target / f"{name}.png")
         browser.close()
 
 
 def take(page: Page, width: int, start: str, end: str | None, most: int) -> bytes:
-    """The whole width of the page from the start of one element to the start, or its own end, of another."""
+    """Return a PNG of the page's width, from `start` to before `end`, or to the end of `start` if None."""
     box = page.locator(start).first.bounding_box()
     top, bottom = box["y"], box["y"] + box["height"]
     if end is not None:
@@ -50,9 +50,9 @@ def take(page: Page, width: int, start: str, end: str | None, most: int) -> byte
     return page.screenshot(full_page=True, clip=area)
 
 
-def save_small(taken: bytes, path: Path) -> None:
-    """As a PNG of at most WIDTH pixels and 256 colours."""
-    image = Image.open(io.BytesIO(taken)).convert("RGB")
+def save_small(png: bytes, path: Path) -> None:
+    """Save the picture as a PNG of at most WIDTH pixels and 256 colours."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
     if image.width > WIDTH:
         size = WIDTH, round(image.height * WIDTH / image.width)
         image = image.resize(size, Image.Resampling.LANCZOS)

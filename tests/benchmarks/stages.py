@@ -1,12 +1,12 @@
-"""The seconds of a run by stage and in one process: what is training, and what a second start costs.
+"""Measure the seconds of a run by stage, and of one process for all: training, overhead, a repeated run.
 
 .venv/bin/python tests/benchmarks/stages.py input/demo80 --recipe quick
 .venv/bin/python tests/benchmarks/stages.py input/tiny80 --recipe resnet64 --limit 8000 --folds 2 --epochs 2
 
-Runs the words given twice in an output folder of its own, every stage as a process of its own, and then twice
-in another by src/run.py, as run.sh does. Outside training is everything but the seconds that run.json notes
-as those of epochs. Beside the seconds by the clock stand those of processors, which other programs on the
-machine disturb less; of these what training took is its seconds by the clock, if it runs on one thread.
+Runs the command twice with a process for each stage, and twice in another output folder by src/run.py, as
+run.sh does. "Outside training" is everything except the epochs' seconds in run.json. The CPU seconds are less
+disturbed by other programs than the wall seconds. Training's wall seconds are subtracted from both, so use
+one thread.
 """
 
 import os
@@ -29,7 +29,7 @@ SRC = Path(__file__).parents[2] / "src"
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds by the clock, and of processors."""
+    """Wall seconds and CPU seconds."""
 
     clock: float
     processor: float
@@ -42,7 +42,7 @@ class Cost:
 
 
 def cost_of(script: str, words: Sequence[str]) -> Cost:
-    """Run a script of src/ in a process of its own; what it costs."""
+    """Run a script of src/ in a process of its own; return its cost."""
     clock, before = time.perf_counter(), os.times()
     subprocess.run([sys.executable, str(SRC / f"{script}.py"), *words], check=True, stdout=subprocess.DEVNULL)
     after = os.times()
@@ -56,7 +56,7 @@ def training_of(words: Sequence[str]) -> float:
 
 
 def show(name: str, first: Cost, again: Cost) -> None:
-    print(f"{name:32s} {first} {again}")
+    print(f"{name:37s} {first} {again}")
 
 
 def main() -> None:
@@ -64,26 +64,24 @@ def main() -> None:
         print(__doc__)
         return
     with tempfile.TemporaryDirectory() as output:
-        apart = [*sys.argv[1:], "--output", f"{output}/apart"]
-        first = {stage: cost_of(stage, apart) for stage in STAGES}
-        again = {stage: cost_of(stage, apart) for stage in STAGES}
+        separate = [*sys.argv[1:], "--output", f"{output}/apart"]
+        first = {stage: cost_of(stage, separate) for stage in STAGES}
+        again = {stage: cost_of(stage, separate) for stage in STAGES}
         together = [*sys.argv[1:], "--output", f"{output}/together"]
         one_process = [cost_of("run", together) for _ in range(2)]
-        trained = [training_of(words) for words in (apart, together)]
-    print(f"{'':32s} {'seconds':>9s} {'processor':>10s} {'once more':>9s} {'processor':>10s}")
+        trained = [training_of(words) for words in (separate, together)]
+    print(f"{'':37s} {'first, s':>9s} {'CPU, s':>10s} {'again, s':>9s} {'CPU, s':>10s}")
     for stage in STAGES:
         show(stage, first[stage], again[stage])
     many = [sum(costs.values(), Cost(0.0, 0.0)) for costs in (first, again)]
-    show("all, a process each", *many)
+    show("all, a process per stage", *many)
     show("all, in one process", *one_process)
     for name, cost, seconds in zip(
-        ("a process each", "in one process"), (many[0], one_process[0]), trained, strict=True
+        ("a process per stage", "in one process"), (many[0], one_process[0]), trained, strict=True
     ):
-        print(f"outside training, {name:14s} {Cost(cost.clock - seconds, cost.processor - seconds)}")
-    print(f"epochs of training {trained[0]:.2f} s and {trained[1]:.2f} s")
-    print(
-        f"the longest start of a stage that is up to date {max(cost.clock for cost in again.values()):.2f} s"
-    )
+        print(f"outside training, {name:19s} {Cost(cost.clock - seconds, cost.processor - seconds)}")
+    print(f"training epochs {trained[0]:.2f} s and {trained[1]:.2f} s")
+    print(f"slowest up-to-date stage {max(cost.clock for cost in again.values()):.2f} s")
 
 
 if __name__ == "__main__":

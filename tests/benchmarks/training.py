@@ -1,17 +1,17 @@
-"""Images a second of real training, against the same steps on one batch that is ready: the ceiling.
+"""Measure images a second of real training, and of its ceiling: the same steps on one prepared batch.
 
 .venv/bin/python tests/benchmarks/training.py quick resnet64 cnn-g crnn
 .venv/bin/python tests/benchmarks/training.py resnet64 --device cuda --set batch_size=512
 .venv/bin/python tests/benchmarks/training.py resnet64 --compile
 .venv/bin/python tests/benchmarks/training.py default input/tiny80 --timm ../pytorch-image-models
 
-Real training reads, augments, normalises and copies every batch, and counts its loss; the ceiling only
-computes. Prediction, from the cache to probabilities, stands beside the forward pass of a training step. All
-take turns, and the median of the rounds counts; a ratio is the median of the rounds' ratios, whose two sides
-were measured one after the other, so that a machine that wavers matters less. The optimizer's share is the
-time in its step over that of a whole step on the batch that is ready. `--compile` measures the same once more
-with torch.compile, where there is a C++ compiler. With `--timm` a checkout's train.py trains the recipe's
-network, one of timm's, on a competition folder's images, and its own figure is printed.
+Real training reads, augments, normalises and copies every batch, and sums its loss; the ceiling only
+computes. Prediction, from cache to probabilities, is compared with the forward pass of a training step. All
+alternate, and medians over the rounds are printed. A ratio is the median of the rounds' ratios: its two sides
+are measured one after the other, so fluctuations of the machine matter less. The optimizer's share is the
+time of its step divided by that of a whole step on the prepared batch. `--compile` measures again with
+torch.compile, where there is a C++ compiler. With `--timm` the train.py of a timm checkout trains the
+recipe's network, which must be one of timm's, on a competition folder's images; its own figure is printed.
 """
 
 import argparse
@@ -55,9 +55,9 @@ CLASSES = 80
 
 
 class Rates(NamedTuple):
-    """Images a second: of training and its ceiling, of prediction and of a training's forward pass; the
-    ratios of either pair; the optimizer's share of a step's time; and the seconds of the first two steps,
-    compiling included."""
+    """Images a second of training and its ceiling, and of prediction and a training step's forward pass; the
+    ratio of each pair; the optimizer's share of a step's time; the seconds of the first two steps, with
+    compilation."""
 
     real: float
     ceiling: float
@@ -70,7 +70,7 @@ class Rates(NamedTuple):
 
 
 def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds: int) -> Rates:
-    """Medians of rounds of that many seconds."""
+    """Return medians over rounds of that many seconds."""
     mean, std = recipe.mean or (0.5,) * recipe.channels, recipe.std or (0.5,) * recipe.channels
     compute = build_compute(device, precision, mean, std)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
     labels = torch.arange(count, device=compute.device) % CLASSES
 
     def optimizer_share(steps: int) -> float:
-        """Return the share of a step's time that `optimizer.step` takes; a GPU is waited for around it."""
+        """Return the share of a step's time that `optimizer.step` takes; a GPU is synchronised around it."""
         taken, begun = 0.0, now(compute.on_gpu)
         for _ in range(steps):
             step(images, labels)
@@ -150,7 +150,7 @@ def measure(recipe: Recipe, device: str, precision: str, seconds: float, rounds:
 
         real(0)
         rates_of = [
-            (real(1 + each), ceiling(steps), prediction(each), forward(steps)) for each in range(rounds)
+            (real(1 + number), ceiling(steps), prediction(number), forward(steps)) for number in range(rounds)
         ]
     ratios = [(real / ceiling, prediction / forward) for real, ceiling, prediction, forward in rates_of]
     medians = [statistics.median(side) for pairs in (rates_of, ratios) for side in zip(*pairs, strict=True)]
@@ -165,27 +165,27 @@ def now(on_gpu: bool) -> float:
 
 
 def cxx_compiler() -> str | None:
-    """The C++ compiler that torch.compile would find."""
+    """Return the C++ compiler that torch.compile would find."""
     return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++", "c++"])), None)
 
 
 def measure_timm(checkout: Path, folder: Path, recipe: Recipe, device: str) -> float:
-    """Images a second that timm's train.py prints at the end of its second epoch."""
+    """Return the images a second that timm's train.py prints at the end of its second epoch."""
     labels = pd.read_json(folder / "answer.json", typ="series")["annotations"]
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as root:
         for entry in labels:
-            link = Path(made) / "data" / "train" / str(entry["category"]) / entry["file_name"]
+            link = Path(root) / "data" / "train" / str(entry["category"]) / entry["file_name"]
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((folder / "train" / entry["file_name"]).resolve())
-        (Path(made) / "data" / "validation").symlink_to(Path(made) / "data" / "train")
+        (Path(root) / "data" / "validation").symlink_to(Path(root) / "data" / "train")
         words = {
-            "data-dir": f"{made}/data", "model": recipe.model.removeprefix("timm:"), "epochs": 2,
-            "num-classes": len(list((Path(made) / "data" / "train").iterdir())), "opt": recipe.optimizer,
+            "data-dir": f"{root}/data", "model": recipe.model.removeprefix("timm:"), "epochs": 2,
+            "num-classes": len(list((Path(root) / "data" / "train").iterdir())), "opt": recipe.optimizer,
             "img-size": recipe.image_size, "batch-size": recipe.batch_size, "device": device,
             "amp-dtype": "bfloat16", "workers": usable_cores(), "log-interval": 20,
-            "output": f"{made}/output",
+            "output": f"{root}/output",
         }  # fmt: skip
-        typed = [part for word, value in words.items() for part in (f"--{word}", str(value))]
+        typed = [text for word, value in words.items() for text in (f"--{word}", str(value))]
         command = [sys.executable, str(checkout / "train.py"), "--amp", *typed]
         done = subprocess.run(command, capture_output=True, text=True, cwd=checkout)
     rates = re.findall(r"Train: 1 .*\(\s*[\d.]+s,\s*([\d.]+)/s\)", done.stdout + done.stderr)
@@ -198,13 +198,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipes", nargs="+", help="recipes, and a competition folder for --timm")
+    parser.add_argument("recipes", nargs="+", help="recipe names; with --timm also a competition folder")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of a round")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of a round (8)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="once more with torch.compile")
+    parser.add_argument("--compile", action="store_true", help="measure again with torch.compile")
     parser.add_argument("--timm", type=Path, metavar="CHECKOUT")
     typed = parser.parse_args()
     folders = [Path(word) for word in typed.recipes if Path(word).is_dir()]
@@ -220,16 +220,16 @@ def main() -> None:
               f"{rates.of_forward:.3f}\n"
               f"  optimizer, share of a step {rates.optimizer:.1%}", flush=True)  # fmt: skip
         if typed.compile and cxx_compiler() is None:
-            print("  torch.compile is not measured: it needs a C++ compiler, g++ or $CXX, and there is none")
+            print("  torch.compile is not measured: no C++ compiler found; install g++ or set CXX")
         elif typed.compile:
             compiled = replace(recipe, compile=True)
-            theirs = measure(compiled, typed.device, typed.precision, typed.seconds, typed.rounds)
-            print(f"  compiled in {theirs.start:.0f} s: training {theirs.real:,.0f} images/s, ceiling "
-                  f"{theirs.ceiling:,.0f}, compiled / eager {theirs.real / rates.real:.2f}",
+            faster = measure(compiled, typed.device, typed.precision, typed.seconds, typed.rounds)
+            print(f"  compiled in {faster.start:.0f} s: training {faster.real:,.0f} images/s, "
+                  f"ceiling {faster.ceiling:,.0f}, compiled / eager {faster.real / rates.real:.2f}",
                   flush=True)  # fmt: skip
         if typed.timm:
-            theirs = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
-            print(f"  timm's train.py {theirs:,.0f} images/s, ours / timm's {rates.real / theirs:.2f}")
+            timm_rate = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
+            print(f"  timm's train.py {timm_rate:,.0f} images/s, ours / timm's {rates.real / timm_rate:.2f}")
 
 
 if __name__ == "__main__":
