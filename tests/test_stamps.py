@@ -177,9 +177,9 @@ def test_other_views_replace_those_of_the_run(run: RunPaths, capsys: pytest.Capt
 
 
 def test_a_setting_that_no_finished_stage_depends_on_is_taken_by_any_stage(run: RunPaths) -> None:
-    check_claim(run, **make_parts(micro_batch=3, augment_on="workers"))
+    check_claim(run, **make_inputs(micro_batch=3, augment_on="workers"))
     with pytest.raises(InputError, match=naming("micro_batch", "views", "src/prepare.py")):
-        check_claim(run, **make_parts(micro_batch=3, views=("identity",)))
+        check_claim(run, **make_inputs(micro_batch=3, views=("identity",)))
 
 
 def test_views_that_decide_pseudo_labels_belong_to_training(tmp_path: Path) -> None:
