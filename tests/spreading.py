@@ -1,5 +1,6 @@
 """Work that test_processes.py spreads over processes; it imports no torch, so that they start fast."""
 
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ def work(bad: str, device: str, item: int) -> None:
     """Print the item and wait for a signal; item 1 opens the file `bad` first, where there is a name."""
     if bad and item == 1:
         Path(bad).read_bytes()
-    print(f"item {item} on {device}", flush=True)
+    os.write(1, f"item {item} on {device}\n".encode())  # whole, even if Python's output is unbuffered
     while True:
         signal.pause()
 

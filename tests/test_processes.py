@@ -158,10 +158,14 @@ def spread_out() -> Iterator[tuple[subprocess.Popen, list[str]]]:
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as parent:
-        begun = sorted(parent.stdout.readline() for _ in range(2))
-        assert begun == ["item 0 on cpu\n", "item 1 on cpu\n"]
-        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
-        yield parent, [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        try:
+            begun = sorted(parent.stdout.readline() for _ in range(2))
+            assert begun == ["item 0 on cpu\n", "item 1 on cpu\n"]
+            started = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+            children = [pid for pid in started if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            yield parent, children
+        finally:
+            parent.kill()  # where the test failed before it ended; its children end with it
 
 
 def test_a_killed_process_ends_the_command_in_one_sentence() -> None:
@@ -236,10 +240,9 @@ def assert_close_weights(path: Path, other: Path) -> None:
 # train.py, but saving every step instead of every 20 seconds
 SAVES_EVERY_STEP = """
 import runpy, sys
-from functools import partial
-from foldsmith.training import fold
+from foldsmith.training import resume
 
-fold.FoldTraining = partial(fold.FoldTraining, checkpoint_seconds=0)
+resume.CHECKPOINT_SECONDS = 0
 sys.argv = [TRAIN, *sys.argv[1:]]
 runpy.run_path(TRAIN, run_name="__main__")
 """.replace("TRAIN", repr(str(SRC / "train.py")))
@@ -306,6 +309,7 @@ from torch import nn
 from foldsmith.data.loader import EpochBatches
 from foldsmith.inference.compute import build_compute
 from foldsmith.recipes import RECIPES
+from foldsmith.tasks import SingleLabel
 from foldsmith.training.objective import Classification
 from foldsmith.training.processes import meeting
 from foldsmith.training.state import build_state
