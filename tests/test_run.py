@@ -20,7 +20,6 @@ from foldsmith.process.signals import SIGNALS
 SRC = Path(__file__).parents[1] / "src"
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8", "--folds", "2"]
 WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", "run"]
-ADVICE = "stopped; the same command goes on from here.\n"
 
 
 def command_of(script: str, words: list[str]) -> list[str]:
@@ -106,6 +105,6 @@ def test_interrupted_it_ends_with_the_running_stage_and_resumes_there(
             assert stages.poll() is None
         stages.send_signal(signal.SIGTERM)
         error = stages.communicate()[1]
-    assert (stages.returncode, error) == (143, ADVICE)
+    assert stages.returncode == 143 and error.startswith("stopped") and error.count("\n") == 1
     run = tmp_path / "tiny" / "run"
     assert (run / "fold0" / "checkpoint.pt").is_file() and not (run / "cv.json").exists()
