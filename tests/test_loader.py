@@ -215,7 +215,7 @@ def test_every_image_is_mirrored_in_exactly_one_of_two_consecutive_epochs() -> N
 
 
 def test_processes_mirror_the_images_that_one_does() -> None:
-    whole, shards = mirrored_of(epoch=3), [mirrored_of(part=(which, 3), epoch=3) for which in range(3)]
+    whole, shards = mirrored_of(epoch=3), [mirrored_of(shard=(which, 3), epoch=3) for which in range(3)]
     np.testing.assert_array_equal(np.max(shards, axis=0), whole)
 
 
