@@ -306,7 +306,7 @@ def test_a_blend_of_complementary_runs_is_correct(
     facts, cv = (json.loads(path.read_text()) for path in (blended.blend, blended.cv))
     assert (oof["probabilities"].argmax(axis=1) == oof["label"]).all()
     assert facts["blended"] and facts["score"] == cv["oof"] == 1.0
-    assert facts["gain"] == pytest.approx(0.5) and "gain over a +0.5000" in output and "no gain" not in output
+    assert facts["gain"] == pytest.approx(0.5) and "+0.5000" in output and "no gain" not in output
     assert sum(member["weight"] for member in facts["runs"]) == pytest.approx(1)
     table = pd.read_csv(blended.oof_table)
     assert list(table) == ["path", "label", "fold", "prediction", "confidence"]
@@ -349,7 +349,7 @@ def test_a_stale_blend_is_left_out_of_the_leaderboard(
     oof = dict(np.load(runs / "a" / "oof.npz"))
     np.savez(runs / "a" / "oof.npz", **{**oof, "probabilities": oof["probabilities"][:, ::-1]})
     assert compare.main([str(runs)]) == 0
-    assert "blend is left out: it is stale" in capsys.readouterr().out
+    assert re.search(r"\bblend\b.*\bstale\b", capsys.readouterr().out)
 
 
 def test_a_repeated_blend_gives_the_same_bytes_and_runs_once(
@@ -415,7 +415,7 @@ def test_the_metric_is_the_competitions_and_runs_scored_by_another_are_refused(
     assert blend.main(words) == 0
     facts = json.loads((runs / "blend" / "blend.json").read_text())
     assert facts["metric"] == metric and facts["adjustment"]["name"] == adjustment
-    assert f"blend: {adjustment} on top, gain" in capsys.readouterr().out
+    assert adjustment in capsys.readouterr().out
     assert facts["gain"] > facts["standard_error"]
 
 

@@ -109,7 +109,7 @@ def test_after_a_gpu_fault_nothing_is_freed_that_could_abort() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: a computation on the GPU failed") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and "GPU" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_fault_of_the_machine_ends_with_status_1_and_one_sentence(

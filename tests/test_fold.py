@@ -1,6 +1,7 @@
 """One fold of a toy problem: it learns, and its bytes depend on recipe, fold and training data alone."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -247,7 +248,7 @@ def test_a_run_cut_off_at_any_step_resumes_to_the_same_bytes(
     capsys.readouterr()
     make_training(tmp_path, recipe=recipe, workers=1).train()
     printed = capsys.readouterr().out
-    assert ("goes on after" in printed) == (epoch + step > 0)
+    assert (f"epoch {epoch} of 3" in printed) == (epoch + step > 0)
     assert (f"epoch {epoch} of 3, step {step} of" in printed) == (step > 0)
     assert results(tmp_path) == results(whole(recipe))
     assert_same_log(tmp_path, whole(recipe))
@@ -356,7 +357,7 @@ def test_interrupted_it_finishes_the_step_saves_and_resumes(
     capsys.readouterr()
     make_training(tmp_path).train()
     position = f"epoch {epoch} of 3, step {step + 1} of" if step < last else f"epoch {epoch + 1} of 3\n"
-    assert f"goes on after {position}" in capsys.readouterr().out
+    assert position in capsys.readouterr().out
     assert results(tmp_path) == results(trained)
     assert_same_log(tmp_path, trained)
 
@@ -403,7 +404,7 @@ def test_a_checkpoint_of_another_recipe_is_not_used(
         replace(make_training(tmp_path, recipe=other), made_from="another recipe").train()
     assert RunPaths(tmp_path).checkpoint(0).exists()
     make_training(tmp_path).train()
-    assert "goes on after" not in capsys.readouterr().out
+    assert not re.search(r"epoch \d+ of 3", capsys.readouterr().out)
     assert results(tmp_path) == results(trained)
 
 

@@ -1,6 +1,7 @@
 """The leaderboard: figures against the files of the runs, and verdicts only where they are significant."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,8 +124,9 @@ def test_images_with_another_label_are_not_compared(
     assert (pair["a"], pair["images"]) == ("after", 30)
     assert (pair["only_a"], pair["only_b"]) == (0, 20)
     assert compare.main([str(tmp_path)]) == 0
-    note = "after and before have different labels for 10 images"
-    assert note in capsys.readouterr().out and note in (tmp_path / "leaderboard.html").read_text()
+    note = re.compile(r"\bafter\b.*\bbefore\b.*\b10 images")
+    assert note.search(capsys.readouterr().out)
+    assert note.search((tmp_path / "leaderboard.html").read_text())
 
 
 def test_a_run_trained_after_its_validation_is_left_out(
@@ -134,7 +136,7 @@ def test_a_run_trained_after_its_validation_is_left_out(
     (competition / "base" / "fold2").mkdir()  # a fold that is not in the score
     (competition / "base" / "fold2" / "run.json").write_text(json.dumps({"training_seconds": 99}))
     assert compare.main([str(competition)]) == 0
-    assert "same is left out: it is stale" in capsys.readouterr().out
+    assert re.search(r"\bsame\b.*\bstale\b", capsys.readouterr().out)
     board = pd.read_csv(competition / "leaderboard.csv").set_index("run")["seconds"]
     assert board.to_dict() == {"better": 21.0, "base": 21.0}
     for name in ("base", "better"):
@@ -158,7 +160,7 @@ def test_runs_without_a_common_label_are_reported(tmp_path: Path, capsys: pytest
         "label,category,class_name\n0,1,1\n1,2,2\n2,3,3\n3,4,4\n"
     )
     assert compare.main([str(tmp_path)]) == 0
-    assert "names and numbers have different labels for 12 images" in capsys.readouterr().out
+    assert re.search(naming("names", "numbers", 12), capsys.readouterr().out)
     assert pd.read_csv(tmp_path / "pairs.csv").empty
 
 

@@ -72,7 +72,7 @@ class Untouchable:
     """Labels that must not be read."""
 
     def __getattribute__(self, name: str) -> NoReturn:
-        raise AssertionError(f"the labels were asked for {name}")
+        raise AssertionError(f"the labels were used: {name}")
 
     __eq__ = __len__ = __iter__ = __getitem__ = lambda self, *words: self.touched
 

@@ -277,7 +277,7 @@ def test_a_pretraining_cut_off_in_any_epoch_resumes_to_the_same_bytes(
     capsys.readouterr()
     facts = make_pretraining(tmp_path).train()
     # interrupted at the second step of the epoch, after the first was saved
-    assert f"pretrain  goes on after epoch {epoch} of 3, step 1 of" in capsys.readouterr().out
+    assert f"epoch {epoch} of 3, step 1 of" in capsys.readouterr().out
     assert weights(tmp_path) == weights(pretrained[0])
     assert facts["held_out_loss"] == pretrained[1]["held_out_loss"]
     logs = [pd.read_csv(RunPaths(root).pretrain_log) for root in (tmp_path, pretrained[0])]
@@ -512,7 +512,7 @@ def test_encoder_and_decoder_are_the_pretrained_ones_before_the_first_step(
             assert all(torch.equal(got[name], expected[name]) for name in expected)
             assert sum(name.startswith(f"{module}.") for name in state["model"]) == len(expected)
     heads = [state["model"]["head.0.weight"] for state in states]
-    assert not torch.equal(*heads), "the heads of two folds are drawn anew"
+    assert not torch.equal(*heads), "each fold initialises its own head"
 
 
 def test_the_average_of_the_weights_starts_from_the_pretrained_ones_too(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -125,7 +126,7 @@ def test_networks_and_rounds_of_folds_on_several_devices_are_those_of_one(
     capfd.readouterr()
     assert train.main(words) == 0
     printed = capfd.readouterr()
-    assert printed.err == "" and "train: folds 0, 1, 2 on cpu, cpu" in printed.out
+    assert printed.err == "" and "0, 1, 2" in printed.out and "cpu, cpu" in printed.out
     run = RunPaths(tmp_path / "tiny" / "cnn-d")
     ours, theirs = (
         {
@@ -265,7 +266,7 @@ def test_two_processes_train_with_all_options_as_one_does_even_if_they_are_kille
     together = start_two(words)
     printed = [process.communicate() for process in together]
     assert [process.returncode for process in together] == [0, 0], printed
-    assert "goes on after epoch" in printed[0][0] and "fold 0  epoch 1/3" not in printed[0][0]
+    assert re.search(r"epoch \d of 3", printed[0][0]) and "fold 0  epoch 1/3" not in printed[0][0]
     two = RunPaths(tmp_path / "2" / "tiny" / "cnn-d")
     assert_close_weights(one.weights(0), two.weights(0))
     logs = [pd.read_csv(run.log(0)) for run in (one, two)]

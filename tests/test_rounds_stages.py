@@ -153,7 +153,7 @@ def test_look_uses_the_first_network_of_each_fold(
 ) -> None:
     assert look.main([str(run.root), str(folder / "test" / "0.png"), "--precision", "fp32"]) == 0
     printed = capsys.readouterr().out
-    assert "(2 folds, the first network of each)" in printed
+    assert "2 folds" in printed and "first network" in printed
     views = [predict_by_hand(run, folder, run.weights(fold), ["test/0.png"]) for fold in (0, 1)]
     assert f"{np.mean(views, axis=0)[:, 0].mean(axis=0).max():7.2%}" in printed
 
@@ -218,8 +218,7 @@ def test_a_test_image_that_duplicates_a_training_image_gets_no_label(
     words = words_of(folder, tmp_path, "--rounds", "2", "--set", "pseudo_share=1")
     for stage in (prepare, split, train):
         assert stage.main(words) == 0
-    line = "train: 2 of 6 test images get no label: they cannot be read or show training pictures"
-    assert line in capsys.readouterr().out
+    assert "2 of 6 test images" in capsys.readouterr().out
     run = RunPaths(tmp_path / folder.name / "run")
     for fold in (0, 1):
         labelled = pd.read_csv(run.of_fold(fold).pseudo_labels)["path"].tolist()
