@@ -95,7 +95,7 @@ def test_a_stage_alone_asks_for_prepare_and_later_ones_for_the_stages_before_the
         compare.main([str(copy / folder.name)])
     run_stages(folder, copy, *OTHER, stages=(train,))
     for stage in (submit, report, score):
-        with pytest.raises(InputError, match="is of other weights"):
+        with pytest.raises(InputError, match="stale"):
             run_stages(folder, copy, *OTHER, stages=(stage,))
 
 

@@ -174,7 +174,7 @@ def use_fields(rounds: int = 1) -> dict[str, tuple[str, ...]]:
     return declared
 
 
-def training_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def training_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return what weights depend on of a recipe, given as a dictionary such as run.json holds."""
     used = use_fields(recipe.get("rounds", 1))
     return {name: value for name, value in recipe.items() if name not in used}
