@@ -56,8 +56,8 @@ class Command:
     """The checked command line.
 
     `dataset_recipe` is the name of a recipe that is resolved from the images; empty for a fixed recipe.
-    `evidence` is what it was resolved from; None for a fixed recipe, and before the survey of the images. Until
-    that survey `recipe` is the row of the table, without the `settings`.
+    `evidence` is what it was resolved from; None for a fixed recipe, and before the images are surveyed.
+    Without it `recipe` is the row of a table; `settings` of a dataset's recipe are applied once it is resolved.
     """
 
     folder: Path
