@@ -57,7 +57,7 @@ class Command:
 
     `dataset_recipe` is the name of a recipe that is resolved from the images; empty for a fixed recipe.
     `evidence` is what it was resolved from; None for a fixed recipe, and before the images are surveyed.
-    Without it `recipe` is the row of a table; `settings` of a dataset's recipe are applied once it is resolved.
+    `settings` are applied to a dataset's recipe when it is resolved; until then `recipe` is the table's row.
     """
 
     folder: Path
