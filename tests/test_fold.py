@@ -247,7 +247,7 @@ def test_a_run_cut_off_at_any_step_goes_on_to_the_same_bytes(
     capsys.readouterr()
     make_training(tmp_path, recipe=recipe, workers=1).train()
     told = capsys.readouterr().out
-    assert ("goes on after" in told) == (epoch + step > 0)
+    assert ("resumes after" in told) == (epoch + step > 0)
     assert (f"epoch {epoch} of 3, step {step} of" in told) == (step > 0)
     assert results(tmp_path) == results(whole(recipe))
     assert_same_log(tmp_path, whole(recipe))
@@ -356,7 +356,7 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(
     capsys.readouterr()
     make_training(tmp_path).train()
     told = f"epoch {epoch} of 3, step {step + 1} of" if step < last else f"epoch {epoch + 1} of 3\n"
-    assert f"goes on after {told}" in capsys.readouterr().out
+    assert f"resumes after {told}" in capsys.readouterr().out
     assert results(tmp_path) == results(trained)
     assert_same_log(tmp_path, trained)
 
@@ -400,10 +400,10 @@ def test_a_checkpoint_of_another_recipe_is_not_used(
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
         interrupt(patch, 2)
         other = replace(TOY, lr=1e-3)
-        replace(make_training(tmp_path, recipe=other), made_from="another recipe").train()
+        replace(make_training(tmp_path, recipe=other), provenance_digest="another recipe").train()
     assert RunPaths(tmp_path).checkpoint(0).exists()
     make_training(tmp_path).train()
-    assert "goes on after" not in capsys.readouterr().out
+    assert "resumes after" not in capsys.readouterr().out
     assert results(tmp_path) == results(trained)
 
 

@@ -67,7 +67,7 @@ def make_pretraining(root: Path, recipe: Recipe = TOY, **fields: object) -> Pret
         "cache": make_cache(),
         "rows": np.arange(COUNT),
         "pictured": np.arange(4),
-        "made_from": "this recipe, these images",
+        "provenance_digest": "this recipe, these images",
         "workers": 0,
         **fields,
     }
@@ -277,7 +277,7 @@ def test_a_pretraining_cut_off_in_any_epoch_goes_on_to_the_same_bytes(
     capsys.readouterr()
     facts = make_pretraining(tmp_path).train()
     # cut off at the second step of the epoch, when the first was saved
-    assert f"pretrain  goes on after epoch {epoch} of 3, step 1 of" in capsys.readouterr().out
+    assert f"pretrain  resumes after epoch {epoch} of 3, step 1 of" in capsys.readouterr().out
     assert weights(tmp_path) == weights(pretrained[0])
     assert facts["held_out_loss"] == pretrained[1]["held_out_loss"]
     logs = [pd.read_csv(RunPaths(root).pretrain_log) for root in (tmp_path, pretrained[0])]

@@ -262,7 +262,7 @@ def test_two_processes_mix_mirror_choose_and_sharpen_as_one_does_even_if_they_ar
     together = start_two(words)
     told = [process.communicate() for process in together]
     assert [process.returncode for process in together] == [0, 0], told
-    assert "goes on after epoch" in told[0][0] and "fold 0  epoch 1/3" not in told[0][0]
+    assert "resumes after epoch" in told[0][0] and "fold 0  epoch 1/3" not in told[0][0]
     two = RunPaths(tmp_path / "2" / "tiny" / "cnn-d")
     assert_close_weights(one.weights(0), two.weights(0))
     logs = [pd.read_csv(run.log(0)) for run in (one, two)]
