@@ -33,7 +33,7 @@ class PairedDifference:
 
     @property
     def exceeds_error(self) -> bool:
-        """Whether the difference exceeds one standard error, and float32 rounding."""
+        """Return whether the difference exceeds one standard error, and float32 rounding."""
         return abs(self.difference) > max(self.standard_error, ROUNDING)
 
 

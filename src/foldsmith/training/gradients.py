@@ -178,7 +178,7 @@ def count_micro_batches(batches: EpochBatches, micro_batch: int) -> int:
     """
     if micro_batch == 0:
         return 1
-    num_processes = batches.part[1]
+    num_processes = batches.rank_and_count[1]
     # the first batch of an epoch is its largest, the last its smallest
     (_, largest), (_, smallest) = batches.shard_of(0), batches.shard_of(len(batches) - 1)
     count = math.ceil(math.ceil(largest / num_processes) / micro_batch)
