@@ -30,7 +30,7 @@ SHORT_FIELDS = ("epochs", "batch_size", "image_size", "seed", "rounds")  # recip
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """How the training images are split: into `num_folds` folds, or once where `holdout` is a share.
+    """The split of the training images: `num_folds` folds, or one hold-out of the share `holdout`.
 
     `limit` is the number of training images that are used, stratified; None: all.
     """

@@ -51,7 +51,7 @@ def digest_of_pretraining(command: Command) -> str:
         return ""
     require_whole(command.run.pretrain_run, "pretrain")
     outputs = load_json(command.run.pretrain_run)["outputs"]
-    return digest_of([outputs[f"{part}.safetensors"] for part in PRETRAINED[command.recipe.pretrain]])
+    return digest_of([outputs[f"{module}.safetensors"] for module in PRETRAINED[command.recipe.pretrain]])
 
 
 def refuse_stale(command: Command, fold: int) -> None:
