@@ -61,7 +61,7 @@ def run(command: Command) -> int:
 
 
 def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
-    """Return the command of the full recipe, and of the recipe without each field. Raises InputError."""
+    """Return the command of the full recipe, and of the recipe without each field. Raise InputError."""
     recipe, words, drops = split_words(typed)
     words = [*words, "--recipe", recipe]
     full = read_command(words, __doc__)
@@ -74,7 +74,7 @@ def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
 
 
 def split_words(typed: list[str]) -> tuple[str, list[str], list[str]]:
-    """Return the recipe, the words of every stage, and the fields to drop. Raises InputError."""
+    """Return the recipe, the words of every stage, and the fields to drop. Raise InputError."""
     recipe, words = typed[0], typed[1:]
     if recipe.startswith("-"):
         raise InputError(f"the first word is the recipe, and '{recipe}' is none; --help explains the words.")
@@ -97,7 +97,7 @@ def split_words(typed: list[str]) -> tuple[str, list[str], list[str]]:
 def without_field(full: Command, words: list[str], drop: Drop) -> Command:
     """Return the command of the full recipe's words without a field.
 
-    Raises InputError if the field keeps its value, or if others change with it.
+    Raise InputError if the field keeps its value, or if others change with it.
     """
     name = f"{full.name}-{drop.suffix}"
     command = read_command([*words, "--set", drop.setting, "--name", name], __doc__)

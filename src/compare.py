@@ -75,7 +75,7 @@ def error_in_words(error: float) -> str:
 
 
 def read_folder(argv: list[str] | None) -> Path:
-    """Parse the command line, and return the folder of the runs. Raises InputError."""
+    """Parse the command line, and return the folder of the runs. Raise InputError."""
     parser = WordParser(
         description=__doc__,
         allow_abbrev=False,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from foldsmith.data.cache import PixelCache
     from foldsmith.inference.memory import BatchLimit
 
-MOST_FEATURES = 3000  # images of a part; enough to know an AUC to .01
+MOST_FEATURES = 3000  # held-out images, and test images; enough to know an AUC to .01
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -62,7 +62,7 @@ def pretrain(command: Command, inputs: dict[str, object]) -> None:
         cache=cache,
         rows=cache.rows([*training, *(test if recipe.pretrain_test else [])]),
         pictured=cache.rows(choose_pictured(test or training)),
-        made_from=digest_of(inputs),
+        provenance_digest=digest_of(inputs),
         device=command.device,
         precision=command.precision,
         workers=command.workers,

@@ -1,8 +1,8 @@
-"""Runs every stage on a competition folder in one process: from checking it to a scored submission.
+"""Run every stage on a competition folder in one process: from checking it to a scored submission.
 
 .venv/bin/python src/run.py input/tiny80 --recipe resnet64
 
-Every stage takes the same words, and is a script of its own as well.
+Every stage is also a script of its own, with the same options.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -24,9 +24,9 @@ STAGES = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0, or the status of the first stage that fails; those after it do not run."""
+    """Run the stages up to the first that fails; return its exit status, or 0."""
     words = sys.argv[1:] if argv is None else argv
-    read_command(words, __doc__)  # wrong words are refused, and --help is answered, before anything runs
+    read_command(words, __doc__)  # raises InputError for wrong options, and answers --help, before any stage
     for name in STAGES:
         with stopping_at_once():  # a library's import may swallow the exception of a signal
             stage = import_module(name)

@@ -89,7 +89,7 @@ def summarise(command: Command) -> list[tuple[str, str]]:
 def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: Task) -> dict[str, int]:
     """Return the decision for each image in a CSV of a submission's form.
 
-    Raises InputError for an id that is no test image, or a label that is no class.
+    Raise InputError for an id that is no test image, or a label that is no class.
     """
     table = read_table(path)
     if len(table.columns) < 2:

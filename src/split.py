@@ -81,14 +81,14 @@ def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
 
 
 def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:
-    """Return a message about classes that not every part of the split has, or none."""
+    """Return a message about classes with too few images for every fold, or none."""
     rare = rare_classes(folds["label"].to_numpy(), len(classes), plan.num_parts)
     if not rare:
         return []
     names = first_of(classes["class_name"].iloc[rare])
     return [
-        f"{len(rare)} of {len(classes)} classes have fewer images than the split has parts "
-        f"({plan.num_parts}), so some folds cannot score them: {names}"
+        f"{len(rare)} of {len(classes)} classes have too few images for the split (under {plan.num_parts}), "
+        f"so some folds cannot score them: {names}"
     ]
 
 

@@ -50,7 +50,7 @@ def run(command: Command) -> int:
 
 
 def read_words(typed: list[str]) -> tuple[Study, list[str], list[str]]:
-    """Return the study, the selected recipes (empty: all), and the words of the stages. Raises InputError."""
+    """Return the study, the selected recipes (empty: all), and the words of the stages. Raise InputError."""
     study, words = find_study(typed[0]), typed[1:]
     folder = words.pop(0) if words and not words[0].startswith("-") else str(study.folder)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)

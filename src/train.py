@@ -1,4 +1,4 @@
-"""Trains every fold: its networks, and the held-out predictions of each fold.
+"""Train every fold: its networks, and the held-out predictions of each fold.
 
 Several GPUs train folds at once; started by torchrun, they train each fold together.
 
@@ -104,7 +104,7 @@ def train(command: Command, plan: Plan, fold: int, processes: "Processes | None"
     rounds = Rounds(
         fold=select_fold(run, fold, load_folds(run.folds), cache, command.recipe.loss),
         recipe=command.recipe,
-        made_from=digest_of(inputs),
+        provenance_digest=digest_of(inputs),
         machine=Machine(command.device, command.precision, command.workers, processes),
         test_paths=plan.to_label,
     )

@@ -348,7 +348,7 @@ def test_report_and_explanation_name_the_transforms() -> None:
         "recipe": asdict(recipe), "command": "train", "seed": 0, "seeds": 1, "rounds": [{}], "parameters": 3,
         "hardware": "a processor", "precision": "fp32", "finished": "today", "versions": {},
     }  # fmt: skip
-    fact = facts_of(FoldPlan(5, None, 0, None), [fold], 1.0)["recipe"]
+    fact = facts_of(FoldPlan(5, None, 0, None), [fold], 1.0, recipe.views)["recipe"]
     explanation = " ".join(describe_recipe(recipe, DatasetFacts(60, 16, False)))
     for text in (fact, explanation):
         assert describe_augment(recipe.augment) in text and "__class_fullname__" not in text

@@ -17,6 +17,7 @@ from torch import nn
 from foldsmith.inference.compute import build_compute
 from foldsmith.process.files import remove_checkpoints
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.tasks import SingleLabel
 from foldsmith.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from foldsmith.training.epoch import Tally, train_one_epoch
 from foldsmith.training.gradients import Gradients
@@ -44,7 +45,7 @@ def train(state: TrainingState, steps: int = 4, seed: int = 0) -> None:
         )
         for _ in range(steps)
     ]
-    step = Step(Gradients(state, Classification(nn.CrossEntropyLoss()), COMPUTE))
+    step = Step(Gradients(state, Classification(nn.CrossEntropyLoss(), SingleLabel(3)), COMPUTE))
     train_one_epoch(step, batches, np.full(steps, 0.05))
 
 

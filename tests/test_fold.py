@@ -401,7 +401,7 @@ def test_a_checkpoint_of_another_recipe_is_not_used(
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):
         interrupt(patch, 2)
         other = replace(TOY, lr=1e-3)
-        replace(make_training(tmp_path, recipe=other), made_from="another recipe").train()
+        replace(make_training(tmp_path, recipe=other), provenance_digest="another recipe").train()
     assert RunPaths(tmp_path).checkpoint(0).exists()
     make_training(tmp_path).train()
     assert not re.search(r"epoch \d+ of 3", capsys.readouterr().out)

@@ -95,7 +95,7 @@ def test_a_stage_alone_names_prepare_and_later_ones_name_the_stages_before_them(
         compare.main([str(copy / folder.name)])
     run_stages(folder, copy, *OTHER, stages=(train,))
     for stage in (submit, report, score):
-        with pytest.raises(InputError, match="is of other weights"):
+        with pytest.raises(InputError, match="stale"):
             run_stages(folder, copy, *OTHER, stages=(stage,))
 
 

@@ -67,7 +67,7 @@ def make_pretraining(root: Path, recipe: Recipe = TOY, **fields: object) -> Pret
         "cache": make_cache(),
         "rows": np.arange(COUNT),
         "pictured": np.arange(4),
-        "made_from": "this recipe, these images",
+        "provenance_digest": "this recipe, these images",
         "workers": 0,
         **fields,
     }

@@ -13,7 +13,7 @@ from foldsmith.errors import InputError
 from foldsmith.inference.views import VIEWS
 from foldsmith.process.files import digest_of
 from foldsmith.recipes import RECIPES, Recipe, find_recipe, override
-from foldsmith.recipes.recipe import training_part, use_fields
+from foldsmith.recipes.recipe import training_fields, use_fields
 from foldsmith.training.check import check_recipe
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
@@ -59,7 +59,7 @@ def test_every_field_is_for_training_or_for_use_and_views_are_both_with_pseudo_l
     rounds: int,
 ) -> None:
     recipe = asdict(replace(BASE, rounds=rounds))
-    training, used = set(training_part(recipe)), set(use_fields(rounds))
+    training, used = set(training_fields(recipe)), set(use_fields(rounds))
     assert training | used == {field.name for field in fields(Recipe)} and not training & used
     assert ("views" in training) == (rounds > 1)
     assert {"seed", "model", "lr", "near_duplicates", "deterministic"} <= training

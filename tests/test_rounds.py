@@ -31,7 +31,7 @@ from foldsmith.training import resume
 from foldsmith.training import rounds as rounds_module
 from foldsmith.training.epoch import Tally
 from foldsmith.training.machine import Machine
-from foldsmith.training.pseudo_labels import choose_surest
+from foldsmith.training.pseudo_labels import choose_most_confident
 from foldsmith.training.rounds import Rounds
 from foldsmith.training.samples import Fold, Samples, select_samples
 
@@ -66,7 +66,7 @@ def make_cache() -> PixelCache:
 
 
 def make_rounds(
-    root: Path, recipe: Recipe = TWO, made_from: str = "this recipe, these folds", **samples: Samples
+    root: Path, recipe: Recipe = TWO, provenance_digest: str = "this recipe, these folds", **samples: Samples
 ) -> Rounds:
     """Return the rounds of fold 0 of three; `training` and `held_out` replace its samples."""
     cache, rows = make_cache(), np.arange(COUNT)
@@ -79,7 +79,7 @@ def make_rounds(
     }
     task = SingleLabel(CLASSES, recipe.loss)
     fold = Fold(RunPaths(root), 0, task, cache, **samples)
-    return Rounds(fold, recipe, made_from, Machine("cpu", "fp32", workers=0), PATHS)
+    return Rounds(fold, recipe, provenance_digest, Machine("cpu", "fp32", workers=0), PATHS)
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -270,7 +270,7 @@ def test_the_most_confident_are_chosen_in_any_order_and_ties_by_path(
     random.shuffle(order)
     # class 1 is the more probable one of every image
     probabilities = np.array([[0.1, confidences[row]] for row in order])
-    table = choose_surest(
+    table = choose_most_confident(
         [paths[row] for row in order], probabilities, share, SingleLabel(probabilities.shape[1])
     )
     assert list(zip(table["path"], table["confidence"], strict=True)) == expected
@@ -280,7 +280,7 @@ def test_the_most_confident_are_chosen_in_any_order_and_ties_by_path(
 @pytest.mark.parametrize(("count", "share", "expected"), [(6149, 0.5, 3074), (10, 1.0, 10), (3, 0.01, 1)])
 def test_a_share_is_rounded_and_at_least_one(count: int, share: float, expected: int) -> None:
     paths = [f"test/{index}.png" for index in range(count)]
-    assert len(choose_surest(paths, np.full((count, 2), 0.5), share, SingleLabel(2))) == expected
+    assert len(choose_most_confident(paths, np.full((count, 2), 0.5), share, SingleLabel(2))) == expected
 
 
 # --- interruptions and resuming
@@ -347,12 +347,12 @@ def test_a_fold_cut_off_in_any_network_and_round_resumes_to_the_same_bytes(
     assert not list(tmp_path.rglob("seed*/checkpoint*")) and not list(tmp_path.rglob("round*/checkpoint*"))
 
 
-@pytest.mark.parametrize("name", ["choose_surest", "write_stamp", "save_npz", "load_trained"])
+@pytest.mark.parametrize("name", ["choose_most_confident", "write_stamp", "save_npz", "load_trained"])
 def test_a_fold_cut_off_between_networks_and_rounds_resumes_to_the_same_bytes(
     name: str, tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     whole, attempts = getattr(rounds_module, name), 0
-    calls = {"choose_surest": 1, "write_stamp": 5, "save_npz": 2, "load_trained": 2}[name]
+    calls = {"choose_most_confident": 1, "write_stamp": 5, "save_npz": 2, "load_trained": 2}[name]
 
     def cut_at(call: int) -> Callable:
         def cut(*words: object, **named: object) -> object:
@@ -405,7 +405,7 @@ def test_networks_of_other_inputs_are_not_resumed_and_forget_removes_everything(
     tmp_path: Path, trained: Callable[[Recipe], FoldPaths]
 ) -> None:
     with pytest.raises(PowerCut), stopped_at(6, 0, cut_power):
-        make_rounds(tmp_path, made_from="other folds").train()
+        make_rounds(tmp_path, provenance_digest="other folds").train()
     with stopped_at(-1, 0, cut_power) as begun:
         make_rounds(tmp_path).train()
     assert len(begun) == EPOCHS

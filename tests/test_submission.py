@@ -299,8 +299,8 @@ LABELS: dict[str, tuple[Callable[[Cells], object], str]] = {
 
 PROBABILITIES: dict[str, tuple[Callable[[Cells], object], str]] = {
     "exchanged columns": (lambda cells: cells[0].__setitem__(slice(1, 3), ["dog", "cat"]), "header"),
-    "no number": (set_cell(7, 1, "much"), "no number"),
-    "an empty cell": (set_cell(7, 1, ""), "no number"),
+    "no number": (set_cell(7, 1, "much"), "not a number"),
+    "an empty cell": (set_cell(7, 1, ""), "not a number"),
     "NaN": (set_cell(7, 1, "nan"), "line 8"),
     "negative": (lambda cells: cells[7].__setitem__(slice(1, 4), ["-0.1", "0.6", "0.5"]), "line 8"),
     "over 1": (lambda cells: cells[7].__setitem__(slice(1, 4), ["1.1", "-0.1", "0"]), "line 8"),

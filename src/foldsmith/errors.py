@@ -28,8 +28,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 @dataclass(frozen=True)
 class Entries:
-    """What a file from outside consists of: `total` of a `unit`, a singular such as "line" or "entry of
-    'images'"."""
+    """The entries of a user's file, for error messages about some of them.
+
+    `total` is their number, `unit` their name in the singular, such as "line" or "entry of 'images'".
+    """
 
     path: Path
     total: int

@@ -176,18 +176,18 @@ def load_pipeline(augment: str, size: int) -> "albumentations.Compose":
     import albumentations
 
     pipeline_file(augment)
-    shown = f"augment={describe_augment(augment)}"
+    description = f"augment={describe_augment(augment)}"
     try:
         loaded = _load(augment)
         pipeline = loaded if isinstance(loaded, albumentations.Compose) else albumentations.Compose([loaded])
     except Exception as error:  # the parsers' and every transform's own
-        raise InputError(f"{shown} is no pipeline of albumentations.save: {_reason(error)}") from error
+        raise InputError(f"{description} is no pipeline of albumentations.save: {_reason(error)}") from error
     try:
         apply_pipeline(pipeline, np.zeros((1, size, size, 3), np.uint8), 0)
     except InputError as error:
-        raise InputError(f"{shown}: {error}") from error
+        raise InputError(f"{description}: {error}") from error
     except Exception as error:  # every transform's own
-        raise InputError(f"{shown} fails on images of {size} x {size}: {_reason(error)}") from error
+        raise InputError(f"{description} fails on images of {size} x {size}: {_reason(error)}") from error
     return pipeline
 
 
@@ -196,7 +196,7 @@ def _load(augment: str) -> object:
 
     if not is_pipeline_text(augment):
         return albumentations.load(augment, data_format="json" if augment.endswith(".json") else "yaml")
-    with warnings.catch_warnings():  # the recipe file has shown them
+    with warnings.catch_warnings():  # the recipe file has raised them already
         warnings.simplefilter("ignore", UserWarning)
         return albumentations.from_dict({"transform": json.loads(augment)})
 

@@ -60,10 +60,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class BatchSlice:
-    """Which images of a batch of `count` these are, from its image `start` on; None: they are all of it.
+    """The slice of a batch of `count` images that starts at image `start`; None: the whole batch.
 
-    They are made in `side` pixels; 0: as large as they are. `mirrored` (B,) are explicit flips, for rows that
-    flip; None samples them.
+    `side` is the side of the augmented images in pixels; 0: unchanged. `mirrored` (B,) are explicit flips,
+    for rows with flips; None samples them.
     """
 
     start: int = 0

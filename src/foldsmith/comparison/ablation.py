@@ -51,7 +51,7 @@ class AblationRow:
 def read_rows(full: Command, without: Mapping[Drop, Command]) -> dict[str, AblationRow | None]:
     """Return the rows by run name, the full recipe first; None for a run that is not validated yet.
 
-    Raises InputError where runs cannot be compared.
+    Raise InputError where runs cannot be compared.
     """
     rows = {command.name: _read_row(command) for command in (full, *without.values())}
     if rows[full.name] is None:
@@ -91,7 +91,7 @@ def _read_row(command: Command) -> AblationRow | None:
 def _compare(full: Command, other: Command, metric: str) -> tuple[PairedDifference, int]:
     """Return the gain of the full recipe over the other, and the number of images compared.
 
-    Raises InputError where their folds differ, or where they have no trained fold in common.
+    Raise InputError where their folds differ, or where they have no trained fold in common.
     """
     folds = [load_folds(command.run.folds).set_index("path").sort_index() for command in (full, other)]
     if not folds[0].equals(folds[1]):

@@ -111,7 +111,7 @@ def build_ensemble(
     Weights and adjustment of an image are never fitted on its own fold. Only two decisions use all images:
     which run is the best one, and whether a gain exceeds its standard error.
 
-    Raises InputError where the metric is not defined on these images.
+    Raise InputError where the metric is not defined on these images.
     """
     if any(METRICS[metric].evaluate(labels, prediction) is None for prediction in predictions):
         raise InputError(

@@ -50,7 +50,7 @@ class Run:
 def find_runs(competition: Path) -> list[Run]:
     """Return the validated runs under `output/<competition>`, by name, without stale ones.
 
-    Raises InputError if there is none.
+    Raise InputError if there is none.
     """
     runs = [run for run in _validated(competition) if not _is_stale(run)]
     if not runs:
@@ -107,7 +107,7 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
     Columns: run, metric, score, standard_error, accuracy, seconds, images, folds, and differs: the recipe
     fields in which the runs differ, or the members of a blend.
 
-    Raises InputError where the runs have different metrics.
+    Raise InputError where the runs have different metrics.
     """
     metrics = sorted({run.cv["metric"] for run in runs})
     if len(metrics) > 1:

@@ -66,7 +66,7 @@ def starts_with_runs(words: Sequence[str]) -> bool:
 def read_combine_command(argv: Sequence[str] | None, description: str, name: str) -> CombineCommand:
     """Parse the command line of a stage that combines runs; `name` is the default name of its result.
 
-    It reads the names of the runs' folders, not their files. Raises InputError.
+    It reads the names of the runs' folders, not their files. Raise InputError.
     """
     words = sys.argv[1:] if argv is None else argv
     parser = WordParser(
@@ -135,7 +135,7 @@ def require_same_classes(members: Sequence[RunPaths]) -> None:
 def read_shared_folds(members: Sequence[RunPaths]) -> pd.DataFrame:
     """Return the held-out rows of folds.csv, the same in all runs: path, label, fold.
 
-    Raises InputError where folds or trained folds differ: an image must be held out in all runs.
+    Raise InputError where folds or trained folds differ: an image must be held out in all runs.
     """
     first, rest = members[0], members[1:]
     folds = load_folds(first.folds)
@@ -155,7 +155,7 @@ def read_shared_folds(members: Sequence[RunPaths]) -> pd.DataFrame:
 
 
 def read_metric(members: Sequence[RunPaths], competition: Competition) -> str:
-    """Return the metric of the competition. Raises InputError if a run was validated with another one."""
+    """Return the metric of the competition. Raise InputError if a run was validated with another one."""
     metric = competition.settings.metric
     for member in members:
         used = load_json(member.cv)["metric"]
@@ -168,7 +168,7 @@ def read_metric(members: Sequence[RunPaths], competition: Competition) -> str:
 
 
 def read_folder(command: CombineCommand) -> Competition:
-    """Return the competition. Raises InputError if its test images are not those that the runs predict."""
+    """Return the competition. Raise InputError if its test images are not those that the runs predict."""
     competition, first = read_competition(command.folder), command.members[0]
     if set(load_samples(first.test_samples)["path"]) != set(competition.test_images):
         raise InputError(

@@ -1,1 +1,1 @@
-"""A competition's folder: its images, labels of every form, and the form of its submission."""
+"""A competition folder: its images, its labels in every supported format, and its submission format."""

@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = {
     ".pgm",
 }  # fmt: skip
 Spelling = Callable[[PurePosixPath], str]
-# how label files and samples write images, `train/` and `test/` with them or not
+# how label files and sample submissions write an image, with and without `train/` or `test/`
 SPELLINGS: tuple[Spelling, ...] = (
     lambda path: PurePosixPath(*path.parts[1:]).as_posix(),
     lambda path: PurePosixPath(*path.parts[1:]).with_suffix("").as_posix(),
@@ -33,19 +33,22 @@ SPELLINGS: tuple[Spelling, ...] = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What `competition.toml` may say where it cannot be guessed; empty = guess."""
+    """The keys of `competition.toml`. An empty one is guessed from the files."""
 
     metric: str = "accuracy"
     labels: str = ""  # the label file
     id_column: str = ""
     label_column: str = ""
-    group_column: str = ""  # images with the same value never stand in different folds
+    group_column: str = ""  # images with the same value are in the same fold; empty: no groups
 
 
 @dataclass(frozen=True)
 class Competition:
-    """A folder with `train/`, `test/` and labels. Images are named by path, like `train/0.jpg`; so are
-    `other_files` beside them, whose names do not end like an image's."""
+    """A folder with `train/`, `test/` and labels.
+
+    Images are named by their path in the folder, such as `train/0.jpg`. `other_files` are the files in
+    `train/` and `test/` without an image suffix.
+    """
 
     folder: Path
     settings: Settings
@@ -58,29 +61,29 @@ def read_competition(folder: Path) -> Competition:
     """List a competition folder. Raise InputError if it is not one."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.{_neighbours_of(folder)}")
-    files = {part: list_files(folder, part) for part in ("train", "test")}
-    images = {part: [file for file in names if is_image(file)] for part, names in files.items()}
+    files = {split: list_files(folder, split) for split in ("train", "test")}
+    images = {split: [file for file in names if is_image(file)] for split, names in files.items()}
     others = [printable(file) for names in files.values() for file in names if not is_image(file)]
     settings = read_settings(folder)
-    for part in ("train", "test"):
-        if not (folder / part).is_dir():
+    for split in ("train", "test"):
+        if not (folder / split).is_dir():
             raise InputError(
-                f"{folder} has no folder {part}/; a competition folder holds train/ and test/ images."
+                f"{folder} has no folder {split}/; a competition folder has images in train/ and test/."
             )
-        if not images[part]:
-            raise InputError(f"{folder / part} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        if not images[split]:
+            raise InputError(f"{folder / split} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return Competition(folder, settings, images["train"], images["test"], others)
 
 
 def _neighbours_of(folder: Path) -> str:
-    """Return a sentence with the folders beside one that is not there, if there are any."""
+    """Return a sentence that lists the folders beside a missing folder; empty if there are none."""
     parent = folder.parent
     near = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
     return f" {parent} holds: {', '.join(near)}." if near else ""
 
 
 def read_settings(folder: Path) -> Settings:
-    """Reads `competition.toml`, if there is one."""
+    """Read `competition.toml`, if there is one. Raise InputError for unknown keys and wrong values."""
     path = folder / "competition.toml"
     if not path.is_file():
         return Settings()
@@ -93,7 +96,7 @@ def read_settings(folder: Path) -> Settings:
         if key not in known:
             raise unknown_name(f"key in {path}:", key, known)
         if not isinstance(value, str):
-            raise InputError(f"{path}: {key} takes a text in quotes, not {value!r}.")
+            raise InputError(f"{path}: {key} takes text in quotes, not {value!r}.")
     settings = Settings(**values)
     if settings.metric not in METRICS:
         raise unknown_name(f"metric in {path}:", settings.metric, METRICS)
@@ -104,22 +107,21 @@ def is_image(file: str) -> bool:
     return os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
 
 
-def list_files(folder: Path, part: str) -> list[str]:
-    """Every visible file under `folder/part`, at any depth and through links, as `part/…` paths in natural
-    order.
+def list_files(folder: Path, split: str) -> list[str]:
+    """Return the visible files under `folder/split`, at any depth and through links, in natural order.
 
-    Raises InputError for a folder that may not be read, whose images would be missed, and for an image whose
-    name is not UTF-8, which no label file could spell.
+    Paths start with `split`. Raise InputError for a folder without read permission, whose images would be
+    missed, and for an image whose name is not UTF-8, which no label file can spell.
     """
-    if not (folder / part).is_dir():
+    if not (folder / split).is_dir():
         return []
     found, entered = [], set()
-    for parent, directories, names in os.walk(folder / part, onerror=_refuse_folder, followlinks=True):
-        place = os.path.realpath(parent)
-        if place in entered:  # a link that leads back
+    for parent, directories, names in os.walk(folder / split, onerror=_refuse_folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:  # a link to a folder above it
             directories.clear()
             continue
-        entered.add(place)
+        entered.add(real)
         directories[:] = [name for name in directories if not name.startswith(".")]
         inside = Path(parent).relative_to(folder)
         found += [(inside / name).as_posix() for name in names if not name.startswith(".")]
@@ -127,7 +129,7 @@ def list_files(folder: Path, part: str) -> list[str]:
         try:
             path.encode()
         except UnicodeEncodeError:
-            raise InputError(f"{folder} holds a file whose name is not UTF-8: {path!r}; rename it.") from None
+            raise InputError(f"{folder} has a file whose name is not UTF-8: {path!r}; rename it.") from None
     return sorted(found, key=natural_key)
 
 
@@ -136,11 +138,11 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 
 def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = None) -> list[str | None]:
-    """Return the image each id names, or None.
+    """Return the image that each id names, or None.
 
-    Ids are paths or bare names, with or without extension, all in one way: that which matches most of them.
-    An id that names nothing as it is may mean it by `./` or backslashes. Raise InputError, with the file
-    that is their `source`, if an id could name two images.
+    Ids are paths or bare names, with or without extension. All are read in the spelling that matches most of
+    them. An id that matches nothing is tried again without `./` and with slashes for backslashes. Raise
+    InputError, naming the `source` of the ids, if an id matches two images.
     """
     ids, paths = list(ids), [PurePosixPath(image) for image in images]
     plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
@@ -159,7 +161,7 @@ def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = N
 
 
 def _group_by_spelling(paths: Iterable[PurePosixPath], spelling: Spelling) -> dict[str, list[str]]:
-    """Return the images that have a spelling, by that spelling."""
+    """Return the images by their spelling."""
     named: dict[str, list[str]] = {}
     for path in paths:
         named.setdefault(spelling(path), []).append(path.as_posix())
@@ -167,18 +169,19 @@ def _group_by_spelling(paths: Iterable[PurePosixPath], spelling: Spelling) -> di
 
 
 def _refuse_ambiguous(ids: Sequence[str], found: Sequence[Sequence[str]], source: Path | None) -> None:
+    """Raise InputError if an id names two images."""
     for name, meant in zip(ids, found, strict=True):
         if len(meant) > 1:
             where = f"{source}: " if source else ""
             raise InputError(
-                f"{where}the id '{name}' could name {first_of(meant)}; give ids with folder and extension."
+                f"{where}the id '{name}' matches {first_of(meant)}; write ids with folder and extension."
             )
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV from outside, every cell as the text it is; the index is the line a row ends on.
+    """Read a user's CSV with every cell as text; the index is the line that a row ends on.
 
-    Raises InputError if it is none, or if rows and header differ in length.
+    Raise InputError if it is not a valid CSV, or if a row and the header differ in length.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -191,14 +194,14 @@ def read_table(path: Path) -> pd.DataFrame:
     header, rows = lines[0][1], lines[1:]
     uneven = [line for line, cells in rows if len(cells) != len(header)]
     what = f"have more or fewer cells than the header, {len(header)}"
-    Entries(path, len(rows), "line").refuse(uneven, what, "mend them (is a comma not in quotes?).")
+    Entries(path, len(rows), "line").refuse(uneven, what, "correct them (a text with commas needs quotes).")
     return pd.DataFrame(
         [cells for _, cells in rows], columns=header, index=[line for line, _ in rows], dtype=str
     )
 
 
 def find_tables(folder: Path, suffix: str) -> list[Path]:
-    """The files of a competition folder with this suffix, in the order of their names."""
+    """Return the visible files with this suffix directly in a competition folder, sorted by name."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -207,7 +210,7 @@ def find_tables(folder: Path, suffix: str) -> list[Path]:
 
 
 def sample_submission_path(folder: Path) -> Path | None:
-    """`sample_submission.csv`, also as `sampleSubmission.csv`."""
+    """Return the path of `sample_submission.csv`, also spelled `sampleSubmission.csv`, or None."""
     for path in find_tables(folder, ".csv"):
         if path.stem.lower().replace("_", "").replace("-", "") == "samplesubmission":
             return path

@@ -1,4 +1,4 @@
-"""The interface of a form of label files: one module a form, one row each in labels.FORMS."""
+"""The interface of a label file format: one module per format, one row per format in labels.FORMS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,16 @@ from foldsmith.competition.folder import Competition
 
 @dataclass(frozen=True)
 class LabelForm:
-    """A form that label files come in.
+    """A label file format.
 
-    `candidates` lists the files of a competition folder that may be of this form, in the order of names.
-    `find` returns those of them that fit: whose content is labels of the training images; `in_folders` is how
-    many of these lie in class folders, which then are labels already. `read` returns rows (name, category,
-    group), indexed by the line or entry of the file, and the names of categories, empty if the file has none.
-    `parse` raises InputError for a file that cannot be read at all. `unit` is what the index counts: "line",
-    "annotation". `unsupported` are the settings of competition.toml that mean nothing for this form.
+    `candidates` lists the files of a competition folder that may have this format, sorted by name.
+    `find` returns the candidates whose content is labels of the training images. Its second argument is the
+    number of training images in class folders, which may be the labels instead.
+    `read` returns rows (name, category, group), indexed by the line or entry of the file, and the names of
+    the categories, empty if the file has none.
+    `parse` raises InputError for a file that cannot be read at all.
+    `unit` is what the index counts: "line", "annotation".
+    `unsupported` are the settings of competition.toml that have no meaning for this format.
     """
 
     name: str

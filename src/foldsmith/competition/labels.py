@@ -1,4 +1,4 @@
-"""Label files of every form, read into one table of samples."""
+"""Read label files of every format into one table of samples."""
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,9 +12,9 @@ from foldsmith.competition.labels_csv import tables_that_name
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.tasks import SingleLabel
 
-# the forms of label files; where files of several fit, those of the first form are taken
+# the formats of label files; if files of several formats fit, the first format wins
 FORMS = (labels_json.FORM, labels_csv.FORM)
-CLASS_FOLDERS = "train"  # what `labels` in competition.toml calls one folder a class
+CLASS_FOLDERS = "train"  # the value of `labels` in competition.toml for one folder per class
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Metadata:
     """The labelled training images.
 
     `samples` has `path`, `label` (class index), `class_name`, `category` (as the label file writes it) and
-    `group`, in natural order of the path; `classes` has `label`, `category`, `class_name`, one row a class;
-    `repeated` are the images named more than once, always with the same label; `notes` are sentences on what
-    was taken for the labels.
+    `group`, in natural order of the path. `classes` has `label`, `category` and `class_name`, one row per
+    class. `repeated` are the images named more than once, always with the same label. `notes` are sentences
+    on which files or folders were used as labels.
     """
 
     task: str
@@ -36,7 +36,7 @@ class Metadata:
 
 
 def read_metadata(competition: Competition) -> Metadata:
-    """Read the labels of a competition folder. Raise InputError if they are not whole and consistent."""
+    """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
     path = find_label_file(competition)
     notes: list[str] = []
     if path is None:
@@ -55,27 +55,31 @@ def read_metadata(competition: Competition) -> Metadata:
 
 
 def form_of(path: Path) -> LabelForm:
-    """Return the form of a label file by the end of its name; any other name is read as CSV."""
+    """Return the format of a label file by its suffix; CSV for an unknown suffix."""
     return next((form for form in FORMS if path.suffix.lower() in form.suffixes), labels_csv.FORM)
 
 
 def _notes_on_folders(competition: Competition, images: list[str]) -> list[str]:
-    """Which tables name the images as well: those folders may be parts of a download, and no classes."""
+    """Return a note if a table names the images as well.
+
+    The folders may then be the pieces of a download rather than classes.
+    """
     others = [path.name for path in tables_that_name(images, competition)]
     if not others:
         return []
     return [
-        f"the folders under train/ are taken for the classes, but {first_of(others)} names their images too; "
-        "if the labels stand there, write labels, id_column and label_column in "
-        f'{competition.folder / "competition.toml"}, and else labels = "{CLASS_FOLDERS}"'
+        f"the folders under train/ are used as classes, but {first_of(others)} names their images too; if it "
+        "has the labels, set labels, id_column and label_column in "
+        f'{competition.folder / "competition.toml"}; if not, set labels = "{CLASS_FOLDERS}" there'
     ]
 
 
 def find_label_file(competition: Competition) -> Path | None:
-    """Return the label file: the one that settings name, answer.json, or the one that fits; None for folders.
+    """Return the label file: the one that settings name, answer.json, or the one that fits.
 
-    If no file fits and there are no class folders, return the first candidate: reading it says what is wrong.
-    Raise InputError if several fit, or if a candidate beside class folders cannot be read.
+    Return None for class folders. If no file fits and there are no class folders, return the first candidate:
+    reading it reports what is wrong. Raise InputError if several files fit, or if a candidate beside class
+    folders cannot be read.
     """
     folder, named = competition.folder, competition.settings.labels
     if named == CLASS_FOLDERS:
@@ -85,19 +89,31 @@ def find_label_file(competition: Competition) -> Path | None:
     if (folder / "answer.json").is_file():
         return folder / "answer.json"
     in_folders = len(_images_in_folders(competition))
+    return _fitting_file(competition, in_folders) or _unfitting_file(competition, in_folders)
+
+
+def _fitting_file(competition: Competition, in_folders: int) -> Path | None:
+    """Return the file that labels the training images, or None. Raise InputError if there are several."""
+    folder = competition.folder
     fitting = next(filter(None, (form.find(competition, in_folders) for form in FORMS)), [])
     if len(fitting) > 1:
         names = first_of([path.name for path in fitting])
         raise InputError(
-            f"{folder} holds several label files ({names}); "
-            f'write labels = "FILE" in {folder / "competition.toml"}.'
+            f"{folder} has several label files ({names}); "
+            f'set labels = "FILE" in {folder / "competition.toml"}.'
         )
-    if fitting:
-        return fitting[0]
+    return fitting[0] if fitting else None
+
+
+def _unfitting_file(competition: Competition, in_folders: int) -> Path | None:
+    """Return the first candidate where no file fits, or None where there are class folders or no candidates.
+
+    Raise InputError if a candidate beside class folders cannot be read: it may hold the labels, and folders
+    must not become classes because of that.
+    """
     candidates = [(form, path) for form in FORMS for path in form.candidates(competition)]
     if not in_folders:
         return candidates[0][1] if candidates else None
-    # a file that cannot be read may hold the labels: folders must not become classes because of that
     for form, path in candidates:
         form.parse(path)
     return None
@@ -107,48 +123,52 @@ def _named_file(folder: Path, name: str) -> Path:
     """Return the file that `labels` in competition.toml names. Raise InputError if the folder has none."""
     path = folder / name
     if PurePosixPath(name).name != name or not path.is_file():
-        raise InputError(f"{folder / 'competition.toml'}: labels names '{name}', not a file in {folder}.")
+        raise InputError(
+            f"{folder / 'competition.toml'}: labels is '{name}', but {folder} has no such file; "
+            "write the name of a file there."
+        )
     return path
 
 
 def _refuse_settings(competition: Competition, *names: str) -> None:
-    """Raises InputError for columns that competition.toml names and this form of labels has not."""
+    """Raise InputError if competition.toml sets a column and the labels have no columns."""
     for name in names:
         column = getattr(competition.settings, name)
         if column:
             raise InputError(
-                f"{competition.folder / 'competition.toml'}: {name} names '{column}', but the labels are no "
-                "CSV with columns; take it out, or give the labels as a CSV."
+                f"{competition.folder / 'competition.toml'}: {name} is '{column}', but the labels are not a "
+                "CSV with columns; remove it, or provide the labels as a CSV."
             )
 
 
 def _images_in_folders(competition: Competition) -> list[str]:
-    """The training images that lie in a folder under train/."""
+    """Return the training images in folders under train/."""
     return [image for image in competition.train_images if image.count("/") > 1]
 
 
 def _read_class_folders(competition: Competition) -> pd.DataFrame:
+    """Return one row per image in a class folder. Raise InputError if there is none."""
     images = _images_in_folders(competition)
     if not images:
         raise InputError(
-            f"{competition.folder} has no labels: neither answer.json, nor a COCO-style JSON, nor a CSV with "
-            "an id and a label column, nor one folder a class under train/."
+            f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id and a "
+            "label column, or one folder per class under train/."
         )
     return pd.DataFrame({"path": images, "category": [image.split("/")[1] for image in images], "group": ""})
 
 
 def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) -> list[str]:
-    """The image of every row; `names` are indexed by what `unit` counts.
+    """Return the image of every row; `names` are indexed by what `unit` counts.
 
-    Raises InputError for names that leave the folder or name no image.
+    Raise InputError for names outside the folder, and for names without an image.
     """
-    parts = [PurePosixPath(name.replace("\\", "/")) for name in names]
-    leaving = [row for row, part in enumerate(parts) if part.is_absolute() or ".." in part.parts]
+    paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
+    outside = [row for row, relative in enumerate(paths) if relative.is_absolute() or ".." in relative.parts]
     images = match_ids(names, competition.train_images, path)
     missing = [row for row, image in enumerate(images) if image is None]
     train = competition.folder / "train"
     for wrong, what, remedy in (
-        (leaving, "name a file outside train/", "name files inside it."),
+        (outside, "name a file outside train/", "name files inside it."),
         (missing, f"name an image that is not in {train}", "add the images, or remove these rows."),
     ):
         example = f"'{names.iloc[wrong[0]]}'" if wrong else ""

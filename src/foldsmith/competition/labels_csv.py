@@ -1,4 +1,4 @@
-"""Labels in a CSV with an id and a label column."""
+"""The label format CSV: an id column, a label column, and optionally a group column."""
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -20,10 +20,10 @@ LABEL_COLUMNS = ("label", "class", "category", "target", "class_id", "category_i
 
 
 def find_label_tables(competition: Competition, in_folders: int) -> list[Path]:
-    """The CSVs whose ids mostly name training images.
+    """Return the CSVs in which at least half of the ids name training images.
 
-    Where `in_folders` images lie in class folders already, a CSV must name half as many, and its label column
-    must have a usual name or stand in the settings: it may tell something else about them.
+    If `in_folders` images are in class folders, a CSV must also name half as many images, and its label
+    column must have a usual name or be set in competition.toml: its columns may be metadata and not labels.
     """
     fitting = []
     for path in candidate_tables(competition):
@@ -31,7 +31,7 @@ def find_label_tables(competition: Competition, in_folders: int) -> list[Path]:
             table = read_table(path)
             columns = find_columns(path, table, competition)
         except InputError:
-            continue  # not these are the labels; if nothing else is, the fault is told when they are read
+            continue  # if no other file fits, reading this one reports the fault
         if in_folders and columns[1] not in (
             *_usual([columns[1]], LABEL_COLUMNS),
             competition.settings.label_column,
@@ -45,13 +45,13 @@ def find_label_tables(competition: Competition, in_folders: int) -> list[Path]:
 
 
 def candidate_tables(competition: Competition) -> list[Path]:
-    """Every CSV of the folder but the sample submission."""
+    """Return the CSVs of the folder except the sample submission."""
     sample = sample_submission_path(competition.folder)
     return [path for path in find_tables(competition.folder, ".csv") if path != sample]
 
 
 def tables_that_name(images: list[str], competition: Competition) -> list[Path]:
-    """The CSVs a column of which names half of the training images or more, and more than test images."""
+    """Return the CSVs with a column that names half of the training images, and fewer test images."""
     spellings = [
         (_spell(images, spelling), _spell(competition.test_images, spelling))
         for spelling in (lambda path: path.name, lambda path: path.stem, lambda path: path.as_posix())
@@ -67,24 +67,24 @@ def tables_that_name(images: list[str], competition: Competition) -> list[Path]:
     return [
         path
         for path, table in tables.items()
-        if any(names_most(table.iloc[:, place]) for place in range(table.shape[1]))
+        if any(names_most(table.iloc[:, column]) for column in range(table.shape[1]))
     ]
 
 
 def _spell(images: list[str], spelling: Callable[[PurePosixPath], str]) -> set[str]:
-    """The images' paths within train/ or test/, spelled in one way."""
+    """Return the images' paths within train/ or test/ in one spelling."""
     return {spelling(PurePosixPath(*PurePosixPath(image).parts[1:])) for image in images}
 
 
 def read_csv_labels(path: Path, competition: Competition) -> pd.DataFrame:
-    """Rows (name, category, group) by line, as the file writes them. Raises InputError if any is missing."""
+    """Return rows (name, category, group), indexed by line. Raise InputError if a cell is empty."""
     table = read_table(path)
     id_column, label_column = find_columns(path, table, competition)
     if table.empty:
-        raise InputError(f"{path} has a header but no rows; it may have been cut off.")
+        raise InputError(f"{path} has a header but no rows; download it again.")
     group = competition.settings.group_column
     if group and group not in table.columns:
-        raise InputError(f"{path} has no group column '{group}'; it has {first_of(table.columns, 10)}.")
+        raise InputError(f"{path} has no group column '{group}'; its columns: {first_of(table.columns, 10)}.")
     rows = pd.DataFrame({"name": table[id_column].str.strip(), "category": table[label_column].str.strip()})
     rows["group"] = table[group].str.strip() if group else ""
     for column, meaning in (("name", id_column), ("category", label_column)):
@@ -94,24 +94,25 @@ def read_csv_labels(path: Path, competition: Competition) -> pd.DataFrame:
 
 
 def find_columns(path: Path, table: pd.DataFrame, competition: Competition) -> tuple[str, str]:
-    """Return the id and the label column: those of the settings, of a usual name, or of two the other one.
+    """Return the id and the label column: as set in competition.toml, or by a usual name.
 
-    Raise InputError if they cannot be told for certain, occur twice, or the first line is no header.
+    If there are two columns and one of them is known, the other is the other. Raise InputError if a column is
+    missing, ambiguous or repeated, or if the first line is not a header.
     """
     columns, settings = list(table.columns), competition.settings
     for column in (settings.id_column, settings.label_column):
         if column and column not in columns:
-            raise InputError(f"{path} has no column '{column}'; it has {first_of(columns, 10)}.")
+            raise InputError(f"{path} has no column '{column}'; its columns: {first_of(columns, 10)}.")
     ids, labels = _possible_columns(table, competition)
     missing = not ids or not labels or ids == labels
     if missing or len(ids) > 1 or len(labels) > 1:
         raise InputError(
             f"{path}: {'no' if missing else 'more than one possible'} id and label column found among "
-            f"{first_of(columns, 10)}; name them in competition.toml (id_column, label_column)."
+            f"{first_of(columns, 10)}; set id_column and label_column in competition.toml."
         )
     id_column, label_column = ids[0], labels[0]
     if columns.count(id_column) > 1 or columns.count(label_column) > 1:
-        raise InputError(f"{path}: the column '{id_column}' or '{label_column}' occurs twice; rename one.")
+        raise InputError(f"{path}: column '{id_column}' or '{label_column}' occurs twice; rename one.")
     refuse_headless(path, id_column, competition.train_images)
     return id_column, label_column
 
@@ -131,14 +132,16 @@ def _possible_columns(table: pd.DataFrame, competition: Competition) -> tuple[li
 
 
 def _with_file_names(columns: list[str], table: pd.DataFrame, competition: Competition) -> list[str]:
-    """Return the columns that hold a name of a training image, with its extension: a row number could be
-    taken for a name without one."""
+    """Return the columns with a file name of a training image.
+
+    Names without extension do not count: a row number could match one.
+    """
     names = _file_names(competition)
     return [column for column in columns if names & set(table[column].str.strip())]
 
 
 def _chosen_or_usual(chosen: str, columns: list[str], names: tuple[str, ...]) -> list[str]:
-    """Return the column that settings name, else those of a usual name."""
+    """Return the column set in competition.toml; if empty, the columns with a usual name."""
     return [chosen] if chosen else _usual(columns, names)
 
 
@@ -147,25 +150,26 @@ def _usual(columns: list[str], names: tuple[str, ...]) -> list[str]:
 
 
 def _file_names(competition: Competition) -> set[str]:
-    """The training images as names with extension, with and without their folders."""
+    """Return the file names of the training images, with extension, with and without their folders."""
     paths = [PurePosixPath(image) for image in competition.train_images]
     return {path.name for path in paths} | {path.relative_to("train").as_posix() for path in paths}
 
 
 def refuse_headless(path: Path, id_column: str, images: list[str]) -> None:
-    """Raises InputError if the header names an image: then it is a row, and would be lost."""
+    """Raise InputError if the header names an image: it is a row, and would be lost."""
     if id_column.strip().lower() not in ID_COLUMNS and match_ids([id_column.strip()], images, path) != [None]:
         raise InputError(
-            f"{path} has no header line: its first line names the image '{id_column}'; "
-            "add one, such as id,label."
+            f"{path} has no header: its first line names the image '{id_column}'; "
+            "add a header line, such as id,label."
         )
 
 
 def _match(ids: pd.Series, competition: Competition) -> list[str | None]:
+    """Return the training image of each id; nothing if an id is ambiguous, which speaks against the file."""
     try:
         return match_ids(ids, competition.train_images)
     except InputError:
-        return []  # ids that could name two images are no reason to choose a file
+        return []
 
 
 FORM = LabelForm(

@@ -19,7 +19,7 @@ BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the index of a cache records of one image file."""
+    """One image file's entry in the index of a cache."""
 
     width: int  # pixels, EXIF orientation applied
     height: int

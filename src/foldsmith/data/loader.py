@@ -50,8 +50,8 @@ class EpochBatches(Sampler[BatchKey]):
 
     Batch lengths differ by at most one, so that no batch has a single image, on which batch norm cannot
     train. To resume within an epoch, set `start`: earlier batches are skipped. If several processes train one
-    network, each yields its shard of every batch: `part` is (rank, world size). `purpose` tells apart the
-    random streams of one seed, such as those of folds.
+    network, each yields its shard of every batch: `rank_and_count` is (rank, world size). `purpose` tells
+    apart the random streams of one seed, such as those of folds.
     """
 
     def __init__(
@@ -60,11 +60,12 @@ class EpochBatches(Sampler[BatchKey]):
         batch_size: int,
         seed: int,
         purpose: int | str,
-        part: tuple[int, int] = (0, 1),
+        rank_and_count: tuple[int, int] = (0, 1),
         alternating: bool = False,
     ) -> None:
-        self.num_samples, self.seed, self.purpose, self.part = num_samples, seed, purpose, part
-        least = 2 * part[1]
+        self.num_samples, self.seed, self.purpose = num_samples, seed, purpose
+        self.rank_and_count = rank_and_count
+        least = 2 * rank_and_count[1]
         self.num_batches = max(1, min(math.ceil(num_samples / batch_size), num_samples // least))
         self.epoch = 0
         self.start = 0
@@ -77,7 +78,7 @@ class EpochBatches(Sampler[BatchKey]):
 
     def shard_of(self, batch: int) -> tuple[int, int]:
         """Return the index in the batch of this process's first image, and the length of the whole batch."""
-        rank, world_size = self.part
+        rank, world_size = self.rank_and_count
         count = self.num_samples // self.num_batches + (batch < self.num_samples % self.num_batches)
         return rank * (count // world_size) + min(rank, count % world_size), count
 
@@ -87,7 +88,7 @@ class EpochBatches(Sampler[BatchKey]):
             if batch < self.start:
                 continue
             seed = derive_seed(self.seed, "augment", self.purpose, self.epoch, batch)
-            rank, world_size = self.part
+            rank, world_size = self.rank_and_count
             shard = np.array_split(positions, world_size)[rank]
             mirrored = None
             if self.mirrored_first is not None:
@@ -108,10 +109,10 @@ class BalancedBatches(EpochBatches):
         batch_size: int,
         seed: int,
         purpose: int | str,
-        part: tuple[int, int] = (0, 1),
+        rank_and_count: tuple[int, int] = (0, 1),
         alternating: bool = False,
     ) -> None:
-        super().__init__(len(labels), batch_size, seed, purpose, part, alternating)
+        super().__init__(len(labels), batch_size, seed, purpose, rank_and_count, alternating)
         self.labels = labels
 
     def _order(self, draws: np.random.Generator) -> np.ndarray:

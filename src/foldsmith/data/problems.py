@@ -6,7 +6,7 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.labels import Metadata
-from foldsmith.competition.submission import SubmissionForm, unasked_images
+from foldsmith.competition.submission import SubmissionForm, images_without_row
 from foldsmith.data.duplicates import find_originals
 from foldsmith.errors import InputError, first_of
 
@@ -92,7 +92,7 @@ def find_problems(
     labels = dict(zip(samples["path"], samples["label"], strict=True))
     labelled = set(metadata.samples["path"])
     unlabelled = [image for image in competition.train_images if image not in labelled]
-    unasked = unasked_images(form, competition)
+    without_row = images_without_row(form, competition)
     exact = duplicate_rows(list(index["path"]), list(index["digest"]), labels)
     exact_paths = {row[0] for row in exact}
     only_near = [
@@ -110,7 +110,9 @@ def find_problems(
         *problem_rows(
             form.missing_images, "in the sample submission, but not in test/", "gets the class prior"
         ),
-        *problem_rows(unasked, "in test/, but not in the sample submission", "predicted, but not submitted"),
+        *problem_rows(
+            without_row, "in test/, but not in the sample submission", "predicted, but not submitted"
+        ),
         *exact,
         *near_duplicate_rows(list(index["path"]), only_near, labels),
         *grey_rows(index),

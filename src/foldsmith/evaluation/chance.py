@@ -1,4 +1,4 @@
-"""How much scores vary by chance: between folds, and between two runs on the same images.
+"""The variation of scores by chance: between folds, and between two runs on the same images.
 
 N images · F folds. Images count as independent. Near-duplicates are not, so that these errors are slightly
 too small where there are any.
@@ -33,7 +33,7 @@ class PairedDifference:
 
     @property
     def exceeds_error(self) -> bool:
-        """Whether the difference exceeds one standard error, and float32 rounding."""
+        """Return whether the difference exceeds one standard error, and float32 rounding."""
         return abs(self.difference) > max(self.standard_error, ROUNDING)
 
 

@@ -15,7 +15,7 @@ from foldsmith.tasks import Task
 def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], task: Task) -> np.ndarray:
     """Return the held-out probabilities of the rows of folds.csv, float32 (N, K), matched by path.
 
-    Raises InputError for a row with no prediction or two, and for a path that is not in folds.csv.
+    Raise InputError for a row with no prediction or two, and for a path that is not in folds.csv.
     """
     row = {path: index for index, path in enumerate(folds["path"])}
     probabilities = np.full((len(folds), task.num_outputs), np.nan, dtype=np.float32)
@@ -38,7 +38,7 @@ def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], t
 def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], source: str) -> np.ndarray:
     """Return the index of each of `paths` in `predicted`, int64 (N,).
 
-    Raises InputError, naming the `source`, unless both hold the same images, once each.
+    Raise InputError, naming the `source`, unless both hold the same images, once each.
     """
     row = {path: index for index, path in enumerate(np.asarray(predicted).tolist())}
     if len(row) != len(predicted):
@@ -59,7 +59,7 @@ def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], sour
 def stack_predictions(files: Sequence[Path], paths: Sequence[str]) -> np.ndarray:
     """Return the probabilities of R files, oof.npz or test.npz, float32 (R, N, K), in the order of `paths`.
 
-    Raises InputError where a file predicts other images.
+    Raise InputError where a file predicts other images.
     """
     stacked = []
     for file in files:

@@ -28,7 +28,7 @@ def bootstrap_gain(
     A positive difference is a gain, also where lower scores are better. The standard error is that of the
     paired bootstrap (Efron & Tibshirani 1993): both are scored on the same samples of N images.
 
-    Raises InputError where the metric is not defined on these images.
+    Raise InputError where the metric is not defined on these images.
     """
     row = METRICS[metric]
     scores = [row.evaluate(labels, predictions) for predictions in (baseline, candidate)]

@@ -24,7 +24,7 @@ class Shift:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the AUC exceeds 0.5 by three standard errors, and 0.6: a smaller shift hardly matters."""
+        """Return whether the AUC exceeds 0.5 by three standard errors, and 0.6: less hardly matters."""
         return self.auc > max(0.6, 0.5 + 3 * self.standard_error)
 
 

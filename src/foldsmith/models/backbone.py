@@ -15,7 +15,7 @@ from foldsmith.recipes import check_weights_file
 
 
 def check_backbone(name: str) -> None:
-    """Raises InputError, with the nearest names, if timm has no such network."""
+    """Raise InputError, with the nearest names, if timm has no such network."""
     import timm
 
     if not timm.is_model(name):
@@ -26,8 +26,7 @@ def check_backbone(name: str) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """What a network starts from: the weights in the local `file`, else timm's own if `pretrained`, else
-    random ones."""
+    """The initial weights of a network: those of `file`, or timm's if `pretrained`, or random ones."""
 
     pretrained: bool = False
     file: str = ""
@@ -129,9 +128,10 @@ def fetch_weights(name: str) -> str:
 
 
 def _give_up_at_once() -> None:
-    """Where the hub does not answer its client would try again for a minute; offline it looks into its cache.
+    """Set the hub's client offline if the hub cannot be reached: it would otherwise retry for a minute.
 
-    It reads HF_HUB_OFFLINE when it is imported, which albumentations has done long before.
+    Offline it uses its cache. HF_HUB_OFFLINE has no effect here, because albumentations has already imported
+    the client, which reads the variable at import.
     """
     if not _hub_answers():
         from huggingface_hub import constants
@@ -140,7 +140,7 @@ def _give_up_at_once() -> None:
 
 
 def _check_arrived(model: nn.Module, fresh: nn.Module, name: str, weights: str) -> None:
-    """Raises InputError if a tensor is what `fresh` started with: timm leaves out what a file lacks."""
+    """Raise InputError if a tensor still has the values of `fresh`: timm skips tensors that a file lacks."""
     head = {id(parameter) for parameter in model.get_classifier().parameters()}
     pairs = zip(model.named_parameters(), fresh.parameters(), strict=True)
     absent = [
@@ -160,7 +160,7 @@ def no_drop_path(name: str, drop_path: float) -> InputError:
 
 
 def _hub_answers(seconds: float = 5.0) -> bool:
-    """Whether the hub that keeps timm's weights can be reached; behind a proxy only its client can tell."""
+    """Return whether the hub with timm's weights can be reached; True behind a proxy, where it is unknown."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
@@ -172,6 +172,6 @@ def _hub_answers(seconds: float = 5.0) -> bool:
 
 
 def pretrained_normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (on a scale of 0 to 1) that a timm model's weights were trained with."""
+    """Return the mean and standard deviation, on a scale of 0 to 1, that a timm model was trained with."""
     configuration = model.pretrained_cfg
     return tuple(configuration["mean"]), tuple(configuration["std"])

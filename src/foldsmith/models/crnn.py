@@ -16,7 +16,7 @@ STEP = 64  # features of one LSTM step
 
 @dataclass(frozen=True)
 class CRNNPlan:
-    """What the variants differ in."""
+    """The hyperparameters in which the variants differ."""
 
     kernels: tuple[int, int, int] = (3, 3, 2)  # kernel size of each block
     pools: int = 3  # how many blocks are max-pooled: 2 or 3

@@ -14,7 +14,7 @@ from foldsmith.errors import InputError
 
 @dataclass(frozen=True)
 class CNNPlan:
-    """What the CNNs differ in.
+    """The hyperparameters in which the CNNs differ.
 
     With `global_pool` the last block ends in global average pooling instead of max-pooling, so that the
     network accepts images of any size.

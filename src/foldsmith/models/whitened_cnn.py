@@ -23,7 +23,7 @@ VARIANCE_FLOOR = 1e-4  # added to every component's variance, so that whitening 
 
 @dataclass(frozen=True)
 class WhitenedPlan:
-    """What the variants differ in. Groups of three convolutions have a shortcut."""
+    """The hyperparameters in which the variants differ. Groups of three convolutions have a shortcut."""
 
     widths: tuple[int, ...]  # channels of the groups
     convolutions: int = 2  # of each group

@@ -20,7 +20,7 @@ PR_SET_PDEATHSIG = 1  # of prctl(2): Linux ends a process with the one that star
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of several that train one network together."""
+    """Return whether this process is one of several that train one network together."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
@@ -31,8 +31,8 @@ def spread(function: Callable[[str, int], Any], items: Sequence[int], devices: S
     to all of them and wait until they have saved. `function` is a function of a module, or a partial of one.
     Processes that compute on the CPU share its cores evenly.
 
-    `torch.multiprocessing.spawn` does less: it passes no signal on, and kills a process 30 seconds after it
-    was told to stop, whether it has saved or not.
+    `torch.multiprocessing.spawn` does less: it passes no signal on, and kills a process 30 seconds after
+    asking it to stop, whether it has saved or not.
     """
     context = get_context("spawn")  # CUDA cannot be used in a fork
     typed_threads = os.environ.get("OMP_NUM_THREADS")

@@ -1,6 +1,6 @@
-"""Recipes by name: frozen sets of hyperparameters, one row each.
+"""Recipes by name: frozen sets of hyperparameters, one row per recipe.
 
-A recipe file of your own is a Python file that defines `RECIPE`, usually a variant of a row:
+Your own recipe file is a Python file that defines `RECIPE`, usually a variant of a row:
 
     from dataclasses import replace
     import albumentations as A
@@ -40,21 +40,21 @@ RECIPES = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name, or the `RECIPE` of a Python file. Raises InputError if there is none."""
+    """Return the recipe of this name, or the `RECIPE` of a Python file. Raise InputError if there is none."""
     if not name.endswith(".py"):
         if name not in RECIPES:
             raise unknown_name("recipe", name, RECIPES)
         return RECIPES[name]
     path = Path(name)
     if not path.is_file():
-        raise InputError(f"--recipe {name}: there is no such file.")
+        raise InputError(f"--recipe {name}: file not found.")
     keep_offline()
     try:
         recipe = runpy.run_path(name).get("RECIPE")
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    except Exception as error:  # it is somebody's program, and may fail in any way
+    except Exception as error:  # a user's program may raise anything
         raise InputError(f"{name} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
-        raise InputError(f"{name} defines no RECIPE; a recipe file ends with `RECIPE = Recipe(…)`.")
+        raise InputError(f"{name} defines no RECIPE; end it with `RECIPE = Recipe(…)`.")
     return replace(recipe, name=path.stem) if recipe.name in RECIPES else recipe

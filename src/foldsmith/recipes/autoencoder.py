@@ -1,15 +1,20 @@
-"""Studies 2 and 3: autoencoders trained without labels, then fine-tuned as classifiers; Oxford Flowers 102.
+"""Studies 2 and 3: autoencoders pretrained without labels, fine-tuned as classifiers; Oxford Flowers 102.
 
-Study 2 (`autoencoder-padded-1` … `-5`, its five tries): MSE and Adam for the autoencoder, then cross entropy
-and Adam .001 for encoder and classifier together, batches of 128, images of 100 x 100. Mended: every image is
-scored (the study dropped the last batch of its test set); any batch size; early stopping watches held-out
-training images, never the test. Not reported and chosen here: the third layers of tries 2 to 5 (64 filters,
-and a decoder step from 12 to 25 pixels), L2 of 1e-4, 30 epochs of the second try's classifier, and the width
-of the fifth try's hidden layer (1,024).
+Study 2 (`autoencoder-padded-1` … `-5`, its five experiments)
 
-Study 3 (`autoencoder-lenet…`): 100 epochs of the autoencoder in batches of 255, then 60 of fine-tuning, Adam
-.001. Mended: the upsampling keeps the gradient, which the study's detour through NumPy cut; images are
-normalised to -1 … 1, the range of the decoder's Tanh.
+- As published: MSE and Adam for the autoencoder, then cross entropy and Adam .001 for encoder and classifier
+  together; batches of 128; images of 100 x 100.
+- Corrected: every image is scored (the study dropped the last batch of its test set). Any batch size works.
+  Early stopping uses held-out training images, never the test images.
+- Not reported and chosen here: the third layers of experiments 2 to 5 (64 filters, and a decoder step from 12
+  to 25 pixels), L2 of 1e-4, 30 epochs for the classifier of experiment 2, and the width of the hidden layer
+  of experiment 5 (1,024).
+
+Study 3 (`autoencoder-lenet…`)
+
+- As published: 100 epochs of the autoencoder in batches of 255, then 60 epochs of fine-tuning, Adam .001.
+- Corrected: the upsampling passes the gradient, which the study lost by converting to NumPy. Images are
+  normalised to -1 … 1, the range of the decoder's Tanh.
 """
 
 from dataclasses import replace
@@ -20,9 +25,9 @@ PADDED = Recipe(
     name="autoencoder-padded-1",
     model="autoencoder-padded-1",
     image_size=100,
-    near_duplicates=-1,  # the study split at random
+    near_duplicates=-1,  # the study split at random, without grouping near-duplicates
     augment="none",
-    mean=(0.0, 0.0, 0.0),  # the decoder ends with a ReLU: 0 … 1, not -1 … 1
+    mean=(0.0, 0.0, 0.0),  # images stay in 0 … 1: the decoder ends with a ReLU and outputs no negative value
     std=(1.0, 1.0, 1.0),
     pretrain="autoencoder",
     pretrain_epochs=30,
@@ -62,8 +67,8 @@ LENET = replace(
     batch_size=255,
 )
 
-# What the studies lacked: the test images in the pretraining, augmentation, averaged weights, and a rate that
-# rises and falls once (Smith and Topin, Super-Convergence, 2018).
+# Additions of ours: pretraining on the test images too, augmentation, EMA of the weights, and a learning rate
+# that rises and falls once (Smith and Topin, Super-Convergence, 2018).
 PLUS = {
     "augment": "photo",
     "pretrain_test": True,

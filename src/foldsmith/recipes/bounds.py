@@ -1,4 +1,4 @@
-"""The values a recipe's fields can have: a bound a field, and rules between fields."""
+"""The valid values of a recipe's fields: one bound per field, and rules between fields."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bound:
-    """A condition on the value of a field, and how a message states it."""
+    """A condition on the value of a field, and its wording in an error message."""
 
     meaning: str
     holds: Callable[[Any], bool]
@@ -29,20 +29,20 @@ class Rule:
 
 
 def one_of(*names: str) -> Bound:
-    """Return the bound of a field that takes one of these names."""
+    """Return the bound of a field whose value is one of these names."""
     return Bound(f"{', '.join(names[:-1])} or {names[-1]}", lambda value: value in names)
 
 
 AT_LEAST_1 = Bound("at least 1", lambda value: value >= 1)
 POSITIVE = Bound("a positive number", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Bound("zero or a positive number", lambda value: 0 <= value < math.inf)
-COUNT = Bound("zero or a whole number above it", lambda value: value >= 0)
+COUNT = Bound("zero or a positive whole number", lambda value: value >= 0)
 SHARE = Bound("a share between 0 and 1", lambda value: 0 <= value <= 1)
 POSITIVE_SHARE = Bound("a share above 0, up to 1", lambda value: 0 < value <= 1)
 INNER_SHARE = Bound("a share between 0 and 1", lambda value: 0 < value < 1)
 BELOW_1 = Bound("in [0, 1)", lambda value: 0 <= value < 1)
 
-# fields that are free within their type, such as seed, have no row
+# fields that may have any value of their type, such as seed, have no row
 BOUNDS = {
     "image_size": AT_LEAST_1,
     "max_unreadable": SHARE,
@@ -100,36 +100,36 @@ RULES = (
     ),
     Rule(
         "pretrain",
-        "none where a network starts from weights (pretrained, weights), which it would replace",
+        "none if a network starts from weights (pretrained, weights): pretraining would replace them",
         lambda recipe: recipe.pretrain == "none" or not (recipe.pretrained or recipe.weights),
     ),
     Rule(
         "nesterov",
-        "false where momentum is 0",
+        "false if momentum is 0",
         lambda recipe: recipe.momentum > 0 or not recipe.nesterov,
     ),
     Rule(
         "class_weights",
-        "none where sampling is balanced or logits are adjusted: rare classes would count twice",
+        "none if sampling is balanced or logit_adjustment is set: rare classes would be weighted twice",
         lambda recipe: (
             recipe.class_weights == "none" or (recipe.sampling == "natural" and not recipe.logit_adjustment)
         ),
     ),
     Rule(
         "logit_adjustment",
-        "zero unless loss is ce and sampling natural, for which it is defined",
+        "zero unless loss is ce and sampling is natural; it is defined for these only",
         lambda recipe: not recipe.logit_adjustment or (recipe.loss, recipe.sampling) == ("ce", "natural"),
     ),
     Rule(
         "mean",
-        "a number for each channel, or none",
+        "one number per channel, or empty",
         lambda recipe: (
             len(recipe.mean) in (0, recipe.channels) and all(math.isfinite(value) for value in recipe.mean)
         ),
     ),
     Rule(
         "std",
-        "a positive number for each channel, or none",
+        "one positive number per channel, or empty",
         lambda recipe: (
             len(recipe.std) in (0, recipe.channels) and all(POSITIVE.holds(value) for value in recipe.std)
         ),
@@ -138,7 +138,7 @@ RULES = (
 
 
 def check_values(recipe: "Recipe") -> None:
-    """Raise InputError for a value no training can have; the first one found."""
+    """Raise InputError for the first invalid value."""
     _check_types(recipe)
     for field, bound in BOUNDS.items():
         if not bound.holds(getattr(recipe, field)):
@@ -149,7 +149,7 @@ def check_values(recipe: "Recipe") -> None:
 
 
 def _check_types(recipe: "Recipe") -> None:
-    """Raise InputError for a value that is not of its field's type; an int may stand for a float."""
+    """Raise InputError for a value that has not its field's type; an int is accepted for a float."""
     for field, kind in get_type_hints(type(recipe)).items():
         value = getattr(recipe, field)
         accepted = {float: (int, float), int: int, str: str, bool: bool}.get(kind, tuple)
@@ -158,4 +158,4 @@ def _check_types(recipe: "Recipe") -> None:
 
 
 def _refusal(recipe: "Recipe", field: str, meaning: str) -> InputError:
-    return InputError(f"recipe '{recipe.name}': {field} is {getattr(recipe, field)!r}, it must be {meaning}.")
+    return InputError(f"recipe '{recipe.name}': {field} is {getattr(recipe, field)!r}; it must be {meaning}.")

@@ -1,10 +1,11 @@
 """Study 4: a CRNN on Fashion-MNIST, images of 28 x 28 in one channel.
 
-As published: lr .001, 20 epochs, batches of 64, no augmentation, 70 % of the images trained on and 30 % held
-out (`--holdout 0.3`), one row for every change that the study tried.
+As published: lr .001, 20 epochs, batches of 64, no augmentation, 70 % of the images for training and 30 %
+held out (`--holdout 0.3`). Every variant of the study is a row.
 
-Mended: the optimizer is not named, Adam is taken; padding 2 for filters of 5, which with the padding of 1
-would leave nothing to convolve; "dropout .1 once" keeps the last block's. Inputs are scaled to 0 … 1.
+Corrected: filters of 5 have padding 2, because padding 1 would leave no pixels to convolve.
+
+Not reported and chosen here: Adam; "dropout .1 once" is that of the last block; inputs are scaled to 0 … 1.
 """
 
 from dataclasses import replace
@@ -16,7 +17,7 @@ CRNN = Recipe(
     model="crnn",
     channels=1,
     image_size=28,
-    near_duplicates=-1,  # the study split at random
+    near_duplicates=-1,  # the study split at random, without grouping near-duplicates
     augment="none",
     mean=(0.0,),
     std=(1.0,),
@@ -45,8 +46,8 @@ RECIPES = (
             "crnn-hidden256-dropout10",
         )
     ),
-    # The study's best network with the training it lacked: flips, averaged weights, and a rate that rises and
-    # falls once (Smith and Topin, Super-Convergence, 2018). With shifts as well it underfitted.
+    # The study's best network with additions of ours: flips, EMA of the weights, and a learning rate that
+    # rises and falls once (Smith and Topin, Super-Convergence, 2018). With shifts as well it underfitted.
     replace(
         CRNN,
         name="crnn-plus",

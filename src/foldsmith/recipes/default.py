@@ -1,7 +1,7 @@
-"""The `default` recipe, resolved from a competition's images: stated arithmetic, and sentences about it.
+"""The `default` recipe, which is resolved from a competition's images, and its explanation in sentences.
 
-Every number stands here once, with its reason. What a user sets is known before anything is resolved: with
-`--image-size 64` it also decides the network and the augmentation, with `--batch-size 32` the learning rate.
+Every constant is defined once, with its reason. A user's settings are known before the recipe is resolved:
+`--image-size 64` also decides the network and the augmentation, `--batch-size 32` the learning rate.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,22 +13,23 @@ from foldsmith.recipes.general import CUTMIX, DEFAULT
 from foldsmith.recipes.recipe import Recipe, override, read_settings
 from foldsmith.recipes.words import in_words
 
-# the fields that, set by a user, decide other fields
+# the fields that decide other fields if a user sets them
 DECIDING = ("image_size", "batch_size", "epochs", "pretrained", "weights", "augment", "momentum")
-LR_BATCH = 64  # images; the batch that a rate is stated for
-LEAST_BATCH = 32  # images; batch norm does not know the mean of fewer
-STEPS_AN_EPOCH = 100  # at least, where there are the images: fewer and larger steps learn less from as many
+LR_BATCH = 64  # images; the batch size that Budget.lr is stated for
+LEAST_BATCH = 32  # images; batch norm's statistics of fewer are too noisy
+STEPS_AN_EPOCH = 100  # aimed at: fewer steps with larger batches learn less from the same images
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and in which steps to train.
+    """The length of a training, its batch sizes and its learning rate.
 
-    About `seen` images in all epochs together, in `least_epochs` to `most_epochs`; batches of LEAST_BATCH to
-    `most_batch` images; a rate of `lr` for a batch of LR_BATCH, growing with that power of the batch.
+    `num_images` is the number of images in all epochs together, within `least_epochs` to `most_epochs`.
+    Batches have LEAST_BATCH to `most_batch` images. `lr` is the rate for a batch of LR_BATCH images; it grows
+    with the batch size to the power `lr_power`.
     """
 
-    seen: int
+    num_images: int
     least_epochs: int
     most_epochs: int
     most_batch: int
@@ -36,42 +37,44 @@ class Budget:
     lr_power: float
 
 
-# Half an hour a fold of small images on one busy core; few images are learned by heart sooner.
-# Muon's steps are as long as their rate, whatever the batch: it grows little with that.
-FROM_SCRATCH = Budget(seen=600_000, least_epochs=10, most_epochs=80, most_batch=256, lr=0.0105, lr_power=0.25)
-# The features are there already. AdamW's rate grows with the batch's root (Malladi et al., On the SDEs and
-# Scaling Rules for Adaptive Gradient Algorithms, 2022).
-FINE_TUNED = Budget(seen=200_000, least_epochs=10, most_epochs=30, most_batch=64, lr=2e-4, lr_power=0.5)
+# About half an hour per fold of small images on one busy core. More than 80 epochs overfit small datasets.
+# The length of a Muon step depends on the rate and not on the gradient, so the rate grows slowly with the
+# batch size.
+FROM_SCRATCH = Budget(
+    num_images=600_000, least_epochs=10, most_epochs=80, most_batch=256, lr=0.0105, lr_power=0.25
+)
+# Pretrained features need fewer images. AdamW's rate grows with the root of the batch size (Malladi et al.,
+# On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, 2022).
+FINE_TUNED = Budget(num_images=200_000, least_epochs=10, most_epochs=30, most_batch=64, lr=2e-4, lr_power=0.5)
 
 # --- from scratch
-SIDE_STEP = 4  # pixels; sides are rounded up to it, as networks halve them twice and more
-LEAST_SIDE, MOST_SIDE = (
-    28,
-    128,
-)  # pixels; below, nothing is left to halve; above, time grows and accuracy hardly
-SMALL_SIDE = 40  # pixels; a third of so small an image shows nothing, so that it is shifted and not cropped
+SIDE_STEP = 4  # pixels; sides are rounded up to a multiple of it, because networks halve them at least twice
+LEAST_SIDE = 28  # pixels; smaller images leave too few pixels for the last layers
+MOST_SIDE = 128  # pixels; larger images cost time and hardly gain accuracy
+# pixels; up to this side images are shifted and not cropped: a third of so small an image shows too little
+SMALL_SIDE = 40
 SMALL_AUGMENT, AUGMENT = "pad-crop-flip", "photo"
-# pixels; up to it the network that was made for small images is the better one for the time of a CPU
+# pixels; up to this side the network for small images gives the better accuracy for its time on a CPU
 MIDDLE_SIDE = 64
 SMALL_MODEL, MODEL = "whitened-cnn", "timm:resnet18"
-# up to so many images half of the batches are cut from two: else all are learned by heart
+# up to this number of training images half of the batches get CutMix: without it the network overfits
 FEW_IMAGES = 5_000
 
 # --- fine-tuned
-# of ImageNet-12k, then ImageNet-1k, by timm; under the Apache licence 2.0
+# timm's weights, pretrained on ImageNet-12k, then fine-tuned on ImageNet-1k; Apache licence 2.0
 TUNED_MODEL, TUNED_AUGMENT = "timm:convnext_tiny.in12k_ft_in1k", "photo"
-TUNED_SIDE = 224  # pixels; of the images that the weights were trained on
-LEAST_TUNED_SIDE = 96  # pixels; images of fewer, blown up to 224, gain little from what sharp ones taught
+TUNED_SIDE = 224  # pixels; the side that the weights were trained at
+LEAST_TUNED_SIDE = 96  # pixels; smaller images enlarged to 224 are blurred, and gain little from the weights
 
-# of all steps, at the end: the averaged weights reach as far back
+# share of all steps over which the EMA of the weights reaches back, and the largest decay
 AVERAGED_SHARE, MOST_EMA_DECAY = 0.05, 0.9998
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a survey of the training images finds.
+    """The facts about the training images that the recipe depends on, from a survey.
 
-    `side` is that of a square of the median image's area, in pixels; `grey` says that no image has a colour.
+    `side` is that of a square with the median image's area, in pixels. `grey`: no image has colour.
     """
 
     num_images: int
@@ -81,16 +84,16 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class RecipeEvidence:
-    """What a run's recipe is resolved from; `pretrained` says that the weights of TUNED_MODEL can be had."""
+    """The evidence for a run's recipe; `pretrained`: the weights of TUNED_MODEL are available."""
 
     facts: DatasetFacts
     pretrained: bool
 
 
 def wants_weights(facts: DatasetFacts, settings: Sequence[str]) -> bool:
-    """Return whether the recipe depends on the weights of TUNED_MODEL being available.
+    """Return whether the recipe uses the weights of TUNED_MODEL if they are available.
 
-    It does not where a user sets another network, what it starts from, or a pretraining.
+    It does not for small images, or if a user sets the network, its initial weights, or a pretraining.
     """
     typed = read_settings(settings)
     if typed.keys() & {"model", "weights", "pretrained"} or typed.get("pretrain", "none") != "none":
@@ -99,12 +102,12 @@ def wants_weights(facts: DatasetFacts, settings: Sequence[str]) -> bool:
 
 
 def resolve_default(evidence: RecipeEvidence, settings: Sequence[str] = ()) -> Recipe:
-    """Return the `default` recipe for this evidence; `FIELD=VALUE` settings decide what follows from them.
+    """Return the `default` recipe for this evidence and a user's `FIELD=VALUE` settings.
 
-    Raises InputError for settings that nobody understands.
+    Settings of the DECIDING fields change the fields that depend on them. Raise InputError for wrong ones.
     """
     facts, typed = evidence.facts, read_settings(settings)
-    # only these are checked here: whether train_size, for one, fits depends on the image_size resolved below
+    # other fields are checked at the end: the bound of train_size depends on the image_size resolved below
     base = replace(DEFAULT, **{field: value for field, value in typed.items() if field in DECIDING})
     pretrained = typed.get("pretrained", evidence.pretrained and wants_weights(facts, settings))
     tuned = pretrained or bool(base.weights)
@@ -132,12 +135,12 @@ def resolve_default(evidence: RecipeEvidence, settings: Sequence[str] = ()) -> R
 
 
 def _tuned_fields() -> dict[str, Any]:
-    """Return the fields of a network that starts from weights."""
+    """Return the fields for fine-tuning a network."""
     return {"model": TUNED_MODEL, "augment": TUNED_AUGMENT, "optimizer": "adamw", "weight_decay": 0.05}
 
 
 def _scratch_fields(facts: DatasetFacts, base: Recipe) -> dict[str, Any]:
-    """Return the fields of a network from scratch; `base` has the sizes and what a user set."""
+    """Return the fields for training from scratch; `base` has the sizes and the user's DECIDING fields."""
     mixing = {**CUTMIX, "mix_until": 0.8} if facts.num_images <= FEW_IMAGES else {}
     return {
         "model": SMALL_MODEL if base.image_size <= MIDDLE_SIDE else MODEL,
@@ -152,40 +155,43 @@ def _scratch_fields(facts: DatasetFacts, base: Recipe) -> dict[str, Any]:
     }
 
 
-# the recipes that a dataset resolves, by name
+# recipes that are resolved from the dataset, by name
 DATASET_RECIPES: dict[str, Callable[[RecipeEvidence, Sequence[str]], Recipe]] = {
     DEFAULT.name: resolve_default
 }
 
 
 def describe_recipe(recipe: Recipe, facts: DatasetFacts, settings: Sequence[str] = ()) -> list[str]:
-    """Return what the facts resolve to and why, in two lines."""
+    """Return two lines that explain the recipe resolved from these facts."""
     tuned = recipe.pretrained or bool(recipe.weights)
     budget = FINE_TUNED if tuned else FROM_SCRATCH
     steps = _steps_an_epoch(facts.num_images, recipe.batch_size)
     colours = "grey" if facts.grey else "in colour"
-    given = f"; as set: {', '.join(settings)}" if settings else ""
+    overrides = f"; set by you: {', '.join(settings)}" if settings else ""
     return [
         f"{facts.num_images:,} images of about {facts.side} x {facts.side} pixels, {colours}: {recipe.model} "
         f"{'fine-tuned' if tuned else 'from scratch'} at {recipe.image_size} pixels, "
-        f"{in_words(recipe.augment)}{given}",
-        f"{recipe.epochs} epochs, {recipe.epochs * facts.num_images:,} images seen (wanted {budget.seen:,}, "
-        f"in {budget.least_epochs} to {budget.most_epochs} epochs); batches of {recipe.batch_size}, "
-        f"steps an epoch: {steps:,} (wanted {STEPS_AN_EPOCH}, of {LEAST_BATCH} to {budget.most_batch} "
-        f"images); {recipe.optimizer} at {recipe.lr:.3g} ({budget.lr} for {LR_BATCH} images)",
+        f"{in_words(recipe.augment)}{overrides}",
+        f"{recipe.epochs} epochs, {recipe.epochs * facts.num_images:,} images trained on "
+        f"(target {budget.num_images:,}, in {budget.least_epochs} to {budget.most_epochs} epochs); batches "
+        f"of {recipe.batch_size}, steps per epoch: {steps:,} (target {STEPS_AN_EPOCH}, of {LEAST_BATCH} to "
+        f"{budget.most_batch} images); {recipe.optimizer} at {recipe.lr:.3g} ({budget.lr} for {LR_BATCH} "
+        "images)",
     ]
 
 
 def _scratch_size(side: int) -> int:
+    """Return the side in pixels for training from scratch."""
     return min(max(-(-side // SIDE_STEP) * SIDE_STEP, LEAST_SIDE), MOST_SIDE)
 
 
 def _epochs(num_images: int, budget: Budget) -> int:
-    return min(max(round(budget.seen / num_images), budget.least_epochs), budget.most_epochs)
+    """Return the number of epochs for the budget's number of images, within its bounds."""
+    return min(max(round(budget.num_images / num_images), budget.least_epochs), budget.most_epochs)
 
 
 def _batch_size(num_images: int, most: int) -> int:
-    """Return the largest power of two with which an epoch has STEPS_AN_EPOCH steps, within the bounds."""
+    """Return the largest power of two with at least STEPS_AN_EPOCH steps per epoch, within the bounds."""
     fitting = max(num_images // STEPS_AN_EPOCH, 1)
     return min(max(1 << (fitting.bit_length() - 1), LEAST_BATCH), most)
 

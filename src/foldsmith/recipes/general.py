@@ -1,12 +1,13 @@
-"""Recipes for any data."""
+"""Recipes for any dataset."""
 
 from dataclasses import replace
 
 from foldsmith.recipes.recipe import Recipe
 
-# What most photographs can bear: timm's ResNet-18 from scratch at 128 pixels. A competition's own images
-# decide the fields that default.py names; variants of this row have it as it stands here. So chosen, 89.4 %
-# of a fold of CIFAR-10 as JPEG files and 56.8 % of one of tiny80, each after half an hour on one busy core.
+# timm's ResNet-18 from scratch at 128 pixels, which suits most photographs. `--recipe default` resolves the
+# fields from the competition's images (default.py); variants of this row use its values. Resolved
+# recipes reach on one fold, after half an hour on one busy core, 89.4 % on CIFAR-10 as JPEG files
+# and 56.8 % on tiny80.
 DEFAULT = Recipe(
     name="default",
     model="timm:resnet18",
@@ -20,9 +21,9 @@ DEFAULT = Recipe(
     ema_decay=0.998,
 )
 
-# Images of up to about 64 pixels, in the time that a CPU has: 94.5 % on Fashion-MNIST, a fold of three in 14
-# minutes on one busy core. An ablation (docs/log.md) took out alternating flips, Nesterov's momentum, label
-# smoothing and averaged weights: in ten epochs none earned its place.
+# Images of up to about 64 pixels, fast on a CPU: 94.5 % on Fashion-MNIST, one fold of three, in 14 minutes on
+# one busy core. Alternating flips, Nesterov momentum, label smoothing and EMA of the weights are off: in an
+# ablation of ten epochs none of them gained more than its standard error (docs/log.md).
 SMALL_IMAGES = Recipe(
     name="small-images-fast",
     model="whitened-cnn",
@@ -36,12 +37,13 @@ SMALL_IMAGES = Recipe(
     schedule="one-cycle",
     warmup=0.2,
 )
-CUTMIX = {"cutmix": 1.0, "mix_share": 0.5}  # of half of the batches
+CUTMIX = {"cutmix": 1.0, "mix_share": 0.5}  # CutMix on half of the batches
 
-# The same for the best score that a GPU gives: wider, deeper, longer, half of the batches cut from two.
-# 92.2 % on CIFAR-10 as JPEG files and, in 20 epochs at 28 pixels, 95.6 % on Fashion-MNIST, both in five
-# folds and in under seven minutes of an H200 that they shared; with label smoothing, alternating flips
-# and Nesterov's momentum, of which an ablation found no use. The decay was not tried alone.
+# The best score for small images, on a GPU: a wider and deeper network, more epochs, CutMix on half of the
+# batches. 92.2 % on CIFAR-10 as JPEG files; 95.6 % on Fashion-MNIST in 20 epochs at 28 pixels. Both are five
+# folds, in under seven minutes on an H200 that the two runs shared, measured with label smoothing,
+# alternating flips and Nesterov momentum; these are off now, because an ablation found no gain. The weight
+# decay was not tuned alone.
 SMALL_IMAGES_BEST = replace(
     SMALL_IMAGES,
     name="small-images-best",
@@ -56,11 +58,11 @@ SMALL_IMAGES_BEST = replace(
     validate_every=5,
 )
 
-# Tens of thousands of photographs for the best score that a GPU gives: small ones are enlarged, for the
-# network divides sides by four at once. On tiny80 larger crops, more weight decay and this network gained 2
-# to 4 points each over networks for small images (docs/log.md): 69.6 and 70.6 % of two folds (one view) after
-# 40 of the epochs, which took about 11 s each on an H200 that other runs shared; 70.0 % of one fold (both
-# views) after 38 epochs, in 139 minutes of two cores.
+# The best score for tens of thousands of photographs, on a GPU. Small photographs are enlarged, because the
+# network's first layers divide sides by four. On tiny80 larger crops, more weight decay and this network
+# gained 2 to 4 percentage points each over networks for small images (docs/log.md). Results on tiny80: 69.6
+# and 70.6 % on two folds (one view) after 40 epochs of about 11 s on an H200 shared with other runs; 70.0 %
+# on one fold (two views) after 38 epochs, in 139 minutes on two cores.
 PHOTOS = replace(
     SMALL_IMAGES_BEST,
     name="photos-best",
@@ -71,7 +73,7 @@ PHOTOS = replace(
     augment="photo",
     epochs=45,
     weight_decay=0.15,
-    # not tried one by one
+    # these three were not tested one by one
     label_smoothing=0.1,
     alternating_flip=True,
     nesterov=True,
@@ -79,8 +81,8 @@ PHOTOS = replace(
 
 RECIPES = (
     DEFAULT,
-    # Minutes on a laptop: a small network at 32 pixels. The demo's recipe (98 % in 34 seconds of training),
-    # and a first look at any data: 68 % on 10,000 images of CIFAR-10, 89 % on as many of Fashion-MNIST, in
+    # A small network at 32 pixels, minutes on a laptop: for the demo (98 % after 34 seconds of training), and
+    # for a first result on any data. 68 % on 10,000 images of CIFAR-10 and 89 % on 10,000 of Fashion-MNIST,
     # two minutes each.
     Recipe(
         name="quick",
@@ -98,9 +100,9 @@ RECIPES = (
     SMALL_IMAGES,
     SMALL_IMAGES_BEST,
     PHOTOS,
-    # A few images a class of things that differ in detail, such as flowers: more epochs of small batches.
-    # 64.1 % on Flowers-102, five folds in five minutes of an H200 that other runs shared. For a CPU
-    # `whitened-cnn-tall` is the quicker network (60.3 % in 36 minutes on one core; RESULTS.md).
+    # Fine-grained classes with few images, such as flowers: more epochs of small batches. 64.1 % on
+    # Flowers-102, five folds in five minutes on an H200 shared with other runs. On a CPU `whitened-cnn-tall`
+    # is faster (60.3 % in 36 minutes on one core; RESULTS.md).
     replace(
         PHOTOS,
         name="fine-grained-few",
@@ -109,9 +111,9 @@ RECIPES = (
         batch_size=32,
         lr=0.009,
     ),
-    # Built for a GPU and images of 32 pixels, such as CIFAR-10, to be accurate after seconds of training:
-    # 89.8 % on CIFAR-10 as JPEG files after 7.9 seconds on an H200 (held out, one fold). The
-    # schedule is after Page (How to train your ResNet, 2018): a rate that rises for a fifth of the steps.
+    # Seconds of training on a GPU, for images of 32 pixels such as CIFAR-10: 89.8 % on CIFAR-10 as JPEG files
+    # after 7.9 seconds on an H200 (held-out, one fold). As in Page (How to train your ResNet, 2018) the
+    # learning rate rises for a fifth of the steps.
     Recipe(
         name="speedrun",
         model="resnet9",

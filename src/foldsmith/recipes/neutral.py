@@ -1,4 +1,4 @@
-"""What a recipe's fields are worth: their neutral values, and which of them to drop."""
+"""The neutral values of a recipe's fields, and the fields that an ablation drops."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes import Recipe, override
 
-# field -> the value, as --set takes it, at which it does nothing. A new field of that kind is a row here
+# field -> the value, as typed after --set, at which it has no effect. Add a row for each such new field
 NEUTRAL = {
     "augment": "none",
     "views": "identity",
@@ -41,13 +41,13 @@ NEUTRAL = {
     "encoder_lr": "0",
     "reconstruction_weight": "0",
 }
-# runs that differ in these have other folds, or another seed, and are no ablation
+# an ablation keeps these: runs with other folds or another seed differ by more than the dropped field
 KEPT = ("near_duplicates", "max_unreadable", "seed")
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A field and the value it is dropped to, as --set takes it."""
+    """A field and the value it is dropped to, as typed after --set."""
 
     field: str
     value: str
@@ -58,34 +58,35 @@ class Drop:
 
     @property
     def suffix(self) -> str:
-        """What the run's name ends with."""
+        """Return the end of the run's name."""
         if self.value == NEUTRAL.get(self.field):
             return f"without-{self.field}"
         return f"with-{self.field}-{self.value}"
 
 
 def read_drops(words: Sequence[str], recipe: Recipe) -> list[Drop]:
-    """The fields to drop from a recipe, each FIELD or FIELD=VALUE. Raises InputError.
+    """Return the drops of words of the form FIELD or FIELD=VALUE.
 
-    A field without a neutral value needs one, and a value the recipe has already drops nothing.
+    Raise InputError for a field without a neutral value or VALUE, for a value that the recipe already has,
+    for repeats, and for the fields of KEPT.
     """
     drops = [_read_drop(word, recipe) for word in words]
-    for place, drop in enumerate(drops):
-        if drop in drops[:place]:
-            raise InputError(f"--drop {drop.setting} stands there twice; name it once.")
+    for index, drop in enumerate(drops):
+        if drop in drops[:index]:
+            raise InputError(f"--drop {drop.setting} is repeated; write it once.")
     return drops
 
 
 def _read_drop(word: str, recipe: Recipe) -> Drop:
     field, equals, value = word.partition("=")
     if field in KEPT:
-        raise InputError(f"--drop {field}: an ablation keeps folds and seed as they are; drop another field.")
+        raise InputError(f"--drop {field}: an ablation keeps folds and seed; drop another field.")
     if not equals and field not in NEUTRAL:
         error = unknown_name("field with a neutral value", field, NEUTRAL)
-        raise InputError(f"{error} Any other is dropped to a value of yours: --drop FIELD=VALUE.")
+        raise InputError(f"{error} For other fields write the value: --drop FIELD=VALUE.")
     drop = Drop(field, value if equals else NEUTRAL[field])
     if override(recipe, [drop.setting]) == recipe:
         raise InputError(
-            f"--drop {word}: {field} is {drop.value} in recipe '{recipe.name}' already; drop another field."
+            f"--drop {word}: {field} is already {drop.value} in recipe '{recipe.name}'; drop another field."
         )
     return drop

@@ -1,11 +1,12 @@
 """Study 5: CNNs A to G and GAP on CIFAR-10, images of 32 x 32.
 
-As published: lr .001, 42,000 images trained on and 8,000 held out (`--holdout 0.16`), no augmentation; A and
-B 150 epochs, C 16, GAP 120 and 240.
+As published: lr .001, 42,000 training and 8,000 held-out images (`--holdout 0.16`), no augmentation, inputs
+scaled to 0 … 1; 150 epochs for A and B, 16 for C, 120 and 240 for GAP.
 
-Mended: logits instead of a softmax before the cross entropy, which applies one itself (the two together are
-much of why A to E hardly learned). Not reported and chosen here: Adam, batches of 64, 16 epochs for D and E
-as for C, 60 for F and G. Inputs are scaled to 0 … 1, as in the study.
+Corrected: the networks output logits. The study applied a softmax before the cross entropy, which applies
+its own; this is a main reason why its A to E hardly learned.
+
+Not reported and chosen here: Adam, batches of 64, 16 epochs for D and E as for C, 60 for F and G.
 """
 
 from dataclasses import replace
@@ -16,7 +17,7 @@ CNN = Recipe(
     name="cnn-gap",
     model="cnn-gap",
     image_size=32,
-    near_duplicates=-1,  # the study split at random
+    near_duplicates=-1,  # the study split at random, without grouping near-duplicates
     augment="none",
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
@@ -30,8 +31,8 @@ CNN = Recipe(
     views=("identity",),
 )
 EPOCHS = {"a": 150, "b": 150, "c": 16, "d": 16, "e": 16, "f": 60, "g": 60}
-# What the study lacked: crops and flips, averaged weights, and a rate that rises and falls once (Smith and
-# Topin, Super-Convergence, 2018).
+# Additions of ours: crops and flips, EMA of the weights, and a learning rate that rises and falls once (Smith
+# and Topin, Super-Convergence, 2018).
 PLUS = replace(
     CNN,
     name="cnn-gap-plus",

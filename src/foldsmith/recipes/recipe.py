@@ -1,4 +1,4 @@
-"""A recipe: its fields, which of them weights depend on, their checks and typed overrides."""
+"""A recipe: its fields, the fields that weights depend on, checks, and overrides from text."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -9,7 +9,7 @@ from foldsmith.augment.albumentations_file import pipeline_text, refuse_pipeline
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes.bounds import check_values
 
-# what is learned without labels, by the kinds of `pretrain`: the parts of a network that folds start from
+# the modules of a network that are pretrained without labels, by the value of `pretrain`
 PRETRAINED: dict[str, tuple[str, ...]] = {
     "none": (),
     "autoencoder": ("encoder", "decoder"),
@@ -17,126 +17,138 @@ PRETRAINED: dict[str, tuple[str, ...]] = {
 
 
 def use_field(default: Any, *stages: str) -> Any:
-    """Return a field that no weight depends on; `stages` run again on a finished run when it changes."""
+    """Return a field that no weight depends on; when it changes, `stages` run again on a finished run."""
     return field(default=default, metadata={"stages": stages})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, and how it is used. Defaults live here and nowhere else.
+    """The hyperparameters of a run, and the settings for using its networks. Defaults are defined here alone.
 
-    Weights depend on every field but those declared by `use_field`: prediction, memory, speed, report. A
-    finished run takes other values of these without training again.
+    Weights depend on every field except those declared by `use_field`, which are settings of prediction,
+    memory, speed and messages. A finished run accepts other values of these without training again.
 
-    Raises InputError for values no training can have.
+    Raise InputError for invalid values.
     """
 
-    name: str = field(metadata={"stages": ()})  # a name for people; seeds and folds do not depend on it
+    name: str = field(metadata={"stages": ()})  # for people; seeds and folds do not depend on it
 
     # data
-    image_size: int = 64  # pixels; images are resized to a square of it, whole (their aspect is not kept)
-    train_size: int = 0  # pixels; training images are cropped straight to this smaller size; 0 = image_size
-    train_size_from: int = (
-        0  # pixels; they grow to train_size from here, in steps of 1/8 of the image; 0 = no
-    )
-    # share of training or test images; more unreadable ones stop the run. A limit: it changes no sample
+    image_size: int = 64  # pixels; images are resized to a square of this side, ignoring their aspect ratio
+    train_size: int = 0  # pixels; training images are cropped to this smaller side; 0: image_size
+    # pixels; the side in the first epoch, which grows to train_size in steps of image_size / 8; 0: no growth
+    train_size_from: int = 0
+    # share of the training or test images; if more are unreadable, prepare stops. No sample depends on it
     max_unreadable: float = use_field(0.01, "prepare")
-    near_duplicates: int = 7  # bits of 63 by which perceptual hashes of one picture may differ; -1 = unsought
-    # false: pixels are not kept but decoded each time, for more images than the disk
-    # holds. JPEGs much larger than image_size are then decoded at a reduced size, and rounded differently
+    # bits of 63; largest distance between perceptual hashes of near-duplicates; -1: no search for them
+    near_duplicates: int = 7
+    # true: decoded pixels are cached on disk; false: images are decoded whenever they are used, for datasets
+    # larger than the disk. Then JPEGs much larger than image_size are decoded at a reduced size, which rounds
+    # pixels differently
     cache: bool = use_field(True, "prepare")
-    augment: str = (
-        "crop-flip"  # a row of foldsmith.augment.rows.AUGMENTATIONS, an albumentations pipeline or FILE.json
-    )
-    augment_strength: float = 1.0  # of rows with TrivialAugment, as a share of the published one
-    erase: float = 0.0  # share of the training images of which a box is erased
-    alternating_flip: bool = False  # what is mirrored in one epoch is not in the next, where augment mirrors
-    # device, workers; auto: on a GPU that holds the images in a tenth of its memory. The same draws, rounded
-    # differently: a finished fold stays
+    # a row of foldsmith.augment.rows.AUGMENTATIONS, an albumentations pipeline, or its file FILE.json
+    augment: str = "crop-flip"
+    augment_strength: float = 1.0  # of TrivialAugment rows, as a share of the published strength
+    erase: float = 0.0  # share of the training images with a random box erased; 0: none
+    # flip an image in every other epoch instead of at random; no effect if augment has no flips
+    alternating_flip: bool = False
+    # device, workers, or auto: the device if it is a GPU and the images fit in a tenth of its memory. Both
+    # sample the same parameters and round differently, so finished folds stay as they are
     augment_on: str = use_field("auto")
 
     # model
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
-    channels: int = 3  # 3: colours; 1: their brightness alone
-    pretrained: bool = False  # timm models: start from timm's weights (needs the network, or `weights`)
-    drop_path: float = 0.0  # timm models: share of the images whose residual branch is left out
-    weights: str = ""  # timm models: start from this local weights file instead of the network
-    # of normalisation, on a scale of 0 to 1; () = the pretrained weights', else .5
+    channels: int = 3  # 3: colour; 1: brightness alone
+    pretrained: bool = False  # timm models: start from timm's weights (downloaded, or the file of `weights`)
+    drop_path: float = 0.0  # timm models: stochastic depth, share of the images that skip a residual branch
+    weights: str = ""  # timm models: start from this weights file; empty: no file
+    # of normalisation, one number per channel on a scale of 0 to 1; empty: those of the pretrained weights,
+    # or .5 without weights
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
     # pretraining without labels
-    # none; autoencoder: encoder and decoder learn to reconstruct the images, from scratch
+    # none, or autoencoder: encoder and decoder learn to reconstruct images, from random weights
     pretrain: str = "none"
     pretrain_epochs: int = 30
-    pretrain_batch_size: int = 128
-    pretrain_lr: float = 1e-3
-    # a row of AUGMENTATIONS: the augmented image is both input and target
+    pretrain_batch_size: int = 128  # images per step
+    pretrain_lr: float = 1e-3  # highest learning rate
+    # a row of AUGMENTATIONS; the augmented image is both input and target
     pretrain_augment: str = "none"
-    pretrain_test: bool = False  # the test images, which need no labels here, are trained on as well
-    pretrain_holdout: float = 0.1  # share of the images that only measures
-    pretrain_patience: int = 0  # epochs without a lower held-out loss after which it stops; 0 = never
+    pretrain_test: bool = False  # true: pretrain on the test images too, which needs no labels
+    pretrain_holdout: float = 0.1  # share of the images held out to measure the loss
+    pretrain_patience: int = 0  # stop after this many epochs without a lower held-out loss; 0: never
 
     # training
-    seed: int = 0
-    seeds: int = 1  # networks a fold, alike but for their random draws, whose predictions are averaged
-    rounds: int = (
-        1  # times a fold is trained; from the second on with test images, as the one before saw them
-    )
-    pseudo_share: float = 0.5  # of the test images: the surest ones, which get a label for the next round
+    seed: int = 0  # of all random numbers of training; --fold-seed is that of the folds
+    seeds: int = 1  # networks per fold, trained with different random numbers; their predictions are averaged
+    # rounds of training per fold; from the second round on, with test images pseudo-labelled by the previous
+    # round; 1: no pseudo-labels
+    rounds: int = 1
+    # share of the test images that get a pseudo-label: those with the highest confidence
+    pseudo_share: float = 0.5
     epochs: int = 30
-    batch_size: int = 64
-    # images computed at a time, whose gradients a batch adds up; 0 = the whole batch. A setting of memory,
-    # though batch norm sees micro-batches then: run.json notes what a fold was trained with
+    batch_size: int = 64  # images per step, over all processes
+    # images per forward and backward pass, to save memory: the gradients of a batch are accumulated; 0: the
+    # whole batch. Batch norm then uses statistics of micro-batches; run.json records the size
     micro_batch: int = use_field(0)
-    # torch.compile: it costs a minute; on a CPU it does not pay. The same network, rounded differently
+    # use torch.compile: takes a minute at the start, and is not worth it on a CPU. It rounds differently
     compile: bool = use_field(False)
     optimizer: str = "sgd"  # sgd, adam, adamw, muon
-    lr: float = 0.05
-    encoder_lr: float = 0.0  # of an autoencoder's encoder; 0 = lr
-    reconstruction_weight: float = 0.0  # of an autoencoder's reconstruction loss beside the cross entropy
-    momentum: float = 0.9  # sgd, muon
-    nesterov: bool = False  # sgd, muon
-    weight_decay: float = 5e-4  # on weights of two and more dimensions, never on biases and norms
-    clip_grad: float = 0.0  # norm that a step's gradient is cut to; 0 = none
-    sam: float = 0.0  # radius of sharpness-aware minimisation, which computes a batch twice; 0 = none
+    lr: float = 0.05  # highest learning rate
+    encoder_lr: float = 0.0  # autoencoders: highest learning rate of the encoder; 0: lr
+    # autoencoders: weight of the reconstruction loss, added to the classification loss; 0: none
+    reconstruction_weight: float = 0.0
+    momentum: float = 0.9  # sgd, muon; 0: none
+    nesterov: bool = False  # sgd, muon: Nesterov momentum
+    # on tensors of two or more dimensions, never on biases and norms; 0: none
+    weight_decay: float = 5e-4
+    clip_grad: float = 0.0  # largest norm of a step's gradient; 0: no clipping
+    sam: float = 0.0  # radius of sharpness-aware minimisation, which doubles the cost of a step; 0: none
     schedule: str = "cosine"  # cosine, one-cycle, constant
-    warmup: float = 0.1  # share of the steps in which the rate rises from zero
+    warmup: float = 0.1  # share of the steps in which the learning rate rises from zero; 0: none
     loss: str = "ce"  # ce: cross entropy; bce: binary cross entropy of each class
-    label_smoothing: float = 0.0
-    class_weights: str = "none"  # none, auto: inversely to the class's frequency
-    sampling: str = "natural"  # natural: every image once an epoch; balanced: every class equally often
-    logit_adjustment: float = 0.0  # times the logarithms of the classes' shares, added in the loss; 0 = none
-    mixup: float = 0.0  # alpha of mixup; 0 = none
-    cutmix: float = 0.0  # alpha of CutMix; 0 = none; with both, each batch draws which
-    mix_share: float = 1.0  # share of the batches that are mixed
-    mix_until: float = 1.0  # share of the epochs after which no batch is mixed any more
-    ema_decay: float = 0.0  # of the averaged weights that validate and predict; 0 = the last weights do
-    # training batches, at most an epoch's, from which batch norm learns its statistics anew at the end
+    label_smoothing: float = 0.0  # share of an image's target that is spread over all classes; 0: none
+    class_weights: str = "none"  # none, or auto: inversely proportional to the frequency of the class
+    # natural: every image once per epoch; balanced: every class equally often
+    sampling: str = "natural"
+    # multiple of the log priors of the classes, added to the logits in the loss; 0: none
+    logit_adjustment: float = 0.0
+    mixup: float = 0.0  # alpha of mixup; 0: none
+    cutmix: float = 0.0  # alpha of CutMix; 0: none. With both, each batch samples one of the two
+    mix_share: float = 1.0  # share of the batches that are mixed by mixup or CutMix
+    mix_until: float = 1.0  # share of the epochs after which no batch is mixed; 1: batches of all epochs are
+    # decay per step of the EMA of the weights, which validates and predicts; 0: no EMA, the last weights do
+    ema_decay: float = 0.0
+    # training batches, at most one epoch, that batch norm's statistics are computed from again at the end; 0:
+    # the running statistics stay
     recalibrate: int = 0
-    # epochs; the last one always is validated. Measuring changes no weight; log.csv has more or fewer figures
+    # epochs between validations; the last epoch is always validated. No weight depends on it; log.csv has an
+    # empty cell for epochs without validation
     validate_every: int = use_field(1)
-    # on a GPU: same bytes every time, at some speed (a CPU always gives them). Weights depend on it: it is a
-    # promise about how they were computed, which a fold trained without it cannot keep
+    # on a GPU: identical bytes in every run, at a lower speed; a CPU always gives them. Not a use field,
+    # because a fold trained without it cannot be reproduced
     deterministic: bool = False
 
     # inference
-    # rows of foldsmith.inference.views.VIEWS, averaged. With rounds > 1 they decide pseudo-labels: see
-    # use_fields
+    # rows of foldsmith.inference.views.VIEWS, whose predictions are averaged. With rounds > 1 weights depend
+    # on them, through pseudo-labels: see use_fields
     views: tuple[str, ...] = use_field(
         ("identity", "hflip"), "train", "validate", "infer", "submit", "examine", "report"
     )
 
     def __post_init__(self) -> None:
-        # downstream a pipeline is text: compared, saved and stamped like any other value
+        # from here on a pipeline is text, compared, saved and stamped like any other value
         object.__setattr__(self, "augment", pipeline_text(self.augment))
         refuse_pipelines(vars(self))
         check_values(self)
 
     @property
     def pretraining(self) -> "Recipe":
-        """The recipe of the pretraining: its own epochs, batches, rate and augmentation; nothing is averaged,
-        erased or mixed."""
+        """Return the recipe of the pretraining: its epochs, batch size, rate and augmentation.
+
+        It has no EMA, erasing, mixing, weight decay or growth of images.
+        """
         return replace(
             self,
             epochs=self.pretrain_epochs,
@@ -159,42 +171,44 @@ class Recipe:
 
     @property
     def predict_batch_size(self) -> int:
-        """Images a prediction step: more than a training step, as nothing is kept for gradients."""
+        """Return the number of images per prediction step: larger than in training, without gradients."""
         return 2 * self.batch_size
 
 
 def use_fields(rounds: int = 1) -> dict[str, tuple[str, ...]]:
     """Return the fields that no weight depends on, with the stages that run again when they change.
 
-    With a second round, views decide pseudo-labels, which its networks learn from: they are none of these.
+    With more than one round `views` is not among them: pseudo-labels depend on views, and weights on those.
     """
-    declared = {each.name: each.metadata["stages"] for each in fields(Recipe) if "stages" in each.metadata}
+    declared = {
+        entry.name: entry.metadata["stages"] for entry in fields(Recipe) if "stages" in entry.metadata
+    }
     if rounds > 1:
         del declared["views"]
     return declared
 
 
-def training_part(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what weights depend on of a recipe, given as a dictionary such as run.json holds."""
+def training_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that weights depend on; `recipe` is a dictionary as in run.json."""
     used = use_fields(recipe.get("rounds", 1))
     return {name: value for name, value in recipe.items() if name not in used}
 
 
 def check_weights_file(weights: str) -> None:
-    """Raises InputError if a recipe's `weights` name a file that is not there."""
+    """Raise InputError if a recipe's weights file does not exist; empty means none."""
     if weights and not Path(weights).is_file():
-        raise InputError(f"weights={weights}: there is no such file.")
+        raise InputError(f"weights={weights}: file not found.")
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """The recipe with `FIELD=VALUE` settings, each read as the type of its field. Raises InputError."""
+    """Return the recipe with `FIELD=VALUE` settings. Raise InputError for unknown fields and wrong values."""
     return replace(recipe, **read_settings(settings))
 
 
 def read_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """The values of `FIELD=VALUE` settings by field; whether a recipe can have them is not asked.
+    """Return the values of `FIELD=VALUE` settings by field, as the type of the field.
 
-    Raises InputError for an unknown field, or a value that is not of its type.
+    Bounds are not checked. Raise InputError for an unknown field, or a value that is not of its type.
     """
     types = get_type_hints(Recipe)
     known = [field.name for field in fields(Recipe) if field.name != "name"]
@@ -210,6 +224,7 @@ def read_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def _read_value(field: str, text: str, kind: Any) -> Any:
+    """Return `text` as a value of type `kind`. Raise InputError, with the `field`, if it is none."""
     words = {"true": True, "yes": True, "on": True, "1": True}
     words |= {"false": False, "no": False, "off": False, "0": False}
     try:
@@ -218,12 +233,12 @@ def _read_value(field: str, text: str, kind: Any) -> Any:
         if kind is str:
             return text
         if kind == tuple[str, ...]:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
+            return tuple(item.strip() for item in text.split(",") if item.strip())
         if kind == tuple[float, ...]:
-            return tuple(float(part) for part in text.split(",") if part.strip())
+            return tuple(float(item) for item in text.split(",") if item.strip())
         return kind(text)
     except (ValueError, KeyError):
         name = {bool: "true or false", int: "a whole number", float: "a number"}.get(
-            kind, "numbers, with commas"
+            kind, "numbers separated by commas"
         )
         raise InputError(f"--set {field}={text}: {field} takes {name}.") from None

@@ -1,4 +1,4 @@
-"""The five studies: which recipes are a study's rows, on which competition, and what it reported of each."""
+"""The five studies: their recipes, their competition, and the figures that they reported."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +8,10 @@ from foldsmith.errors import unknown_name
 
 @dataclass(frozen=True)
 class Study:
-    """`split` are the words of its hold-out. `reported` is, for each recipe, the study's own figure.
+    """A study. `split` are the options for its folds or hold-out.
 
-    Figures are of the study's test set, where it does not say otherwise; empty where it gave none, or for a
-    row that is ours.
+    `reported` has the study's own figure for each recipe, measured on its test set unless stated otherwise.
+    It is empty if the study reported none, and for recipes of ours.
     """
 
     name: str
@@ -100,7 +100,7 @@ STUDIES = {
 
 
 def find_study(name: str) -> Study:
-    """Raises InputError, with the nearest name, if there is no such study."""
+    """Return the study of this name. Raise InputError, with the nearest name, if there is none."""
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
     return STUDIES[name]

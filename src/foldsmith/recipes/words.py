@@ -1,4 +1,4 @@
-"""Values of a recipe's fields as people read them."""
+"""The values of a recipe's fields in words, for messages and reports."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,12 +12,15 @@ def as_typed(value: object) -> str:
 
 
 def in_words(value: object) -> str:
-    """Return a value as it is typed after --set; of a pipeline, the names of its transforms."""
+    """Return a value as it is typed after --set, or the names of a pipeline's transforms."""
     return describe_augment(as_typed(value))
 
 
 def in_distinct_words(values: Sequence[object]) -> list[str]:
-    """Return `in_words` of values of one field; pipelines that differ in arguments alone get a digest."""
+    """Return `in_words` for values of one field.
+
+    Pipelines with the same transforms and other arguments are told apart by a digest.
+    """
     texts: dict[str, set[str]] = {}
     for value in values:
         texts.setdefault(in_words(value), set()).add(as_typed(value))

@@ -78,7 +78,7 @@ def describe_test(evidence: Evidence) -> Context:
 
 
 def align_views(views: dict[str, np.ndarray], paths: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the arrays of views.npz in the order of `paths`. Raises KeyError for a missing path."""
+    """Return the arrays of views.npz in the order of `paths`. Raise KeyError for a missing path."""
     index = pd.Series(np.arange(len(views["path"])), index=views["path"])
     rows = index.loc[paths].to_numpy()
     return {

@@ -50,7 +50,7 @@ SECTIONS = {
 def write_report(path: Path, evidence: Evidence) -> None:
     """Write the report to `path`, whole or not at all; the same evidence gives the same bytes.
 
-    Raises ValueError where the evidence does not belong to the same images and classes.
+    Raise ValueError where the evidence does not belong to the same images and classes.
     """
     check_evidence(evidence)
     page = build_environment().get_template("page.html").render(_context(evidence))

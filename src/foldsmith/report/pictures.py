@@ -24,7 +24,7 @@ class Pictures:
         return {path: row for row, path in enumerate(self.cache.index["path"])}
 
     def uri(self, path: str) -> str:
-        """Return the picture as a data URI, "" without a cache. Raises KeyError for an unknown path."""
+        """Return the picture as a data URI, "" without a cache. Raise KeyError for an unknown path."""
         return "" if self.cache is None else encode_picture(self.cache.pixels[self._rows[path]])
 
     def card(self, path: str, *lines: str) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""What a run is on disk: command line, file names, stamps, tables."""
+"""A run on disk: command line, file names, identity, stamps, tables."""

@@ -1,4 +1,4 @@
-"""What the training of a fold depends on, and whether a fold that is done is stale. Imports no torch."""
+"""The inputs of a fold's training, and the check that a trained fold is not stale. Imports no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from foldsmith.run.stamps import require_whole
 
 
 def inputs_of(command: Command, to_label: Sequence[str]) -> dict[str, object]:
-    """What all folds depend on; `to_label` are the test images that may get a label for a further round.
+    """Return the inputs that all folds have in common.
 
-    Raises InputError for files that are not there.
+    `to_label` are the test images that may be pseudo-labelled. Raise InputError for missing files.
     """
     run = command.run
     return {
@@ -31,44 +31,47 @@ def inputs_of(command: Command, to_label: Sequence[str]) -> dict[str, object]:
 
 
 def digest_of_weights(path: str) -> str:
-    """Digest of the file a network starts from, or empty. Raises InputError if it is not there."""
+    """Return the digest of a weights file; empty without one. Raise InputError if it is missing."""
     check_weights_file(path)
     return digest_of_file(Path(path)) if path else ""
 
 
 def digest_of_augmentation(name: str) -> str:
-    """Digest of the file an augmentation is read from, or empty. Raises InputError if it is not there."""
+    """Return the digest of an augmentation's file; empty without one. Raise InputError if it is missing."""
     path = pipeline_file(name)
     return digest_of_file(path) if path else ""
 
 
 def digest_of_pretraining(command: Command) -> str:
-    """Digest of the pretraining that a recipe starts from, or empty. Raises InputError if it is not done."""
+    """Return the digest of the pretrained weights; empty without a pretraining.
+
+    Raise InputError if the pretraining is not done.
+    """
     if command.recipe.pretrain == "none":
         return ""
     require_whole(command.run.pretrain_run, "pretrain")
     outputs = load_json(command.run.pretrain_run)["outputs"]
-    return digest_of([outputs[f"{part}.safetensors"] for part in PRETRAINED[command.recipe.pretrain]])
+    return digest_of([outputs[f"{module}.safetensors"] for module in PRETRAINED[command.recipe.pretrain]])
 
 
 def refuse_stale(command: Command, fold: int) -> None:
-    """Raises InputError if the fold was trained with other folds or versions: results are never mixed."""
+    """Raise InputError if the fold was trained with other folds or versions: results are never mixed."""
     path = command.run.fold_run(fold)
     if command.again or not path.is_file():
         return
-    made = load_json(path)
-    changed = [name for name, version in versions().items() if made["versions"].get(name) != version]
+    facts = load_json(path)
+    changed = [name for name, version in versions().items() if facts["versions"].get(name) != version]
     if changed:
-        told = ", ".join(f"{name} {made['versions'].get(name)}" for name in changed)
+        old = ", ".join(f"{name} {facts['versions'].get(name)}" for name in changed)
         raise InputError(
-            f"fold {fold} was trained with other versions ({told}); --again trains it anew, or install those."
+            f"fold {fold} was trained with other versions ({old}); install those, or train it again: --again."
         )
-    if "heldout.npz" in made["outputs"]:
+    if "heldout.npz" in facts["outputs"]:
         raise InputError(
-            f"{path} was written by an older foldsmith; --again trains the fold anew, or give this run "
-            "another --name."
+            f"{path} was written by an older foldsmith; train the fold again with --again, or choose another "
+            "--name."
         )
-    if made["folds"] != digest_of_file(command.run.folds):
+    if facts["folds"] != digest_of_file(command.run.folds):
         raise InputError(
-            f"fold {fold} was trained with other folds than {command.run.folds}; --again trains it anew."
+            f"fold {fold} was trained with other folds than {command.run.folds}; train it again: --again."
         )

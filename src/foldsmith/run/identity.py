@@ -1,6 +1,6 @@
-"""identity.json: what a run's name stands for (recipe, folds, evidence, data), and what of it is replaceable.
+"""identity.json: the recipe, folds, evidence and data that a run's name stands for.
 
-Parts are dictionaries as JSON holds them. Weights depend on all of them but the recipe's use fields.
+Each entry is a dictionary of JSON values. Weights depend on all of them except the recipe's use fields.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,45 +9,45 @@ from typing import Any
 from foldsmith.augment.albumentations_file import is_pipeline_text
 from foldsmith.errors import first_of
 from foldsmith.process.files import load_json
-from foldsmith.recipes.recipe import training_part, use_fields
+from foldsmith.recipes.recipe import training_fields, use_fields
 from foldsmith.recipes.words import as_typed, in_distinct_words
 from foldsmith.run.paths import RunPaths
 
-FORMER_NAMES = {"grounds": "evidence"}  # parts that identity.json called otherwise up to version 0.2.0
+FORMER_NAMES = {"grounds": "evidence"}  # names of entries up to version 0.2.0
 
 
 def load_identity(run: RunPaths) -> dict[str, Any]:
-    """Return the parts of identity.json; none where nothing has claimed the run's name."""
+    """Return the entries of identity.json; none if the run does not exist."""
     held = load_json(run.identity) if run.identity.is_file() else {}
-    return {FORMER_NAMES.get(name, name): part for name, part in held.items()}
+    return {FORMER_NAMES.get(name, name): entry for name, entry in held.items()}
 
 
 def training_identity(run: RunPaths) -> dict[str, Any]:
-    """Return what weights depend on of a run's identity."""
-    return {name: _training_part(name, part) for name, part in load_identity(run).items()}
+    """Return a run's identity without the fields that no weight depends on."""
+    return {name: _without_use(name, entry) for name, entry in load_identity(run).items()}
 
 
 def as_saved(value: Any) -> Any:
-    """Return a value as JSON gives it back: tuples become lists."""
+    """Return a value as it is read back from JSON: tuples become lists."""
     if isinstance(value, dict):
         return {key: as_saved(entry) for key, entry in value.items()}
     return [as_saved(entry) for entry in value] if isinstance(value, (tuple, list)) else value
 
 
-def differing_parts(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Describe every part of `wanted` that another one is held of, as far as weights depend on it."""
+def describe_differences(held: Mapping[str, Any], typed: Mapping[str, Any]) -> list[str]:
+    """Return a phrase for each entry that differs between the run and the command, apart from use fields."""
     return [
-        _difference(name, held[name], part)
-        for name, part in wanted.items()
-        if name in held and _training_part(name, held[name]) != _training_part(name, part)
+        _describe_difference(name, held[name], entry)
+        for name, entry in typed.items()
+        if name in held and _without_use(name, held[name]) != _without_use(name, entry)
     ]
 
 
-def differing_uses(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the use fields of the recipe that differ, with the value held and the value wanted, in words."""
-    if "recipe" not in held or "recipe" not in wanted:
+def differing_uses(held: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the recipe's use fields that differ, each with its value in the run and in the command."""
+    if "recipe" not in held or "recipe" not in typed:
         return {}
-    old, new = held["recipe"], wanted["recipe"]
+    old, new = held["recipe"], typed["recipe"]
     return {
         field: (as_typed(old.get(field)), as_typed(new.get(field)))
         for field in use_fields(_most_rounds(old, new))
@@ -56,31 +56,33 @@ def differing_uses(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[s
 
 
 def stages_of_uses(fields: Iterable[str]) -> list[str]:
-    """Return the stages that run again when these use fields change, in their order."""
+    """Return the stages that must run again when these use fields change, in order."""
     declared = use_fields()
     return list(dict.fromkeys(stage for field in fields for stage in declared[field]))
 
 
-def _training_part(name: str, part: Any) -> Any:
-    return training_part(part) if name == "recipe" else part
+def _without_use(name: str, entry: Any) -> Any:
+    """Return an entry of the identity, a recipe without its use fields."""
+    return training_fields(entry) if name == "recipe" else entry
 
 
 def _most_rounds(*recipes: Mapping[str, Any]) -> int:
     return max(recipe.get("rounds", 1) for recipe in recipes)
 
 
-def _difference(name: str, held: Any, wanted: Any) -> str:
+def _describe_difference(name: str, held: Any, typed: Any) -> str:
+    """Return how an entry differs: `another recipe (lr 0.1 there, 0.2 here)`."""
     if not isinstance(held, dict):
         return f"other {name}"
-    used = use_fields(_most_rounds(held, wanted)) if name == "recipe" else {}
-    fields = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key) and key not in used]
-    values = first_of([_difference_of_field(key, held.get(key), wanted.get(key)) for key in fields])
-    because = "; with rounds > 1 views decide pseudo-labels, and so weights" if "views" in fields else ""
+    used = use_fields(_most_rounds(held, typed)) if name == "recipe" else {}
+    fields = [key for key in {**held, **typed} if held.get(key) != typed.get(key) and key not in used]
+    values = first_of([_describe_field(key, held.get(key), typed.get(key)) for key in fields])
+    because = "; with rounds > 1 weights depend on views, through pseudo-labels" if "views" in fields else ""
     return f"{'another' if name == 'recipe' else 'other'} {name} ({values}{because})"
 
 
-def _difference_of_field(name: str, held: Any, wanted: Any) -> str:
-    words = map(repr, (held, wanted))
-    if is_pipeline_text(held) or is_pipeline_text(wanted):
-        words = in_distinct_words((held, wanted))
+def _describe_field(name: str, held: Any, typed: Any) -> str:
+    words = map(repr, (held, typed))
+    if is_pipeline_text(held) or is_pipeline_text(typed):
+        words = in_distinct_words((held, typed))
     return "{} {} there, {} here".format(name, *words)

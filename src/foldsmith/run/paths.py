@@ -1,4 +1,4 @@
-"""The name of every file a run reads or writes, and nothing else."""
+"""The paths of all files that a run reads or writes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FoldPaths:
-    """The files of a trained fold: `fold<k>/`.
+    """The files of a fold, in `fold<k>/`.
 
-    Those of its first network and of its last round lie in the folder itself; of further networks in `seed1`,
-    `seed2` …, of earlier rounds in `round1`, `round2` …, which are such folders too.
+    Files of the first network and of the last round are in the folder itself. Other networks have folders
+    `seed1`, `seed2` …, earlier rounds `round1`, `round2` …; these have the same files.
     """
 
     root: Path
@@ -32,7 +32,7 @@ class FoldPaths:
 
     @property
     def heldout_stamp(self) -> Path:
-        """Which weights and views made heldout.npz."""
+        """The stamp of heldout.npz, with the weights and views it was predicted from."""
         return self.root / "heldout.json"
 
     @property
@@ -41,12 +41,12 @@ class FoldPaths:
 
     @property
     def pseudo_labels(self) -> Path:
-        """The test images that were trained on, with the labels that the round before gave them."""
+        """The pseudo-labelled test images that the round was trained on, with their labels."""
         return self.root / "pseudo_labels.csv"
 
     @property
     def pseudo_stamp(self) -> Path:
-        """Which networks gave those labels."""
+        """The stamp of pseudo_labels.csv, with the networks that predicted the labels."""
         return self.root / "pseudo_labels.json"
 
     def seed(self, number: int) -> "FoldPaths":
@@ -56,33 +56,33 @@ class FoldPaths:
         return FoldPaths(self.root / f"round{number}")
 
     def all_weights(self, seeds: int) -> list[Path]:
-        """Those of all networks that predict together."""
+        """Return the weights of all networks of the fold, whose predictions are averaged."""
         return [self.weights, *(self.seed(number).weights for number in range(1, seeds))]
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The files of one run: `output/<competition>/<run>/`."""
+    """The files of one run, in `output/<competition>/<run>/`."""
 
     root: Path
 
     @property
     def identity(self) -> Path:
-        """Which recipe, folds and data this run name stands for."""
+        """The recipe, folds and data that the run's name stands for."""
         return self.root / "identity.json"
 
     @property
     def cache_root(self) -> Path:
-        """Decoded pixels of the competition, shared by its runs."""
+        """The folder of decoded pixels, shared by all runs of the competition."""
         return self.root.parent / "cache"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that works on the run."""
+        """The lock file, held by the process that works on the run."""
         return self.root / ".lock"
 
     def stamp(self, stage: str) -> Path:
-        """What a finished stage was made from."""
+        """Return the stamp of a finished stage, with the digests of its inputs and outputs."""
         return self.root / "stamps" / f"{stage}.json"
 
     @property
@@ -105,9 +105,9 @@ class RunPaths:
     def folds(self) -> Path:
         return self.root / "folds.csv"
 
-    def pretrained(self, part: str) -> Path:
-        """Weights of a part of the network, `encoder` or an autoencoder's `decoder`, after pretraining."""
-        return self.root / "pretrain" / f"{part}.safetensors"
+    def pretrained(self, module: str) -> Path:
+        """Return the pretrained weights of an autoencoder's `encoder` or `decoder`."""
+        return self.root / "pretrain" / f"{module}.safetensors"
 
     @property
     def pretrain_run(self) -> Path:
@@ -163,12 +163,12 @@ class RunPaths:
 
     @property
     def views(self) -> Path:
-        """What every test-time view made of the held-out images."""
+        """The held-out predictions of each test-time view."""
         return self.root / "views.npz"
 
     @property
     def features(self) -> Path:
-        """What enters the last layer of the first network, for held-out and test images."""
+        """The inputs of the first network's last layer, for held-out and test images."""
         return self.root / "features.npz"
 
     @property
@@ -185,11 +185,11 @@ class RunPaths:
 
     @property
     def blend(self) -> Path:
-        """Which runs this one was made of, with their weights; only a blend or an average has it."""
+        """The members of a blend or an average, with their weights; other runs do not have this file."""
         return self.root / "blend.json"
 
     def look(self, image: str) -> Path:
-        """The picture of what a network makes of an image of that file name."""
+        """Return the picture of a network's feature maps for an image of this file name."""
         return self.root / "look" / f"{image}.png"
 
     @property
@@ -198,5 +198,5 @@ class RunPaths:
 
 
 def truth_path(folder: Path) -> Path:
-    """Where the test's labels lie, if somebody has them: beside the folder, where no stage looks."""
+    """Return the path of the test labels, if you have them: beside the folder, read by src/score.py alone."""
     return folder.parent / f"{folder.name}-truth.csv"

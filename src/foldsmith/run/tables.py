@@ -1,7 +1,7 @@
-"""Our own tables, read back with the types they were written with.
+"""Read and write the tables of a run, with fixed column types.
 
-Names come from outside, and a spreadsheet runs a cell that starts like a formula: such a cell is written with
-an apostrophe before it, which marks a text there, and loses it when the table is read.
+Names come from the user's files, and spreadsheets run cells that start like a formula. Such a cell is written
+with an apostrophe before it, which marks text in a spreadsheet; reading removes it.
 """
 
 import re
@@ -24,12 +24,12 @@ TEXT = {
     "detail": str,
     "action": str,
 }
-# a number with a sign is none
+# a number with a sign is not a formula
 FORMULA = re.compile(r"'*([=@\t\r\n]|[+-](?![0-9.]+$))")
 
 
 def save_table(path: Path, table: pd.DataFrame) -> None:
-    """Saves a table whose texts come from outside: class names, ids, groups."""
+    """Write a table with text from the user's files (class names, ids, groups), guarded against formulas."""
     texts = table.select_dtypes(exclude=["number", "bool"])
     save_csv(path, table.assign(**{column: texts[column].map(_guarded) for column in texts}))
 
@@ -43,45 +43,46 @@ def _unguarded(text: str) -> str:
 
 
 def _load(path: Path) -> pd.DataFrame:
-    # names such as "NA" or "null" are names, not gaps
+    # "NA" and "null" are names, not missing values
     table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
     return table.assign(**{column: table[column].map(_unguarded) for column in table if column in TEXT})
 
 
 def load_samples(path: Path) -> pd.DataFrame:
-    """samples.csv: path, label, class_name, category, group, digest, width, height, near; or of the test.
+    """Return samples.csv: path, label, class_name, category, group, digest, width, height, near.
 
-    `near` is the path of the first image that shows the same picture, empty where there is no other.
+    test_samples.csv has path, digest, width, height, near. `near` is the path of the first image of the
+    near-duplicate group, empty without near-duplicates.
     """
     return _load(path)
 
 
 def load_classes(path: Path) -> pd.DataFrame:
-    """classes.csv: label, category, class_name; row i is class i."""
+    """Return classes.csv: label, category, class_name; row i is class i."""
     return _load(path)
 
 
 def load_task(run: RunPaths, loss: str = "ce") -> Task:
-    """Return the task of a prepared run, or of a blend, for networks trained by `loss`."""
+    """Return the task of a prepared run, or of a blend, for networks trained with `loss`."""
     name = load_json(run.identity).get("task", "multiclass")
     return build_task(name, len(load_classes(run.classes)), loss)
 
 
 def load_problems(path: Path) -> pd.DataFrame:
-    """problems.csv: path, problem, detail, action."""
+    """Return problems.csv: path, problem, detail, action."""
     return _load(path)
 
 
 def load_folds(path: Path) -> pd.DataFrame:
-    """folds.csv: path, label, fold."""
+    """Return folds.csv: path, label, fold."""
     return _load(path)
 
 
 def load_pseudo_labels(path: Path) -> pd.DataFrame:
-    """pseudo_labels.csv: path, label, confidence."""
+    """Return pseudo_labels.csv: path, label, confidence."""
     return _load(path)
 
 
 def load_log(path: Path) -> pd.DataFrame:
-    """log.csv: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy, seconds, images_per_second."""
+    """Return log.csv, one row per epoch: lr, loss and accuracy of training and validation, time and speed."""
     return pd.read_csv(path)

@@ -1,4 +1,4 @@
-"""What a target is, from the label file to the submission: one module a task."""
+"""Tasks: kinds of targets, from the label file to the submission; one module per task."""
 
 from foldsmith.errors import unknown_name
 from foldsmith.tasks.single_label import SingleLabel
@@ -11,9 +11,9 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in (SingleLabel,)}
 
 
 def build_task(name: str, num_outputs: int, loss: str = "ce") -> Task:
-    """Return the task of that name for a network of `num_outputs` outputs, trained by `loss`.
+    """Return the task of this name for a network with `num_outputs` outputs, trained with `loss`.
 
-    Raises InputError for an unknown name.
+    Raise InputError for an unknown name.
     """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)

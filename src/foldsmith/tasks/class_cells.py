@@ -1,4 +1,4 @@
-"""The cells of a submission for one class an image: a label, or a probability for each class."""
+"""The cells of a submission for one class per image: a label, or a probability for each class."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from foldsmith.tasks.metrics import decide
 
 @dataclass(frozen=True)
 class LabelCells:
-    """One cell an image: the word of its most probable class; `values` are the words of class 0 … K-1."""
+    """One cell per image: its most probable class; `values` are the names of class 0 … K-1."""
 
     values: list[str]
     notes: list[str] = field(default_factory=list)
@@ -28,12 +28,12 @@ class LabelCells:
         known = set(self.values)
         for line, row in enumerate(rows, start=2):
             if row[1] not in known:
-                raise InputError(f"{path}, line {line}: '{row[1]}' is no label of this competition.")
+                raise InputError(f"{path}, line {line}: '{row[1]}' is not a label of this competition.")
 
 
 @dataclass(frozen=True)
 class ProbabilityCells:
-    """A cell a class: its probability; `labels` is the class of each column."""
+    """One cell per class: its probability; `labels` has the class of each column."""
 
     labels: list[int]
     notes: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class ProbabilityCells:
         try:
             values = pd.DataFrame(rows).iloc[:, 1:].to_numpy(dtype=np.float64)
         except ValueError as error:
-            raise InputError(f"{path}: a probability is no number ({error}).") from error
+            raise InputError(f"{path}: a probability is not a number ({error}).") from error
         with np.errstate(invalid="ignore"):
             inside = (values >= 0).all(axis=1) & (values <= 1).all(axis=1)
             valid = inside & (np.abs(values.sum(axis=1) - 1) < 1e-6)
@@ -61,9 +61,9 @@ class ProbabilityCells:
 
 
 def class_vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> LabelCells:
-    """Return how the sample at `path` writes labels: as categories of the label file, or as class names.
+    """Return label cells as the sample at `path` spells them: categories of the label file, or class names.
 
-    `used` are its words. Raises InputError if they are neither.
+    `used` are the sample's labels. Raise InputError if they are neither.
     """
     for column in ("category", "class_name"):
         if used <= set(classes[column]):
@@ -81,11 +81,11 @@ def class_vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> Label
     unknown = sorted(used - both)
     if len(used) > 1 or _is_fraction(unknown[0]):
         raise InputError(
-            f"{path}: {len(unknown)} of its labels are no class of this competition (first: {unknown[0]!r}); "
+            f"{path}: {len(unknown)} labels are not classes of this competition (first: {unknown[0]!r}); "
             f"the classes are {first_of(classes['category'])}; use the sample of this competition."
         )
     note = (
-        f"the sample submission holds only '{unknown[0]}', which is no class: labels are written as in the "
+        f"the sample submission has only '{unknown[0]}', which is not a class; labels are written as in the "
         "label file."
     )
     return LabelCells(list(classes["category"]), [note])
@@ -99,7 +99,7 @@ def _is_fraction(text: str) -> bool:
 
 
 def match_class_columns(path: Path, columns: list[str], classes: pd.DataFrame) -> list[int]:
-    """Return the class of each probability column. Raises InputError unless there is one for every class."""
+    """Return the class of each probability column. Raise InputError unless there is one for every class."""
     for known in ("category", "class_name"):
         labels = dict(zip(classes[known], classes["label"], strict=True))
         if len(labels) == len(classes) == len(columns) and set(columns) == set(labels):
@@ -107,31 +107,30 @@ def match_class_columns(path: Path, columns: list[str], classes: pd.DataFrame) -
     names = {*classes["category"], *classes["class_name"]}
     unknown = [column for column in columns if column not in names]
     problem = (
-        f"{len(unknown)} columns are no class (first: {first_of(unknown)})"
+        f"{len(unknown)} columns are not classes (first: {first_of(unknown)})"
         if unknown
-        else "some columns are missing"
+        else "some classes have no column"
     )
     raise InputError(
-        f"{path}: a submission has one label column, or one probability column for each of the "
-        f"{len(classes)} classes, but this has {len(columns)} columns besides the id and {problem}."
+        f"{path} has {len(columns)} columns besides the id, and {problem}; a submission has one label "
+        f"column, or one probability column for each of the {len(classes)} classes."
     )
 
 
 def read_labels(path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
-    """Return the class index of each row of a table of ids and labels, or ids and probabilities by class.
+    """Return the class index of each row of a table with ids and labels, or ids and probabilities by class.
 
-    Labels may be categories or class names, whichever all of them are. Raises InputError for a label that is
-    no class.
+    Labels are categories or class names, the same for all rows. Raise InputError for an unknown label.
     """
     labels = table.iloc[:, 1].str.strip()
     if len(table.columns) > 2:
         try:
             labels = table.iloc[:, 1:].astype(float).idxmax(axis=1)
         except ValueError as error:
-            raise InputError(f"{path}: a probability is no number ({error}).") from error
+            raise InputError(f"{path}: a probability is not a number ({error}).") from error
     words = next((words for words in ("category", "class_name") if set(labels) <= set(classes[words])), None)
     if words is None:
         unknown = first_of(sorted(set(labels) - set(classes["category"]) - set(classes["class_name"])))
-        raise InputError(f"{path} holds labels that are no class, or of two kinds: {unknown}.")
+        raise InputError(f"{path} has unknown labels, or mixes class numbers and class names: {unknown}.")
     index = dict(zip(classes[words], classes["label"], strict=True))
     return np.array([index[label] for label in labels], dtype=np.int64)

@@ -7,13 +7,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 
 class ClassificationLoss(nn.Module):
-    """Logits (B, K) and labels (B,), or targets (B, K) that add up to 1 -> the mean loss, a number.
+    """The mean loss of logits (B, K) and labels (B,), or soft targets (B, K) that add up to 1; a scalar.
 
-    `ce` is the cross entropy, `bce` the mean over classes of the binary cross entropy with one-hot or mixed
-    targets, each class for itself (Beyer et al., Are we done with ImageNet?, 2020). `weights` (K,) of classes
-    make the mean a weighted one; an image of two classes has both weights, by their shares. Label smoothing
-    takes its share of an image's target and spreads it over all classes, evenly; with an `adjustment` (K,),
-    which is added to the logits, as its softmax: what is spread then tells no class from another, and neither
+    `ce` is the cross entropy. `bce` is the mean over classes of the binary cross entropy (Beyer et al., Are
+    we done with ImageNet?, 2020). With class `weights` (K,) the mean is weighted; an image with mixed targets
+    has the mean of the weights by its targets. An `adjustment` (K,) is added to the logits.
+
+    Label smoothing spreads its share of an image's target over all classes: evenly, or with an adjustment in
+    proportion to its softmax, so that the spread share favours no class over the adjusted logits. Neither
     weights nor adjustment can make it outweigh the image's own class.
     """
 
@@ -41,23 +42,23 @@ class ClassificationLoss(nn.Module):
         of_image = targets @ weights  # (B,)
         spread = 1 / num_classes if self.adjustment is None else self.adjustment.softmax(dim=0)
         if self.kind == "ce":
-            # torch would give what smoothing spreads the weight of the class that it falls on, so that a rare
-            # class would gain more by every image of a frequent one than that class itself
+            # torch weights the smoothed share by the class that it falls on: each image of a frequent class
+            # would then raise a rare class more than its own
             own = (1 - self.label_smoothing) * weights * targets
             smoothed = own + self.label_smoothing * spread * of_image[:, None]
             losses = -(smoothed * logits.log_softmax(dim=1)).sum(dim=1)
         else:
             targets = (1 - self.label_smoothing) * targets + self.label_smoothing * spread
-            each = binary_cross_entropy_with_logits(logits, targets, reduction="none")  # (B, K)
-            losses = of_image * each.mean(dim=1)
+            by_class = binary_cross_entropy_with_logits(logits, targets, reduction="none")  # (B, K)
+            losses = of_image * by_class.mean(dim=1)
         return losses.sum() / of_image.sum()
 
 
 def class_weights(kind: str, labels: np.ndarray, num_classes: int) -> torch.Tensor | None:
-    """Weights of the classes in the loss, float32 (K,), or None. `auto`: N / (K * count), scikit-learn's
-    balanced.
+    """Return the class weights of the loss, float32 (K,), or None.
 
-    A class without a training image has weight 1, which no image ever has.
+    `auto` is N / (K * count), scikit-learn's `balanced`. A class without a training image has weight 1, which
+    is never used.
     """
     if kind == "none":
         return None
@@ -67,10 +68,10 @@ def class_weights(kind: str, labels: np.ndarray, num_classes: int) -> torch.Tens
 
 
 def log_priors(labels: np.ndarray, num_classes: int) -> torch.Tensor:
-    """Logarithms of the classes' shares of the labels, float32 (K,), which make logits that are added to them
-    balanced (Menon et al., Long-tail learning via logit adjustment, 2021).
+    """Return the log prior of each class, float32 (K,), for logit adjustment.
 
-    A class without a training image is taken for one with one image.
+    Menon et al., Long-tail learning via logit adjustment, 2021. A class without a training image counts as
+    having one.
     """
     counts = np.bincount(labels, minlength=num_classes)
     return torch.tensor(np.log(np.maximum(counts, 1) / len(labels)), dtype=torch.float32)

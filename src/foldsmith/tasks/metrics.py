@@ -1,7 +1,7 @@
-"""The metrics, one row each in METRICS: how they score, where they are defined, how they are resampled.
+"""The metrics, one row each in METRICS: their score, where it is defined, and how it is resampled.
 
 N images · K classes. Targets are int (N,) for `multiclass`; predictions are probabilities float32 (N, K).
-A new metric is a function and a row here.
+Add a metric as a function and a row.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,13 @@ Scorer = Callable[[np.ndarray], float]  # counts (N,), at least one above zero -
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and what else must be known of it.
+    """A metric and its properties.
 
-    `is_defined` says whether targets and predictions have a score at all; everywhere by default. `weighted`
-    returns a scorer of counts (N,), by which bags and bootstraps score an image several times or not at all:
-    without one the images are repeated, which is slower and gives the same. A metric that is no function of
-    the images' joint distribution is not `bootstrappable`. `tasks` are the tasks that it can judge.
+    `is_defined` returns whether targets and predictions have a score; by default they always have.
+    `weighted` returns a scorer of counts (N,), with which bags and bootstraps count an image several times or
+    not at all. Without one the images are repeated, which gives the same score and is slower.
+    `bootstrappable` is false for a metric that is not a function of the images' joint distribution.
+    `tasks` are the names of the tasks that the metric is for.
     """
 
     name: str
@@ -46,13 +47,13 @@ class Metric:
         return self.score(targets, predictions) if self.is_defined(targets, predictions) else None
 
     def scorer(self, targets: np.ndarray, predictions: np.ndarray) -> Scorer:
-        """Return a function of counts (N,), how often each image counts; NaN where it is not defined then.
+        """Return a function from counts (N,), how often each image counts, to the score; NaN if undefined.
 
-        Raises InputError for a metric that is not bootstrappable.
+        Raise InputError for a metric that is not bootstrappable.
         """
         if not self.bootstrappable:
             raise InputError(
-                f"the metric {self.name} cannot be bootstrapped, and a comparison of runs needs that; choose "
+                f"the metric {self.name} cannot be bootstrapped, which a comparison of runs needs; set "
                 f"another metric in competition.toml: {', '.join(bootstrappable_metrics())}."
             )
         if self.weighted is not None:
@@ -67,20 +68,20 @@ class Metric:
 
 
 def decide(probabilities: np.ndarray) -> np.ndarray:
-    """Return the most probable class of each image, int64 (N,); of equal ones the first."""
+    """Return the most probable class of each image, int64 (N,); the first of equally probable ones."""
     return probabilities.argmax(axis=1)
 
 
 # --- scores of all images at once
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Share of images whose class is the most probable one."""
+    """Return the share of images whose class is the most probable one."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(labels, decide(probabilities)))
 
 
 def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean recall over the classes that occur among `labels`."""
+    """Return the mean recall over the classes that occur in `labels`."""
     from sklearn.metrics import recall_score
 
     classes = np.unique(labels)
@@ -90,14 +91,14 @@ def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean F1 over the classes that occur among labels or predictions; 0 where it is undefined."""
+    """Return the mean F1 over the classes that occur in labels or predictions; an undefined F1 is 0."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, decide(probabilities), average="macro", zero_division=0))
 
 
 def top5_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Share of images whose class is among the five most probable; 1 for five classes or fewer."""
+    """Return the share of images whose class is among the five most probable; 1 for at most five classes."""
     from sklearn.metrics import top_k_accuracy_score
 
     num_classes = probabilities.shape[1]
@@ -107,7 +108,7 @@ def top5_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean negative log likelihood, in nats."""
+    """Return the mean negative log likelihood, in nats."""
     from sklearn import metrics
 
     return float(metrics.log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
@@ -119,14 +120,14 @@ def bins_of(confidence: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean distance between confidence and accuracy over equal bins of confidence (Guo et al., 2017)."""
+    """Return the mean gap between confidence and accuracy over equal confidence bins (Guo et al., 2017)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = (decide(probabilities) == labels).astype(np.float64)
     gaps = np.bincount(bins_of(confidence), correct - confidence, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 
-# --- the same where an image counts several times: predictions are reduced once to what each image needs
+# --- scores of weighted images: predictions are reduced once to one or two numbers per image
 def weighted_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
     return _weighted_mean(decide(probabilities) == labels)
 
@@ -147,7 +148,7 @@ def weighted_macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
 
 
 def weighted_macro_f1_of_classes(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> Scorer:
-    """The scorer of macro F1 from predicted classes (N,) instead of probabilities."""
+    """Return the scorer of macro F1 for predicted classes (N,) instead of probabilities."""
     correct = predicted == labels
 
     def score(counts: np.ndarray) -> float:
@@ -205,5 +206,5 @@ METRICS: dict[str, Metric] = {
 
 
 def bootstrappable_metrics() -> list[str]:
-    """Return the names of the metrics by which runs can be compared and blended."""
+    """Return the names of the metrics that comparisons and blends of runs can use."""
     return [name for name, metric in METRICS.items() if metric.bootstrappable]

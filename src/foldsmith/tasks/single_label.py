@@ -1,4 +1,4 @@
-"""One class an image, the task of most competitions: probabilities by softmax, the most probable class wins.
+"""The task of most competitions, one class per image: softmax probabilities, the most probable class wins.
 
 N images · B images of a batch · K classes.
 """
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SingleLabel:
-    """One of K classes an image. Targets are class indices int64 (N,), predictions probabilities (N, K).
+    """One of K classes per image. Targets are class indices int64 (N,), predictions probabilities (N, K).
 
-    The network is trained by `loss`: `ce`, cross entropy, or `bce`, binary cross entropy of each class.
+    The network is trained with `loss`: `ce`, cross entropy, or `bce`, binary cross entropy of each class.
     """
 
     num_outputs: int
@@ -64,9 +64,9 @@ class SingleLabel:
     # --- label file -> targets
     @staticmethod
     def encode(rows: pd.DataFrame, names: dict[str, str], source: Path) -> Encoded:
-        """Sort classes by their numbers or names, samples in natural order; keep repeated rows once.
+        """Return samples in natural order and classes sorted by number or name; repeated rows occur once.
 
-        Raises InputError if an image has two classes or groups, or if there is only one class.
+        Raise InputError if an image has two classes or groups, or if there is only one class.
         """
         rows = rows[["path", "category", "group"]]
         repeated = sorted(set(rows.loc[rows["path"].duplicated(), "path"]), key=natural_key)
@@ -77,9 +77,7 @@ class SingleLabel:
             categories.sort(key=int)
         if rows["category"].nunique() < 2:
             only = rows["category"].iloc[0]
-            raise InputError(
-                f"{source} gives every image only one class ({only}); a classifier needs two or more."
-            )
+            raise InputError(f"{source} has only one class ({only}); a classifier needs two or more.")
         classes = pd.DataFrame({"label": range(len(categories)), "category": categories})
         classes["class_name"] = [names.get(category, category) for category in categories]
         merged = rows.merge(classes, on="category").set_index("path")
@@ -93,7 +91,7 @@ class SingleLabel:
         return targets
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
-        """Return how often each class occurs, float32 (K,)."""
+        """Return the share of each class, float32 (K,)."""
         return class_prior(targets, self.num_outputs)
 
     # --- training
@@ -115,16 +113,16 @@ class SingleLabel:
         return one_hot(targets, self.num_outputs).float()
 
     def activate(self, logits: "torch.Tensor") -> "torch.Tensor":
-        """Return the softmax of logits (B, K); of a network trained by `bce` its sigmoids over their sum.
+        """Return the softmax of logits (B, K); for the loss `bce` the sigmoids divided by their sum.
 
-        `bce` teaches each class a sigmoid of its own. A softmax would take their odds and be overconfident.
+        A network trained with `bce` predicts a sigmoid per class; the softmax of its logits is overconfident.
         """
         from torch.nn.functional import logsigmoid
 
         return (logsigmoid(logits) if self.loss == "bce" else logits).softmax(dim=1)
 
     def count_correct(self, logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
-        """Count labels (B,) that are most probable; of soft targets (B, K) the largest counts."""
+        """Return how often the most probable class is the label (B,), or the largest soft target (B, K)."""
         labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
         return (logits.detach().argmax(dim=1) == labels).sum()
 

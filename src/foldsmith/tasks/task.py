@@ -1,7 +1,7 @@
-"""The interface of a task: everything that depends on what a target is.
+"""The interface of a task: everything that depends on the kind of target.
 
-N images · B images of a batch · K outputs of the network. A target is what the label file says of an image;
-a prediction is what the network says, after its activation; a decision is what is submitted.
+N images · B images of a batch · K outputs of the network. A target is an image's entry in the label file; a
+prediction is the output of the network after its activation; a decision is the submitted value.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The labelled images: `samples` has `path`, the task's target columns, names for people and `group`, in
-    natural order of the path; `classes` one row an output: `label`, `category`, `class_name`; `repeated` are
-    images that the label file names more than once in the same way."""
+    """The labelled images.
+
+    `samples` has `path`, the task's target columns, class names and `group`, in natural order of the path.
+    `classes` has one row per output: `label`, `category`, `class_name`. `repeated` are the images that the
+    label file names more than once, with the same target.
+    """
 
     samples: pd.DataFrame
     classes: pd.DataFrame
@@ -30,30 +33,32 @@ class Encoded:
 
 
 class Cells(Protocol):
-    """The cells of a submission beside the id: what the sample asks for, how it is filled and checked."""
+    """The cells of a submission beside the id: their format, and how they are filled and checked."""
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on how the sample was understood."""
+        """Sentences on how the sample submission was interpreted."""
         ...
 
     @property
     def words(self) -> list[str]:
-        """The words a cell may hold, for the stamp of a submission; empty where cells are numbers."""
+        """The possible values of a cell, for the stamp of a submission; empty if cells are numbers."""
         ...
 
     def fill(self, predictions: np.ndarray) -> pd.DataFrame:
-        """Return the cells for predictions (N, K), one row an image."""
+        """Return the cells for predictions (N, K), one row per image."""
         ...
 
     def check(self, path: Path, rows: list[list[str]]) -> None:
-        """Raise InputError at the first of the rows (id and cells, from line 2 on) that cannot be right."""
+        """Raise InputError for the first invalid row; `rows` have the id and the cells, from line 2 on."""
         ...
 
 
 class Task(Protocol):
-    """What a target is, from the label file to the submission. A task is built for a number of outputs and
-    for the loss that its network is trained by."""
+    """A kind of target, from the label file to the submission.
+
+    A task is built for a number of outputs and for the loss of its network.
+    """
 
     name: ClassVar[str]
     target_columns: ClassVar[tuple[str, ...]]  # of samples.csv, folds.csv, oof.csv
@@ -66,15 +71,15 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """The metrics by which predictions of this task can be judged, by name."""
+        """The metrics for predictions of this task, by name."""
         ...
 
     # --- label file -> targets
     @staticmethod
     def encode(rows: pd.DataFrame, names: dict[str, str], source: Path) -> Encoded:
-        """Return samples and classes of label rows (path, category, group); `names` are those of categories.
+        """Return samples and classes of label rows (path, category, group); `names` maps categories to names.
 
-        Raises InputError, naming `source`, where the rows contradict each other.
+        Raise InputError, naming `source`, if rows contradict each other.
         """
         ...
 
@@ -83,22 +88,22 @@ class Task(Protocol):
         ...
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
-        """Return the stratum of each image, int64 (N,), whose shares folds, limits and sampling keep."""
+        """Return the stratum of each image, int64 (N,): folds, limits and sampling keep their shares."""
         ...
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
-        """Return the prediction for an image of which nothing is known, float32 (K,)."""
+        """Return the prior, the prediction for an image without features, float32 (K,)."""
         ...
 
     # --- training
     def build_loss(
         self, targets: np.ndarray, class_weights: str, label_smoothing: float, logit_adjustment: float
     ) -> "nn.Module":
-        """Return the loss of logits (B, K) and targets, whose class frequencies are those of `targets`."""
+        """Return the loss of logits (B, K) and targets; class frequencies are computed from `targets`."""
         ...
 
     def soft_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """Return targets that can be mixed, float32 (B, K)."""
+        """Return targets in the form that mixup and CutMix need, float32 (B, K)."""
         ...
 
     def activate(self, logits: "torch.Tensor") -> "torch.Tensor":
@@ -106,49 +111,49 @@ class Task(Protocol):
         ...
 
     def count_correct(self, logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
-        """Return the sum of the credit of a batch, a number on the device; targets may be soft."""
+        """Return the total credit of a batch (see `correct`), a scalar on the device; targets may be soft."""
         ...
 
     def loss_and_credit(self, predictions: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-        """Return the mean loss and credit that the training log shows; NaN for no images."""
+        """Return the mean loss and credit for the training log; NaN without images."""
         ...
 
     # --- predictions -> decisions
     def finish(self, predictions: np.ndarray) -> np.ndarray:
-        """Return predictions as files hold them, float32 (N, K): in bounds, and normalised."""
+        """Return predictions as they are saved, float32 (N, K): within bounds, and normalised."""
         ...
 
     def decide(self, predictions: np.ndarray) -> np.ndarray:
-        """Return the decision for each image, in the form of targets."""
+        """Return the decision for each image, in the same form as targets."""
         ...
 
     def confidence(self, predictions: np.ndarray) -> np.ndarray:
-        """Return how sure each decision is, (N,)."""
+        """Return the confidence of each decision, (N,)."""
         ...
 
     def correct(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Return the credit of each image, (N,), from 0 to 1, by which runs are compared image by image."""
+        """Return the credit of each image, (N,), from 0 to 1, for comparing runs image by image."""
         ...
 
     def view_figures(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what views.npz keeps of each image: `prediction`, and `given`, its target's likelihood."""
+        """Return the arrays of views.npz: `prediction`, and `given`, the probability of the target; (N,)."""
         ...
 
     # --- submission
     def default_cells(self, classes: pd.DataFrame) -> Cells:
-        """Return the cells of a submission for which there is no sample."""
+        """Return the cells of a submission without a sample."""
         ...
 
     def read_cells(self, path: Path, columns: list[str], table: pd.DataFrame, classes: pd.DataFrame) -> Cells:
-        """Return the cells that a sample submission asks for; `columns` and `table` are those beside the id.
+        """Return the cells of a sample submission; `columns` and `table` are without the id.
 
-        Raises InputError if they fit no class of this competition.
+        Raise InputError if they do not fit the classes of the competition.
         """
         ...
 
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
-        """Return the decisions that a table of a submission's form holds; its first column is the id.
+        """Return the decisions in a table of submission format, whose first column is the id.
 
-        Raises InputError for a cell that is no label of this competition.
+        Raise InputError for a cell that is not a label of the competition.
         """
         ...

@@ -1,4 +1,4 @@
-"""The batches of a training: which images it is trained on, and what prepares them."""
+"""The training images of a network, and the loader of their batches."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images that are trained on: `rows` (n,) of the cache's `pixels`, and their `labels` (n,)."""
+    """The training images: `rows` (n,) of the cache's `pixels`, and their `labels` (n,)."""
 
     pixels: Pixels
     rows: np.ndarray
@@ -32,9 +32,9 @@ class TrainingData:
 def build_batches(
     recipe: Recipe, data: TrainingData, purpose: int | str, machine: Machine, compute: Compute
 ) -> tuple[EpochBatches, Batches]:
-    """Return the keys of the batches of an epoch, and the loader that prepares them.
+    """Return the sampler of an epoch's batches, and the loader that augments them.
 
-    `purpose` enters the seeds of the training.
+    `purpose` tells apart the random streams of one seed, such as those of folds.
     """
     augmentation = build_augmentation(
         recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength

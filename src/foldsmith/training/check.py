@@ -1,4 +1,4 @@
-"""What a recipe names, checked before hours are spent on it."""
+"""The check of a recipe against this machine and installation, before a long training starts."""
 
 import torch
 
@@ -17,21 +17,8 @@ from foldsmith.training.sizes import training_sizes
 
 
 def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
-    """Raises InputError if nothing answers to a name in the recipe, or the machine lacks the device."""
-    augmentation = build_augmentation(
-        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
-    )
-    if not isinstance(augmentation, Augmentation):
-        drawn = ("train_size", "train_size_from", "alternating_flip")
-        asked = [field for field in drawn if getattr(recipe, field)]
-        if asked:
-            raise InputError(
-                f"augment={in_words(recipe.augment)} is an albumentations pipeline, and "
-                f"{', '.join(asked)} of recipe '{recipe.name}' {'is' if len(asked) == 1 else 'are'} for rows "
-                "of AUGMENTATIONS: " + " ".join(f"--set {field}={NEUTRAL[field]}" for field in asked)
-            )
-    if recipe.augment_on == "device":
-        refuse_on_device(augmentation, streamed=not recipe.cache)
+    """Raise InputError for an unknown name or unfit network in a recipe, and for a missing device."""
+    _check_augmentation(recipe)
     for kind, name, known in (
         ("augmentation", recipe.pretrain_augment, AUGMENTATIONS),
         ("optimizer", recipe.optimizer, OPTIMIZERS),
@@ -46,8 +33,26 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     _check_network(recipe)
 
 
+def _check_augmentation(recipe: Recipe) -> None:
+    """Raise InputError for an unknown augmentation, or one that other fields of the recipe do not fit."""
+    augmentation = build_augmentation(
+        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+    )
+    if not isinstance(augmentation, Augmentation):
+        fields = ("train_size", "train_size_from", "alternating_flip")
+        unfit = [field for field in fields if getattr(recipe, field)]
+        if unfit:
+            raise InputError(
+                f"augment={in_words(recipe.augment)} is an albumentations pipeline, which does not support "
+                f"{', '.join(unfit)} of recipe '{recipe.name}'; turn off: "
+                + " ".join(f"--set {field}={NEUTRAL[field]}" for field in unfit)
+            )
+    if recipe.augment_on == "device":
+        refuse_on_device(augmentation, streamed=not recipe.cache)
+
+
 def _check_network(recipe: Recipe) -> None:
-    """Raises InputError if the network cannot take the recipe's images, or has no encoder to treat apart."""
+    """Raise InputError if the network does not accept the recipe's images, or lacks what a field needs."""
     size = recipe.image_size
     smaller = sorted({*training_sizes(recipe)} - {size})
     try:
@@ -55,21 +60,23 @@ def _check_network(recipe: Recipe) -> None:
         for size in (recipe.image_size, *(smaller if takes_any_size(model) else ())):
             with torch.inference_mode():
                 model(torch.zeros(1, recipe.channels, size, size))
-    # every network has its own way to say so
+    # networks raise different errors for images that are too small
     except (InputError, RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"model {recipe.model} cannot take images of {size} x {size}: {reason}") from error
+        raise InputError(
+            f"model {recipe.model} does not accept images of {size} x {size}: {reason}"
+        ) from error
     if smaller and not takes_any_size(model):
         raise InputError(
-            f"model {recipe.model} takes images of one size only; leave train_size and train_size_from at 0."
+            f"model {recipe.model} accepts images of one size only; set train_size and train_size_from to 0."
         )
-    if recipe.drop_path:  # refused by networks that have nothing to drop
+    if recipe.drop_path:  # raises InputError for networks without a residual branch
         build_model(recipe.model, 2, recipe.image_size, recipe.channels, drop_path=recipe.drop_path)
-    wanted = {"pretrain": recipe.pretrain == "autoencoder", "encoder_lr": recipe.encoder_lr,
-              "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
-    if any(wanted.values()) and not isinstance(model, Autoencoder):
-        field = next(field for field, value in wanted.items() if value)
+    needs_autoencoder = {"pretrain": recipe.pretrain == "autoencoder", "encoder_lr": recipe.encoder_lr,
+                         "reconstruction_weight": recipe.reconstruction_weight}  # fmt: skip
+    if any(needs_autoencoder.values()) and not isinstance(model, Autoencoder):
+        field = next(field for field, value in needs_autoencoder.items() if value)
         raise InputError(
-            f"recipe '{recipe.name}': {field} is for autoencoders, and {recipe.model} is none; "
-            f"they are {', '.join(AUTOENCODER_PLANS)}."
+            f"recipe '{recipe.name}': {field} is for autoencoders, and {recipe.model} is not one; choose "
+            f"another model: {', '.join(AUTOENCODER_PLANS)}."
         )

@@ -1,4 +1,4 @@
-"""A checkpoint: what a training needs to resume after any of its steps, to the same bytes."""
+"""Checkpoints: a training resumes from them after any step, and gives the same bytes."""
 
 import hashlib
 import io
@@ -19,9 +19,9 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass
 class Position:
-    """How far a training is: a row of the log for every finished epoch, and the totals of the current one.
+    """The progress of a training: the log of finished epochs, and the totals of the current one.
 
-    `tally` is None between epochs. `micro_batch` is the size that fitted into memory, 0 for whole batches.
+    `tally` is None between epochs. `micro_batch` is the size that fits in memory, 0 for whole batches.
     """
 
     log: Log = field(default_factory=list)
@@ -30,7 +30,7 @@ class Position:
 
     @property
     def step(self) -> int:
-        """The steps of the current epoch that are done."""
+        """The number of finished steps of the current epoch."""
         return self.tally.step if self.tally else 0
 
     def end_epoch(self, entry: dict[str, float]) -> None:
@@ -38,15 +38,15 @@ class Position:
         self.tally = None
 
 
-def save_checkpoint(path: Path, state: TrainingState, position: Position, made_from: str) -> None:
-    """Save state, position and random streams; `made_from` is the digest of what they belong to.
+def save_checkpoint(path: Path, state: TrainingState, position: Position, provenance_digest: str) -> None:
+    """Save state, position and random streams, with the digest of the training's inputs.
 
-    The checkpoint before it is kept under another name, in case this one cannot be read.
+    The previous checkpoint is kept under another name, in case this one is damaged.
     """
     content = io.BytesIO()
     tally = vars(position.tally) if position.tally else None
     saved = {
-        "made_from": made_from,
+        "made_from": provenance_digest,
         "log": position.log,
         "tally": tally,
         "micro_batch": position.micro_batch,
@@ -62,16 +62,16 @@ def save_checkpoint(path: Path, state: TrainingState, position: Position, made_f
             path.replace(previous_of(path))
 
 
-def load_checkpoint(path: Path, state: TrainingState, made_from: str) -> Position:
+def load_checkpoint(path: Path, state: TrainingState, provenance_digest: str) -> Position:
     """Restore `state` and the random streams in place; return the position, a new one without a checkpoint.
 
-    A checkpoint that is damaged, or was made from something else, is reported and set aside; then the one
-    before it is tried.
+    A checkpoint that is damaged or has another digest is reported and renamed; then the previous one is
+    tried.
     """
     for candidate in (path, previous_of(path)):
         if not candidate.is_file():
             continue
-        saved, fault = _read(candidate, made_from)
+        saved, fault = _read(candidate, provenance_digest)
         if fault:
             aside = candidate.with_name(f"{candidate.name}.aside")
             candidate.replace(aside)
@@ -90,18 +90,18 @@ def previous_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-def _read(path: Path, made_from: str) -> tuple[dict[str, Any], str]:
-    """Return the content of a checkpoint, and what is wrong with it, or nothing."""
+def _read(path: Path, provenance_digest: str) -> tuple[dict[str, Any], str]:
+    """Return the content of a checkpoint, and its fault in words; empty without a fault."""
     data = path.read_bytes()
     digest, content = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         return {}, "is damaged"
     saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if saved["made_from"] != made_from:
+    if saved["made_from"] != provenance_digest:
         return {}, "is of other inputs or another machine"
     return saved, ""
 
 
 def _cuda_state() -> torch.Tensor | None:
-    """Return the state of this process's GPU; a training may be resumed on another one."""
+    """Return the random state of this process's GPU, or None; a training may resume on another GPU."""
     return torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None

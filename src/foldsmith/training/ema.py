@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which predicts better than the last step's."""
+"""EMA: an exponential moving average of the weights, which predicts better than those of the last step."""
 
 import copy
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 class EMA:
-    """Averages a model's weights and batch statistics after every step; `decay` 0 means the last weights.
+    """The average of a model's weights and batch statistics over steps; with `decay` 0 it is the model.
 
-    The average starts short, with a decay of (1 + step) / (10 + step) until that exceeds `decay` (as in
-    TensorFlow's ExponentialMovingAverage), so that a short run is not averaged with its random start.
+    The decay starts at (1 + step) / (10 + step), until that exceeds `decay` (as in TensorFlow's
+    ExponentialMovingAverage), so that the average of a short run does not contain its random initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -23,6 +23,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Average in the weights of this step."""
         if not self.decay:
             return
         self.step += 1

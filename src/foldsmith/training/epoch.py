@@ -16,8 +16,8 @@ from foldsmith.training.step import Step
 class Tally:
     """The totals of an epoch after `step` steps.
 
-    `losses` (steps,) are those of all steps, 0 for steps to come; `counts` the images of every step that is
-    done; `correct` the images classified correctly; `seconds` the time it took.
+    `losses` (steps,) has the loss of every step, 0 for steps to come. `counts` has the number of images of
+    every finished step. `correct` is the number of images classified correctly, `seconds` the time so far.
     """
 
     step: int
@@ -48,14 +48,14 @@ def train_one_epoch(
     tally: Tally | None = None,
     after_step: Callable[[Tally], None] = lambda tally: None,
 ) -> tuple[float, float]:
-    """Return the mean loss and accuracy over the epoch's images as trained on: augmented, before their step.
+    """Train one epoch; return mean loss and accuracy over its images, augmented and before their update.
 
-    The loss is that of `step`: with class weights, their weighted mean batch by batch. Each parameter group
-    has the rate of the step times its own `lr_scale`.
+    The loss is that of `step`: with class weights, a weighted mean within each batch. The learning rate of a
+    parameter group is that of the step times the group's `lr_scale`.
 
-    `batches` gives images (B, H, W, 3), 0 to 255, and labels int64 (B,), one for each of `rates` (steps,), or
-    the remaining ones of an epoch that is resumed after the steps of its `tally`. Raise InputError, with the
-    step, if a loss is not finite. Totals stay on the device until the end: no step waits for the host.
+    `batches` yields images (B, H, W, 3), 0 to 255, and labels int64 (B,), one batch for each of `rates`
+    (steps,). To resume within an epoch, pass its `tally` and the remaining batches. Raise InputError, with
+    the step, if a loss is not finite. Totals stay on the device until the end: no step waits for the host.
     """
     state, compute, tally = step.state, step.compute, tally or Tally.new(len(rates))
     tally.move_to(compute.device)
@@ -81,7 +81,7 @@ def train_one_epoch(
 
 def mean_over_images(tally: Tally, rates: np.ndarray, step: Step) -> tuple[float, float]:
     """Return mean loss and accuracy over all images. Raise InputError if a loss is not finite."""
-    # a loss that is not finite in one process ends all of them
+    # summed over processes, so that a loss that is not finite in one of them ends all
     summed = step.processes.sum(tally.losses.clone())
     broken = torch.nonzero(~torch.isfinite(summed.cpu())).flatten().tolist()
     if broken:

@@ -1,4 +1,4 @@
-"""The gradients of one batch: in micro-batches where memory is short, or shared by several processes."""
+"""The gradients of one batch, in micro-batches if memory is short, or spread over several processes."""
 
 import math
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from foldsmith.training.processes import ALONE, Processes
 from foldsmith.training.rewind import Buffers, RandomState, random_state, set_random_state
 from foldsmith.training.state import TrainingState
 
-# the mean loss of a batch, and how many of its images were classified correctly
+# the mean loss of a batch, and the number of images classified correctly
 Figures = tuple[torch.Tensor, torch.Tensor]
 Weight = torch.Tensor | float
 
 
 class ModelWithObjective(nn.Module):
-    """Images (B, C, H, W) and labels (B,) -> the loss, and how many were classified correctly."""
+    """A module that maps images (B, C, H, W) and labels (B,) to the loss and the number correct."""
 
     def __init__(self, model: nn.Module, objective: Objective, compute: Compute) -> None:
         super().__init__()
@@ -38,9 +38,9 @@ class ModelWithObjective(nn.Module):
 class Gradients:
     """The gradients of a batch in one process, added to those of the parameters.
 
-    A batch is computed in micro-batches of at most `micro_batch` images (0: whole). They give its mean loss
-    and gradients, but batch norm sees one at a time. When a GPU's memory runs out, their size is halved and
-    the batch repeated from the random numbers and batch statistics that it began with.
+    A batch is computed in micro-batches of at most `micro_batch` images (0: whole). Loss and gradients are
+    those of the batch; batch norm uses statistics of micro-batches. If a GPU's memory runs out, the size is
+    halved and the batch repeated, with the same random numbers and initial batch statistics.
     """
 
     processes = ALONE
@@ -54,7 +54,7 @@ class Gradients:
         self._buffers = Buffers(state.model)
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> Figures:
-        """Return the mean loss of normalised images (B, C, H, W), and how many were classified correctly.
+        """Return the mean loss of normalised images (B, C, H, W), and the number classified correctly.
 
         Raise torch.OutOfMemoryError if one image alone does not fit.
         """
@@ -68,9 +68,9 @@ class Gradients:
                 if size == 1:
                     raise
                 reason = first_sentence(error)
-            # outside of `except`: until there the error keeps the tensors of the pass alive
+            # outside of `except`, where the error would keep the tensors of the pass alive
             self.micro_batch = (size + 1) // 2
-            say(f"{reason}: from here on in micro-batches of {self.micro_batch}; batches stay as large")
+            say(f"{reason}: from here on in micro-batches of {self.micro_batch}; the batch size is unchanged")
             self._undo(random)
 
     def _backward(self, images: torch.Tensor, labels: torch.Tensor, size: int) -> Figures:
@@ -93,10 +93,10 @@ class Gradients:
 
 
 class SharedGradients:
-    """The gradients of a batch that several processes share: on each of them the mean over all images.
+    """The gradients of a batch that is spread over several processes: in each the mean over all images.
 
-    Every share is cut into as many micro-batches, because synchronised batch norm waits for the other
-    processes in each. `micro_batch` is the size that was set, for run.json.
+    Every process has the same number of micro-batches, because synchronised batch norm waits for the other
+    processes in each of them. `micro_batch` is the recipe's size, for run.json.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class SharedGradients:
         self.network = DistributedDataParallel(
             ModelWithObjective(state.model, objective, compute),
             device_ids=[compute.device] if compute.on_gpu else None,
-            # an autoencoder's decoder takes no part in classification
+            # classification does not use an autoencoder's decoder
             find_unused_parameters=isinstance(state.model, Autoencoder),
         )
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> Figures:
-        """Return the mean loss of this process's images (B, C, H, W), and how many were correct.
+        """Return the mean loss of this process's images (B, C, H, W), and the number correct.
 
-        Raise MachineError if memory runs out: to repeat the batch, all processes would have to agree on it.
+        Raise MachineError if memory runs out. The batch is not repeated: all processes would have to agree.
         """
         count = self.num_micro_batches
         micro_batches = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
@@ -134,8 +134,8 @@ class SharedGradients:
             raise self._out_of_memory(len(micro_batches[0][1]), error) from error
 
     def _share(self, weight: Weight) -> Weight:
-        """Return the factor of this process's mean that makes the mean over processes that over images."""
-        # filled on the device: copying a number there would wait for the device
+        """Return the factor for this process's mean with which the mean over processes is one over images."""
+        # computed on the device: copying a number there would wait for it
         total = torch.zeros((), device=self.compute.device) + weight
         return self.processes.count * weight / self.processes.sum(total)
 
@@ -154,14 +154,14 @@ def accumulate(
     weights: Sequence[Weight],
     share: Weight = 1.0,
 ) -> Figures:
-    """Add up the gradients of micro-batches (images and labels); return their mean loss and number correct.
+    """Accumulate the gradients of micro-batches (images, labels); return their mean loss and number correct.
 
-    `weights` make the mean of the batch; `share` is this process's part of the mean over all processes.
+    `weights` are those of the micro-batches in the mean of the batch; `share` is that of this process.
     """
     losses, corrects = [], []
     for index, ((images, labels), weight) in enumerate(zip(micro_batches, weights, strict=True)):
         waits = isinstance(network, DistributedDataParallel) and index + 1 < len(micro_batches)
-        # processes average their gradients once a batch, after its last micro-batch
+        # processes average their gradients once per batch, after its last micro-batch
         with network.no_sync() if waits else nullcontext():
             loss, correct = network(images, labels)
             scaler.scale(loss * (weight * share)).backward()
@@ -171,15 +171,15 @@ def accumulate(
 
 
 def count_micro_batches(batches: EpochBatches, micro_batch: int) -> int:
-    """Return how many micro-batches every process's share of any batch is cut into.
+    """Return the number of micro-batches of every process's share of any batch.
 
-    None is empty. They hold at most `micro_batch` images (0: the whole share), or one more where the smallest
-    share would otherwise leave one empty.
+    They have at most `micro_batch` images (0: the whole share), or one more if a micro-batch of the smallest
+    share would otherwise be empty.
     """
     if micro_batch == 0:
         return 1
-    num_processes = batches.part[1]
+    num_processes = batches.rank_and_count[1]
     # the first batch of an epoch is its largest, the last its smallest
     (_, largest), (_, smallest) = batches.shard_of(0), batches.shard_of(len(batches) - 1)
-    wanted = math.ceil(math.ceil(largest / num_processes) / micro_batch)
-    return max(1, min(wanted, smallest // num_processes))
+    count = math.ceil(math.ceil(largest / num_processes) / micro_batch)
+    return max(1, min(count, smallest // num_processes))

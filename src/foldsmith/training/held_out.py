@@ -1,4 +1,4 @@
-"""Held-out predictions of a trained fold with other views than it was trained with."""
+"""Held-out predictions of a trained fold, repeated for other views."""
 
 from foldsmith.data.cache import open_run_cache
 from foldsmith.evaluation.predictions import mean_of_networks, save_held_out
@@ -14,9 +14,9 @@ from foldsmith.training.samples import select_samples
 
 
 def predict_again(command: Command, fold: int) -> None:
-    """Predict a trained fold's held-out images with the recipe's views, as its training would have.
+    """Predict a trained fold's held-out images with the recipe's views, exactly as its training does.
 
-    Writes heldout.npz, the mean over the fold's networks, and their own where there are several.
+    Write heldout.npz, the mean over the fold's networks, and the files of the networks if there are several.
     """
     run, views, paths = command.run, command.recipe.views, command.run.of_fold(fold)
     facts, folds = load_json(paths.run), load_folds(run.folds)

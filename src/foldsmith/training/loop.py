@@ -1,4 +1,4 @@
-"""The epochs of one training, of a fold or of a pretraining, each one logged."""
+"""The loop over epochs of one training, of a fold or a pretraining, with its log and checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,23 +32,23 @@ from foldsmith.training.step import Step, build_step
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """The log and the checkpoint of a training, and the digest of all that its result depends on.
+    """The log and the checkpoint of a training, and the digest of its inputs.
 
-    `made_from` never depends on the number of workers or on interruptions.
+    `provenance_digest` does not depend on the number of workers or on interruptions.
     """
 
     log: Path
     checkpoint: Path
-    made_from: str
+    provenance_digest: str
 
 
 @dataclass(frozen=True)
 class Epochs:
     """The epochs of one training, ready to run.
 
-    `name` begins its lines, and `purpose` enters its seeds. `measure` returns held-out loss and accuracy of a
-    network. `goes_on` is called with the log after every epoch, and again when the training is resumed; it
-    returns whether to train another one.
+    `name` is at the start of its messages; `purpose` tells apart the random streams of one seed. `measure`
+    returns held-out loss and accuracy of a network. `should_continue` is called with the log after every
+    epoch, and again on resume; it returns whether to train another epoch.
     """
 
     name: str
@@ -60,19 +60,19 @@ class Epochs:
     files: TrainingFiles
     machine: Machine
     mixing: Mixing | None = None
-    goes_on: Callable[[Log], bool] = lambda log: True
+    should_continue: Callable[[Log], bool] = lambda log: True
 
     def run(self, state: TrainingState, compute: Compute) -> Position:
-        """Train the remaining epochs; return the log, a row an epoch, and the micro-batch they fitted in.
+        """Train the remaining epochs; return the position, with the log and the micro-batch size.
 
-        A signal lets the step finish, saves, and raises Interrupted. Raise InputError if a loss is not
-        finite.
+        On a signal, finish the step, save a checkpoint and raise Interrupted. Raise InputError if a loss is
+        not finite.
         """
         recipe = self.recipe
         batches, loader = self.build_batches(compute)
         step = build_step(state, self.objective, compute, recipe, batches, self.machine.processes)
         rates, sizes = self._learning_rates(len(batches)), training_sizes(recipe)
-        resume = Resume(self.files.checkpoint, self.files.made_from, step)
+        resume = Resume(self.files.checkpoint, self.files.provenance_digest, step)
         position = resume.position
         self._say_resumed(position, len(batches))
         with resume.stoppable():
@@ -87,24 +87,24 @@ class Epochs:
         return position
 
     def _learning_rates(self, num_batches: int) -> np.ndarray:
-        """Return the rate of every step, float64 (epochs, num_batches)."""
+        """Return the learning rate of every step, float64 (epochs, num_batches)."""
         recipe, steps = self.recipe, self.recipe.epochs * num_batches
         rates = learning_rates(recipe.schedule, recipe.lr, round(recipe.warmup * steps), steps)
         return rates.reshape(recipe.epochs, num_batches)
 
     def _has_more(self, position: Position) -> bool:
-        """Return whether an epoch is left: one that was begun, or another one that `goes_on` allows."""
+        """Return whether to train: an interrupted epoch, or another one that `should_continue` allows."""
         is_between_epochs = bool(position.log) and position.tally is None
-        if is_between_epochs and not self.goes_on(position.log):
+        if is_between_epochs and not self.should_continue(position.log):
             return False
         return len(position.log) < self.recipe.epochs
 
     def _train_epoch(
         self, step: Step, batches: Batches, rates: np.ndarray, resume: Resume
     ) -> tuple[float, float, float]:
-        """Train an epoch, or the rest of it; return its mean loss, its accuracy, and its seconds."""
+        """Train an epoch, or the rest of it; return its mean loss, accuracy and seconds."""
         epoch, tally, processes = len(resume.position.log), resume.position.tally, self.machine.processes
-        if tally is None:  # else the random streams are where the checkpoint left them
+        if tally is None:  # otherwise the checkpoint has restored the random streams
             purpose = (self.purpose, epoch, *([processes.rank] if processes.rank else []))
             torch.manual_seed(derive_seed(self.recipe.seed, "dropout", *purpose))
             tally = Tally.new(len(rates))
@@ -119,7 +119,7 @@ class Epochs:
             try:
                 loss, accuracy = train_one_epoch(step, batches, rates, tally, after_step)
             except InputError as error:
-                # its traceback holds the loader in a circle, so that worker processes would end late
+                # the traceback is in a reference cycle with the loader, which keeps worker processes alive
                 error = error.with_traceback(None)
                 raise InputError(f"{self.name}, epoch {epoch + 1}: {message_of(error)}") from error
         return loss, accuracy, tally.seconds
@@ -127,7 +127,7 @@ class Epochs:
     def _measure_epoch(
         self, epoch: int, state: TrainingState, rate: float, trained: tuple[float, float, float]
     ) -> dict[str, float]:
-        """Return the row of the log of an epoch that was trained, counted from 0."""
+        """Return the log's row of a trained epoch, counted from 0; measure the network if it is due."""
         held_out = (float("nan"), float("nan"))
         if epoch + 1 == self.recipe.epochs or (epoch + 1) % self.recipe.validate_every == 0:
             held_out = self.measure(state.ema.model)
@@ -143,7 +143,7 @@ class Epochs:
         }
 
     def plain_batches(self, compute: Compute, count: int) -> Batches:
-        """Return the first batches of one more epoch: augmented, but in full size and not mixed."""
+        """Return the first `count` batches of one more epoch: augmented, in full size and not mixed."""
         batches, loader = self.build_batches(compute)
         batches.epoch = self.recipe.epochs
         return islice(loader, count)
@@ -157,20 +157,20 @@ class Epochs:
         return self.mixing.mixed(loader, batches, compute.device, self.machine.processes)
 
     def _write_log(self, log: Log) -> None:
-        """Say the last row of the log, and save all rows."""
+        """Print the last row of the log, and save all rows."""
         if self.machine.processes.is_first:
             say(log_line(self.name, self.recipe.epochs, log[-1]))
             save_csv(self.files.log, pd.DataFrame(log))
 
     def _say_resumed(self, position: Position, num_batches: int) -> None:
-        """Say where the training is resumed, if it is."""
+        """Print from which epoch and step the training resumes, if it does."""
         if self.machine.processes.is_first and (position.log or position.tally):
             within = f", step {position.step} of {num_batches}" if position.tally else ""
-            say(f"{self.name}  goes on after epoch {len(position.log)} of {self.recipe.epochs}{within}")
+            say(f"{self.name}  resumes after epoch {len(position.log)} of {self.recipe.epochs}{within}")
 
 
 def log_line(name: str, epochs: int, entry: dict[str, float]) -> str:
-    """Return one epoch in one line; a figure that was not measured is left out."""
+    """Return one line for an epoch of the log; a hyphen for figures that were not measured."""
 
     def figures(images: str) -> str:
         loss, accuracy = entry[f"{images}_loss"], entry[f"{images}_accuracy"]

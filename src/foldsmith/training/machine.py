@@ -1,4 +1,4 @@
-"""What a training computes with: device, precision, workers and processes."""
+"""The device, precision, workers and processes of a training."""
 
 from dataclasses import dataclass
 
@@ -16,5 +16,5 @@ class Machine:
     processes: Processes = ALONE
 
     def compute(self, mean: tuple[float, ...], std: tuple[float, ...], reconstructs: bool) -> Compute:
-        """Return the device and precision, with this normalisation. Raise InputError as `build_compute`."""
+        """Return device and precision with this normalisation. Raise InputError as `build_compute` does."""
         return build_compute(self.device, self.precision, mean, std, reconstructs)

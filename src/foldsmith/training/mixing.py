@@ -18,9 +18,10 @@ from foldsmith.training.processes import ALONE, Processes
 
 @dataclass(frozen=True)
 class Mix:
-    """How a batch is mixed: image i keeps the share `kept`, and image `partners[i]` (B,) gives the rest.
+    """The sampled parameters of a mixed batch: image i has the share `kept`, image `partners[i]` the rest.
 
-    Without a `box` all over, as a sum of both; with one (x, y, width, height) that part is the partner's.
+    `partners` is (B,). Without a `box` the images are added (mixup). With one, (x, y, width, height) in
+    pixels, the box is the partner's (CutMix).
     """
 
     partners: np.ndarray
@@ -30,10 +31,11 @@ class Mix:
 
 @dataclass(frozen=True)
 class Mixing:
-    """What is drawn for each batch of the first `num_epochs` epochs, of which the share `share` is mixed.
+    """Mixup and CutMix for the share `share` of the batches of the first `num_epochs` epochs.
 
-    `mixup` (Zhang et al. 2018) and `cutmix` (Yun et al. 2019) are the alphas of the Beta(alpha, alpha) that
-    what is kept comes from, 0: never; with both, each batch draws which. `purpose` names the training.
+    `mixup` (Zhang et al. 2018) and `cutmix` (Yun et al. 2019) are the alphas of the Beta(alpha, alpha)
+    distribution of the kept share; 0: never. With both, each batch samples one of the two. `purpose` tells
+    apart the random streams of one seed.
     """
 
     mixup: float
@@ -45,7 +47,7 @@ class Mixing:
     task: Task
 
     def draw(self, epoch: int, batch: int, count: int, size: int) -> Mix | None:
-        """What happens to a batch of `count` images of `size` pixels; None: nothing."""
+        """Return the mix of a batch of `count` images with sides of `size` pixels; None: it is not mixed."""
         stream = np.random.default_rng(derive_seed(self.seed, "mix", self.purpose, epoch, batch))
         if epoch >= self.num_epochs or stream.random() >= self.share:
             return None
@@ -58,7 +60,7 @@ class Mixing:
         centre = stream.random(2) * size
         x, y = np.clip(np.round(centre - half), 0, size).astype(int).tolist()
         right, bottom = np.clip(np.round(centre + half), 0, size).astype(int).tolist()
-        # what the image's sides cut off of the box is not taken from the partner
+        # the box is clipped to the image, so the kept share is computed again from its area
         kept = 1 - (right - x) * (bottom - y) / size**2
         return Mix(partners, kept, (x, y, right - x, bottom - y))
 
@@ -69,10 +71,10 @@ class Mixing:
         device: torch.device,
         processes: Processes = ALONE,
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The epoch's batches, mixed on the device: float32 (B, S, S, 3) from 0 to 255, targets (B, K).
+        """Yield the epoch's batches, mixed on the device: float32 (B, S, S, 3) from 0 to 255, targets (B, K).
 
-        A batch that is left alone is as it came. A process that has a part of the batch mixes the whole, so
-        that its images have the partners that they have in one process.
+        Batches that are not mixed are unchanged. Each of several processes mixes the whole batch and yields
+        its share, so that images have the same partners as with one process.
         """
         for batch, (images, labels) in enumerate(loader, start=batches.start):
             start, count = batches.shard_of(batch)
@@ -82,29 +84,29 @@ class Mixing:
                 continue
             images = images.to(device, non_blocking=True).float()
             labels = labels.to(device, non_blocking=True)
-            mine = slice(start, start + len(labels))
+            own = slice(start, start + len(labels))
             images = processes.join_batch(images, start, count)
             labels = processes.join_batch(labels, start, count)
             images, targets = apply_mix(images, self.task.soft_targets(labels), mix)
-            yield images[mine], targets[mine]
+            yield images[own], targets[own]
 
 
 def apply_mix(images: torch.Tensor, targets: torch.Tensor, mix: Mix) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixed copies of images (B, S, S, C) and of targets (B, K)."""
+    """Return mixed copies of images (B, S, S, C) and of targets (B, K)."""
     partners = torch.from_numpy(mix.partners)
     if images.is_cuda:
         partners = partners.pin_memory().to(images.device, non_blocking=True)
     if mix.box is None:
-        made = mix.kept * images + (1 - mix.kept) * images[partners]
+        mixed = mix.kept * images + (1 - mix.kept) * images[partners]
     else:
         x, y, width, height = mix.box
-        made = images.clone()
-        made[:, y : y + height, x : x + width] = images[partners, y : y + height, x : x + width]
-    return made, mix.kept * targets + (1 - mix.kept) * targets[partners]
+        mixed = images.clone()
+        mixed[:, y : y + height, x : x + width] = images[partners, y : y + height, x : x + width]
+    return mixed, mix.kept * targets + (1 - mix.kept) * targets[partners]
 
 
 def build_mixing(recipe: Recipe, purpose: int | str, task: Task) -> Mixing | None:
-    """The mixing of a training; None where the recipe has none."""
+    """Return the mixing of a training, or None if the recipe has no mixup and no CutMix."""
     if not (recipe.mixup or recipe.cutmix):
         return None
     return Mixing(

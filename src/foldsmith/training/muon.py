@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024) in the type that the hardware multiplies fast."""
+"""Muon (Jordan et al. 2024) in the number type that the hardware multiplies fast."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from timm.optim import Muon
 from timm.optim.muon import get_lr_scale, reshape_for_muon, zeropower_via_newtonschulz
 
-# of the Newton-Schulz iteration, a row a step: timm's "quintic", which it took from modded-nanogpt
+# of the Newton-Schulz iteration, one row per step: timm's "quintic", from modded-nanogpt
 COEFFICIENTS = [
     (4.0848, -6.8946, 2.9270),
     (3.9505, -6.3029, 2.6377),
@@ -20,8 +20,8 @@ COEFFICIENTS = [
 class TypedMuon(Muon):
     """timm's Muon with the Newton-Schulz iteration in `compute_type`.
 
-    timm's own computes in bfloat16 everywhere, which a CPU without instructions for it emulates, at an eighth
-    of the speed of float32. Every group says whether to `use_muon`; AdamW moves the others.
+    timm computes it in bfloat16, which CPUs without such instructions emulate, at an eighth of the speed of
+    float32. Parameter groups with `use_muon` are updated by Muon, the others by AdamW.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class TypedMuon(Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Take a step of timm's on the groups that AdamW moves, and then one of Muon on the others."""
+        """Take timm's AdamW step on the groups without `use_muon`, then a Muon step on the others."""
         groups = self.param_groups
         try:
             self.param_groups = [group for group in groups if not group["use_muon"]]
@@ -50,9 +50,9 @@ class TypedMuon(Muon):
                     self._move(tensor, tensor.grad, group)
 
     def _move(self, tensor: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        """Move a matrix or filter along its orthogonalised momentum.
+        """Update a matrix or filter along its orthogonalised momentum.
 
-        The step is as long as AdamW's would be (Liu et al., Muon is Scalable for LLM Training, 2025).
+        The step is scaled to the length of AdamW's (Liu et al., Muon is Scalable for LLM Training, 2025).
         """
         state, momentum = self.state[tensor], group["momentum"]
         if "momentum_buffer" not in state:

@@ -1,4 +1,4 @@
-"""The names of a fold's networks: the words before their lines, and where their files lie."""
+"""The names of a fold's networks: their titles in messages, and the folders of their files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,11 @@ from foldsmith.run.paths import FoldPaths
 
 @dataclass(frozen=True)
 class NetworkName:
-    """One network of a fold: the `title` before its lines, and its folders.
+    """One network of a fold: its `title` in messages, and its folders.
 
-    Its weights, log and checkpoint lie in `files`, its held-out predictions in `own`. The two differ for the
-    first of several networks only, because `files` then holds the mean of all their predictions. `stamp` says
-    that the network is trained; None where the fold's own stamp says so.
+    Its weights, log and checkpoint are in `files`, its held-out predictions in `own`. The two differ only for
+    the first of several networks, because `files` then has the mean of their predictions. `stamp` is the
+    network's own stamp; None if the stamp of the fold covers it.
     """
 
     title: str
@@ -25,8 +25,7 @@ class NetworkName:
 class NetworkNames:
     """The networks of a fold: `seeds` in each of `rounds`, where seeds count from 0 and rounds from 1.
 
-    The files of the last round lie in the folder of the fold, those of earlier ones in `round1`, `round2` …;
-    within it those of the first network in the folder itself, of further ones in `seed1`, `seed2` …
+    FoldPaths says in which folders their files are.
     """
 
     fold: int
@@ -38,7 +37,7 @@ class NetworkNames:
         return self.paths if number == self.rounds else self.paths.round(number)
 
     def network(self, number: int, seed: int) -> NetworkName:
-        """Return the name of a network, by its round and its seed."""
+        """Return the name of a network by its round and its seed."""
         paths = self.round_paths(number)
         in_round = f" round {number}" if self.rounds > 1 else ""
         of_seed = f" seed {seed}" if self.seeds > 1 else ""

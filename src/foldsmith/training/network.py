@@ -1,4 +1,4 @@
-"""One network of a fold: trained on all other folds, and its predictions of the held-out images."""
+"""Train one network of a fold on all other folds, and predict the held-out images."""
 
 import time
 from dataclasses import dataclass
@@ -35,21 +35,21 @@ from foldsmith.training.whitening import fit_first_layer
 class NetworkTraining:
     """One network of a fold, ready to train.
 
-    `made_from` is the digest of all that the result depends on: recipe, fold, data and versions, and never
+    `provenance_digest` is the digest of all inputs: recipe, fold, data and versions. It does not depend on
     the number of workers, other folds, or interruptions.
     """
 
     fold: Fold
     recipe: Recipe
     name: NetworkName
-    made_from: str
+    provenance_digest: str
     machine: Machine
 
     def train(self) -> dict[str, Any]:
-        """Train, from the checkpoint if there is one; write weights, log and held-out predictions.
+        """Train, resuming from a checkpoint if there is one; write weights, log and held-out predictions.
 
-        Return facts for run.json. Of several processes only the first writes. Raise InputError if a loss is
-        not finite.
+        Return facts for run.json. Of several processes only the first writes files. Raise InputError if a
+        loss or a prediction is not finite.
         """
         started, recipe, fold = time.monotonic(), self.recipe, self.fold
         check_views(recipe.views)
@@ -74,7 +74,7 @@ class NetworkTraining:
             "precision": compute.precision,
             "hardware": compute.hardware,
             "processes": self.machine.processes.count,
-            # of each process; 0: whole batches. Batch norm saw as many images at a time
+            # images per process and pass; 0: whole batches. Batch norm's statistics are of as many images
             "micro_batch": position.micro_batch,
             "training_seconds": sum(entry["seconds"] for entry in position.log),
             "seconds": time.monotonic() - started,
@@ -101,7 +101,7 @@ class NetworkTraining:
         if recipe.pretrain == "none":
             fit_first_layer(model, fold.cache.pixels, fold.training.rows, compute)
         if compute.on_gpu and self.machine.processes.count > 1:
-            # torch's own loses the activations of timm's norms; importing timm takes seconds
+            # torch's own function loses the activations of timm's norms; importing timm takes seconds
             from timm.layers import convert_sync_batchnorm
 
             model = convert_sync_batchnorm(model)
@@ -135,7 +135,7 @@ class NetworkTraining:
                 loss_function.to(compute.device), fold.task, recipe.reconstruction_weight
             ),
             measure=measure,
-            files=TrainingFiles(self.name.files.log, self.name.files.checkpoint, self.made_from),
+            files=TrainingFiles(self.name.files.log, self.name.files.checkpoint, self.provenance_digest),
             machine=self.machine,
             mixing=build_mixing(recipe, fold.number, fold.task),
         )
@@ -143,7 +143,7 @@ class NetworkTraining:
     def _predict(
         self, model: nn.Module, views: tuple[str, ...], compute: Compute, batch_limit: BatchLimit
     ) -> np.ndarray:
-        """Return the probabilities of the held-out images (n, K), on every process."""
+        """Return the probabilities of the held-out images, (n, K), in every process."""
         fold, processes = self.fold, self.machine.processes
         processes.align(model)
         images = CachedImages(fold.cache.pixels, processes.own_rows(fold.held_out.rows))

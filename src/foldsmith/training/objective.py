@@ -1,4 +1,4 @@
-"""What a step lowers: cross entropy, reconstruction, or both."""
+"""The objective that training minimises: cross entropy, reconstruction, or both."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,15 +12,17 @@ from foldsmith.tasks import Task
 
 
 class Objective(Protocol):
-    """Model, images (B, C, H, W) float32, labels (B,) or targets (B, K) -> the loss, a mean over the images,
-    and how many were classified rightly."""
+    """A function of model, images float32 (B, C, H, W), and labels (B,) or soft targets (B, K).
+
+    It returns the loss, a mean over the images, and the number of images classified correctly.
+    """
 
     def __call__(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, compute: Compute
     ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
     def weight_of(self, labels: torch.Tensor) -> torch.Tensor | float:
-        """By what the means of the parts of a batch are weighted, to be the mean of the batch."""
+        """Return the weight of a micro-batch's mean loss in the mean of its batch."""
         ...
 
 
@@ -44,7 +46,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The mean squared error of an autoencoder's reconstruction; no label is looked at, so none is right."""
+    """The mean squared error of an autoencoder's reconstruction; without labels the number correct is NaN."""
 
     def weight_of(self, labels: torch.Tensor) -> float:
         return float(len(labels))
@@ -59,14 +61,14 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class ClassificationAndReconstruction:
-    """Both at once: the classification's loss + weight x the mean squared error."""
+    """The sum of the classification loss and `weight` times the reconstruction's mean squared error."""
 
     loss_function: nn.Module
     task: Task
     weight: float
 
     def weight_of(self, labels: torch.Tensor) -> torch.Tensor | float:
-        """That of the classification; the reconstruction of a part of a batch is weighted alike."""
+        """Return the weight of the classification loss, which the reconstruction loss shares."""
         return weight_of(self.loss_function, labels)
 
     def __call__(
@@ -81,7 +83,7 @@ class ClassificationAndReconstruction:
 
 
 def weight_of(loss_function: nn.Module, labels: torch.Tensor) -> torch.Tensor | float:
-    """The sum of the class weights of labels (B,) or targets (B, K), or how many images they are."""
+    """Return the sum of the class weights of labels (B,) or targets (B, K); without weights B."""
     weights = getattr(loss_function, "weights", None)
     if weights is None:
         return float(len(labels))
@@ -89,7 +91,7 @@ def weight_of(loss_function: nn.Module, labels: torch.Tensor) -> torch.Tensor | 
 
 
 def build_objective(loss_function: nn.Module, task: Task, reconstruction_weight: float) -> Objective:
-    """The objective of a classifier; with a weight, an autoencoder's reconstruction counts as well."""
+    """Return the objective of a classifier; a weight above 0 adds an autoencoder's reconstruction loss."""
     if reconstruction_weight:
         return ClassificationAndReconstruction(loss_function, task, reconstruction_weight)
     return Classification(loss_function, task)

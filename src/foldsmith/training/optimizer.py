@@ -32,11 +32,10 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> Groups:
-    """Return the trained parameters in groups that are treated alike; weight decay only on matrices and
-    filters.
+    """Return the trained parameters in groups with the same weight decay, learning rate and optimizer.
 
-    Every group has an `lr_scale`, its rate as a multiple of the recipe's; an autoencoder's encoder may have
-    another than 1. And it says whether to `use_muon`.
+    Only matrices and filters have weight decay. `lr_scale` is the rate of a group as a multiple of the
+    recipe's, 1 except for an autoencoder's encoder. `use_muon`: the group is updated by Muon.
     """
     encoder_scale = recipe.encoder_lr / recipe.lr if recipe.encoder_lr else 1.0
     trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
@@ -54,19 +53,19 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Groups:
 
 
 def decaying_matrices(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Return the matrices and filters, without those that the model spares.
+    """Return the matrices and filters with weight decay, without those that the model excludes.
 
-    timm's transformers name tensors, such as position embeddings, that must not decay.
+    timm's transformers list tensors that must not decay, such as position embeddings.
     """
     spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
     return {name: tensor for name, tensor in trained.items() if tensor.ndim >= 2 and name not in spared}
 
 
 def hidden_matrices(matrices: dict[str, nn.Parameter]) -> set[str]:
-    """Return the names of the trained matrices and filters but the first of them and the last, the head's.
+    """Return the names of all trained matrices and filters except the first and the last, the head's.
 
-    The first sees the image, or where the layer that does so is frozen, as in a whitened-cnn, its output.
-    Depthwise filters (C, 1, …) are left out: each is a matrix of one row. `matrices` are in the order of
+    The first has the image as its input, or the output of a frozen layer, as in whitened-cnn. Depthwise
+    filters (C, 1, …) are excluded, because they are matrices of one row. `matrices` are in the order of
     execution.
     """
     inner = list(matrices.items())[1:-1]
@@ -74,15 +73,15 @@ def hidden_matrices(matrices: dict[str, nn.Parameter]) -> set[str]:
 
 
 def _build_muon(groups: Groups, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return Muon on hidden matrices and AdamW on the rest, at one rate: their steps are equally long.
+    """Return Muon for hidden matrices and AdamW for the rest, at one learning rate: steps have equal lengths.
 
-    It is timm's, for torch's takes no filters. It computes in bfloat16 where the hardware does: the network's
-    own precision may be another, by `--precision`.
+    timm's Muon is used, because torch's does not accept filters. It computes in bfloat16 if the hardware
+    does, whatever the `--precision` of the network.
     """
     from foldsmith.training.muon import TypedMuon
 
     for group in groups:
-        if not group["use_muon"]:  # what torch's AdamW has
+        if not group["use_muon"]:  # the defaults of torch's AdamW
             group |= {"nesterov": False, "betas": (0.9, 0.999), "eps": 1e-8}
     device = groups[0]["params"][0].device
     compute_type = torch.bfloat16 if has_bf16(device) else torch.float32

@@ -1,4 +1,4 @@
-"""Which folds of a run are to be trained, and what they depend on. Imports no torch."""
+"""The folds of a run that have to be trained, and their inputs. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The folds to train, the inputs of every fold, and the test images that may be pseudo-labelled.
+    """The folds to train, the inputs of all folds, and the test images that may be pseudo-labelled.
 
-    `to_predict` are trained folds that have to predict their held-out images again, with other views.
+    `to_predict` are trained folds whose held-out predictions are missing or of other views.
     """
 
     folds: list[int]
@@ -33,27 +33,27 @@ class Plan:
 
 
 def make_plan(command: Command) -> Plan:
-    """Return the plan of a run that is split, and report the folds that are up to date.
+    """Return the plan of a run that is split, and print the folds that are up to date.
 
-    Raise InputError for stale folds, and if there is no test image to label although the recipe has rounds.
+    Raise InputError for stale folds, and if a recipe with several rounds has no test image to pseudo-label.
     """
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
-    to_label = images_to_label(command)  # refused before the first round is trained
+    to_label = images_to_label(command)  # raises InputError before the first round is trained
     plan = Plan([], [], inputs_of(command, to_label), to_label)
     finished = finished_folds(command, plan)
     plan.to_predict.extend(fold for fold in finished if not is_predicted(run, fold, command.recipe.views))
     for fold in command.folds_to_train:
         if fold in finished:
             refuse_other_machine(run.fold_run(fold), f"fold {fold}", command.precision, command.device)
-            remove_checkpoints(run.checkpoint(fold))  # left by a process that was killed at the very end
+            remove_checkpoints(run.checkpoint(fold))  # left if a process was killed after writing run.json
             if fold not in plan.to_predict:
                 say(f"train: {run.weights(fold)} is up to date")
             continue
         refuse_stale(command, fold)
         plan.folds.append(fold)
-    if command.again:  # if the training is stopped before their turn, they do not count as trained
+    if command.again:  # an interrupted training must not leave folds that still count as trained
         for fold in plan.folds:
             run.fold_run(fold).unlink(missing_ok=True)
     if plan.folds and to_label:
@@ -62,20 +62,20 @@ def make_plan(command: Command) -> Plan:
 
 
 def finished_folds(command: Command, plan: Plan) -> list[int]:
-    """Return the folds that are trained from the plan's inputs, with `--fold` those trained before as well.
+    """Return the folds that are trained from the plan's inputs, and are not to be trained again.
 
-    Later stages use them all.
+    With `--fold` these include other trained folds, because later stages use all of them.
     """
-    forgotten = command.folds_to_train if command.again else []
+    to_repeat = command.folds_to_train if command.again else []
     return [
         fold
         for fold in command.folds_to_use
-        if fold not in forgotten and is_current(command.run.fold_run(fold), plan.inputs_of(fold))
+        if fold not in to_repeat and is_current(command.run.fold_run(fold), plan.inputs_of(fold))
     ]
 
 
 def share_plan(command: Command, processes: "Processes") -> Plan:
-    """Return the first process's plan on every process, or raise its InputError on every process."""
+    """Return the first process's plan in every process, or raise its InputError in every process."""
     plan: Plan | InputError | None = None
     if processes.is_first:
         try:
@@ -89,7 +89,7 @@ def share_plan(command: Command, processes: "Processes") -> Plan:
 
 
 def count_images(command: Command, plan: Plan) -> int:
-    """Return how many images the training of the plan processes, over all epochs, networks and rounds."""
+    """Return the number of images trained on, over all folds, epochs, networks and rounds of the plan."""
     recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
     labelled = sum(int((held_out != fold).sum()) for fold in plan.folds)
     pseudo_labelled = len(plan.folds) * round(recipe.pseudo_share * len(plan.to_label))

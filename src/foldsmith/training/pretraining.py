@@ -31,14 +31,15 @@ from foldsmith.training.objective import Reconstruction
 from foldsmith.training.reconstruction import draw_reconstructions, reconstruction_error
 from foldsmith.training.state import build_state
 
-PARTS = PRETRAINED["autoencoder"]  # of the network, that folds start from
+MODULES = PRETRAINED["autoencoder"]  # names of the pretrained modules of a network
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The pretraining of one run: `rows` (n,) of the cache, of which a share is held out to measure.
+    """The pretraining of one run: `rows` (n,) of the cache, of which a share is held out to measure the loss.
 
-    `pictured` are the rows of the images shown beside their reconstructions. `made_from` is as in Epochs.
+    `pictured` are the rows of the images in the picture of reconstructions. `provenance_digest` is as in
+    TrainingFiles.
     """
 
     run: RunPaths
@@ -47,16 +48,16 @@ class Pretraining:
     cache: PixelCache
     rows: np.ndarray
     pictured: np.ndarray
-    made_from: str
+    provenance_digest: str
     device: str = "auto"
     precision: str = "auto"
     workers: int | None = None
 
     def train(self) -> dict[str, Any]:
-        """Train, from the checkpoint if there is one; write the weights, the log and the picture.
+        """Train, resuming from a checkpoint if there is one; write the weights, the log and the picture.
 
-        Where the recipe stops early, the weights of the epoch with the lowest held-out loss are kept, else
-        the last ones. Return facts for run.json. Raise InputError if a loss is not finite.
+        With early stopping the weights of the epoch with the lowest held-out loss are kept, otherwise the
+        last ones. Return facts for run.json. Raise InputError if a loss is not finite.
         """
         started, recipe = time.monotonic(), self.recipe.pretraining
         set_determinism(recipe.deterministic)
@@ -73,13 +74,13 @@ class Pretraining:
             name="pretrain",
             purpose="pretrain",
             recipe=recipe,
-            # the loader gives labels; the objective ignores them
+            # the loader needs labels; the objective ignores them
             data=TrainingData(self.cache.pixels, trained, np.zeros(len(trained), np.int64)),
             objective=Reconstruction(),
             measure=lambda model: (_finite(error_of(model)), float("nan")),
-            files=TrainingFiles(self.run.pretrain_log, self.run.pretrain_checkpoint, self.made_from),
+            files=TrainingFiles(self.run.pretrain_log, self.run.pretrain_checkpoint, self.provenance_digest),
             machine=Machine(self.device, self.precision, self.workers),
-            goes_on=partial(self._keep_best, model),
+            should_continue=partial(self._keep_best, model),
         ).run(build_state(model, recipe, compute), compute)
         load_pretrained(model, self.run)
         picture = draw_reconstructions(
@@ -87,7 +88,9 @@ class Pretraining:
         )
         save_png(self.run.reconstructions, picture)
         return {
-            "parameters": sum(tensor.numel() for part in parts_of(model) for tensor in part.parameters()),
+            "parameters": sum(
+                tensor.numel() for module in modules_of(model) for tensor in module.parameters()
+            ),
             "training_images": len(trained),
             "held_out_images": len(held_out),
             "epochs": len(position.log),
@@ -101,7 +104,7 @@ class Pretraining:
         }
 
     def _build(self, recipe: Recipe) -> tuple[nn.Module, Compute]:
-        """Build the network, with its initial weights, and the device and precision it is trained in."""
+        """Return the network with its initial weights, and its device and precision."""
         torch.manual_seed(derive_seed(recipe.seed, "initial weights", "pretrain"))
         model = build_model(recipe.model, self.num_classes, recipe.image_size, recipe.channels)
         mean, std = normalisation(model, from_pretrained=False, channels=recipe.channels)
@@ -109,41 +112,45 @@ class Pretraining:
         return model, build_compute(self.device, self.precision, mean, std, reconstructs=True)
 
     def _keep_best(self, model: nn.Module, log: Log) -> bool:
-        """Save the weights if they are to be kept; return whether to train another epoch."""
+        """Save the weights if the epoch is the best, or without patience; return whether to continue."""
         losses, patience = [entry["val_loss"] for entry in log], self.recipe.pretrain_patience
         best = int(np.argmin(losses)) + 1
         if not patience or best == len(log):
-            for name, part in zip(PARTS, parts_of(model), strict=True):
-                save_weights(self.run.pretrained(name), part)
+            for name, module in zip(MODULES, modules_of(model), strict=True):
+                save_weights(self.run.pretrained(name), module)
         return not patience or len(log) - best < patience
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return held-out and training rows, drawn from the seed alone; at least one is held out."""
+        """Return held-out and training rows, sampled from the seed alone; at least one is held out."""
         count = max(1, round(self.recipe.pretrain_holdout * len(self.rows)))
         if len(self.rows) - count < 2:
-            raise InputError(f"{len(self.rows)} images are too few to pretrain on.")
+            raise InputError(
+                f"pretrain: {len(self.rows)} images are too few; choose a recipe without pretraining."
+            )
         draws = np.random.default_rng(derive_seed(self.recipe.seed, "pretrain", "held out"))
         shuffled = draws.permutation(len(self.rows))
         return np.sort(self.rows[shuffled[:count]]), np.sort(self.rows[shuffled[count:]])
 
 
 def _finite(loss: float) -> float:
+    """Return the loss. Raise InputError if it is not finite."""
     if not np.isfinite(loss):
         raise InputError("pretrain: the held-out loss is not finite; lower pretrain_lr.")
     return loss
 
 
-def parts_of(model: nn.Module) -> list[nn.Module]:
-    """Return the parts of an autoencoder that pretraining trains, in the order of PARTS."""
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Return the modules of an autoencoder that are pretrained, in the order of MODULES."""
     assert isinstance(model, Autoencoder)  # check_recipe has refused any other network
-    return [model.get_submodule(name) for name in PARTS]
+    return [model.get_submodule(name) for name in MODULES]
 
 
 def pretrained_paths(run: RunPaths) -> list[Path]:
-    return [run.pretrained(name) for name in PARTS]
+    """Return the weights files of the pretrained modules, in the order of MODULES."""
+    return [run.pretrained(name) for name in MODULES]
 
 
 def load_pretrained(model: nn.Module, run: RunPaths) -> None:
-    """Load the run's pretrained parts into an autoencoder, whose head stays as it is."""
-    for path, part in zip(pretrained_paths(run), parts_of(model), strict=True):
-        part.load_state_dict(load_file(path))
+    """Load the run's pretrained modules into an autoencoder; its head keeps its weights."""
+    for path, module in zip(pretrained_paths(run), modules_of(model), strict=True):
+        module.load_state_dict(load_file(path))

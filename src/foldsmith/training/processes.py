@@ -16,7 +16,7 @@ from foldsmith.process.terminal import hide_bars
 
 @dataclass(frozen=True)
 class Processes:
-    """This process, by its rank among `count`; the first one alone writes files and prints lines."""
+    """This process: its rank, and the `count` of processes (world size); rank 0 alone writes and prints."""
 
     rank: int
     count: int
@@ -30,19 +30,19 @@ class Processes:
         return (self.rank, self.count)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum over all processes, in place; the host does not wait for a GPU."""
+        """Return the tensor summed over all processes, in place; the host does not wait for a GPU."""
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def align(self, model: nn.Module) -> None:
-        """Give every process the first one's batch statistics: on CPUs each has its own."""
+        """Copy the first process's batch statistics to all processes: on CPUs they are not synchronised."""
         if self.count > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
 
     def share(self, value: Any) -> Any:
-        """Return the first process's value on every process."""
+        """Return the first process's value in every process."""
         if self.count == 1:
             return value
         held = [value]
@@ -50,7 +50,7 @@ class Processes:
         return held[0]
 
     def join_batch(self, rows: torch.Tensor, start: int, count: int) -> torch.Tensor:
-        """Return a batch of `count` on every process; `rows` are this process's, from `start` on."""
+        """Return the whole batch of `count` in every process; `rows` are this process's, from `start` on."""
         if self.count == 1:
             return rows
         whole = rows.new_zeros((count, *rows.shape[1:]))
@@ -62,7 +62,7 @@ class Processes:
         return np.array_split(rows, self.count)[self.rank]
 
     def join_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Return the shares of all processes, in the order of their ranks, on every process."""
+        """Return the rows of all processes, in the order of their ranks, in every process."""
         if self.count == 1:
             return rows
         shares: list[Any] = [None] * self.count
@@ -74,11 +74,14 @@ ALONE = Processes(0, 1)
 
 
 def join_processes(device: str) -> tuple[Processes, str]:
-    """Join the processes that torchrun started; return them, and this process's own `--device`."""
+    """Join the processes that torchrun started; return them, and the `--device` of this process.
+
+    Raise InputError for more processes than GPUs.
+    """
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
         raise InputError(
-            f"--nproc-per-node: more processes than GPUs; this machine has {torch.cuda.device_count()}."
+            f"--nproc-per-node: more processes than GPUs; use at most {torch.cuda.device_count()}."
         )
     if on_gpu:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -92,9 +95,9 @@ def join_processes(device: str) -> tuple[Processes, str]:
 
 @contextmanager
 def meeting(device: str) -> Iterator[tuple[Processes, str]]:
-    """Join the processes for the block; at its end wait for all and part.
+    """Join the processes for the block; at its end wait for all of them and leave the group.
 
-    On failure skip the barrier: it would wait for processes that wait for this one.
+    On failure skip the barrier: it would deadlock with processes that wait for this one.
     """
     yield join_processes(device)
     distributed.barrier()

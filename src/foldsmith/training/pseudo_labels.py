@@ -1,4 +1,4 @@
-"""Labels that a fold's own networks give to test images, for its next round.
+"""Pseudo-labels: labels of test images, predicted by a fold's own networks for its next round.
 
 n images · K classes.
 """
@@ -16,11 +16,10 @@ from foldsmith.tasks import Task
 
 
 def images_to_label(command: Command) -> list[str]:
-    """The test images that may get a label; none where the recipe has one round.
+    """Return the test images that may be pseudo-labelled; none if the recipe has one round.
 
-    They can be read, and none is found to show a training picture, by `near_duplicates`: the fold that holds
-    that out would learn from its own prediction of it. Raises InputError if there are none for further
-    rounds.
+    They are readable, and not duplicates or near-duplicates of a training image: the fold that holds that
+    image out would learn from its own prediction of it. Raise InputError if there are no such images.
     """
     if command.recipe.rounds == 1:
         return []
@@ -32,32 +31,34 @@ def images_to_label(command: Command) -> list[str]:
     paths = list(test["path"][readable & ~show_training_pictures(test, load_samples(command.run.samples))])
     if not paths:
         raise InputError(
-            f"rounds={command.recipe.rounds} labels test images, and the competition has none that can be "
-            "read and shows no training picture; leave rounds at 1."
+            f"rounds={command.recipe.rounds} pseudo-labels test images, but every test image is unreadable "
+            "or shows the picture of a training image; set rounds=1."
         )
     return paths
 
 
 def show_training_pictures(test: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
-    """Which rows of `test` have the pixels, or show the picture, of a training image: bool (n,)."""
+    """Return which rows of `test` are duplicates or near-duplicates of a training image, bool (n,)."""
     near = test["near"].isin(training["near"]) & (test["near"] != "")
     return near | test["digest"].isin(training["digest"])
 
 
-def choose_surest(paths: Sequence[str], probabilities: np.ndarray, share: float, task: Task) -> pd.DataFrame:
-    """The share of the images (n,) whose most probable class is the most probable, at least one: path, label,
-    confidence; the surest first, equals by path.
+def choose_most_confident(
+    paths: Sequence[str], probabilities: np.ndarray, share: float, task: Task
+) -> pd.DataFrame:
+    """Return path, label and confidence of the share of images with the highest confidence, at least one.
 
-    A share of probabilities (n, K), not those above a threshold: label smoothing and mixing make networks
-    unsure of everything, and a few epochs make them sure of everything, so that a threshold that suits one
-    recipe takes no image, or all, in another one.
+    `paths` are (n,), `probabilities` (n, K). The highest confidence comes first; ties are sorted by path.
+
+    A share, not a threshold: label smoothing and mixing lower the confidence of all images, and a few epochs
+    raise it, so that one threshold would select no image with one recipe and all images with another.
     """
     confidence = task.confidence(probabilities)
     count = max(1, round(share * len(paths)))
     chosen = np.lexsort((np.array(paths, dtype=np.str_), -confidence))[:count]
     return pd.DataFrame(
         {
-            "path": [paths[place] for place in chosen],
+            "path": [paths[index] for index in chosen],
             "label": task.decide(probabilities)[chosen],
             "confidence": confidence[chosen],
         }

@@ -1,4 +1,4 @@
-"""Batch statistics computed anew, for weights that no training batch has seen."""
+"""Recompute batch norm's statistics for averaged weights, which no training batch has passed through."""
 
 from collections.abc import Iterable
 
@@ -17,18 +17,17 @@ def recalibrate(
     compute: Compute,
     processes: Processes = ALONE,
 ) -> None:
-    """Replaces the running statistics of batch norm by the plain mean of those of these batches.
+    """Replace batch norm's running statistics by the plain mean of the statistics of these batches.
 
-    An average of weights has other activations than the average of their activations (Izmailov et al. 2018).
-    The rest of the network predicts meanwhile: without dropout. Of several processes each has its part of
-    every batch.
+    Averaged weights have other activations than the average of their activations (Izmailov et al. 2018). All
+    other layers are in evaluation mode, without dropout. Several processes share every batch.
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the plain mean
+        norm.momentum = None  # torch then computes the plain mean
         norm.train()
     for images, _ in batches:
         with compute.autocast():

@@ -1,4 +1,4 @@
-"""What an autoencoder's pretraining learned: its error, and images beside their reconstructions."""
+"""The result of an autoencoder's pretraining: its error, and a picture of images and reconstructions."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from foldsmith.inference.compute import Compute
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import CachedImages, reconstruct
 
-PICTURED = 10  # images shown beside their reconstructions
+PICTURED = 10  # images in the picture
 
 
 def reconstruction_error(
@@ -26,7 +26,7 @@ def reconstruction_error(
 def draw_reconstructions(
     model: nn.Module, images: CachedImages, compute: Compute, batch_limit: BatchLimit
 ) -> np.ndarray:
-    """Return a row of these images above a row of their reconstructions, uint8 (height, width, 3)."""
+    """Return a picture of the images in a row above their reconstructions, uint8 (height, width, 3)."""
     pairs = list(reconstruct(model, images, compute, batch_limit))
     lines = [torch.cat([pair[side] for pair in pairs]) for side in (0, 1)]
     return np.concatenate([join_images(compute.to_pixels(line)) for line in lines])
@@ -39,6 +39,6 @@ def join_images(images: np.ndarray, gap: int = 4) -> np.ndarray:
 
 
 def choose_pictured(paths: Sequence[str]) -> list[str]:
-    """Return at most PICTURED of these paths, evenly spread."""
+    """Return at most PICTURED of these paths, evenly spaced."""
     indices = np.linspace(0, len(paths) - 1, min(PICTURED, len(paths))).round().astype(int)
     return [paths[index] for index in indices]

@@ -1,4 +1,4 @@
-"""What a forward pass changes besides gradients, kept and put back: random streams and buffers."""
+"""Save and restore random streams and buffers, which a forward pass changes besides gradients."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ RandomState = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def random_state(compute: Compute) -> RandomState:
-    """Return the state of the host's random stream, and of the GPU's where there is one."""
+    """Return the state of the host's random stream, and of the GPU's; None on a CPU."""
     on_gpu = torch.cuda.get_rng_state(compute.device) if compute.on_gpu else None
     return torch.get_rng_state(), on_gpu
 
@@ -28,7 +28,7 @@ class Buffers:
         buffers = [buffer for buffer in model.buffers() if buffer.numel()]
         numbers = [buffer for buffer in buffers if buffer.is_floating_point()]
         counters = [buffer for buffer in buffers if not buffer.is_floating_point()]
-        # buffers of one kind are copied by one call
+        # one call copies all buffers of a kind
         self._copies = [(kind, [buffer.clone() for buffer in kind]) for kind in (numbers, counters) if kind]
 
     def keep(self) -> None:
@@ -36,6 +36,6 @@ class Buffers:
             torch._foreach_copy_(copies, buffers)
 
     def restore(self) -> None:
-        """Put back what `keep` copied last."""
+        """Restore the buffers that `keep` copied last."""
         for buffers, copies in self._copies:
             torch._foreach_copy_(buffers, copies)

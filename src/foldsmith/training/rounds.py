@@ -1,8 +1,8 @@
-"""All networks of a fold: several that differ in their random draws, in one round or more.
+"""All networks of a fold: several seeds, in one or more rounds of pseudo-labelling.
 
-From the second round on a fold is trained anew, with test images beside its own training images: the
-highest-confidence predictions of its networks of the round before, taken as labels. Those networks never
-learned from a held-out image of the fold, so that none of its labels gets back into the fold's training.
+From the second round on, a fold is trained from scratch again on its training images and on test images,
+whose labels are the highest-confidence predictions of the fold's networks of the previous round. These were
+not trained on the fold's held-out images, so the labels of those do not leak into its training.
 """
 
 import shutil
@@ -37,7 +37,7 @@ from foldsmith.seeding import derive_seed
 from foldsmith.training.machine import Machine
 from foldsmith.training.names import NetworkNames
 from foldsmith.training.network import NetworkTraining
-from foldsmith.training.pseudo_labels import choose_surest
+from foldsmith.training.pseudo_labels import choose_most_confident
 from foldsmith.training.samples import Fold, Samples
 
 
@@ -45,21 +45,21 @@ from foldsmith.training.samples import Fold, Samples
 class Rounds:
     """The networks of one fold, ready to train.
 
-    `test_paths` are the images that may be labelled for further rounds. `made_from` is the digest of all that
-    the fold depends on.
+    `test_paths` are the images that may be pseudo-labelled. `provenance_digest` is the digest of the fold's
+    inputs.
 
-    A network that is trained has a stamp beside its own held-out predictions. The stamp of a fold of one
-    network in one round is the caller's.
+    A trained network has a stamp beside its own held-out predictions; for a fold with one network in one
+    round it is the fold's stamp, which the caller writes.
     """
 
     fold: Fold
     recipe: Recipe
-    made_from: str
+    provenance_digest: str
     machine: Machine
     test_paths: Sequence[str] = ()
 
     def train(self) -> dict[str, Any]:
-        """Train every network that is not trained yet, each from its checkpoint if there is one.
+        """Train every network that is not trained yet, resuming from its checkpoint if there is one.
 
         Write the files of FoldPaths; held-out predictions are means over the networks. Return facts for
         run.json, those of the last round. Raise InputError as NetworkTraining does.
@@ -89,16 +89,17 @@ class Rounds:
 
     @property
     def outputs(self) -> list[Path]:
-        """The files that the fold's run.json stamps: without those that are needed while it trains only.
+        """The outputs in the stamp of the fold's run.json.
 
-        Held-out predictions have a stamp of their own, because other views may replace them.
+        Files of earlier rounds are not among them. Held-out predictions have their own stamp, because other
+        views replace them.
         """
         last = [name.files for name in self._names.networks(self.recipe.rounds)]
         written = [path for files in last for path in (files.weights, files.log)]
         return [*written, self.fold.paths.pseudo_labels] if self.recipe.rounds > 1 else written
 
     def forget(self) -> None:
-        """Remove what an earlier training could be resumed from."""
+        """Remove checkpoints, stamps and networks that a training could resume from."""
         paths = self.fold.paths
         remove_checkpoints(paths.checkpoint)
         paths.pseudo_stamp.unlink(missing_ok=True)
@@ -108,7 +109,7 @@ class Rounds:
     def _training_of(self, number: int) -> Samples:
         """Return the training samples of a round: the fold's, then pseudo-labelled ones sorted by path.
 
-        The order of their confidences would depend on the last digit of a number.
+        Sorted by confidence, their order would depend on rounding.
         """
         training = self.fold.training
         if number == 1:
@@ -122,24 +123,26 @@ class Rounds:
         )
 
     def _train_network(self, number: int, seed: int, training: Samples) -> dict[str, Any]:
-        """Train a network of a round unless it is trained; return its facts."""
+        """Train a network of a round if it is not trained yet; return its facts."""
         name, is_first = self._names.network(number, seed), self.machine.processes.is_first
         inputs = {**self._inputs, "round": number, "network": seed}
         if number > 1:
             inputs["pseudo_labels"] = digest_of_file(self._names.round_paths(number).pseudo_labels)
-        stamped = {**inputs, "views": self.recipe.views}  # the stamp covers the predictions too
+        stamped = {**inputs, "views": self.recipe.views}  # the stamp covers the held-out predictions too
         if name.stamp and self._is_current(name.stamp, stamped):
             if is_first:
-                remove_checkpoints(name.files.checkpoint)  # left by a process that was killed at the very end
+                remove_checkpoints(
+                    name.files.checkpoint
+                )  # left if a process was killed after writing the stamp
             return load_json(name.stamp)["facts"]
         facts = NetworkTraining(
             fold=replace(self.fold, training=training),
             recipe=replace(self.recipe, seed=self._seed(seed)),
             name=name,
-            made_from=digest_of(inputs),
+            provenance_digest=digest_of(inputs),
             machine=self.machine,
         ).train()
-        self.machine.processes.share(None)  # the first process has written all files
+        self.machine.processes.share(None)  # wait until the first process has written all files
         facts["held_out"] = self._score(load_npz(name.own.heldout)["probabilities"])
         if name.stamp and is_first:
             write_stamp(
@@ -149,7 +152,7 @@ class Rounds:
         return facts
 
     def _label(self, number: int) -> pd.DataFrame:
-        """Return the labels for a round: from their file if it is current, else from the round before."""
+        """Return the pseudo-labels of a round, from their file if it is current; predict them otherwise."""
         paths, processes = self._names.round_paths(number), self.machine.processes
         teachers = self._names.networks(number - 1)
         weights = [name.files.weights for name in teachers]
@@ -162,7 +165,8 @@ class Rounds:
             facts = load_json(teachers[0].own.run)["facts"]
             predicted = np.mean([self._predict(path, facts) for path in weights], axis=0)
             if processes.is_first:
-                labelled = choose_surest(self.test_paths, predicted, self.recipe.pseudo_share, self.fold.task)
+                share, task = self.recipe.pseudo_share, self.fold.task
+                labelled = choose_most_confident(self.test_paths, predicted, share, task)
                 save_csv(paths.pseudo_labels, labelled)
                 write_stamp(paths.pseudo_stamp, inputs, [paths.pseudo_labels])
             processes.share(None)
@@ -183,7 +187,7 @@ class Rounds:
         return processes.join_rows(own).astype(np.float64)
 
     def _average(self, number: int) -> dict[str, float]:
-        """Write the mean of a round's held-out predictions, if there are several; return its score."""
+        """Write the mean of a round's held-out predictions, if it has several networks; return its score."""
         own = [load_npz(name.own.heldout) for name in self._names.networks(number)]
         predicted = [held_out["probabilities"] for held_out in own]
         if len(own) == 1:
@@ -194,16 +198,16 @@ class Rounds:
         return self._score(mean)
 
     def _score(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Return accuracy and log loss of the held-out images."""
+        """Return accuracy and log loss on the held-out images."""
         loss, accuracy = self.fold.task.loss_and_credit(probabilities, self.fold.held_out.labels)
         return {"accuracy": accuracy, "loss": loss}
 
     def _seed(self, number: int) -> int:
-        """Return the training seed of a network; the first one has that of the recipe."""
+        """Return the training seed of a network; the first network has the recipe's."""
         return derive_seed(self.recipe.seed, "network", number) if number else self.recipe.seed
 
     def _is_current(self, stamp: Path, inputs: Mapping[str, Any]) -> bool:
-        """Return whether a stamp is current, as the first process finds it, so that all do the same."""
+        """Return whether a stamp is current, as the first process finds it, so that all processes agree."""
         processes = self.machine.processes
         return processes.share(is_current(stamp, inputs) if processes.is_first else None)
 
@@ -213,13 +217,13 @@ class Rounds:
 
     @cached_property
     def _batch_limit(self) -> BatchLimit:
-        """The size that test images are predicted in: one object, so that what did not fit is not retried."""
+        """The batch limit for test images: one instance, so that a batch size that failed is not retried."""
         return BatchLimit(self.recipe.predict_batch_size)
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
-        """The inputs of all networks: as for a checkpoint, those of another machine are not continued."""
+        """The inputs of all networks, with the machine: as with checkpoints, another machine's are stale."""
         compute = self.machine.compute((0.5,), (0.5,), reconstructs=self.recipe.reconstruction_weight > 0)
         processes = self.machine.processes
         machine = [compute.device.type, compute.hardware, compute.precision, processes.count]
-        return {"made_from": self.made_from, "machine": machine}
+        return {"made_from": self.provenance_digest, "machine": machine}

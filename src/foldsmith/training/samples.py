@@ -1,4 +1,4 @@
-"""The samples of a fold: those it trains on, and those it holds out."""
+"""The training samples and the held-out samples of a fold."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from foldsmith.tasks import Task
 
 @dataclass(frozen=True)
 class Samples:
-    """Images by their `paths`, their `rows` in the cache int64 (n,), and their `labels` int64 (n,)."""
+    """Images: their `paths`, their `rows` in the cache int64 (n,), and their `labels` int64 (n,)."""
 
     paths: list[str]
     rows: np.ndarray
@@ -22,7 +22,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Fold:
-    """A fold of a run, by its `number`: training and held-out samples, and the cache with their pixels."""
+    """A fold of a run: its number, its training and held-out samples, and the cache with their pixels."""
 
     run: RunPaths
     number: int
@@ -43,9 +43,9 @@ def select_samples(folds: pd.DataFrame, chosen: pd.Series, cache: PixelCache, ta
 
 
 def select_fold(run: RunPaths, number: int, folds: pd.DataFrame, cache: PixelCache, loss: str) -> Fold:
-    """Return a fold of the run, which holds out its own samples of folds.csv and trains on all others.
+    """Return a fold of the run: it holds out its own samples of folds.csv and trains on all others.
 
-    `loss` is what its networks are trained by.
+    `loss` is the loss of its networks.
     """
     task = load_task(run, loss)
     return Fold(

@@ -8,10 +8,11 @@ SCHEDULES = ("cosine", "one-cycle", "constant")
 
 
 def learning_rates(schedule: str, lr: float, warmup_steps: int, num_steps: int) -> np.ndarray:
-    """The rate of each step, float64 (num_steps,): a linear rise, then a fall to zero, or constant.
+    """Return the learning rate of each step, float64 (num_steps,): a linear warm-up, then the schedule.
 
-    Cosine: Loshchilov and Hutter, SGDR, 2017 (without restarts). One-cycle falls as it rose, linearly: Smith
-    and Topin, Super-Convergence, 2018. Raises InputError for an unknown schedule.
+    `cosine` falls to zero: Loshchilov and Hutter, SGDR, 2017 (without restarts). `one-cycle` falls to zero
+    linearly: Smith and Topin, Super-Convergence, 2018. `constant` stays at `lr`. Raise InputError for an
+    unknown schedule.
     """
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", schedule, SCHEDULES)

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: gradients where the loss is highest nearby (Foret et al. 2021)."""
+"""Sharpness-aware minimisation (SAM, Foret et al. 2021): gradients at the highest loss within a radius."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from torch import nn
 
 @contextmanager
 def at_the_worst_nearby(parameters: Iterable[nn.Parameter], radius: float) -> Iterator[None]:
-    """Moves the weights by `radius` along their gradient, which is used up; afterwards they are back.
+    """Move the weights by `radius` along their gradient and clear it; restore the weights after the block.
 
-    To first order that is where the loss is highest within `radius`. A gradient that is scaled moves them as
-    far, for its length is divided out.
+    To first order the loss is highest there within `radius`. The scale of the gradient does not matter: it is
+    divided by its norm.
     """
     moved = [parameter for parameter in parameters if parameter.grad is not None]
     weights = [parameter.detach() for parameter in moved]
     gradients = [parameter.grad for parameter in moved]
     kept = [weight.clone() for weight in weights]
     length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    # a gradient of zero moves nothing
+    # the clamp avoids a division by zero; a zero gradient does not move the weights
     torch._foreach_add_(weights, torch._foreach_mul(gradients, radius / length.clamp(min=1e-12)))
     for parameter in moved:
         parameter.grad = None

@@ -1,18 +1,19 @@
-"""The side of the training images, epoch by epoch."""
+"""The side of the training images in every epoch."""
 
 import numpy as np
 
 from foldsmith.recipes import Recipe
 
-STEPS = 8  # of growth, from nothing to the whole image
+STEPS = 8  # a step of growth is this fraction of image_size: 1/8
 
 
 def training_sizes(recipe: Recipe) -> list[int]:
-    """Pixels, one for each epoch: from train_size_from in steps of 1/8 of the image, then train_size.
+    """Return the side in pixels of every epoch: it grows from train_size_from to train_size.
 
-    Small images first are cheaper, and blur what is learned later (Tan and Le, EfficientNetV2, 2021); images
-    larger in prediction than in training make up for the objects that crops enlarge (Touvron et al., Fixing
-    the train-test resolution discrepancy, 2019). Every size has about the same number of epochs.
+    A step is 1/8 of image_size, and every size has about the same number of epochs. Small images in the first
+    epochs save time (Tan and Le, EfficientNetV2, 2021). A larger side in prediction than in training makes up
+    for random crops, which enlarge objects (Touvron et al., Fixing the train-test resolution discrepancy,
+    2019).
     """
     last = recipe.train_size or recipe.image_size
     first = recipe.train_size_from or last

@@ -1,4 +1,4 @@
-"""What changes while a network is trained: weights, their average, the optimizer and the loss scaler."""
+"""The state of a training: weights, their EMA, the optimizer and the loss scaler."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from foldsmith.training.optimizer import build_optimizer
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything a step changes. `state_dict` and `load_state_dict` are exact inverses."""
+    """All that a step changes. `load_state_dict` restores exactly what `state_dict` returned."""
 
     model: nn.Module
     ema: EMA
@@ -40,7 +40,7 @@ class TrainingState:
 
 
 def build_state(model: nn.Module, recipe: Recipe, compute: Compute) -> TrainingState:
-    """The state before the first step; the model moves to the device, in channels-last memory."""
+    """Return the state before the first step; move the model to the device, in channels-last memory."""
     model = model.to(compute.device, memory_format=torch.channels_last)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
     return TrainingState(model, EMA(model, recipe.ema_decay), build_optimizer(model, recipe), scaler)

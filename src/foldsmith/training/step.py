@@ -1,4 +1,4 @@
-"""One training step up to the optimizer: the gradients of a batch, sharpness-aware and clipped on demand."""
+"""One training step up to the optimizer: the gradients of a batch, with optional SAM and clipping."""
 
 import torch
 from torch import nn
@@ -15,10 +15,10 @@ from foldsmith.training.state import TrainingState
 
 
 class Step:
-    """The gradients of a batch, left in the parameters; the caller updates the weights.
+    """A function that computes the gradients of a batch in the parameters; the caller updates the weights.
 
     `sam` is the radius of sharpness-aware minimisation (0: none). `clip_grad` is the largest norm of the
-    gradients (0: any; Pascanu et al. 2013).
+    gradients (0: no clipping; Pascanu et al. 2013).
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Step:
         self._buffers = Buffers(self.state.model) if sam else None
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> Figures:
-        """Return the mean loss of normalised images (B, C, H, W), and how many were classified correctly."""
+        """Return the mean loss of normalised images (B, C, H, W), and the number classified correctly."""
         figures = self._sharpness_aware(images, labels) if self.sam else self.gradients(images, labels)
         if self.clip_grad:
             self.state.scaler.unscale_(self.state.optimizer)
@@ -37,9 +37,9 @@ class Step:
         return figures
 
     def _sharpness_aware(self, images: torch.Tensor, labels: torch.Tensor) -> Figures:
-        """Leave the gradients of a second pass, where the loss is highest nearby; return the first's figures.
+        """Compute the gradients of a second pass, at the highest loss nearby; return the first's figures.
 
-        The second pass has the same dropout, and its batch statistics do not count.
+        The second pass has the same dropout, and leaves the batch statistics unchanged.
         """
         random = random_state(self.compute)
         figures = self.gradients(images, labels)
@@ -59,7 +59,7 @@ def build_step(
     batches: EpochBatches,
     processes: Processes,
 ) -> Step:
-    """Return the step of a recipe: for one process, or for several that share each of `batches`."""
+    """Return the step of a recipe, for one process or for several that share every batch."""
     gradients: Gradients | SharedGradients
     if processes.count == 1:
         gradients = Gradients(state, objective, compute, recipe.micro_batch)
