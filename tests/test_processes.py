@@ -316,8 +316,6 @@ from foldsmith.training.processes import meeting
 from foldsmith.training.state import build_state
 from foldsmith.training.step import build_step
 
-micro_batch, sam = (json.loads(word) for word in sys.argv[1:])
-
 class Toy(nn.Module):
     def __init__(self):
         super().__init__()
@@ -334,7 +332,8 @@ class Toy(nn.Module):
 draws = torch.Generator().manual_seed(1)
 batches = [(torch.randn((n, 3, 8, 8), generator=draws), torch.randint(0, 4, (n,), generator=draws))
            for n in (25, 24)]
-with meeting("cpu") as (processes, device):
+
+def two_steps(micro_batch, sam, processes, device):
     compute = build_compute(device, "fp32", (0.5,) * 3, (0.25,) * 3)
     recipe = replace(RECIPES["quick"], optimizer="sgd", momentum=0.9, weight_decay=0.0, ema_decay=0.0,
                      micro_batch=micro_batch, sam=sam)
@@ -342,15 +341,19 @@ with meeting("cpu") as (processes, device):
     keys = EpochBatches(49, 25, 0, 0, processes.rank_and_count)
     objective = Classification(nn.CrossEntropyLoss(), SingleLabel(3))
     step = build_step(state, objective, compute, recipe, keys, processes)
-    figures = {"grads": [], "losses": []}
+    grads, losses = [], []
     for images, labels in batches:
         mine = torch.arange(len(labels)).tensor_split(2)[processes.rank]
         loss, _ = step(images[mine], labels[mine])
-        figures["losses"].append(float(loss) * len(mine) / len(labels))
-        figures["grads"].append([each.grad.flatten().tolist() for each in state.model.parameters()])
+        losses.append(float(loss) * len(mine) / len(labels))
+        grads.append([each.grad.flatten().tolist() for each in state.model.parameters()])
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-    print(json.dumps({**figures, "seen": state.model.seen, "passes": float(state.model.passes)}))
+    return {"grads": grads, "losses": losses, "seen": state.model.seen, "passes": float(state.model.passes)}
+
+with meeting("cpu") as (processes, device):
+    results = [two_steps(*case, processes, device) for case in json.loads(sys.argv[1])]
+print(json.dumps(results))  # after the meeting, which would wait for a process that waits for its reader
 """
 
 
@@ -386,15 +389,24 @@ def whole_batches(sam: float) -> tuple[list[list[np.ndarray]], list[float]]:
     return grads, losses
 
 
-@pytest.mark.parametrize("sam", [0.0, 0.1])
-@pytest.mark.parametrize(
-    ("micro_batch", "of_13", "of_12"), [(3, [3, 3, 3, 2, 2], [3, 3, 2, 2, 2]), (0, [13], [12])]
-)
-def test_two_processes_compute_the_gradients_of_whole_batches_in_equally_many_micro_batches(
-    micro_batch: int, of_13: list[int], of_12: list[int], sam: float
-) -> None:
-    processes = start_two([json.dumps(micro_batch), json.dumps(sam)], STEPS)
+# (micro_batch, sam) of two steps on two processes
+STEP_CASES = [(micro_batch, sam) for micro_batch in (3, 0) for sam in (0.0, 0.1)]
+
+
+@pytest.fixture(scope="module")
+def two_steps() -> dict[tuple[int, float], list[dict[str, list]]]:
+    """Return what both processes measured in each case; they are started once for all cases."""
+    processes = start_two([json.dumps(STEP_CASES)], STEPS)
     both = [json.loads(process.communicate()[0]) for process in processes]
+    return dict(zip(STEP_CASES, zip(*both, strict=True), strict=True))
+
+
+@pytest.mark.parametrize(("micro_batch", "sam"), STEP_CASES)
+def test_two_processes_compute_the_gradients_of_whole_batches_in_equally_many_micro_batches(
+    micro_batch: int, sam: float, two_steps: dict[tuple[int, float], list[dict[str, list]]]
+) -> None:
+    of_13, of_12 = ([3, 3, 3, 2, 2], [3, 3, 2, 2, 2]) if micro_batch else ([13], [12])
+    both = two_steps[micro_batch, sam]
     grads, losses = whole_batches(sam)
     for step in range(2):
         for ours, theirs in zip(both[0]["grads"][step], grads[step], strict=True):
