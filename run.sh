@@ -12,19 +12,19 @@ set -euo pipefail
 find_python() {
     local name
     for name in python3 python3.13 python3.12 python3.11 python; do
-        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
             echo "$name"
             return
         fi
     done
     local found
     found=$(python3 --version 2>/dev/null || echo "none")
-    echo "error: foldsmith needs Python 3.11 or newer, and found $found; install one, for example python3.12." >&2
+    echo "error: foldsmith needs Python 3.11, 3.12 or 3.13, and found $found; install one, for example python3.12." >&2
     exit 2
 }
 
 install() {
-    # .venv/installed holds the requirements it was made for, and is written last: a broken install is done again
+    # .venv/installed holds the requirements that were installed, and is written last: a broken install is done again
     if cmp -s "$here/requirements.txt" "$venv/installed"; then
         return
     fi

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         [
             [
                 row.run,
-                f"{row.score:.4f}",
+                "–" if math.isnan(row.score) else f"{row.score:.4f}",
                 error_in_words(row.standard_error),
                 f"{row.seconds:,.0f}",
                 row.differs,

@@ -109,6 +109,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         issues=issues,
         samples=samples[samples["path"].isin(folds["path"])],
         test_samples=load_samples(run.test_samples),
+        searches_near_duplicates=command.recipe.near_duplicates >= 0,
         views=views,
         features=features,
         test_probabilities=None if test is None else test["probabilities"],

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import split
 import submit
 import train
 import validate
+from foldsmith.comparison.blend_weights import climb
 from foldsmith.comparison.members import starts_with_runs
 from foldsmith.errors import InputError
 from foldsmith.evaluation.cross_validation import cross_validation
@@ -27,6 +29,7 @@ from foldsmith.process.files import save_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp
 from foldsmith.tasks import SingleLabel
+from foldsmith.tasks.metrics import METRICS
 
 STAGES = (prepare, split, train, validate, infer, submit)
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "1", "--batch-size", "8"]
@@ -431,3 +434,15 @@ def test_a_hold_out_is_blended_too(folder: Path, tmp_path: Path) -> None:
     facts = json.loads((runs / "blend" / "blend.json").read_text())
     assert len(facts["runs"][0]["weights_by_part"]) == 5
     assert compare.main([str(runs)]) == 0
+
+
+def test_where_the_metric_is_undefined_the_log_loss_alone_chooses_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    undefined = replace(METRICS["accuracy"], weighted=None, is_defined=lambda *_: False)
+    monkeypatch.setitem(METRICS, "undefined", undefined)
+    labels = np.arange(60) % 3
+    good = np.full((60, 3), 0.1, np.float32) + 0.7 * np.eye(3, dtype=np.float32)[labels]
+    predictions = np.stack([np.full((60, 3), 1 / 3, np.float32), good])
+    weights = climb(labels, predictions, "undefined", np.ones((2, 60)))
+    np.testing.assert_array_equal(weights, [[0, 1], [0, 1]])

@@ -44,12 +44,12 @@ def test_an_older_python_gets_one_clear_sentence(checkout: Path) -> None:
     ended = run(checkout)
     assert ended.returncode == 2
     assert ended.stderr.strip().count("\n") == 0
-    assert "needs Python 3.11 or newer" in ended.stderr and "Python 3.9.2" in ended.stderr
+    assert "needs Python 3.11, 3.12 or 3.13" in ended.stderr and "Python 3.9.2" in ended.stderr
 
 
 def test_no_python_at_all_gets_the_same_sentence(checkout: Path) -> None:
     ended = run(checkout)
-    assert ended.returncode == 2 and "needs Python 3.11 or newer, and found none" in ended.stderr
+    assert ended.returncode == 2 and "needs Python 3.11, 3.12 or 3.13, and found none" in ended.stderr
 
 
 def test_a_second_start_installs_nothing_and_passes_the_arguments(checkout: Path) -> None:

@@ -43,7 +43,8 @@ def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.nda
 
     `predictions` are (R, N, K); `bags` (B, N) count the images in each bag. A climb starts without a run,
     adds NUM_STEPS times the run that improves the metric most, and returns its best step. The lower log loss
-    decides between equal scores, because most metrics do not change with a small step.
+    decides between equal scores, because most metrics do not change with a small step, and in a bag in which
+    the metric is undefined.
     """
     num_runs, stacked = len(predictions), predictions.reshape(len(predictions), -1)
     chosen = np.zeros((len(bags), num_runs), int)  # how often a run was added
@@ -59,7 +60,10 @@ def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.nda
             score, loss = METRICS[metric].scorer(labels, mixed), METRICS[TIE_BREAK].scorer(labels, mixed)
             for row in np.flatnonzero(indices.ravel() == index):
                 counts = bags[row // num_runs]
-                quality[row] = METRICS[metric].sign * score(counts), METRICS[TIE_BREAK].sign * loss(counts)
+                value = METRICS[metric].sign * score(counts)
+                # undefined on a bag, so that the log loss alone decides there
+                value = value if np.isfinite(value) else -np.inf
+                quality[row] = value, METRICS[TIE_BREAK].sign * loss(counts)
         for bag in range(len(bags)):
             row = max(range(bag * num_runs, (bag + 1) * num_runs), key=quality.__getitem__)
             chosen[bag] = candidates[row]

@@ -111,7 +111,14 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """
     metrics = sorted({run.cv["metric"] for run in runs})
     if len(metrics) > 1:
-        raise InputError(f"the runs have different metrics ({first_of(metrics)}); run src/validate.py again.")
+        by_metric = [
+            f"{metric}: {first_of(run.name for run in runs if run.cv['metric'] == metric)}"
+            for metric in metrics
+        ]
+        raise InputError(
+            f"the runs have different metrics ({'; '.join(by_metric)}); run src/validate.py again for "
+            "those of the old metric, or src/blend.py for a blend."
+        )
     differing = differing_fields([run.recipe for run in runs if not run.made_of])
     words = {name: in_distinct_words([run.recipe.get(name) for run in runs]) for name in differing}
     rows = [

@@ -95,6 +95,8 @@ def read_combine_command(argv: Sequence[str] | None, description: str, name: str
             "competition."
         )
     folder = Path("input") / competitions[0] if typed.folder is None else typed.folder
+    if missing := [path for path in typed.runs if not path.is_dir()]:
+        raise InputError(f"{first_of(missing)} is not a folder; name runs as output/COMPETITION/RUN.")
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist; name the competition folder: --folder FOLDER.")
     members = tuple(map(RunPaths, roots))

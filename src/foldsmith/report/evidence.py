@@ -31,6 +31,7 @@ class Evidence:
     issues: pd.DataFrame | None = None  # label_issues.csv
     samples: pd.DataFrame | None = None  # samples.csv
     test_samples: pd.DataFrame | None = None  # test_samples.csv
+    searches_near_duplicates: bool = True
     views: dict[str, np.ndarray] | None = None  # views.npz
     features: dict[str, np.ndarray] | None = None  # features.npz
     test_probabilities: np.ndarray | None = None  # (M, K) float32
