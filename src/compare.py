@@ -9,11 +9,10 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import argparse
-import math
 from pathlib import Path
 
 from foldsmith.process.exit import run_main
-from foldsmith.process.terminal import say, show_table
+from foldsmith.process.terminal import format_score, say, show_table
 from foldsmith.run.command import WordParser
 from foldsmith.run.tables import save_table
 
@@ -39,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         [
             [
                 row.run,
-                "–" if math.isnan(row.score) else f"{row.score:.4f}",
-                error_in_words(row.standard_error),
+                format_score(row.score),
+                format_score(row.standard_error),
                 f"{row.seconds:,.0f}",
                 row.differs,
             ]
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
                 row.a,
                 row.b,
                 f"{row.difference:+.4f}",
-                error_in_words(row.standard_error),
+                format_score(row.standard_error),
                 f"{row.only_a:,}, {row.only_b:,}",
                 f"{row.p_adjusted:.2g}",
                 row.verdict,
@@ -67,11 +66,6 @@ def main(argv: list[str] | None = None) -> int:
         say(f"compare: {note}")
     say(f"compare: {board}, {page}")
     return 0
-
-
-def error_in_words(error: float) -> str:
-    """Return four decimals, or a dash where a single fold or image has no standard error."""
-    return "–" if math.isnan(error) else f"{error:.4f}"
 
 
 def read_folder(argv: list[str] | None) -> Path:

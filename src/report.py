@@ -43,11 +43,12 @@ def main(argv: list[str] | None = None) -> int:
     run = command.run
     check_claim(run, **command.identity)
     fold_runs = require_trained(run, command.folds_to_use)
-    require_from(run.stamp("validate"), "validate", digests_of_trained(run, command.folds_to_use))
-    optional = optional_files(command)
+    trained = digests_of_trained(run, command.folds_to_use)
+    require_from(run.stamp("validate"), "validate", trained)
+    optional = optional_files(command, trained)
     files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *optional]
     inputs = {path.name: digest_of_file(path) for path in files}
-    inputs["trained"] = digests_of_trained(run, command.folds_to_use)
+    inputs["trained"] = trained
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
         return 0
@@ -57,9 +58,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def optional_files(command: Command) -> list[Path]:
-    """Return the files of later stages that exist and are not stale: the page has sections for them."""
-    run, trained = command.run, digests_of_trained(command.run, command.folds_to_use)
+def optional_files(command: Command, trained: dict[str, str]) -> list[Path]:
+    """Return the files of later stages that exist and are not stale: the page has sections for them.
+
+    `trained` are the digests of the trained folds.
+    """
+    run = command.run
     optional = [run.test] if is_from(run.stamp("infer"), trained) else []
     if is_from(run.stamp("examine"), trained):
         recipe = command.recipe

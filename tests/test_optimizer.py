@@ -1,5 +1,6 @@
 """The optimizer of a recipe: weight decay groups, and one step of each against its formula."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,18 @@ def make_network() -> nn.Sequential:
     )  # fmt: skip
 
 
+def step_with_equal_gradients(
+    models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer], num_steps: int
+) -> None:
+    """Step every model's optimizer with the same random gradients."""
+    for step in range(num_steps):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            draws = torch.Generator().manual_seed(step)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=draws)
+            optimizer.step()
+
+
 def test_muon_takes_the_hidden_filters_and_matrices_and_adamw_the_rest() -> None:
     model = make_network()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -163,12 +176,7 @@ def test_muon_in_bfloat16_is_timms_to_the_last_bit(nesterov: bool, monkeypatch: 
     groups = parameter_groups(theirs, recipe)
     groups = [group if group["use_muon"] else {**group, **rest} for group in groups]
     optimizers = build_optimizer(ours, recipe), timm.optim.Muon(groups, 0.01, 0, 0.9, nesterov)
-    for step in range(3):
-        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
-            draws = torch.Generator().manual_seed(step)
-            for parameter in model.parameters():
-                parameter.grad = torch.randn(parameter.shape, generator=draws)
-            optimizer.step()
+    step_with_equal_gradients((ours, theirs), optimizers, 3)
     assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
 
 
@@ -180,12 +188,7 @@ def test_parameters_outside_muon_are_trained_as_by_adamw() -> None:
         )
         for model, name in ((ours, "muon"), (theirs, "adamw"))
     ]
-    for step in range(4):
-        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
-            draws = torch.Generator().manual_seed(step)
-            for parameter in model.parameters():
-                parameter.grad = torch.randn(parameter.shape, generator=draws)
-            optimizer.step()
+    step_with_equal_gradients((ours, theirs), optimizers, 4)
     for name, parameter in ours.named_parameters():
         if name not in ("2.weight", "5.weight"):
             torch.testing.assert_close(parameter, theirs.get_parameter(name), msg=name)

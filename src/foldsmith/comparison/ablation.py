@@ -10,6 +10,7 @@ from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.resampling import NUM_DRAWS, bootstrap_gain
 from foldsmith.process.files import atomic_write, load_json, load_npz
+from foldsmith.process.terminal import format_score
 from foldsmith.recipes.neutral import Drop
 from foldsmith.recipes.words import in_words
 from foldsmith.run.command import Command
@@ -130,7 +131,9 @@ def table_of(
             continue
         gain = "" if row.gain is None else f"{row.gain.difference:+.4f} ± {row.gain.standard_error:.4f}"
         count = "" if row.gain is None else f"{row.num_compared:,}"
-        table.append([name, *values, f"{row.score:.4f}", gain, count, f"{row.seconds:,.0f}", row.verdict])
+        table.append(
+            [name, *values, format_score(row.score), gain, count, f"{row.seconds:,.0f}", row.verdict]
+        )
     return table
 
 

@@ -21,7 +21,7 @@ from foldsmith.tasks.class_cells import (
     read_labels,
 )
 from foldsmith.tasks.metrics import METRICS, Metric, decide
-from foldsmith.tasks.probabilities import class_prior, floor_probabilities
+from foldsmith.tasks.probabilities import class_prior, floor_probabilities, logarithms
 from foldsmith.tasks.task import Cells, Encoded
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class SingleLabel:
         """Return the mean negative log likelihood and the accuracy."""
         if len(targets) == 0:
             return float("nan"), float("nan")
-        own = predictions[np.arange(len(targets)), targets].astype(np.float64)
-        loss = -np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()
+        loss = -logarithms(predictions[np.arange(len(targets)), targets]).mean()
         return float(loss), float(self.correct(targets, predictions).mean())
 
     # --- predictions -> decisions
