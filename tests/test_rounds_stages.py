@@ -26,6 +26,7 @@ from foldsmith.errors import InputError
 from foldsmith.inference.weights import load_weights
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import digests_of_trained
 from foldsmith.tasks.probabilities import FLOOR
 from foldsmith.training import loop as epochs_module
 
@@ -132,7 +133,8 @@ def test_the_report_describes_networks_and_rounds_and_no_shift_of_images_trained
     page = run.report.read_text()
     assert "over 2 folds of 2 networks, whose predictions are averaged, in 2 rounds" in page
     command = read_command(words_of(folder, run.root.parents[1], *TWO), "")
-    assert report.optional_files(command) == [run.test, run.views]
+    trained = digests_of_trained(run, command.folds_to_use)
+    assert report.optional_files(command, trained) == [run.test, run.views]
 
 
 def test_runs_of_one_and_of_several_networks_are_compared(
