@@ -88,22 +88,18 @@ def predict_by_view(
     command: Command, facts: dict[str, Any], cache: "PixelCache", rows: np.ndarray, batch_limit: "BatchLimit"
 ) -> np.ndarray:
     """Return the probabilities of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
+    from foldsmith.inference.networks import FoldNetworks
     from foldsmith.inference.predict import CachedImages, ViewAverage, predict
-    from foldsmith.inference.weights import load_trained, task_of
 
-    views, task, images = command.recipe.views, task_of(facts), CachedImages(cache.pixels, rows)
-    by_network = []
-    all_weights = command.run.of_fold(facts["fold"]).all_weights(facts["seeds"])
-    total = len(all_weights) * len(views) * len(rows)
+    views, images = command.recipe.views, CachedImages(cache.pixels, rows)
+    networks = FoldNetworks.of_run(command.run, facts, command.device, command.precision)
+    averages = [ViewAverage(networks.task, (view,)) for view in views]
+    total = len(networks) * len(views) * len(rows)
     with progress(f"examine: fold {facts['fold']}", total, "images") as advance:
-        for weights in all_weights:
-            model, _, compute = load_trained(weights, facts, command.device, command.precision)
-            by_network.append(
-                [
-                    predict(model, images, ViewAverage(task, (view,)), compute, batch_limit, advance)
-                    for view in views
-                ]
-            )
+        by_network = [
+            [predict(model, images, average, compute, batch_limit, advance) for average in averages]
+            for model, compute in networks.load()
+        ]
     return np.mean(by_network, axis=0)
 
 

@@ -44,8 +44,8 @@ def infer(command: Command, trained: list[dict[str, Any]]) -> None:
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.predictions import average_predictions
     from foldsmith.inference.memory import BatchLimit
-    from foldsmith.inference.predict import CachedImages, ViewAverage, predict
-    from foldsmith.inference.weights import load_trained, task_of
+    from foldsmith.inference.networks import FoldNetworks
+    from foldsmith.inference.predict import CachedImages
 
     run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
     paths = list(load_samples(run.test_samples)["path"])
@@ -54,14 +54,12 @@ def infer(command: Command, trained: list[dict[str, Any]]) -> None:
     images = CachedImages(cache.pixels, rows)
     predictions, batch_limit = [], BatchLimit(command.recipe.predict_batch_size)
     for provenance in trained:
-        fold, seeds = provenance["fold"], provenance["seeds"]
-        average = ViewAverage(task_of(provenance), views)
-        with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
-            for weights in run.of_fold(fold).all_weights(seeds):
-                model, _, compute = load_trained(weights, provenance, command.device, command.precision)
-                predictions.append(predict(model, images, average, compute, batch_limit, advance))
-        networks = f"{seeds} networks, " if seeds > 1 else ""
-        say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
+        fold = provenance["fold"]
+        networks = FoldNetworks.of_run(run, provenance, command.device, command.precision)
+        with progress(f"infer: fold {fold}", len(networks) * len(rows), "images") as advance:
+            predictions += networks.predict(images, views, batch_limit, advance)
+        several = f"{len(networks)} networks, " if len(networks) > 1 else ""
+        say(f"infer: fold {fold}, {several}{len(rows):,} images, views {', '.join(views)}")
     task = load_task(run)
     probabilities = average_predictions(predictions, task)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""

@@ -15,6 +15,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from foldsmith.competition.folder import read_competition
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.process.exit import run_main
 from foldsmith.process.pipeline import run_stages
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     study, only, words = read_words(typed)
     # check all words before the first recipe trains for hours
     commands = {recipe: read_command([*words, "--recipe", recipe], __doc__) for recipe in study.reported}
+    read_competition(next(iter(commands.values())).folder)
     for recipe in only or study.reported:
         say(f"study: {recipe}")
         # a process a recipe: run.sh starts src/run.py, which knows the stages
