@@ -116,7 +116,7 @@ def write_features(
 
     run, folds = command.run, load_folds(command.run.folds)
     held_out = folds.loc[folds["fold"] == facts["fold"], "path"].to_numpy(dtype=np.str_)
-    test = load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
+    test = np.array(command.limited_test(list(load_samples(run.test_samples)["path"])), dtype=np.str_)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test))] == ""
     chosen = [choose(paths, command.plan.seed) for paths in (held_out, test[readable])]
     rows = cache.rows([path for paths in chosen for path in paths.tolist()])

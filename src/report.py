@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_json, load_npz
@@ -112,7 +113,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         pictures=Pictures(cache),
         issues=issues,
         samples=samples[samples["path"].isin(folds["path"])],
-        test_samples=load_samples(run.test_samples),
+        test_samples=predicted_samples(load_samples(run.test_samples), test),
         searches_near_duplicates=command.recipe.near_duplicates >= 0,
         views=views,
         features=features,
@@ -120,6 +121,11 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     )
     write_report(run.report, evidence)
     return int(issues["suspected"].sum())
+
+
+def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:
+    """Return the rows of the test images that `test`, the arrays of test.npz, predicts; all without it."""
+    return samples if test is None else samples.set_index("path").loc[test["path"]].reset_index()
 
 
 if __name__ == "__main__":

@@ -34,14 +34,16 @@ from foldsmith.tasks import Task
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run, truth = command.run, truth_path(command.folder)
-    require(run.submission, "submit")
+    is_first_look = command.limit_test is not None and not run.submission.is_file()
+    if not is_first_look:
+        require(run.submission, "submit")
     if not run.blend.is_file():  # a blend has no folds of its own
         check_identity(run, **command.identity)
         check_use(run, **command.identity)
         trained = digests_of_trained(run, command.folds_to_use)
-        for stage in ("validate", "submit"):
+        for stage in ("validate",) if is_first_look else ("validate", "submit"):
             require_from(run.stamp(stage), stage, trained)
-    if truth.is_file():
+    if truth.is_file() and not is_first_look:
         images = list(load_samples(run.test_samples)["path"])
         classes, task = load_classes(run.classes), load_task(run)
         submitted = read_decisions(run.submission, images, classes, task)
@@ -58,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
     if run.report.is_file():
         say(f"report:     {run.report}")
-    say(f"submission: {run.submission}")
+    if not is_first_look:
+        say(f"submission: {run.submission}")
     return 0
 
 

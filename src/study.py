@@ -22,7 +22,9 @@ from foldsmith.process.pipeline import run_stages
 from foldsmith.process.terminal import say
 from foldsmith.recipes.studies import STUDIES, Study, find_study
 from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_identity
 
+OTHER_OUTPUT = "write the runs elsewhere with --output DIR"  # their names are given
 RUN = Path(__file__).resolve().parents[1] / "run.sh"
 
 
@@ -35,6 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     study, only, words = read_words(typed)
     # check all words before the first recipe trains for hours
     commands = {recipe: read_command([*words, "--recipe", recipe], __doc__) for recipe in study.reported}
+    for command in commands.values():
+        if command.is_resolved:
+            check_identity(command.run, command.again, OTHER_OUTPUT, **command.identity)
     read_competition(next(iter(commands.values())).folder)
     for recipe in only or study.reported:
         say(f"study: {recipe}")
