@@ -16,7 +16,7 @@ from foldsmith.competition.folder import match_ids, read_table
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json
-from foldsmith.process.terminal import format_score, say, show_table
+from foldsmith.process.terminal import format_score, say, show_table, with_error
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.paths import truth_path
 from foldsmith.run.stamps import (
@@ -69,9 +69,14 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     """Return the rows of the table at the end of a run: scores, data, training time."""
     run, cv = command.run, load_json(command.run.cv)
     fold_runs = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
-    error = "" if cv["standard_error"] is None else f" ± {cv['standard_error']:.4f}"
+    # imported here: scipy takes a second, and --help does not need it
+    from foldsmith.evaluation.baseline import describe_baseline, warn_of_baseline
+
+    score, warning = with_error(format_score(cv["mean"]), cv["standard_error"]), warn_of_baseline(cv)
     rows = [
-        (cv["metric"], f"{format_score(cv['mean'])}{error}, out-of-fold {format_score(cv['oof'])}"),
+        *([("no better", warning)] if warning else []),
+        (cv["metric"], f"{score}, out-of-fold {format_score(cv['oof'])}"),
+        ("without the images", describe_baseline(cv) or "–"),
         ("folds", ", ".join(map(format_score, cv["folds"]))),
         ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),
     ]

@@ -8,12 +8,14 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
+from typing import Any
+
 import numpy as np
 
 from foldsmith.competition.folder import read_settings
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_npz, save_json
-from foldsmith.process.terminal import format_score, say
+from foldsmith.process.terminal import format_score, say, with_error
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import (
     check_claim,
@@ -31,12 +33,14 @@ def main(argv: list[str] | None = None) -> int:
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
+    require(run.samples, "prepare")
     require_trained(run, command.folds_to_use)
     metric = read_settings(command.folder).metric
     inputs = {
         "folds": digest_of_file(run.folds),
         "trained": digests_of_trained(run, command.folds_to_use),
         "metric": metric,
+        "samples": digest_of_file(run.samples),  # near-duplicates and groups, for the errors
     }
     outputs = [run.oof, run.oof_table, run.cv]
     if not command.again and is_current(run.stamp("validate"), inputs):
@@ -50,8 +54,9 @@ def main(argv: list[str] | None = None) -> int:
 def validate(command: Command, metric: str) -> None:
     """Write oof.csv, oof.npz and cv.json, and print the score and its notes."""
     # imported here: scikit-learn takes seconds, and a stage that is up to date does not need it
+    from foldsmith.evaluation.baseline import baseline_figures
     from foldsmith.evaluation.cross_validation import cross_validation, undefined_notes
-    from foldsmith.evaluation.predictions import save_oof, scatter_oof
+    from foldsmith.evaluation.predictions import related_images, save_oof, scatter_oof
     from foldsmith.report.provenance import notes_of
 
     run, task = command.run, load_task(command.run)
@@ -61,23 +66,37 @@ def validate(command: Command, metric: str) -> None:
         held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], task
     )
     folds = held_out["fold"].to_numpy(np.int64)
+    targets = task.targets(held_out)
+    figures = cross_validation(targets, folds, probabilities, metric, task, related_images(run, held_out))
     cv = {
         "competition": command.competition,
         "run": command.name,
-        **cross_validation(task.targets(held_out), folds, probabilities, metric, task),
+        **figures,
+        **baseline_figures(figures, targets, task.prior(task.targets(all_folds)), task),
         "seed": command.recipe.seed,
         "fold_seed": command.plan.seed,
     }
     save_oof(run, held_out, probabilities, task)
     save_json(run.cv, cv)
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
-    spread = (
-        "" if cv["std"] is None else f" ± {cv['standard_error']:.4f} (standard error; std {cv['std']:.4f})"
-    )
-    say(f"validate: {metric} {format_score(cv['mean'])}{spread}, out-of-fold {format_score(cv['oof'])}")
-    for note in [*undefined_notes(cv), *notes]:
-        say(f"validate: {note}")
+    for line in [*lines_of(cv), *undefined_notes(cv), *notes]:
+        say(f"validate: {line}")
     say(f"validate: {run.cv}, {run.oof}")
+
+
+def lines_of(cv: dict[str, Any]) -> list[str]:
+    """Return the score with its error and the baseline; a score no better than that is the first line."""
+    from foldsmith.evaluation.baseline import CAUSES, describe_baseline, warn_of_baseline
+
+    error = "" if cv["standard_error"] is None else f" (standard error, by {cv['standard_error_by']})"
+    spread = "" if cv["std"] is None else f", std over folds {cv['std']:.4f}"
+    score = with_error(format_score(cv["mean"]), cv["standard_error"])
+    warning = warn_of_baseline(cv)
+    return [
+        *([warning, f"likely causes: {'; '.join(CAUSES)}"] if warning else []),
+        f"{cv['metric']} {score}{error}{spread}, out-of-fold {format_score(cv['oof'])}",
+        f"for comparison, {cv['metric']} without looking at the images: {describe_baseline(cv)}",
+    ]
 
 
 if __name__ == "__main__":

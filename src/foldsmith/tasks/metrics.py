@@ -25,6 +25,7 @@ class Metric:
     `weighted` returns a scorer of counts (N,), with which bags and bootstraps count an image several times or
     not at all. Without one the images are repeated, which gives the same score and is slower.
     `bootstrappable` is false for a metric that is not a function of the images' joint distribution.
+    `has_baseline` is false for a metric in which a prediction that ignores the image can be perfect.
     `tasks` are the names of the tasks that the metric is for.
     """
 
@@ -35,6 +36,8 @@ class Metric:
     is_defined: Callable[[np.ndarray, np.ndarray], bool] = lambda targets, predictions: True
     weighted: Callable[[np.ndarray, np.ndarray], Scorer] | None = None
     bootstrappable: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)  # the lowest and the highest possible score
+    has_baseline: bool = True
     tasks: tuple[str, ...] = ("multiclass",)
 
     @property
@@ -193,13 +196,21 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("macro_f1", "Macro F1", macro_f1, weighted=weighted_macro_f1),
         Metric("top5_accuracy", "Top-5 accuracy", top5_accuracy, weighted=weighted_top5_accuracy),
-        Metric("log_loss", "Log loss", log_loss, higher_is_better=False, weighted=weighted_log_loss),
+        Metric(
+            "log_loss",
+            "Log loss",
+            log_loss,
+            higher_is_better=False,
+            weighted=weighted_log_loss,
+            bounds=(0.0, np.inf),
+        ),
         Metric(
             "expected_calibration_error",
             "Expected calibration error",
             expected_calibration_error,
             higher_is_better=False,
             weighted=weighted_calibration_error,
+            has_baseline=False,
         ),
     )
 }
