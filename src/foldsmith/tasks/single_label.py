@@ -42,16 +42,18 @@ class SingleLabel:
     name: ClassVar[str] = "multiclass"
     target_columns: ClassVar[tuple[str, ...]] = ("label",)
     report_sections: ClassVar[tuple[str, ...]] = (
+        "compared",
         "folds",
         "learning-curves",
         "classes",
         "confused-pairs",
         "confusion-matrix",
+        "subsets",
         "suspected-labels",
         "mistakes",
         "calibration",
         "data",
-        "equal-pictures",
+        "near-duplicates",
         "problems",
         "training-against-test",
         "test-predictions",
