@@ -137,7 +137,7 @@ class Multilabel:
         return ((2 * hits + (sides == 0)) / sides.clamp(min=1)).sum()
 
     def loss_and_credit(self, predictions: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-        """Return the mean negative log likelihood of a label, and the mean F1 of an image."""
+        """Return the mean negative log likelihood of a set, and the mean F1 of an image."""
         if len(targets) == 0:
             return float("nan"), float("nan")
         losses, credits = self.losses_of(targets, predictions), self.correct(targets, predictions)
@@ -168,9 +168,9 @@ class Multilabel:
         return np.divide(2 * hits, sides, out=np.ones(len(hits)), where=sides > 0)
 
     def losses_of(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Return the mean negative log likelihood of each image's labels, float64 (N,)."""
+        """Return the negative log likelihood of each image's set, float64 (N,)."""
         own = np.where(targets.astype(bool), predictions, 1 - predictions.astype(np.float64))
-        return -logarithms(own).mean(axis=1)
+        return -logarithms(own).sum(axis=1)
 
     def view_figures(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:
         return {

@@ -69,8 +69,8 @@ def weighted_r2(targets: np.ndarray, values: np.ndarray) -> Scorer:
 
     def score(counts: np.ndarray) -> float:
         means = counts @ columns / counts.sum()
-        total = counts @ (columns - means) ** 2
-        defined = total > 0
-        return float((1 - (counts @ squared)[defined] / total[defined]).mean()) if defined.any() else np.nan
+        total, unexplained = counts @ (columns - means) ** 2, counts @ squared
+        defined = ~constant_columns(columns[counts > 0])  # rounding leaves a trace of variance
+        return float((1 - unexplained[defined] / total[defined]).mean()) if defined.any() else np.nan
 
     return score
