@@ -90,7 +90,13 @@ def main(argv: list[str] | None = None) -> int:
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
         save_table(path, table)
-    write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems], cache=cache_path.name)
+    write_stamp(
+        run.stamp("prepare"),
+        inputs,
+        [*tables, run.problems],
+        cache=cache_path.name,
+        folder=str(command.folder.absolute()),
+    )
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
     stale = find_stale_caches(command.run.cache_root)
     if stale:

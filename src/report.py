@@ -11,6 +11,9 @@ if __name__ == "__main__":  # before the imports below, which take a second
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.process.terminal import say
@@ -34,6 +37,7 @@ from foldsmith.run.tables import (
     load_task,
     save_table,
 )
+from foldsmith.tasks.own_metric import choose_metric
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,13 +90,11 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
     samples, names = load_samples(run.samples), list(classes["class_name"])
-    task = load_task(run)
-    predictions = oof[task.predictions_key]
-    issues = (
-        rank_label_issues(oof["path"], oof["label"], predictions, names)
-        if task.single_label
-        else no_label_issues()
-    )
+    cv, task = load_json(run.cv), load_task(run)
+    task = task.with_metric(choose_metric(task, command.metric, cv["metric"]))
+    predictions, issues = oof[task.predictions_key], no_label_issues()
+    if task.single_label:
+        issues = rank_label_issues(oof["path"], oof["label"], predictions, names)
     save_table(run.label_issues, issues)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
@@ -102,7 +104,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         competition=command.competition,
         run=command.name,
         task=task,
-        cv=load_json(run.cv),
+        cv=cv,
         labels=oof["label"],
         folds=oof["fold"],
         probabilities=predictions,
@@ -116,7 +118,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         pictures=Pictures(cache),
         issues=issues,
         samples=samples[samples["path"].isin(folds["path"])],
-        test_samples=load_samples(run.test_samples),
+        test_samples=predicted_samples(load_samples(run.test_samples), test),
         searches_near_duplicates=command.recipe.near_duplicates >= 0,
         views=views,
         features=features,
@@ -124,6 +126,11 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     )
     write_report(run.report, evidence)
     return int(issues["suspected"].sum())
+
+
+def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:
+    """Return the rows of the test images that `test`, the arrays of test.npz, predicts; all without it."""
+    return samples if test is None else samples.set_index("path").loc[test["path"]].reset_index()
 
 
 if __name__ == "__main__":

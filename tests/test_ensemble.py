@@ -9,6 +9,7 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
+from scipy.stats import binomtest, ttest_rel
 
 from foldsmith.comparison import blend_weights as selection
 from foldsmith.comparison.blend_weights import climb, cross_fit_folds, find_blend, mix
@@ -16,7 +17,7 @@ from foldsmith.comparison.class_factors import apply_class_factors, fit_class_fa
 from foldsmith.comparison.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
 from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.resampling import bootstrap_gain
+from foldsmith.evaluation.resampling import bootstrap_gain, gain_with_error, p_of_gain
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.metrics import METRICS
 from foldsmith.tasks.probabilities import floor_probabilities
@@ -91,12 +92,47 @@ def test_draws_without_a_score_are_left_out_of_a_bootstrap(monkeypatch: pytest.M
     monkeypatch.setitem(METRICS, "accuracy", strict)
     gain = bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0, num_draws=60)
     assert np.isfinite([gain.difference, gain.standard_error]).all()
+    seldom = replace(
+        strict, is_defined=lambda targets, predictions: np.array_equal(targets, labels)
+    )  # on no sample
+    monkeypatch.setitem(METRICS, "accuracy", seldom)
+    unknown = bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0, num_draws=60)
+    assert np.isinf(unknown.standard_error) and unknown.known_error is None and not unknown.exceeds_error
     monkeypatch.setitem(METRICS, "accuracy", replace(strict, is_defined=lambda targets, predictions: False))
     with pytest.raises(InputError, match="accuracy.*40"):
         bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0)
 
 
 # --- the bootstrap
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_gain_has_an_error_that_the_images_allow(metric: str) -> None:
+    labels, _, (run, candidate) = make_runs(2, count=60)
+    gain, plain = (
+        gain_with_error(labels, run, candidate, metric),
+        bootstrap_gain(labels, run, candidate, metric, 0),
+    )
+    assert gain == plain
+    same = gain_with_error(labels, run, run, metric)
+    assert same.difference == 0
+    if METRICS[metric].bounds[1] == 1:
+        assert same.standard_error >= 1 / 62
+    single = gain_with_error(labels[:1], run[:1], candidate[:1], metric)
+    assert single.standard_error > 0.3
+
+
+def test_the_p_of_a_gain_is_mcnemars_or_that_of_its_standard_errors() -> None:
+    labels, _, (run, candidate) = make_runs(2, count=300)
+    task = SingleLabel(run.shape[1])
+    gain = gain_with_error(labels, run, candidate, "accuracy")
+    right = [predictions.argmax(axis=1) == labels for predictions in (run, candidate)]
+    only = [(right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()]
+    expected = binomtest(only[0], sum(only)).pvalue
+    assert p_of_gain(labels, run, candidate, gain, task) == pytest.approx(expected)
+    gain = gain_with_error(labels, run, candidate, "log_loss")
+    losses = [-np.log(predictions[np.arange(300), labels].astype(float)) for predictions in (run, candidate)]
+    assert p_of_gain(labels, run, candidate, gain, task) == pytest.approx(ttest_rel(*losses).pvalue, abs=0.02)
 
 
 def test_the_bootstrap_error_of_a_difference_of_accuracies_is_the_analytic_one() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from foldsmith.process.files import atomic_write
-from foldsmith.process.terminal import format_score, progress
+from foldsmith.process.terminal import format_error, format_score, progress
 from foldsmith.report import dataset, findings, sections
 from foldsmith.report.evidence import Evidence, check_evidence
 from foldsmith.tasks.metrics import title_of
@@ -68,6 +68,7 @@ def build_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "error": format_error,
         "figure": format_score,
         "percent": _percent,
         "signed": "{:+.4f}".format,
