@@ -58,8 +58,9 @@ class PairedTest:
 def spread_of_folds(correct: np.ndarray, folds: np.ndarray) -> FoldSpread | None:
     """Return the spread of accuracy over folds, from correct (N,) bool and folds (N,) int.
 
-    Return None for a single fold, where all or no images are correct, and for credit that is not bool. The expected spread is binomial, at
-    the accuracy of all images; p is that of the chi-square test of equal shares.
+    Return None for a single fold, where all or no images are correct, and for credit that is not bool. The
+    expected spread is binomial, at the accuracy of all images; p is that of the chi-square test of equal
+    shares.
     """
     numbers, sizes = np.unique(folds, return_counts=True)
     share = correct.mean()

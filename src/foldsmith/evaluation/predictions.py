@@ -107,9 +107,8 @@ def save_oof(run: RunPaths, held_out: pd.DataFrame, predictions: np.ndarray, tas
     table = held_out.assign(
         prediction=task.label_column(task.decide(predictions)), confidence=task.confidence(predictions)
     )
-    save_csv(
-        run.oof_table, table if task.predictions_key == "probabilities" else table.drop(columns="confidence")
-    )
+    has_confidence = task.predictions_key == "probabilities"
+    save_csv(run.oof_table, table if has_confidence else table.drop(columns="confidence"))
 
 
 def save_held_out(path: Path, held_out: LabelledImages, predictions: np.ndarray, task: Task) -> None:
