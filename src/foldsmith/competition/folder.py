@@ -98,7 +98,8 @@ def read_settings(folder: Path) -> Settings:
         if not isinstance(value, str):
             raise InputError(f"{path}: {key} takes text in quotes, not {value!r}.")
     settings = Settings(**values)
-    _check_metric(path, settings.metric)
+    if "metric" in values:
+        _check_metric(path, settings.metric)
     return settings
 
 
@@ -109,11 +110,10 @@ def _check_metric(path: Path, metric: str) -> None:
             f"{path}: metric is '{metric}'; a function of your own is named on the command line only: "
             f"--metric {metric}"
         )
-    if metric:
-        try:
-            find_metric(metric)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+    try:
+        find_metric(metric)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def is_image(file: str) -> bool:
