@@ -43,9 +43,10 @@ def main(argv: list[str] | None = None) -> int:
             "them.",
             *notes,
         ]
-    write_leaderboard(page, competition.name, ranked, shown, notes)
+    credit = runs[0].credit_name
+    write_leaderboard(page, competition.name, ranked, shown, notes, credit)
     show_ranks(competition.name, ranked)
-    show_pairs(shown)
+    show_pairs(shown, credit)
     for note in notes:
         say(f"compare: {note}")
     say(f"compare: {board}, {page}")
@@ -72,10 +73,10 @@ def show_ranks(competition: str, ranked: "pd.DataFrame") -> None:
     )
 
 
-def show_pairs(pairs: "pd.DataFrame") -> None:
-    """Print the comparisons of pairs of runs."""
+def show_pairs(pairs: "pd.DataFrame", credit: str) -> None:
+    """Print the comparisons of pairs of runs; `credit` says what is compared."""
     show_table(
-        "pairs on the same images, accuracy",
+        f"pairs on the same images, {credit}",
         ["a", "b", "images", "b minus a", "± error", "only a, only b", "p", "verdict"],
         [
             [
@@ -102,8 +103,8 @@ def read_words(argv: list[str] | None) -> argparse.Namespace:
         epilog="examples:\n"
         "  .venv/bin/python src/compare.py output/tiny80\n"
         "  .venv/bin/python src/compare.py elsewhere/tiny80        # runs with --output elsewhere\n\n"
-        "p is that of McNemar's exact test on the images that both runs held out, adjusted for all pairs "
-        "(Holm).",
+        "p is that of McNemar's exact test on the images that both runs held out, for sets and numbers of "
+        "the paired t test, adjusted for all pairs (Holm).",
     )
     parser.add_argument("folder", metavar="OUTPUT/COMPETITION", type=Path, help="the folder of the runs")
     parser.add_argument(

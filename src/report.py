@@ -37,6 +37,7 @@ from foldsmith.run.tables import (
     load_task,
     save_table,
 )
+from foldsmith.tasks.own_metric import choose_metric
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,7 +83,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     """
     # imported here: scikit-learn and cleanlab take seconds, and a stage that is up to date does not need them
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.evaluation.label_issues import describe_suspects, rank_label_issues
+    from foldsmith.evaluation.label_issues import describe_suspects, no_label_issues, rank_label_issues
     from foldsmith.evaluation.last_run import compared_with, find_last_run
     from foldsmith.report import Evidence, Pictures, write_report
     from foldsmith.report.provenance import facts_of, notes_of
@@ -90,9 +91,13 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
     samples, names = load_samples(run.samples), list(classes["class_name"])
-    issues = rank_label_issues(oof["path"], oof["label"], oof["probabilities"], names)
+    cv, task = load_json(run.cv), load_task(run)
+    task = task.with_metric(choose_metric(task, command.metric, cv["metric"]))
+    predictions, issues = oof[task.predictions_key], no_label_issues()
+    if task.single_label:
+        issues = rank_label_issues(oof["path"], oof["label"], predictions, names)
     save_table(run.label_issues, issues)
-    task, cv, last = load_task(run), load_json(run.cv), find_last_run(run)
+    last = find_last_run(run)
     comparison = last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
@@ -105,12 +110,12 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         cv=cv,
         labels=oof["label"],
         folds=oof["fold"],
-        probabilities=oof["probabilities"],
+        probabilities=predictions,
         class_names=names,
-        class_counts=np.bincount(folds["label"], minlength=len(classes)),
+        class_counts=task.class_counts(task.targets(folds)),
         logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
-        notes=notes_of(command.plan, command.folds_to_use, folds, classes),
+        notes=notes_of(command.plan, command.folds_to_use, folds, classes, task),
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache),
@@ -124,10 +129,12 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         last_run=last.name if last else "",
         differing=last.differing if last else [],
         comparison=comparison,
-        test_probabilities=None if test is None else test["probabilities"],
+        test_probabilities=None if test is None else test[task.predictions_key],
     )
     write_report(run.report, evidence)
-    accuracy = float(np.mean(task.correct(oof["label"], oof["probabilities"])))
+    if not task.single_label:
+        return "labels not judged: no method for this task"
+    accuracy = float(np.mean(task.correct(oof["label"], predictions)))
     return describe_suspects(int(issues["suspected"].sum()), len(oof["label"]), accuracy)
 
 

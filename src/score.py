@@ -9,13 +9,15 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from foldsmith.competition.folder import match_ids, read_table
+from foldsmith.competition.folder import match_ids, read_settings, read_table
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import load_json
+from foldsmith.process.files import load_json, load_npz
 from foldsmith.process.terminal import format_score, say, show_table, with_error
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.paths import truth_path
@@ -29,6 +31,7 @@ from foldsmith.run.stamps import (
 )
 from foldsmith.run.tables import load_classes, load_samples, load_task
 from foldsmith.tasks import Task
+from foldsmith.tasks.own_metric import choose_metric
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,8 +57,8 @@ def main(argv: list[str] | None = None) -> int:
                 f"{run.submission} has no row for {len(missing)} images of {truth} ({first_of(missing)}); "
                 "run src/submit.py again, or check the ids of that file."
             )
-        share = sum(submitted[image] == label for image, label in true.items()) / len(true)
-        say(f"score: true test accuracy {share:.4f} of {len(true):,} images ({truth})")
+        metric, score = score_truth(command, true, submitted, task)
+        say(f"score: true test {metric} {format_score(score)} of {len(true):,} images ({truth})")
     if run.cv.is_file():  # an average of runs has none
         show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
     if run.report.is_file():
@@ -63,6 +66,25 @@ def main(argv: list[str] | None = None) -> int:
     if not is_first_look:
         say(f"submission: {run.submission}")
     return 0
+
+
+def score_truth(
+    command: Command, true: dict[str, Any], submitted: dict[str, Any], task: Task
+) -> tuple[str, float | None]:
+    """Return the name and the score of the run's metric; None where it is not defined.
+
+    A metric of decisions is that of the submitted ones, by image; others are that of test.npz.
+    """
+    run, named = command.run, read_settings(command.folder).metric
+    if run.cv.is_file():
+        named = load_json(run.cv)["metric"]
+    metric, images = choose_metric(task, command.metric, named), list(true)
+    targets = np.array([true[image] for image in images])
+    if metric.score_decisions is not None:
+        return metric.name, metric.score_decisions(targets, np.array([submitted[image] for image in images]))
+    test = load_npz(run.test)
+    rows = pd.Series(np.arange(len(test["path"])), index=test["path"]).loc[images]
+    return metric.name, metric.evaluate(targets, test[task.predictions_key][rows.to_numpy()])
 
 
 def summarise(command: Command) -> list[tuple[str, str]]:
@@ -96,7 +118,7 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     return rows
 
 
-def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: Task) -> dict[str, int]:
+def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return the decision for each image in a CSV of a submission's form.
 
     Raise InputError for an id that is no test image, or a label that is no class.

@@ -26,6 +26,8 @@ from foldsmith.run.stamps import (
     write_stamp,
 )
 from foldsmith.run.tables import load_classes, load_folds, load_task
+from foldsmith.tasks.metrics import Metric
+from foldsmith.tasks.own_metric import choose_metric, digest_of_metric
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,11 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     require(run.folds, "split")
     require(run.samples, "prepare")
     require_trained(run, command.folds_to_use)
-    metric = read_settings(command.folder).metric
+    metric = choose_metric(load_task(run), command.metric, read_settings(command.folder).metric)
     inputs = {
         "folds": digest_of_file(run.folds),
         "trained": digests_of_trained(run, command.folds_to_use),
-        "metric": metric,
+        "metric": metric.name,
+        **digest_of_metric(metric.name),
         "samples": digest_of_file(run.samples),  # near-duplicates and groups, for the errors
     }
     outputs = [run.oof, run.oof_table, run.cv]
@@ -51,35 +54,36 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def validate(command: Command, metric: str) -> None:
+def validate(command: Command, metric: Metric) -> None:
     """Write oof.csv, oof.npz and cv.json, and print the score and its notes."""
     # imported here: scikit-learn takes seconds, and a stage that is up to date does not need it
     from foldsmith.evaluation.baseline import baseline_figures
-    from foldsmith.evaluation.cross_validation import cross_validation, undefined_notes
+    from foldsmith.evaluation.cross_validation import cross_validation, left_out_notes, undefined_notes
     from foldsmith.evaluation.predictions import related_images, save_oof, scatter_oof
     from foldsmith.report.provenance import notes_of
 
-    run, task = command.run, load_task(command.run)
+    run, task = command.run, load_task(command.run).with_metric(metric)
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)
     held_out = all_folds[all_folds["fold"].isin(command.folds_to_use)].reset_index(drop=True)
-    probabilities = scatter_oof(
-        held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], task
-    )
+    predictions = scatter_oof(held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], task)
     folds = held_out["fold"].to_numpy(np.int64)
     targets = task.targets(held_out)
-    figures = cross_validation(targets, folds, probabilities, metric, task, related_images(run, held_out))
+    groups = related_images(run, held_out)
+    figures = cross_validation(targets, folds, predictions, metric.name, task, groups)
     cv = {
         "competition": command.competition,
         "run": command.name,
         **figures,
         **baseline_figures(figures, targets, task.prior(task.targets(all_folds)), task),
+        **digest_of_metric(metric.name),
         "seed": command.recipe.seed,
         "fold_seed": command.plan.seed,
     }
-    save_oof(run, held_out, probabilities, task)
+    save_oof(run, held_out, predictions, task)
     save_json(run.cv, cv)
-    notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
-    for line in [*lines_of(cv), *undefined_notes(cv), *notes]:
+    left_out = left_out_notes(metric, targets, list(classes["class_name"]))
+    notes = notes_of(command.plan, command.folds_to_use, all_folds, classes, task)
+    for line in [*lines_of(cv), *undefined_notes(cv), *left_out, *notes]:
         say(f"validate: {line}")
     say(f"validate: {run.cv}, {run.oof}")
 

@@ -436,13 +436,10 @@ def test_a_hold_out_is_blended_too(folder: Path, tmp_path: Path) -> None:
     assert compare.main([str(runs)]) == 0
 
 
-def test_where_the_metric_is_undefined_the_log_loss_alone_chooses_the_weights(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_the_metric_is_undefined_the_log_loss_alone_chooses_the_weights() -> None:
     undefined = replace(METRICS["accuracy"], weighted=None, is_defined=lambda *_: False)
-    monkeypatch.setitem(METRICS, "undefined", undefined)
     labels = np.arange(60) % 3
     good = np.full((60, 3), 0.1, np.float32) + 0.7 * np.eye(3, dtype=np.float32)[labels]
     predictions = np.stack([np.full((60, 3), 1 / 3, np.float32), good])
-    weights = climb(labels, predictions, "undefined", np.ones((2, 60)))
+    weights = climb(labels, predictions, undefined, METRICS["log_loss"], np.ones((2, 60)))
     np.testing.assert_array_equal(weights, [[0, 1], [0, 1]])

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldsmith.competition.folder import (
-    METRICS,
     Settings,
     list_files,
     match_ids,
@@ -24,6 +23,7 @@ from foldsmith.competition.folder import (
 )
 from foldsmith.data.cache import listing_digest
 from foldsmith.errors import InputError
+from foldsmith.tasks.metrics import METRICS
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -39,7 +39,7 @@ def test_a_folder_is_read_as_it_was_written(make_competition: MakeCompetition) -
     folder = make_competition(num_classes=2, per_class=6, test_per_class=2)
     competition = read_competition(folder)
     assert competition.folder == folder
-    assert competition.settings == Settings(metric="accuracy")
+    assert competition.settings == Settings()
     assert competition.train_images == [f"train/{index}.png" for index in range(12)]
     assert competition.test_images == [f"test/{index}.png" for index in range(4)]
 
@@ -262,7 +262,7 @@ def test_settings_are_read_and_the_others_keep_their_defaults(tmp_path: Path) ->
     assert read_settings(tmp_path) == Settings(metric="macro_f1", group_column="patient")
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, "f2_samples", "map_at_5", "top3_accuracy"])
 def test_every_metric_can_be_set(tmp_path: Path, metric: str) -> None:
     write_settings(tmp_path, f'metric = "{metric}"')
     assert read_settings(tmp_path).metric == metric
@@ -278,6 +278,7 @@ def test_every_metric_can_be_set(tmp_path: Path, metric: str) -> None:
         ('id_column = ["id"]', ["id_column", "['id']"]),
         ('metric = "acuracy"', ["'acuracy'", "'accuracy'", "log_loss"]),
         ('metric = ""', ["metric", "accuracy"]),
+        ('metric = "own.py:score"', ["own.py:score", "--metric"]),
         ("metric = accuracy", ["TOML", "line 1"]),
         ('metric = "accuracy', ["TOML"]),
         ('metric = "accuracy"\nmetric = "log_loss"', ["TOML"]),

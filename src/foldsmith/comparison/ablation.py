@@ -17,7 +17,7 @@ from foldsmith.run.command import Command
 from foldsmith.run.identity import as_saved, differing_uses, load_identity
 from foldsmith.run.stamps import check_identity, digests_of_trained, is_from, trained_folds, training_seconds
 from foldsmith.run.tables import load_folds, load_task
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.own_metric import choose_metric
 
 HEADER = ("run", "in the recipe", "here", "score", "the field gains", "p", "images", "seconds", "verdict")
 EARNS = "earns its place"
@@ -117,11 +117,13 @@ def _compare(full: Command, other: Command, row: AblationRow) -> AblationRow:
         )
     row = replace(row, num_compared=len(shared))
     labels = whole["label"][_rows_of(whole, shared)]
-    pair = [oof["probabilities"][_rows_of(oof, shared)] for oof in (ablated, whole)]
-    if any(METRICS[row.metric].evaluate(labels, predictions) is None for predictions in pair):
+    task = load_task(full.run)
+    pair = [oof[task.predictions_key][_rows_of(oof, shared)] for oof in (ablated, whole)]
+    metric = choose_metric(task, full.metric, row.metric)
+    if any(metric.evaluate(labels, predictions) is None for predictions in pair):
         return row
-    gain = gain_with_error(labels, *pair, row.metric, full.recipe.seed)
-    return replace(row, gain=gain, p=p_of_gain(labels, *pair, gain, load_task(full.run)))
+    gain = gain_with_error(labels, *pair, metric, full.recipe.seed)
+    return replace(row, gain=gain, p=p_of_gain(labels, *pair, gain, task))
 
 
 def _rows_of(oof: dict[str, np.ndarray], paths: list[str]) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 from foldsmith.errors import Entries, InputError, first_of, unknown_name
 from foldsmith.natural_order import natural_key
 from foldsmith.process.terminal import printable
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.metrics import find_metric, is_custom
 
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".ppm",
@@ -35,7 +35,7 @@ SPELLINGS: tuple[Spelling, ...] = (
 class Settings:
     """The keys of `competition.toml`. An empty one is guessed from the files."""
 
-    metric: str = "accuracy"
+    metric: str = ""
     labels: str = ""  # the label file
     id_column: str = ""
     label_column: str = ""
@@ -98,9 +98,22 @@ def read_settings(folder: Path) -> Settings:
         if not isinstance(value, str):
             raise InputError(f"{path}: {key} takes text in quotes, not {value!r}.")
     settings = Settings(**values)
-    if settings.metric not in METRICS:
-        raise unknown_name(f"metric in {path}:", settings.metric, METRICS)
+    if "metric" in values:
+        _check_metric(path, settings.metric)
     return settings
+
+
+def _check_metric(path: Path, metric: str) -> None:
+    """Raise InputError for an unknown metric, and for a file: a competition folder must not bring code."""
+    if is_custom(metric):
+        raise InputError(
+            f"{path}: metric is '{metric}'; a function of your own is named on the command line only: "
+            f"--metric {metric}"
+        )
+    try:
+        find_metric(metric)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def is_image(file: str) -> bool:

@@ -4,10 +4,14 @@ A metric that is not defined in a fold is None there and left out of the mean. A
 a ROC curve of a fold without a positive image.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from foldsmith.errors import first_of
 from foldsmith.evaluation.uncertainty import ScoreErrors, score_errors, score_interval, share_interval
 from foldsmith.tasks import Task
+from foldsmith.tasks.metrics import Metric
 
 Score = float | None
 
@@ -49,6 +53,7 @@ def cross_validation(
     return {
         "task": task.name,
         "metric": metric,
+        "higher_is_better": task.metrics[metric].higher_is_better,
         "folds": scores,
         "mean": mean,
         "std": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
@@ -82,3 +87,14 @@ def undefined_notes(cv: dict) -> list[str]:
     kept = len(cv["folds"]) - len(missing)
     rest = f"the mean is that of the other {kept}" if kept else "there is no mean"
     return [f"{cv['metric']} is not defined in {len(missing)} of {len(cv['folds'])} folds: {rest}."]
+
+
+def left_out_notes(metric: Metric, targets: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return a sentence on the columns of targets (N, K) that a mean over columns leaves out, or none."""
+    if metric.left_out is None or targets.ndim != 2 or not (left_out := metric.left_out(targets)).any():
+        return []
+    columns = np.flatnonzero(left_out)
+    return [
+        f"{metric.name}, a mean over columns, is not defined in {len(columns)} of {len(left_out)} and leaves "
+        f"them out: {first_of([names[column] for column in columns])}"
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foldsmith.evaluation.chance import McNemar, PairedDifference, compare_paired, mcnemar_exact
+from foldsmith.evaluation.chance import PairedDifference, PairedTest, compare_paired, mcnemar_exact
 from foldsmith.evaluation.resampling import gain_with_error
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.recipes.words import as_typed, in_distinct_words
@@ -47,7 +47,7 @@ class RunComparison:
     was: float
     now: float
     gain: PairedDifference
-    test: McNemar
+    test: PairedTest
     classes: pd.DataFrame
     changed: pd.DataFrame
 
@@ -115,8 +115,8 @@ def compared_with(
     rows, earlier = _shared_rows(previous, current)
     if len(rows) == 0:
         return None
-    targets, now = current["label"][rows], current["probabilities"][rows]
-    was = previous["probabilities"][earlier]
+    targets, now = current["label"][rows], current[task.predictions_key][rows]
+    was = previous[task.predictions_key][earlier]
     scores = [task.metrics[metric].evaluate(targets, predictions) for predictions in (was, now)]
     if None in scores:
         return None
@@ -127,7 +127,7 @@ def compared_with(
         images=len(rows),
         was=scores[0],
         now=scores[1],
-        gain=gain_with_error(targets, was, now, metric),
+        gain=gain_with_error(targets, was, now, task.metrics[metric]),
         test=mcnemar_exact(was_right, now_right),
         classes=_compare_classes(targets, was, now, task),
         changed=pd.DataFrame(
@@ -149,10 +149,14 @@ def _shared_rows(
 
 
 def _compare_classes(targets: np.ndarray, was: np.ndarray, now: np.ndarray, task: Task) -> pd.DataFrame:
-    """Return one row per class: label, support, was, now (recall), difference, error; NaN without images."""
+    """Return one row per class: label, support, was, now (recall), difference, error; NaN without images.
+
+    Numbers have no row.
+    """
     decisions = [task.decide(predictions) for predictions in (was, now)]
     table = []
-    for label in range(task.num_outputs):
+    num_classes = task.num_outputs if task.predictions_key == "probabilities" else 0
+    for label in range(num_classes):
         if targets.ndim == 1:
             own, hits = targets == label, [decided == label for decided in decisions]
         else:

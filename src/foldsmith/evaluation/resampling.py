@@ -13,7 +13,7 @@ from foldsmith.evaluation.chance import (
 )
 from foldsmith.seeding import derive_seed
 from foldsmith.tasks import Task
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.metrics import Metric
 
 NUM_DRAWS = 1000  # bootstrap samples: the standard error is then known to about 2 %
 
@@ -27,11 +27,11 @@ def bootstrap_gain(
     labels: np.ndarray,
     baseline: np.ndarray,
     candidate: np.ndarray,
-    metric: str,
+    metric: Metric,
     seed: int,
     num_draws: int = NUM_DRAWS,
 ) -> PairedDifference:
-    """Return the gain of `candidate` over `baseline`, both probabilities (N, K) of the same images.
+    """Return the gain of `candidate` over `baseline`, both predictions (N, K) of the same images.
 
     A positive difference is a gain, also where lower scores are better. The standard error is that of the
     paired bootstrap (Efron & Tibshirani 1993): both are scored on the same samples of N images. It is
@@ -39,15 +39,14 @@ def bootstrap_gain(
 
     Raise InputError where the metric is not defined on these images.
     """
-    row = METRICS[metric]
-    scores = [row.evaluate(labels, predictions) for predictions in (baseline, candidate)]
+    scores = [metric.evaluate(labels, predictions) for predictions in (baseline, candidate)]
     if None in scores:
         raise InputError(
-            f"{metric} is not defined on these {len(labels)} held-out images, so that it cannot compare "
+            f"{metric.name} is not defined on these {len(labels)} held-out images, so that it cannot compare "
             "runs; choose another metric in competition.toml, or hold out more images."
         )
     score_baseline, score_candidate = (
-        row.scorer(labels, predictions) for predictions in (baseline, candidate)
+        metric.scorer(labels, predictions) for predictions in (baseline, candidate)
     )
     draws = np.random.default_rng(derive_seed(seed, "bootstrap"))
     gains = []
@@ -57,11 +56,11 @@ def bootstrap_gain(
     # samples in which the metric is not defined are left out
     defined = [gain for gain in gains if np.isfinite(gain)]
     error = float(np.std(defined, ddof=1)) if len(defined) > 1 else np.inf
-    return PairedDifference(row.sign * (scores[1] - scores[0]), error)
+    return PairedDifference(metric.sign * (scores[1] - scores[0]), error)
 
 
 def gain_with_error(
-    labels: np.ndarray, baseline: np.ndarray, candidate: np.ndarray, metric: str, seed: int = 0
+    labels: np.ndarray, baseline: np.ndarray, candidate: np.ndarray, metric: Metric, seed: int = 0
 ) -> PairedDifference:
     """Return `bootstrap_gain` with an error that is never smaller than the images allow.
 
@@ -69,16 +68,15 @@ def gain_with_error(
     none, so that it is infinite, unless the predictions are equal. It is also infinite for a metric that
     cannot be bootstrapped. Raise InputError where the metric is not defined on these images.
     """
-    row, count = METRICS[metric], len(labels)
-    if not row.bootstrappable:
-        scores = [row.evaluate(labels, predictions) for predictions in (baseline, candidate)]
-        return PairedDifference(row.sign * (scores[1] - scores[0]), np.inf)
+    if not metric.bootstrappable:
+        scores = [metric.evaluate(labels, predictions) for predictions in (baseline, candidate)]
+        return PairedDifference(metric.sign * (scores[1] - scores[0]), np.inf)
     gain = bootstrap_gain(labels, baseline, candidate, metric, seed)
     if gain.standard_error > NO_VARIATION:
         return gain
-    low, high = row.bounds
+    low, high = metric.bounds
     if np.isfinite(high - low):
-        error = (high - low) * least_paired_error(gain.difference / (high - low), count)
+        error = (high - low) * least_paired_error(gain.difference / (high - low), len(labels))
         return PairedDifference(gain.difference, error)
     return PairedDifference(gain.difference, 0.0 if np.array_equal(baseline, candidate) else np.inf)
 

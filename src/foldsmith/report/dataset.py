@@ -28,7 +28,7 @@ def describe_data(evidence: Evidence) -> Context:
         else galleries.duplicate_groups(samples, evidence.test_samples, evidence.pictures)
     )
     return {
-        "balance": charts.draw_class_balance(counts, evidence.class_names) if np.ptp(counts) else "",
+        "balance": charts.draw_class_balance(counts, evidence.class_names) if len(set(counts)) > 1 else "",
         "balance_in_words": balance_in_words(counts),
         "sizes": [] if samples is None else count_sizes(samples).head(SIZE_ROWS).to_dict("records"),
         "num_sizes": 0 if samples is None else len(count_sizes(samples)),
@@ -45,6 +45,8 @@ def describe_data(evidence: Evidence) -> Context:
 
 def balance_in_words(counts: np.ndarray) -> str:
     """Return the sizes of the largest and the smallest class (K,) and their ratio, or the one size of all."""
+    if not len(counts):  # numbers have no classes
+        return ""
     if not np.ptp(counts):
         return f"{counts[0]:,} training images in every class."
     words = f"from {counts.max():,} to {counts.min():,}"

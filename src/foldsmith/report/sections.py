@@ -12,7 +12,7 @@ from foldsmith.evaluation.subsets import image_attributes, scores_by, surest_sha
 from foldsmith.evaluation.uncertainty import class_recalls
 from foldsmith.report import charts, class_tables, findings, galleries, matrix, plots
 from foldsmith.report.evidence import Evidence
-from foldsmith.tasks.metrics import METRICS, decide
+from foldsmith.tasks.metrics import decide
 
 CHANGED = 12  # pictures of either side that changed since the last run
 
@@ -34,7 +34,7 @@ def describe_folds(evidence: Evidence) -> Context:
         "metric_rows": rows,
         "score_strip": rows[0]["strip"],
         "outlier_folds": {fold: metrics for fold, metrics in outliers.items() if metrics},
-        "lower_is_better": {name for name, metric in METRICS.items() if not metric.higher_is_better},
+        "lower_is_better": lower_is_better(evidence),
         "spread": spread,
         "spread_in_words": findings.spread_in_words(spread),
     }
@@ -78,6 +78,13 @@ def describe_subsets(evidence: Evidence) -> Context:
             task.confidence(evidence.probabilities), task.correct(*figures).astype(np.float64)
         ).to_dict("records"),
     }
+
+
+def lower_is_better(evidence: Evidence) -> set[str]:
+    """Return the names of the page's metrics of which a lower score is better."""
+    metrics, cv = evidence.task.metrics, evidence.cv
+    own = set() if cv.get("higher_is_better", True) else {cv["metric"]}
+    return own | {name for name, metric in metrics.items() if not metric.higher_is_better}
 
 
 def describe_curves(evidence: Evidence) -> Context:

@@ -34,6 +34,6 @@ def predict_again(command: Command, fold: int) -> None:
         predicted = networks.predict(images, views, batch_limit, advance)
     if len(networks) > 1:
         for number, predictions in enumerate(predicted):
-            save_held_out(paths.seed(number).heldout, held_out.paths, held_out.labels, predictions)
-    save_held_out(paths.heldout, held_out.paths, held_out.labels, mean_of_networks(predicted))
+            save_held_out(paths.seed(number).heldout, held_out, predictions, task)
+    save_held_out(paths.heldout, held_out, mean_of_networks(predicted), task)
     stamp_predicted(run, fold, views)
