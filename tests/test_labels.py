@@ -12,7 +12,8 @@ from conftest import MakeCompetition, naming, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldsmith.competition.folder import Competition, Settings, read_competition
+from foldsmith.competition.folder import Competition, read_competition
+from foldsmith.competition.settings import Settings
 from foldsmith.competition.labels import Metadata, read_metadata
 from foldsmith.errors import InputError
 

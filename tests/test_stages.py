@@ -21,7 +21,8 @@ import split
 import submit
 import train
 import validate
-from foldsmith.competition.folder import Competition, Settings
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.settings import Settings
 from foldsmith.competition.labels import FORMS
 from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError

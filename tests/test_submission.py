@@ -11,7 +11,8 @@ from conftest import naming, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldsmith.competition.folder import Competition, Settings
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.settings import Settings
 from foldsmith.competition.submission import (
     check_submission,
     disagreements,

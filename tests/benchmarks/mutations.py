@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from mutants import LABELS, NAMES, READ, REFUSED, Case, csv_cases, json_cases, sample_cases, settings_cases
 from plain_readers import image_of, lines_of, possible_labels_of_csv, true_labels_of_json, true_settings
 
-from foldsmith.competition.folder import Competition, Settings, read_settings
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.settings import Settings, read_settings
 from foldsmith.competition.labels import read_metadata
 from foldsmith.competition.submission import (
     check_submission,

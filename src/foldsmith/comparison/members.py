@@ -158,7 +158,7 @@ def read_shared_folds(members: Sequence[RunPaths]) -> pd.DataFrame:
 
 def read_metric(members: Sequence[RunPaths], competition: Competition) -> str:
     """Return the metric of the competition. Raise InputError if a run was validated with another one."""
-    metric = competition.settings.metric
+    metric = competition.metric
     for member in members:
         used = load_json(member.cv)["metric"]
         if used != metric:
@@ -171,7 +171,7 @@ def read_metric(members: Sequence[RunPaths], competition: Competition) -> str:
 
 def read_folder(command: CombineCommand) -> Competition:
     """Return the competition. Raise InputError if its test images are not those that the runs predict."""
-    competition, first = read_competition(command.folder), command.members[0]
+    competition, first = read_competition(command.folder, command.members[0].cache_root), command.members[0]
     if set(load_samples(first.test_samples)["path"]) != set(competition.test_images):
         raise InputError(
             f"{command.folder} has other test images than {first.root} predicts; name the right competition "

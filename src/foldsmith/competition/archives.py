@@ -29,7 +29,11 @@ MAX_RATIO = 1000  # of unpacked bytes to the archive's; images shrink by less th
 MAX_MEMBERS = 20_000_000
 MAX_DEPTH = 3  # archives within archives
 ALLOWED_GROWTH = 2**27  # bytes that any archive may grow to, whatever its ratio
-STREAMS: dict[bytes, Callable[[Path], IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+STREAMS: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError,
@@ -84,7 +88,9 @@ def _digest(folder: Path, archives: list[Archive]) -> str:
     for archive in archives:
         state = archive.path.stat()
         listing = digest_of([[member.path, member.size] for member in archive.members])
-        states.append([archive.path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns, listing])
+        states.append(
+            [archive.path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns, listing]
+        )
     entries = sorted(os.fsencode(entry.name).hex() for entry in folder.iterdir())
     return digest_of([os.fsencode(folder.resolve()).hex(), states, entries])
 
@@ -117,7 +123,9 @@ def _unpack_nested(root: Path) -> None:
             _unpack(archive, root, lambda count: None)
             archive.path.unlink()
     if list_folder(root).archives:
-        raise InputError(f"{found[0]} holds archives in archives, more than {MAX_DEPTH} deep; unpack it yourself.")
+        raise InputError(
+            f"{found[0]} holds archives in archives, more than {MAX_DEPTH} deep; unpack it yourself."
+        )
 
 
 def _link_rest(folder: Path, root: Path, used: set[Path]) -> None:
@@ -196,7 +204,9 @@ def _read_members(path: Path) -> list[Member]:
             return [_tar_member(path, info) for info in archive if not info.isdir()]
     if any(_starts_with(path, magic) for magic in STREAMS):
         return [Member(path.stem, None)]
-    raise InputError(f"{path} is no archive that foldsmith can read (zip, tar, gz, bz2, xz, 7z); download it again.")
+    raise InputError(
+        f"{path} is no archive that foldsmith can read (zip, tar, gz, bz2, xz, 7z); download it again."
+    )
 
 
 def _zip_member(path: Path, info: zipfile.ZipInfo) -> Member:
@@ -214,7 +224,9 @@ def _tar_member(path: Path, info: tarfile.TarInfo) -> Member:
 
 
 def _link_refused(path: Path, name: str) -> InputError:
-    return InputError(f"{path} holds '{printable(name)}', a link or device; it is not unpacked. Unpack it yourself.")
+    return InputError(
+        f"{path} holds '{printable(name)}', a link or device; it is not unpacked. Unpack it yourself."
+    )
 
 
 def _safe_name(path: Path, name: str) -> str:
@@ -271,7 +283,9 @@ def _unpack(archive: Archive, root: Path, advance: Callable[[int], None]) -> Non
         if _starts_with(archive.path, SEVEN_ZIP):
             with _open_7z(archive.path) as opened:
                 wanted = {member.path for member in archive.members}
-                opened.extract(path=target, targets=[name for name in opened.getnames() if _plain(name) in wanted])
+                opened.extract(
+                    path=target, targets=[name for name in opened.getnames() if _plain(name) in wanted]
+                )
             advance(len(archive.members))
             return
         for name, source in _contents(archive):
@@ -311,5 +325,7 @@ def _copy(source: IO[bytes], target: IO[bytes], archive: Path) -> None:
     while block := source.read(2**20):
         written += len(block)
         if written > limit:
-            raise InputError(f"{archive} unpacks to more than {limit:,} bytes, like a decompression bomb; unpack it yourself.")
+            raise InputError(
+                f"{archive} unpacks to more than {limit:,} bytes, like a decompression bomb; unpack it yourself."
+            )
         target.write(block)

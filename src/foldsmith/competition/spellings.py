@@ -36,9 +36,18 @@ SPELLINGS: tuple[Spelling, ...] = (
 )
 # readings that are tried only where every id has to be read so
 LOOSE: dict[str, tuple[Spelling, Callable[[str], str]]] = {
-    "in other upper and lower case": (lambda path: path.name.lower(), lambda name: PurePosixPath(name).name.lower()),
-    "with another ending": (lambda path: path.stem, lambda name: PurePosixPath(name).stem if is_image(name) else ""),
-    "without leading zeros": (lambda path: path.stem.lstrip("0") or "0", lambda name: name.lstrip("0") or "0"),
+    "in other upper and lower case": (
+        lambda path: path.name.lower(),
+        lambda name: PurePosixPath(name).name.lower(),
+    ),
+    "with another ending": (
+        lambda path: path.stem,
+        lambda name: PurePosixPath(name).stem if is_image(name) else "",
+    ),
+    "without leading zeros": (
+        lambda path: path.stem.lstrip("0") or "0",
+        lambda name: name.lstrip("0") or "0",
+    ),
 }
 
 

@@ -113,7 +113,9 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
         try:
             entries.append(json.loads(line, object_pairs_hook=_unique_keys))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not valid JSON Lines (line {number}: {error}); download it again.") from error
+            raise InputError(
+                f"{path} is not valid JSON Lines (line {number}: {error}); download it again."
+            ) from error
     return _frame_of_objects(path, entries)
 
 
