@@ -55,7 +55,7 @@ def read_groups(
 
 
 def _tables_of_images(competition: Competition) -> list[tuple[str, pd.DataFrame, list[str]]]:
-    """Return the tables that name training images: path, the rows that name one, and the image of each."""
+    """Return the tables that name half of the training images or more: path, those rows, their images."""
     found = []
     names = Names(competition.train_images)
     for path in competition.catalog.paths:
@@ -66,7 +66,7 @@ def _tables_of_images(competition: Competition) -> list[tuple[str, pd.DataFrame,
         if ids:
             images = images_of_rows(table, ids[0], competition.train_images)
             kept = [bool(image) for image in images]
-            if any(kept):
+            if sum(kept) >= len(competition.train_images) / 2:
                 named = [image[0] for image in images if image]
                 found.append((path, table[kept].drop(columns=ids[0]), named))
     return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from foldsmith.competition.folder import Competition
+from foldsmith.competition.labels_json import has_annotations
 from foldsmith.competition.roles import (
     ID_COLUMNS,
     LABEL_COLUMNS,
@@ -56,7 +57,10 @@ def candidate_tables(competition: Competition, sample: Sample | None) -> list[st
     return [
         path
         for path in paths
-        if not is_sample_name(path) and not is_test_name(path) and (sample is None or path != sample.path)
+        if not is_sample_name(path)
+        and not is_test_name(path)
+        and (sample is None or path != sample.path)
+        and not has_annotations(competition.catalog.documents.get(path))
     ]
 
 
@@ -241,7 +245,7 @@ def _label_columns(
         return LabelColumns("", tuple(hot), USUAL, "the columns hold 0 and 1")
     if features and len(rest) == 1:
         return LabelColumns("", tuple(rest), REST, "the test list has all other columns")
-    if len(free) == 1:
+    if len(free) == 1 and (column(table, free[0]).nunique() < len(table) or len(table) < 3):
         return LabelColumns("", tuple(free), ELIMINATION, "it is the only other column")
     if not id_column and len(free) == 2:
         return LabelColumns("", tuple(name for name in free if name.strip().lower() not in ID_COLUMNS), ELIMINATION,

@@ -258,6 +258,7 @@ def _noted(labels: Labels, sentence: str) -> Labels:
 
 def _noting_tables(competition: Competition, labels: Labels, tables: Sequence[LabelTable]) -> Labels:
     """Return the labels of folders with a note on the tables that name the same images."""
+    tables = [table for table in tables if table.named >= len(labels.rows) / 2]
     if competition.settings.labels or not tables:
         return labels
     names = first_of([table.path for table in tables])

@@ -18,6 +18,7 @@ from foldsmith.competition.spellings import Names, match_ids
 from foldsmith.errors import InputError, first_of
 
 CERTAIN_RANK = 3  # of a name that is always a sample submission's
+BY_NAME = "by its name"
 COVERED = 0.99  # share of rows that must name a test image
 
 
@@ -63,16 +64,16 @@ def find_sample(competition: Competition) -> Sample | None:
             if sample_rank(other) == sample_rank(path) and other.count("/") == path.count("/")
         ]
         if sample_rank(path) >= CERTAIN_RANK and len(top) == 1:
-            return _read(competition, path, "by its name")
+            return _read(competition, path, BY_NAME)
         fitting = [other for other in top if _fits(competition, other)]
         if fitting:
             return _only(competition, fitting, "by its name and ids")
         if sample_rank(path) >= CERTAIN_RANK:
-            return _read(competition, path, "by its name")
+            return _read(competition, path, BY_NAME)
     by_content = [
         path
         for path in catalog.paths
-        if not is_test_name(path) and not is_sample_name(path) and _fits(competition, path, every=True)
+        if not is_test_name(path) and not is_sample_name(path) and _lists_test_images(competition, path)
     ]
     return _only(competition, by_content, "its ids are the test images") if by_content else None
 
@@ -98,8 +99,17 @@ def _only(competition: Competition, paths: list[str], evidence: str) -> Sample:
     return Sample(paths[0], first, evidence)
 
 
-def _fits(competition: Competition, path: str, every: bool = False) -> bool:
-    """Return whether a table of two columns or more has the test images as ids; `every`: all of them."""
+def _lists_test_images(competition: Competition, path: str) -> bool:
+    """Return whether a table has all test images as ids and names no training images: then it is the form."""
+    table = competition.catalog.read(path)
+    if table is None or len(table) < COVERED * len(competition.test_images):
+        return False
+    train = Names(competition.train_images).share(table.iloc[:, 0])
+    return max(train) < 0.5 and _fits(competition, path)
+
+
+def _fits(competition: Competition, path: str) -> bool:
+    """Return whether a table of two columns or more has ids of test images in its first one."""
     table = competition.catalog.read(path)
     if table is None or table.empty or len(table.columns) < 2:
         return False
@@ -114,8 +124,6 @@ def _fits(competition: Competition, path: str, every: bool = False) -> bool:
         test_list = find_test_list(competition, table, path)
         named = {image for images in test_list.images.values() for image in images} if test_list else set()
         rows = [tuple(named)] * len(table) if test_list else rows
-    if every and len(named) < COVERED * len(competition.test_images):
-        return False
     return sum(map(bool, rows)) >= COVERED * len(table) and table.iloc[:, 0].is_unique
 
 

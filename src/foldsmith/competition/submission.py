@@ -11,7 +11,7 @@ import pandas as pd
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import refuse_headless
 from foldsmith.competition.listing import subset_of
-from foldsmith.competition.sample import Sample, find_sample, rows_of_sample
+from foldsmith.competition.sample import BY_NAME, Sample, find_sample, rows_of_sample
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.process.files import atomic_write
@@ -71,7 +71,8 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame, task: 
         )
     ids, images, test_list, notes = _read_ids(path, sample, competition)
     cells = task.read_cells(path, [column.strip() for column in columns[1:]], table.iloc[:, 1:], classes)
-    notes = [f"{sample.path} is the sample submission: {sample.evidence}", *notes]
+    if sample.evidence != BY_NAME:
+        notes = [f"{sample.path} is the sample submission: {sample.evidence}", *notes]
     return SubmissionForm(columns, ids, images, cells, [*notes, *cells.notes], sample.path, test_list)
 
 

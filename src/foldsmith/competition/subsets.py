@@ -30,13 +30,10 @@ def split_subsets(folder: Path, listing: Listing, settings: Settings, catalog: C
     images = listing.images
     if settings.train_images or settings.test_images:
         train, test, evidence = _by_settings(folder, images, settings)
+    elif any(map(folder_subset, images)):
+        train, test, evidence = _by_folders(images, catalog)
     else:
-        train, test, evidence = (
-            _by_folders(images, catalog)
-            or _by_tables(images, catalog)
-            or _by_file_names(images)
-            or ([], [], [])
-        )
+        train, test, evidence = _by_tables(images, catalog) or _by_file_names(images) or ([], [], [])
     for name, found in (("train", train), ("test", test)):
         if not found:
             raise InputError(_nothing_found(folder, name, images))
@@ -100,10 +97,8 @@ def folder_subset(image: str, skip: int = 0) -> str:
     return next(filter(None, map(subset_of, PurePosixPath(image).parts[skip:-1])), "")
 
 
-def _by_folders(images: list[str], catalog: Catalog) -> Split | None:
+def _by_folders(images: list[str], catalog: Catalog) -> Split:
     """Return the images by the words train, val and test in the names of their folders."""
-    if not images:
-        return None
     common = len(PurePosixPath(os.path.commonpath([os.path.dirname(image) for image in images])).parts)
     subsets = {image: folder_subset(image, common) for image in images}
     if not any(subsets.values()):
@@ -120,9 +115,7 @@ def _by_folders(images: list[str], catalog: Catalog) -> Split | None:
         elif by["val"]:
             by["test"], by["val"] = by["val"], []
             evidence.append("there is no test folder: the validation images are predicted as the test images")
-    if not by["test"]:
-        return None
-    if not by["train"]:
+    if not by["train"] and by["test"]:
         by["train"], by[""] = by[""] or by["val"], []
         by["val"] = [] if by["train"] is by["val"] else by["val"]
     if by["val"]:

@@ -128,6 +128,8 @@ def _frame_of_objects(path: Path, document: Any) -> pd.DataFrame:
     if not isinstance(document, list) or not document or not all(isinstance(row, dict) for row in document):
         raise InputError(f"{path} is no table: neither a list of objects nor an object with 'images'.")
     columns = list(dict.fromkeys(key for row in document for key in row))
+    if not columns:
+        raise InputError(f"{path} is no table: its objects are empty.")
     rows = [[cell_text(row.get(column)) for column in columns] for row in document]
     return pd.DataFrame(rows, columns=columns, index=range(1, len(rows) + 1), dtype=str)
 
