@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from foldsmith.competition.folder import match_ids, read_table
+from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.tables import read_table
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json

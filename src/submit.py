@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     check_claim(run, **command.identity)
     trained = digests_of_trained(run, command.folds_to_use)
     require_from(run.stamp("infer"), "infer", trained)
-    competition, classes = read_competition(command.folder), load_classes(run.classes)
+    competition, classes = read_competition(command.folder, run.cache_root), load_classes(run.classes)
     task = load_task(run)
     form = read_submission_form(competition, classes, task)
     inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content}
