@@ -67,7 +67,7 @@ def read_words(typed: list[str]) -> tuple[Command, dict[Drop, Command]]:
     words = [*words, "--recipe", recipe]
     full = read_command(words, __doc__)
     if full.dataset_recipe:
-        full = resolve_recipe(full, read_competition(full.folder))
+        full = resolve_recipe(full, read_competition(full.folder, full.run.cache_root))
         # every run is to start from the same weights, also if the network is there for some of them only
         words = [*words, "--set", f"pretrained={str(full.recipe.pretrained).lower()}"]
         full = read_command(words, __doc__).resolved(full.evidence)

@@ -1,6 +1,7 @@
 """Check a competition folder and decode its images: samples.csv, problems.csv and the pixel cache.
 
 .venv/bin/python src/prepare.py input/tiny80 --recipe resnet64
+.venv/bin/python src/prepare.py input/tiny80 --explain    # only print what was found and how it is read
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -8,13 +9,16 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
+import sys
 from pathlib import Path
 
 import cv2
 
-from foldsmith.competition.folder import Competition, find_tables, read_competition
-from foldsmith.competition.labels import FORMS, read_metadata
-from foldsmith.competition.submission import read_submission_form
+from foldsmith.competition.folder import Competition, read_competition
+from foldsmith.competition.found import Found, explain, save_found
+from foldsmith.competition.labels import Metadata, read_metadata
+from foldsmith.competition.submission import SubmissionForm, read_submission_form
+from foldsmith.competition.subsets import folders_of
 from foldsmith.data.cache import (
     PixelCache,
     build_cache,
@@ -46,8 +50,14 @@ from foldsmith.training.resolve import resolve_recipe
 
 
 def main(argv: list[str] | None = None) -> int:
-    command = read_command(argv, __doc__)
-    competition = read_competition(command.folder)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    explained = "--explain" in arguments
+    command = read_command([word for word in arguments if word != "--explain"], __doc__)
+    competition = read_competition(command.folder, command.run.cache_root)
+    if explained:
+        for line in explain(found_in(competition, *read_labels_and_form(competition))):
+            say(line)
+        return 0
     command = resolve_recipe(command, competition)
     run, recipe = command.run, command.recipe
     inputs = inputs_of(competition, recipe)
@@ -63,22 +73,24 @@ def main(argv: list[str] | None = None) -> int:
         say(f"prepare: {run.samples} is up to date")
         return 0
 
-    metadata = read_metadata(competition)
+    metadata, form = read_labels_and_form(competition)
     task = build_task(metadata.task, len(metadata.classes))
     choose_metric(task, command.metric, competition.settings.metric)  # raises InputError for another task's
     check_for_task(recipe, task)
-    form = read_submission_form(competition, metadata.classes, task)
+    found = found_in(competition, metadata, form)
+    for line in explain(found):
+        say(f"prepare: {line}")
     images = [*metadata.samples["path"], *competition.test_images]
     say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} classes by {metadata.source}; "
         f"{len(competition.test_images):,} test images")  # fmt: skip
     cache_path = command.run.cache_root / cache_name(
         inputs["images"], images, recipe.image_size, recipe.cache
     )
-    cache = decode(command, cache_path, images)
+    cache = decode(command, competition.root, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
     near = group_near_duplicates(cache, recipe.near_duplicates)
     problems = find_problems(competition, metadata, form, cache.index, near, samples)
-    for line in [*metadata.notes, *form.notes, *notes_for_task(recipe, task), *summarise(problems)]:
+    for line in [*notes_for_task(recipe, task), *summarise(problems)]:
         say(f"prepare: {line}")
 
     facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]
@@ -90,10 +102,11 @@ def main(argv: list[str] | None = None) -> int:
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
     for path, table in {**tables, run.problems: problems}.items():
         save_table(path, table)
+    save_found(run.found, found)
     write_stamp(
         run.stamp("prepare"),
         inputs,
-        [*tables, run.problems],
+        [*tables, run.problems, run.found],
         cache=cache_path.name,
         folder=str(command.folder.absolute()),
     )
@@ -106,12 +119,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     """Return the stage's inputs: image files, the competition's tables, and the settings used here."""
-    kinds = {".csv", ".toml", *(suffix for form in FORMS for suffix in form.suffixes)}
-    tables = [path for kind in kinds for path in find_tables(competition.folder, kind)]
+    tables = {path: competition.root / path for path in competition.catalog.paths}
+    if competition.settings_path.is_file():
+        tables[competition.settings_path.name] = competition.settings_path
     return {
-        "images": listing_digest(competition.folder, [*competition.train_images, *competition.test_images]),
+        "images": listing_digest(competition.root, [*competition.train_images, *competition.test_images]),
         "other files": list(competition.other_files),
-        "tables": {path.name: digest_of_file(path) for path in tables},
+        "tables": {name: digest_of_file(path) for name, path in tables.items()},
         "settings": [
             recipe.image_size,
             recipe.cache,
@@ -122,19 +136,49 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     }
 
 
+def read_labels_and_form(competition: Competition) -> tuple[Metadata, SubmissionForm]:
+    """Return the labels and the form of the submission. Raise InputError if they cannot be read."""
+    metadata = read_metadata(competition)
+    task = build_task(metadata.task, len(metadata.classes))
+    return metadata, read_submission_form(competition, metadata.classes, task)
+
+
+def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm) -> Found:
+    """Return the roles of the competition's files and columns."""
+    labels, settings = metadata.labels, competition.settings
+    return Found(
+        root=competition.unpacked.name if competition.unpacked else "",
+        train_images=folders_of(competition.train_images),
+        test_images=folders_of(competition.test_images),
+        labels=labels.source,
+        id_column=labels.id_column,
+        label_columns=labels.columns if labels.id_column else (),
+        sample=form.sample,
+        test_list=form.test_list,
+        task=metadata.task,
+        metric=competition.metric,
+        submission=settings.submission or ("probabilities" if not form.cells.words else "labels"),
+        separator=settings.label_separator,
+        positive=settings.positive,
+        group_column=settings.group_column,
+        files=settings.files,
+        evidence=[*competition.evidence, *metadata.notes, *form.notes],
+    )
+
+
 def is_whole(cache_path: Path) -> bool:
     """Return whether the cache is complete and unchanged."""
     return is_cached(cache_path) and not changed_files(cache_path)
 
 
-def decode(command: Command, cache_path: Path, images: list[str]) -> PixelCache:
-    """Return the cache of these images; build it if it is missing. One process at a time builds it."""
+def decode(command: Command, root: Path, cache_path: Path, images: list[str]) -> PixelCache:
+    """Return the cache of these images of `root`; build it if it is missing. One process at a time builds it."""
     with wait_for_lock(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
         if is_whole(cache_path) and not command.again:
             say(f"prepare: {cache_path} exists already")
-            return open_cache(cache_path, command.folder, command.recipe.image_size)
+            return open_cache(cache_path, root, command.recipe.image_size)
         with progress("decoding", len(images), "images") as advance, collected_warnings() as warnings:
-            cache = build_cache(cache_path, command.folder, images, command.recipe.image_size, advance)
+            cache = build_cache(cache_path, root, images, command.recipe.image_size, advance)
     streamed = "" if command.recipe.cache else " (index only; pixels are streamed from the files)"
     say(f"prepare: decoded {len(images):,} images into {cache_path}{streamed}")
     if warnings:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foldsmith.competition.folder import match_ids, read_settings, read_table
+from foldsmith.competition.settings import read_settings
+from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.tables import read_table
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json, load_npz

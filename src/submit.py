@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"submit: no submission, as only {num_predicted:,} of {num_test:,} test images are predicted "
             "(--limit-test); the same command without it writes one")  # fmt: skip
         return 0
-    competition, classes = read_competition(command.folder), load_classes(run.classes)
+    competition, classes = read_competition(command.folder, run.cache_root), load_classes(run.classes)
     task = load_task(run)
     form = read_submission_form(competition, classes, task)
     inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content}

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from foldsmith.competition.folder import read_settings
+from foldsmith.competition.found import load_found
+from foldsmith.competition.settings import read_settings
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_npz, save_json
 from foldsmith.process.terminal import format_score, say, with_error
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     require(run.folds, "split")
     require(run.samples, "prepare")
     require_trained(run, command.folds_to_use)
-    metric = choose_metric(load_task(run), command.metric, read_settings(command.folder).metric)
+    named = read_settings(command.folder).metric or load_found(run.found).metric
+    metric = choose_metric(load_task(run), command.metric, named)
     inputs = {
         "folds": digest_of_file(run.folds),
         "trained": digests_of_trained(run, command.folds_to_use),

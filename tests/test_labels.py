@@ -12,8 +12,9 @@ from conftest import MakeCompetition, naming, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldsmith.competition.folder import Competition, Settings, read_competition
+from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.labels import Metadata, read_metadata
+from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError
 
 IMAGES = [f"train/{index}.png" for index in range(12)]
@@ -419,9 +420,7 @@ BAD_TABLES: dict[str, tuple[bytes, list[object]]] = {
     "no id cell": (GOOD_CSV.replace("\n0.png", "\n").encode(), [1, 12, "'id'", "line 2"]),
     "no label column": (b"a,b,c\n0.png,1,2\n", ["a, b, c"]),
     "one column": (b"id\n0.png\n", ["id"]),
-    "semicolons": (GOOD_CSV.replace(",", ";").encode(), ["id;label"]),
     "an open quote": (f'{GOOD_CSV}"0.png,kind 0\n'.encode(), ["CSV"]),
-    "Latin-1": (GOOD_CSV.replace("kind", "Käfer").encode("latin-1"), ["CSV"]),
     "UTF-16": (GOOD_CSV.encode("utf-16"), ["CSV"]),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\xff", ["CSV"]),
     "two labels": (f"{GOOD_CSV}0.png,kind 1\n".encode(), [1, "train/0.png", "kind 0", "kind 1"]),
@@ -476,7 +475,7 @@ def test_a_folder_without_any_labels_is_refused_with_all_forms(tmp_path: Path) -
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["absent.csv", "../labels.csv", "/etc/passwd", ".", "..", "deep/labels.csv"])
+@pytest.mark.parametrize("name", ["absent.csv", "../labels.csv", "/etc/passwd", ".", "..", "deep"])
 def test_the_label_file_of_the_settings_must_lie_in_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "labels.csv").write_text(GOOD_CSV)
     (tmp_path / "in/deep").mkdir(parents=True)
@@ -623,16 +622,18 @@ def test_a_table_of_groups_beside_class_folders_is_not_taken_for_labels(tmp_path
     )
     metadata = read(tmp_path, images)
     assert set(metadata.samples["class_name"]) == {"kind 0", "kind 1", "kind 2"}
-    (note,) = metadata.notes
-    assert "but patients.csv names their images too" in note
-    assert read(tmp_path, images, labels="train").notes == []
+    assert any("patients.csv names their images too" in note for note in metadata.notes)
+    by_word = read(tmp_path, images, labels="train")
+    assert not any("names their images too" in note for note in by_word.notes)
     write_rows(tmp_path / "patients.csv", ["place", "count"], [["north", 1], ["south", 2]])
-    assert read(tmp_path, images).notes == []
+    assert not any("patients" in note for note in read(tmp_path, images).notes)
     write_rows(
         tmp_path / "patients.csv", ["image", "patient"], [[f"{row}.png", row // 2] for row in range(12)]
     )
-    with pytest.raises(InputError, match=naming("group_column", "'patient'")):
-        read(tmp_path, images, group_column="patient")
+    groups = read(tmp_path, images, group_column="patient").samples.set_index("path")["group"]
+    assert groups.to_dict() == {image: str(int(Path(image).stem) // 2) for image in images}
+    with pytest.raises(InputError, match=naming("group_column", "'doctor'", "patient")):
+        read(tmp_path, images, group_column="doctor")
 
 
 def test_a_label_with_two_signs_is_a_name(tmp_path: Path) -> None:

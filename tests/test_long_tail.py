@@ -10,7 +10,7 @@ import pytest
 from conftest import MakeCompetition, naming
 
 import prepare
-from foldsmith.competition.folder import read_settings
+from foldsmith.competition.settings import read_settings
 from foldsmith.process.files import load_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_classes, load_samples

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from foldsmith.competition.folder import read_settings
+from foldsmith.competition.settings import read_settings
 from foldsmith.evaluation.cross_validation import cross_validation, score, undefined_notes
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.metrics import METRICS, expected_calibration_error

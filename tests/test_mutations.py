@@ -13,8 +13,9 @@ from mutations import KINDS, WrongOutcome, main, try_case
 from plain_readers import true_labels_of_json
 
 import prepare
-from foldsmith.competition.folder import Competition, Settings
+from foldsmith.competition.folder import Competition
 from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 

@@ -35,14 +35,19 @@ def form_of(num_images: int, column_labels: list[int]) -> SubmissionForm:
     columns = ["id", *(f"c{label}" for label in column_labels)] if column_labels else ["id", "label"]
     labels = LabelCells([f"c{label}" for label in range(CLASSES)])
     return SubmissionForm(
-        columns, names, images, ProbabilityCells(column_labels) if column_labels else labels
+        columns,
+        names,
+        [(image,) for image in images],
+        ProbabilityCells(column_labels) if column_labels else labels,
     )
 
 
 def filled(probabilities: np.ndarray, column_labels: list[int]) -> pd.DataFrame:
     form = form_of(len(probabilities), column_labels)
     prior = np.full(CLASSES, 1 / CLASSES, np.float32)
-    return fill_submission(form, dict(zip(form.images, probabilities, strict=True)), prior)
+    return fill_submission(
+        form, dict(zip([image for (image,) in form.images], probabilities, strict=True)), prior
+    )
 
 
 @given(TIED)

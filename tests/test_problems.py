@@ -40,7 +40,7 @@ def test_an_unreadable_image_is_left_out_of_training_and_predicted_in_the_test()
     index = index_of(
         path=["train/1.jpg", "train/2.jpg", "test/1.jpg"], problem=["the file is empty", "", "cut off"]
     )
-    assert unreadable_rows(index) == [
+    assert unreadable_rows(index, ["test/1.jpg"]) == [
         ("train/1.jpg", "unreadable", "the file is empty", "left out"),
         ("test/1.jpg", "unreadable", "cut off", "predicted as the class prior"),
     ]

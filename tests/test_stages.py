@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import albumentations
@@ -21,8 +20,8 @@ import split
 import submit
 import train
 import validate
-from foldsmith.competition.folder import Competition, Settings
-from foldsmith.competition.labels import FORMS
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.settings import Settings
 from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
@@ -189,15 +188,11 @@ def test_a_name_that_holds_another_recipe_or_other_folds_is_refused(folder: Path
         split.main([*words, "--folds", "2"])
 
 
-def test_label_files_of_every_form_are_inputs_of_prepare(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(prepare, "FORMS", (*FORMS, replace(FORMS[0], suffixes=(".xml",))))
-    competition = Competition(tmp_path, Settings(), [], [])
-    before = prepare.inputs_of(competition, RECIPES["quick"])["tables"]
-    for name in ("labels.json", "labels.csv", "labels.xml", "competition.toml"):
+def test_label_files_of_every_form_are_inputs_of_prepare(tmp_path: Path) -> None:
+    before = prepare.inputs_of(Competition(tmp_path, Settings(), [], []), RECIPES["quick"])["tables"]
+    for name in ("labels.json", "labels.csv", "labels.tsv", "labels.jsonl", "competition.toml"):
         (tmp_path / name).write_text("")
-    after = prepare.inputs_of(competition, RECIPES["quick"])["tables"]
+    after = prepare.inputs_of(Competition(tmp_path, Settings(), [], []), RECIPES["quick"])["tables"]
     assert before == {} and set(after) == {path.name for path in tmp_path.iterdir()}
 
 

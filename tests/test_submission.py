@@ -11,7 +11,8 @@ from conftest import naming, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldsmith.competition.folder import Competition, Settings
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.settings import Settings
 from foldsmith.competition.submission import (
     check_submission,
     disagreements,
@@ -58,9 +59,10 @@ def cells_of(path: Path) -> list[list[str]]:
 def submit(folder: Path, competition: Competition, probabilities: dict[str, np.ndarray]) -> list[list[str]]:
     """Fill, write and check a submission; return its lines, read by the csv module."""
     form = read_submission_form(competition, CLASSES, TASK)
-    write_submission(folder / "submission.csv", fill_submission(form, probabilities, UNIFORM))
-    check(folder / "submission.csv", competition)
-    return cells_of(folder / "submission.csv")
+    path = folder / "submission.part"  # a submission.csv in the folder would be the form
+    write_submission(path, fill_submission(form, probabilities, UNIFORM))
+    check(path, competition)
+    return cells_of(path)
 
 
 # --- the form
@@ -365,9 +367,9 @@ def test_a_label_submission_with_any_cell_replaced_is_accepted_only_for_another_
 def test_a_file_with_an_invisible_difference_is_refused(tmp_path: Path, change: Callable) -> None:
     competition = make(tmp_path, ["id", "label"], [[f"{index}.jpg", "cat"] for index in range(12)])
     submit(tmp_path, competition, draw_probabilities(TEST))
-    path = tmp_path / "submission.csv"
+    path = tmp_path / "submission.part"
     path.write_text(change(path.read_text()), encoding="utf-8")
-    with pytest.raises(InputError, match="submission.csv"):
+    with pytest.raises(InputError, match="submission.part"):
         check(path, competition)
 
 

@@ -343,9 +343,34 @@ def sample_cases(draw: Draw) -> Case:
     return Case("sample_submission.csv", content, verdict, key)
 
 
-SETTINGS = ["metric", "labels", "id_column", "label_column", "group_column"]
+SETTINGS = [
+    "metric",
+    "labels",
+    "id_column",
+    "label_column",
+    "group_column",
+    "label_columns",
+    "task",
+    "sample",
+]
+SETTINGS += ["train_images", "files", "positive", "submission"]
 SETTINGS += ["metrik", "id_colum", "labels.x", '"labels"', "metric.name"]
-ODD_VALUES = ["3", "true", "[]", "{}", "1979-05-27", "1979-13-99", "'text'", '"""a\nb"""', "nan", '"\\ud800"']
+ODD_VALUES = [
+    "3",
+    "true",
+    "[]",
+    '["a", "b"]',
+    '["a", 3]',
+    '"binary"',
+    '"ranked"',
+    "{}",
+    "1979-05-27",
+    "1979-13-99",
+    "'text'",
+    '"""a\nb"""',
+    "nan",
+    '"\\ud800"',
+]
 ODD_VALUES += ["1" * 5000, "[" * 5000]
 
 

@@ -77,9 +77,19 @@ def true_labels_of_json(content: bytes) -> dict[str, str] | None:
 
 
 def lines_of(content: bytes) -> list[list[str]] | None:
+    """Return the rows of a table in UTF-8 or, without control characters, Windows-1252; None for no table."""
     try:
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        return [row for row in csv.reader(text, strict=True) if row]
+        try:
+            text = content.decode("utf-8-sig")
+        except ValueError:
+            text = content.decode("cp1252")
+            if any(ord(char) < 32 and char not in "\t\r\n" or ord(char) == 127 for char in text):
+                return None
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        delimiter = next((char for char in ",;\t|" if char in first), ",")
+        return [
+            row for row in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter) if row
+        ]
     except (ValueError, csv.Error):
         return None
 
@@ -103,11 +113,30 @@ def possible_labels_of_csv(content: bytes) -> list[dict[str, str]]:
 
 def true_settings(content: bytes, metrics: tuple[str, ...]) -> dict[str, str] | None:
     """Return the settings of a competition.toml; None if it must be refused."""
-    known = {"metric": "accuracy", "labels": "", "id_column": "", "label_column": "", "group_column": ""}
+    texts = ("task", "metric", "labels", "id_column", "label_column", "label_separator", "group_column")
+    texts += ("positive", "sample", "submission")
+    lists = ("label_columns", "train_images", "test_images", "files")
+    known = {**dict.fromkeys(texts, ""), **dict.fromkeys(lists, ())}
     try:
         found = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-    if not set(found) <= set(known) or not all(isinstance(value, str) for value in found.values()):
+    for key in set(found) & set(lists):
+        found[key] = (found[key],) if isinstance(found[key], str) else found[key]
+        if not isinstance(found[key], (list, tuple)) or not all(
+            isinstance(one, str) and one for one in found[key]
+        ):
+            return None
+        found[key] = tuple(found[key])
+    if not set(found) <= set(known) or not all(
+        isinstance(found[key], str) for key in set(found) & set(texts)
+    ):
         return None
-    return {**known, **found} if found.get("metric", "accuracy") in metrics else None
+    words = {
+        "metric": metrics,
+        "task": ("multiclass", "binary", "multilabel", "ordinal", "regression"),
+        "submission": ("labels", "probabilities", "ranked", "values"),
+    }
+    if any(found[key] not in words[key] for key in set(found) & set(words)):
+        return None
+    return None if found.get("label_column") and found.get("label_columns") else {**known, **found}

@@ -191,7 +191,7 @@ def read_metric(command: CombineCommand, competition: Competition, task: Task) -
 
 def read_folder(command: CombineCommand) -> Competition:
     """Return the competition. Raise InputError if its test images are not those that the runs predict."""
-    competition, first = read_competition(command.folder), command.members[0]
+    competition, first = read_competition(command.folder, command.members[0].cache_root), command.members[0]
     if set(load_samples(first.test_samples)["path"]) != set(competition.test_images):
         raise InputError(
             f"{command.folder} has other test images than {first.root} predicts; name the right competition "

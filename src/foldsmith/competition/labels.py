@@ -1,20 +1,54 @@
-"""Read label files of every format into one table of samples."""
+"""Read labels of every form into one table of samples."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from foldsmith.competition import labels_csv, labels_json
-from foldsmith.competition.folder import Competition, match_ids
-from foldsmith.competition.label_form import LabelForm
-from foldsmith.competition.labels_csv import tables_that_name
+from foldsmith.competition import class_folders, labels_json
+from foldsmith.competition.class_folders import NameLabels
+from foldsmith.competition.class_names import find_class_names
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.groups import find_group_candidates, read_groups
+from foldsmith.competition.label_tables import (
+    SAMPLE,
+    USUAL,
+    LabelTable,
+    candidate_tables,
+    choose_table,
+    find_columns,
+    find_label_tables,
+    read_label_rows,
+)
+from foldsmith.competition.roles import column
+from foldsmith.competition.sample import Sample, find_sample
+from foldsmith.competition.spellings import match_ids
 from foldsmith.errors import Entries, InputError, first_of
+from foldsmith.natural_order import natural_key
 from foldsmith.tasks import SingleLabel
 
-# the formats of label files; if files of several formats fit, the first format wins
-FORMS = (labels_json.FORM, labels_csv.FORM)
-CLASS_FOLDERS = "train"  # the value of `labels` in competition.toml for one folder per class
+CLASS_FOLDERS = ("folders", "train")  # values of `labels` for one folder per class; "train" is the older one
+FILE_NAMES = "names"
+FOLDER_SOURCE = "the folders under train/"
+JSON_COLUMN = "category"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels as text. `rows` has `path`, the label columns and `group`, in the order of the source.
+
+    `source` names the label file or the folders, `path` where an error in them lies. `names` are the names
+    of the classes by category, empty if nothing lists them.
+    """
+
+    source: str
+    path: Path
+    rows: pd.DataFrame
+    columns: tuple[str, ...]
+    names: dict[str, str]
+    id_column: str = ""
+    evidence: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -33,128 +67,286 @@ class Metadata:
     classes: pd.DataFrame
     repeated: list[str]
     notes: list[str] = field(default_factory=list)
+    labels: Labels | None = None
 
 
 def read_metadata(competition: Competition) -> Metadata:
     """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
-    path = find_label_file(competition)
-    notes: list[str] = []
-    if path is None:
-        path, source, names = competition.folder / "train", "the folders under train/", {}
-        _refuse_settings(competition, "id_column", "label_column", "group_column")
-        rows = _read_class_folders(competition)
-        notes = [] if competition.settings.labels else _notes_on_folders(competition, list(rows["path"]))
-    else:
-        form, source = form_of(path), path.name
-        _refuse_settings(competition, *form.unsupported)
-        rows, names = form.read(path, competition)
-        rows["path"] = _resolve(path, rows["name"], form.unit, competition)
-    task = SingleLabel
-    encoded = task.encode(rows, names, path)
-    return Metadata(task.name, source, encoded.samples, encoded.classes, encoded.repeated, notes)
-
-
-def form_of(path: Path) -> LabelForm:
-    """Return the format of a label file by its suffix; CSV for an unknown suffix."""
-    return next((form for form in FORMS if path.suffix.lower() in form.suffixes), labels_csv.FORM)
-
-
-def _notes_on_folders(competition: Competition, images: list[str]) -> list[str]:
-    """Return a note if a table names the images as well.
-
-    The folders may then be the pieces of a download rather than classes.
-    """
-    others = [path.name for path in tables_that_name(images, competition)]
-    if not others:
-        return []
-    return [
-        f"the folders under train/ are used as classes, but {first_of(others)} names their images too; if it "
-        "has the labels, set labels, id_column and label_column in "
-        f'{competition.folder / "competition.toml"}; if not, set labels = "{CLASS_FOLDERS}" there'
-    ]
-
-
-def find_label_file(competition: Competition) -> Path | None:
-    """Return the label file: the one that settings name, answer.json, or the one that fits.
-
-    Return None for class folders. If no file fits and there are no class folders, return the first candidate:
-    reading it reports what is wrong. Raise InputError if several files fit, or if a candidate beside class
-    folders cannot be read.
-    """
-    folder, named = competition.folder, competition.settings.labels
-    if named == CLASS_FOLDERS:
-        return None
-    if named:
-        return _named_file(folder, named)
-    if (folder / "answer.json").is_file():
-        return folder / "answer.json"
-    in_folders = len(_images_in_folders(competition))
-    return _fitting_file(competition, in_folders) or _unfitting_file(competition, in_folders)
-
-
-def _fitting_file(competition: Competition, in_folders: int) -> Path | None:
-    """Return the file that labels the training images, or None. Raise InputError if there are several."""
-    folder = competition.folder
-    fitting = next(filter(None, (form.find(competition, in_folders) for form in FORMS)), [])
-    if len(fitting) > 1:
-        names = first_of([path.name for path in fitting])
+    labels = read_labels(competition)
+    if len(labels.columns) > 1:
         raise InputError(
-            f"{folder} has several label files ({names}); "
-            f'set labels = "FILE" in {folder / "competition.toml"}.'
+            f"{labels.path} has {len(labels.columns)} label columns ({first_of(labels.columns)}), and only one "
+            f'can be read; set label_columns = ["COLUMN"] in {competition.settings_path}.'
         )
-    return fitting[0] if fitting else None
+    rows = labels.rows.rename(columns={labels.columns[0]: "category"})
+    task = SingleLabel
+    encoded = task.encode(rows, labels.names, labels.path)
+    return Metadata(
+        task.name, labels.source, encoded.samples, encoded.classes, encoded.repeated, labels.evidence, labels
+    )
 
 
-def _unfitting_file(competition: Competition, in_folders: int) -> Path | None:
-    """Return the first candidate where no file fits, or None where there are class folders or no candidates.
+def read_labels(competition: Competition) -> Labels:
+    """Return the labels from the source that competition.toml names, or that the evidence speaks for."""
+    sample = find_sample(competition)
+    labels = _named_source(competition, sample) or _found_source(competition, sample)
+    rows, evidence = read_groups(labels.rows, competition, labels.path)
+    names, said = labels.names, []
+    if not competition.settings.group_column:
+        cells = rows.drop_duplicates("path").set_index("path")[list(labels.columns)].agg(" ".join, axis=1)
+        evidence = find_group_candidates(competition, cells)
+    if not names and len(labels.columns) == 1:
+        names, said = find_class_names(competition, labels.source, set(rows[labels.columns[0]]))
+    return Labels(
+        labels.source,
+        labels.path,
+        rows,
+        labels.columns,
+        names,
+        labels.id_column,
+        [*labels.evidence, *evidence, *said],
+    )
 
-    Raise InputError if a candidate beside class folders cannot be read: it may hold the labels, and folders
-    must not become classes because of that.
-    """
-    candidates = [(form, path) for form in FORMS for path in form.candidates(competition)]
-    if not in_folders:
-        return candidates[0][1] if candidates else None
-    for form, path in candidates:
-        form.parse(path)
+
+def _named_source(competition: Competition, sample: Sample | None) -> Labels | None:
+    """Return the labels that `labels` in competition.toml names, or those of answer.json."""
+    named = competition.settings.labels
+    if named in CLASS_FOLDERS:
+        return _from_folders(competition, sample)
+    if named == FILE_NAMES:
+        found = class_folders.read_file_names(competition.train_images)
+        if found is None:
+            raise InputError(
+                f'{competition.settings_path}: labels is "{FILE_NAMES}", but the file names of the training '
+                "images have no words of classes beside numbers, such as cat.0.jpg."
+            )
+        return _from_names(competition, found, "the file names under train/")
+    if "{label}" in named:
+        found = class_folders.read_pattern(competition.train_images, named, str(competition.settings_path))
+        return _from_names(competition, found, FOLDER_SOURCE)
+    if named:
+        return _from_file(competition, _named_file(competition, named), sample)
+    if "answer.json" in competition.catalog.paths:
+        return _from_json(competition, ["answer.json"])
     return None
 
 
-def _named_file(folder: Path, name: str) -> Path:
+def _named_file(competition: Competition, name: str) -> str:
     """Return the file that `labels` in competition.toml names. Raise InputError if the folder has none."""
-    path = folder / name
-    if PurePosixPath(name).name != name or not path.is_file():
+    path = PurePosixPath(name)
+    inside = not path.is_absolute() and ".." not in path.parts and path.parts
+    if not inside or not (competition.root / name).is_file():
         raise InputError(
-            f"{folder / 'competition.toml'}: labels is '{name}', but {folder} has no such file; "
-            "write the name of a file there."
+            f"{competition.settings_path}: labels is '{name}', but {competition.root} has no such file; write "
+            'the path of a file in it, "folders" or "names".'
         )
-    return path
+    return path.as_posix()
 
 
-def _refuse_settings(competition: Competition, *names: str) -> None:
-    """Raise InputError if competition.toml sets a column and the labels have no columns."""
-    for name in names:
-        column = getattr(competition.settings, name)
-        if column:
+def _from_file(competition: Competition, path: str, sample: Sample | None) -> Labels:
+    """Return the labels of one file, JSON with annotations or a table."""
+    document = competition.catalog.documents.get(path)
+    if PurePosixPath(path).suffix.lower() == ".json" and (
+        document is None or labels_json.has_annotations(document)
+    ):
+        return _from_json(competition, [path])
+    table = competition.catalog.read(path)
+    if table is None:
+        raise competition.catalog.fault(path) or InputError(f"{path} is no table.")
+    columns = find_columns(path, table, competition, sample)
+    return _from_tables(competition, [LabelTable(path, 0, columns)])
+
+
+def _found_source(competition: Competition, sample: Sample | None) -> Labels:
+    """Return the labels of the JSON, table, folders or names that fit. Raise InputError if two contradict."""
+    documents = labels_json.find_label_documents(competition)
+    if documents:
+        return _from_json(competition, documents)
+    folders = class_folders.read_class_folders(
+        competition.train_images, _sample_words(sample), str(competition.settings_path)
+    )
+    tables = find_label_tables(competition, sample)
+    single = folders is not None and len(set(folders.labels.values())) == 1
+    if folders is None or (single and tables):  # one folder for all is no class
+        chosen = choose_table(competition, tables)
+        if chosen:
+            return _from_tables(competition, chosen)
+        return _unlabelled(competition, sample, tables)
+    return _beside_folders(competition, sample, folders, tables)
+
+
+def _unlabelled(competition: Competition, sample: Sample | None, tables: Sequence[LabelTable]) -> Labels:
+    """Return the labels in file names. Raise InputError for what is wrong with the likeliest label file."""
+    for table in sorted(tables, key=lambda table: -table.named):
+        if table.fault:
+            raise table.fault
+    names = class_folders.read_file_names(competition.train_images)
+    if names is not None:
+        return _from_names(competition, names, "the file names under train/")
+    candidates = [*labels_json.faulty_documents(competition), *candidate_tables(competition, sample)]
+    if candidates:
+        return _from_file(competition, candidates[0], sample)
+    raise InputError(_no_labels(competition))
+
+
+def _no_labels(competition: Competition) -> str:
+    return (
+        f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id and a label "
+        "column, one folder per class under train/, or file names such as cat.0.jpg."
+    )
+
+
+def _beside_folders(
+    competition: Competition, sample: Sample | None, folders: NameLabels, tables: list[LabelTable]
+) -> Labels:
+    """Return the labels of folders or of a table beside them; a table that says the same is preferred.
+
+    Raise InputError if a table contradicts the folders and nothing decides, and for a table that cannot be
+    read: it may hold the labels, and folders must not become classes because of that.
+    """
+    strong = [table for table in tables if table.columns and table.columns.rank >= USUAL]
+    strong = [table for table in strong if table.named >= len(folders.labels) / 2]
+    if strong:
+        chosen = choose_table(competition, strong)
+        return _judge(competition, sample, folders, _from_tables(competition, chosen), chosen[0])
+    for path in labels_json.faulty_documents(competition) + candidate_tables(competition, sample):
+        fault = competition.catalog.fault(path)
+        if fault and "/" not in path and not labels_json.is_valid(competition, path):
             raise InputError(
-                f"{competition.folder / 'competition.toml'}: {name} is '{column}', but the labels are not a "
-                "CSV with columns; remove it, or provide the labels as a CSV."
+                f'{str(fault).rstrip(".")}; if it is not the label file, set labels = "folders" in '
+                f"{competition.settings_path}."
             )
+    labels = _from_names(competition, folders, FOLDER_SOURCE)
+    return _noting_tables(competition, labels, tables)
 
 
-def _images_in_folders(competition: Competition) -> list[str]:
-    """Return the training images in folders under train/."""
-    return [image for image in competition.train_images if image.count("/") > 1]
+def _judge(
+    competition: Competition, sample: Sample | None, folders: NameLabels, labels: Labels, table: LabelTable
+) -> Labels:
+    """Return the table's labels if the folders say the same, or where the folders are no classes.
+
+    Raise InputError with both readings if they contradict each other.
+    """
+    said = labels.rows["path"].map(folders.labels)
+    words = labels.rows[list(labels.columns)].agg(" ".join, axis=1)
+    pairs = pd.DataFrame({"folder": said, "label": words}).dropna().drop_duplicates()
+    if pairs["folder"].is_unique and pairs["label"].is_unique:
+        same = (pairs["folder"] == pairs["label"]).all()
+        how = "the folders say the same" if same else "each folder is one of its classes"
+        return _noted(labels, f"{table.path} and the folders agree: {how}")
+    if table.columns.rank >= SAMPLE or folders.pieces or _is_column(competition, table, labels, folders):
+        return _noted(labels, f"the folders of the images are no classes: {table.path} labels the images")
+    shown = [first_of(sorted(set(values), key=natural_key), 3) for values in (folders.labels.values(), words)]
+    raise InputError(
+        f"{competition.folder}: the folders of the training images ({shown[0]}) and {table.path} ({shown[1]}) "
+        f'say different classes; set labels = "folders" or labels = "{table.path}" in {competition.settings_path}.'
+    )
 
 
-def _read_class_folders(competition: Competition) -> pd.DataFrame:
-    """Return one row per image in a class folder. Raise InputError if there is none."""
-    images = _images_in_folders(competition)
-    if not images:
+def _is_column(competition: Competition, table: LabelTable, labels: Labels, folders: NameLabels) -> bool:
+    """Return whether a column of the label table, such as the patient, has the folder of every image."""
+    frame = competition.catalog.read(table.path).loc[labels.rows.index]
+    said = labels.rows["path"].map(folders.labels)
+    others = [name for name in dict.fromkeys(frame.columns) if name not in labels.columns]
+    return any((column(frame, name) == said).all() for name in others)
+
+
+def _noted(labels: Labels, sentence: str) -> Labels:
+    labels.evidence.append(sentence)
+    return labels
+
+
+def _noting_tables(competition: Competition, labels: Labels, tables: Sequence[LabelTable]) -> Labels:
+    """Return the labels of folders with a note on the tables that name the same images."""
+    tables = [table for table in tables if table.named >= len(labels.rows) / 2]
+    if competition.settings.labels or not tables:
+        return labels
+    names = first_of([table.path for table in tables])
+    return _noted(
+        labels,
+        f"the folders under train/ are used as classes, but {names} names their images too; if it has the "
+        f'labels, set labels = "{tables[0].path}", id_column and label_columns in {competition.settings_path}; '
+        f'if not, set labels = "folders" there',
+    )
+
+
+def _sample_words(sample: Sample | None) -> list[str]:
+    """Return the words in the sample that may be classes: its columns, or the cells of its only one."""
+    if sample is None or len(sample.table.columns) < 2:
+        return []
+    if len(sample.table.columns) > 2:
+        return [name.strip() for name in sample.table.columns[1:]]
+    return list(sample.table.iloc[:, 1].str.strip().unique())
+
+
+def _from_folders(competition: Competition, sample: Sample | None) -> Labels:
+    found = class_folders.read_class_folders(
+        competition.train_images, _sample_words(sample), str(competition.settings_path)
+    )
+    if found is None:
+        raise InputError(_no_labels(competition))
+    return _from_names(competition, found, FOLDER_SOURCE)
+
+
+def _from_names(competition: Competition, found: NameLabels, source: str) -> Labels:
+    """Return labels that folders or file names say."""
+    for name in ("id_column", "label_column", "label_columns"):
+        value = getattr(competition.settings, name)
+        if value:
+            raise InputError(
+                f"{competition.settings_path}: {name} is '{value}', but the labels are {source}, without columns; "
+                'remove it, or name the label file: labels = "FILE".'
+            )
+    rows = pd.DataFrame({"path": list(found.labels), JSON_COLUMN: list(found.labels.values())})
+    return Labels(source, competition.root / "train", rows, (JSON_COLUMN,), {}, "", [found.evidence])
+
+
+def _from_json(competition: Competition, paths: Sequence[str]) -> Labels:
+    """Return the labels of JSON files with annotations, of different images."""
+    if competition.settings.target_columns:
         raise InputError(
-            f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id and a "
-            "label column, or one folder per class under train/."
+            f"{competition.settings_path}: label_columns is {first_of(competition.settings.target_columns)}, but "
+            f'{paths[0]} has no columns; remove it, or name a table: labels = "FILE".'
         )
-    return pd.DataFrame({"path": images, "category": [image.split("/")[1] for image in images], "group": ""})
+    frames, names = [], {}
+    for path in paths:
+        rows, listed = labels_json.read_json_labels(
+            competition.root / path, competition.settings.group_column
+        )
+        rows["path"] = _resolve(competition.root / path, rows["name"], "annotation", competition)
+        frames.append(rows.drop(columns="name"))
+        names |= listed
+    rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    source = " + ".join(paths)
+    return Labels(source, competition.root / paths[0], rows, (JSON_COLUMN,), names)
+
+
+def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labels:
+    """Return the labels of tables with the same columns, of different images."""
+    frames, evidence = [], []
+    for entry in tables:
+        table = competition.catalog.read(entry.path)
+        rows = read_label_rows(entry.path, table, entry.columns, competition)
+        rows["path"] = _resolve(competition.root / entry.path, rows["name"], "line", competition)
+        frames.append(rows.drop(columns="name"))
+        evidence.append(f"{entry.path}: {entry.columns.why}")
+        if table.attrs.get("encoding", "UTF-8") != "UTF-8":
+            evidence.append(f"{entry.path} is not UTF-8; it is read as {table.attrs['encoding']}")
+        if entry.columns.others:
+            evidence.append(
+                f"{entry.path}: {first_of(entry.columns.others, 6)} could be labels too; label_columns decides"
+            )
+    columns = tables[0].columns
+    rows = pd.concat(frames) if len(frames) > 1 else frames[0]
+    return Labels(
+        " + ".join(entry.path for entry in tables),
+        competition.root / tables[0].path,
+        rows,
+        columns.label_columns,
+        {},
+        columns.id_column,
+        evidence,
+    )
 
 
 def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) -> list[str]:
@@ -166,11 +358,24 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
     outside = [row for row, relative in enumerate(paths) if relative.is_absolute() or ".." in relative.parts]
     images = match_ids(names, competition.train_images, path)
     missing = [row for row, image in enumerate(images) if image is None]
-    train = competition.folder / "train"
+    train = competition.root / "train"
     for wrong, what, remedy in (
         (outside, "name a file outside train/", "name files inside it."),
-        (missing, f"name an image that is not in {train}", "add the images, or remove these rows."),
+        (missing, f"name an image that is not in {train}", _remedy(names, missing, competition)),
     ):
         example = f"'{names.iloc[wrong[0]]}'" if wrong else ""
         Entries(path, len(names), unit).refuse(names.index[wrong], what, remedy, example)
     return [image for image in images if image is not None]
+
+
+def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) -> str:
+    """Return what to do about names without an image: the nearest image, if one is near."""
+    import difflib
+
+    if not missing:
+        return ""
+    name = PurePosixPath(names.iloc[missing[0]]).name
+    known = {PurePosixPath(image).name: image for image in competition.train_images}
+    near = difflib.get_close_matches(name, list(known)[:20_000], n=1, cutoff=0.75)
+    hint = f"the nearest image is {known[near[0]]}; " if near and len(missing) == len(names) else ""
+    return f"{hint}add the images, or remove these rows."

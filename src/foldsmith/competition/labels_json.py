@@ -1,6 +1,5 @@
 """The label format JSON: `answer.json` of study 1, and COCO-style files."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -8,18 +7,71 @@ from typing import Any
 
 import pandas as pd
 
-from foldsmith.competition.folder import Competition, find_tables
-from foldsmith.competition.label_form import LabelForm
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.spellings import Names, match_ids
+from foldsmith.competition.tables import parse_json
 from foldsmith.errors import Entries, InputError, first_of
 
+# what the keys of images and of categories are called
+IMAGE_KEYS = ("id", "image_id")
+CATEGORY_KEYS = ("id", "category_id")
+NAME_KEYS = ("name", "scientificName", "scientific_name", "category_name")
 
-def is_label_json(path: Path) -> bool:
-    """Return whether a JSON file looks like labels: an object with `annotations`."""
-    try:
-        document = parse_json(path)
-    except InputError:
-        return False
+
+def has_annotations(document: Any) -> bool:
+    """Return whether a JSON document looks like labels: an object with `annotations`."""
     return isinstance(document, dict) and "annotations" in document
+
+
+def is_valid(competition: Competition, path: str) -> bool:
+    """Return whether a file is valid JSON, of whatever content."""
+    return path in competition.catalog.documents
+
+
+def find_label_documents(competition: Competition) -> list[str]:
+    """Return the JSON files whose annotations name training images: one, or several of different images.
+
+    Raise InputError if several annotate the same images.
+    """
+    names = Names(competition.train_images)
+    fitting: dict[str, set[str]] = {}
+    for path, document in competition.catalog.documents.items():
+        named = _file_names(document) if has_annotations(document) else []
+        if named and max(names.share(named)) >= 0.5:
+            try:
+                fitting[path] = set(filter(None, match_ids(named, competition.train_images)))
+            except InputError:
+                fitting[path] = set(competition.train_images)
+    if sum(map(len, fitting.values())) > len(set().union(*fitting.values())):
+        first, second = list(fitting)[:2]
+        raise InputError(
+            f"{competition.folder} has several label files ({first_of(fitting)}); set labels = "
+            f'"{first}" or labels = "{second}" in {competition.settings_path}.'
+        )
+    return list(fitting)
+
+
+def faulty_documents(competition: Competition) -> list[str]:
+    """Return the JSON files that are invalid, or whose annotations name no training images."""
+    documents = competition.catalog.documents
+    paths = [path for path in competition.catalog.paths if path.lower().endswith(".json")]
+    return [path for path in paths if path not in documents or has_annotations(documents[path])]
+
+
+def _file_names(document: dict) -> list[str]:
+    """Return the file names of annotated images as far as they can be read; `read_json_labels` is strict."""
+    annotations = document["annotations"] if isinstance(document["annotations"], list) else []
+    annotations = [entry for entry in annotations if isinstance(entry, dict)]
+    images = document.get("images") if isinstance(document.get("images"), list) else []
+    files = {
+        repr(image[key]): image["file_name"]
+        for image in images
+        if isinstance(image, dict) and "file_name" in image
+        for key in IMAGE_KEYS
+        if key in image
+    }
+    found = [entry.get("file_name", files.get(repr(entry.get("image_id")))) for entry in annotations]
+    return [name for name in found if isinstance(name, str)]
 
 
 def read_json_labels(path: Path, group_key: str = "") -> tuple[pd.DataFrame, dict[str, str]]:
@@ -32,8 +84,9 @@ def read_json_labels(path: Path, group_key: str = "") -> tuple[pd.DataFrame, dic
     coco = "images" in document and "file_name" not in annotations[0]
     name_key, category_key = ("image_id", "category_id") if coco else ("file_name", "category")
     entries = Entries(path, len(annotations), "annotation")
-    for key in filter(None, (name_key, category_key, group_key)):
+    for key in (name_key, category_key):
         _require_key(entries, annotations, key)
+    groups = _groups(entries, document, group_key, coco) if group_key else [""] * len(annotations)
     names = [annotation[name_key] for annotation in annotations]
     if coco:
         names = _coco_names(entries, document, names)
@@ -43,8 +96,24 @@ def read_json_labels(path: Path, group_key: str = "") -> tuple[pd.DataFrame, dic
     class_names = _category_names(path, document)
     if class_names:
         _refuse_unlisted(entries, categories, class_names, names)
-    groups = [_group_text(annotation[group_key]) if group_key else "" for annotation in annotations]
     return pd.DataFrame({"name": names, "category": categories, "group": groups}), class_names
+
+
+def _groups(entries: Entries, document: dict, key: str, coco: bool) -> list[str]:
+    """Return the group of every annotation: a key of annotations, or of their images in COCO's form."""
+    annotations = document["annotations"]
+    images = document["images"] if coco and isinstance(document["images"], list) else []
+    if not any(key in entry for entry in annotations) and any(key in image for image in images):
+        _require_key(Entries(entries.path, len(images), "entry of 'images'"), images, key)
+        values = {repr(image.get(_key_of(images, IMAGE_KEYS))): image[key] for image in images}
+        return [_group_text(values.get(repr(entry["image_id"]))) for entry in annotations]
+    _require_key(entries, annotations, key)
+    return [_group_text(entry[key]) for entry in annotations]
+
+
+def _key_of(objects: list[dict], keys: tuple[str, ...]) -> str:
+    """Return the first of these keys that the first object has; the first key if it has none."""
+    return next((key for key in keys if objects and key in objects[0]), keys[0])
 
 
 def _read_annotations(path: Path) -> tuple[dict[str, Any], list[dict]]:
@@ -74,30 +143,6 @@ def _refuse_unlisted(
     wrong = [index for index, category in enumerate(categories) if category not in class_names]
     example = "".join(names[index] for index in wrong[:1])
     entries.refuse(wrong, "have a category that 'categories' does not list", "list it.", example)
-
-
-def parse_json(path: Path) -> Any:
-    """Return the value of a user's JSON file. Raise InputError if it is not valid JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise InputError(
-            f"{path} is not valid JSON ({where}); it may be truncated; download it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-    except (OSError, RecursionError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); download it again.") from error
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return these pairs as a dictionary. Raise ValueError for a repeated key: it would lose a value."""
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"an object has the key '{twice}' twice")
-    return entries
 
 
 def _list_of_objects(path: Path, document: dict, key: str) -> list[dict]:
@@ -131,13 +176,17 @@ def _refuse_repeated(path: Path, ids: list[Any], key: str) -> None:
 def _coco_names(annotations: Entries, document: dict, image_ids: list[Any]) -> list[Any]:
     """Return the file name of every annotation's image. Raise InputError for an id without an image."""
     images = _list_of_objects(annotations.path, document, "images")
-    for key in ("id", "file_name"):
+    id_key = _key_of(images, IMAGE_KEYS)
+    for key in (id_key, "file_name"):
         _require_key(Entries(annotations.path, len(images), "entry of 'images'"), images, key)
     # an id may be a number or text, and 1 is not "1"
-    _refuse_repeated(annotations.path, [repr(image["id"]) for image in images], "images")
-    file_names = {repr(image["id"]): image["file_name"] for image in images}
+    _refuse_repeated(annotations.path, [repr(image[id_key]) for image in images], "images")
+    file_names = {repr(image[id_key]): image["file_name"] for image in images}
     wrong = [index for index, image_id in enumerate(image_ids) if repr(image_id) not in file_names]
-    annotations.refuse(wrong, "have an 'image_id' that 'images' does not list", "list it.")
+    texts = {str(image[id_key]) for image in images}
+    mixed = bool(wrong) and all(str(image_ids[index]) in texts for index in wrong)
+    remedy = "write ids as text in both or as numbers in both." if mixed else "list it."
+    annotations.refuse(wrong, "have an 'image_id' that 'images' does not list", remedy)
     return [file_names[repr(image_id)] for image_id in image_ids]
 
 
@@ -147,17 +196,18 @@ def _category_names(path: Path, document: dict) -> dict[str, str]:
         return {}
     categories = _list_of_objects(path, document, "categories")
     entries = Entries(path, len(categories), "entry of 'categories'")
-    ids = [_integer_text(category.get("id")) for category in categories]
+    id_key, name_key = _key_of(categories, CATEGORY_KEYS), _key_of(categories, NAME_KEYS)
+    ids = [_integer_text(category.get(id_key)) for category in categories]
     entries.refuse(
         [at for at, number in enumerate(ids) if number is None],
-        "have no integer 'id'",
+        f"have no integer '{id_key}'",
         "write whole numbers.",
     )
     _refuse_repeated(path, ids, "categories")
-    wrong = [at for at, category in enumerate(categories) if not _is_name(category.get("name", ""))]
+    wrong = [at for at, category in enumerate(categories) if not _is_name(category.get(name_key, ""))]
     entries.refuse(wrong, "have a 'name' that is not text", "write text, or remove the name.")
     return {
-        number: str(category.get("name", number)) for number, category in zip(ids, categories, strict=True)
+        number: str(category.get(name_key, number)) for number, category in zip(ids, categories, strict=True)
     }
 
 
@@ -180,19 +230,3 @@ def _integer_text(value: Any) -> str | None:
 
 def _group_text(value: Any) -> str:
     return "" if value is None else str(value).strip()
-
-
-def _candidates(competition: Competition) -> list[Path]:
-    return find_tables(competition.folder, ".json")
-
-
-FORM = LabelForm(
-    name="JSON",
-    suffixes=(".json",),
-    unit="annotation",
-    candidates=_candidates,
-    find=lambda competition, in_folders: [path for path in _candidates(competition) if is_label_json(path)],
-    read=lambda path, competition: read_json_labels(path, competition.settings.group_column),
-    parse=parse_json,
-    unsupported=("label_column",),
-)

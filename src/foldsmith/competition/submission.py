@@ -3,18 +3,15 @@
 import csv
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from foldsmith.competition.folder import (
-    Competition,
-    match_ids,
-    read_table,
-    sample_submission_path,
-)
-from foldsmith.competition.labels_csv import refuse_headless
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.label_tables import refuse_headless
+from foldsmith.competition.listing import subset_of
+from foldsmith.competition.sample import BY_NAME, Sample, find_sample, rows_of_sample
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.process.files import atomic_write
@@ -26,15 +23,19 @@ from foldsmith.tasks.task import Cells
 class SubmissionForm:
     """The header and the rows of a submission.
 
-    `columns` are the header. `ids` and `images` are the rows in order; an image is None if the test folder
-    lacks it. `cells` are the columns beside the id, as the competition's task reads them.
+    `columns` are the header. `ids` and `images` are the rows in order. A row is about one image, or about
+    several, whose predictions are averaged, or about none if the test images lack it. `cells` are the columns
+    beside the id, as the competition's task reads them. `sample` and `test_list` are the paths of the sample
+    submission and of the table that says which images its ids mean; empty if there is none.
     """
 
     columns: list[str]
     ids: list[str]
-    images: list[str | None]
+    images: list[tuple[str, ...]]
     cells: Cells
     notes: list[str] = field(default_factory=list)
+    sample: str = ""
+    test_list: str = ""
 
     @property
     def content(self) -> dict[str, list[str]]:
@@ -44,7 +45,7 @@ class SubmissionForm:
     @property
     def missing_images(self) -> list[str]:
         """Return the ids of the sample without an image in the test folder."""
-        return [name for name, image in zip(self.ids, self.images, strict=True) if image is None]
+        return [name for name, image in zip(self.ids, self.images, strict=True) if not image]
 
 
 def read_submission_form(competition: Competition, classes: pd.DataFrame, task: Task) -> SubmissionForm:
@@ -53,34 +54,36 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame, task: 
     `classes` has `label`, `category`, `class_name`. Raise InputError if the sample does not fit the test
     images or the classes.
     """
-    path = sample_submission_path(competition.folder)
-    if path is None:
+    sample = find_sample(competition)
+    if sample is None:
         return _default_form(competition.test_images, task.default_cells(classes))
-    table = read_table(path)
+    path, table = competition.root / sample.path, sample.table
     if table.empty or len(table.columns) < 2:
         raise InputError(
             f"{path} needs an id column, a label column and one row per test image; download it again."
         )
     columns = list(table.columns)
-    refuse_headless(path, columns[0], competition.test_images)
+    refuse_headless(path, columns[:1], competition.test_images)
     if competition.settings.id_column in columns[1:]:
         raise InputError(
             f"{path}: the id column '{competition.settings.id_column}' must be the first column; move it, or "
             "change id_column in competition.toml."
         )
-    ids, images = _read_ids(path, table, competition)
+    ids, images, test_list, notes = _read_ids(path, sample, competition)
     cells = task.read_cells(path, [column.strip() for column in columns[1:]], table.iloc[:, 1:], classes)
-    return SubmissionForm(columns, ids, images, cells, cells.notes)
+    if sample.evidence != BY_NAME:
+        notes = [f"{sample.path} is the sample submission: {sample.evidence}", *notes]
+    return SubmissionForm(columns, ids, images, cells, [*notes, *cells.notes], sample.path, test_list)
 
 
 def _default_form(test_images: list[str], cells: Cells) -> SubmissionForm:
     """Return the format `filename,class`, in natural order of the file names."""
-    names = [image.removeprefix("test/") for image in test_images]
+    names = _names_below(test_images)
     order = sorted(range(len(names)), key=lambda index: natural_key(names[index]))
     return SubmissionForm(
         columns=["filename", "class"],
         ids=[names[index] for index in order],
-        images=[test_images[index] for index in order],
+        images=[(test_images[index],) for index in order],
         cells=cells,
         notes=[
             "no sample submission found; submission.csv is written as filename,class, sorted by file name."
@@ -88,25 +91,44 @@ def _default_form(test_images: list[str], cells: Cells) -> SubmissionForm:
     )
 
 
+def _names_below(test_images: list[str]) -> list[str]:
+    """Return the images' paths below the folder that says test; below the whole folder if they would repeat."""
+    names = []
+    for image in test_images:
+        path = PurePosixPath(image)
+        said = [index for index, name in enumerate(path.parts[:-1]) if subset_of(name) in ("test", "val")]
+        names.append(PurePosixPath(*path.parts[said[0] + 1 :] if said else path.parts).as_posix())
+    return names if len(set(names)) == len(names) else list(test_images)
+
+
 def _read_ids(
-    path: Path, table: pd.DataFrame, competition: Competition
-) -> tuple[list[str], list[str | None]]:
-    """Return the ids of the sample's rows and the test image of each id, or None if there is no such image.
+    path: Path, sample: Sample, competition: Competition
+) -> tuple[list[str], list[tuple[str, ...]], str, list[str]]:
+    """Return ids and test images of the sample's rows, the test list used, and a sentence on it.
 
     Raise InputError if an id is repeated, or if more than 1 % of the ids have no image.
     """
+    table = sample.table
     ids = [name.strip() for name in table.iloc[:, 0]]
     repeated = table.index[pd.Series(ids).duplicated()]
     Entries(path, len(ids), "line").refuse(repeated, "repeat an id", "download the sample again.")
-    images = match_ids(ids, competition.test_images, path)
-    missing = [name for name, image in zip(ids, images, strict=True) if image is None]
+    images, test_list = rows_of_sample(competition, sample)
+    missing = [name for name, named in zip(ids, images, strict=True) if not named]
     if len(missing) > 0.01 * len(ids):
         raise InputError(
-            f"{path}: {len(missing)} of {len(ids)} ids have no image in {competition.folder / 'test'} "
+            f"{path}: {len(missing)} of {len(ids)} ids have no image in {competition.root / 'test'} "
             f"(first: {first_of(missing)}); the test folder is incomplete, or belongs to another sample; "
             "download both again."
         )
-    return ids, images
+    if test_list is None:
+        return ids, images, "", []
+    most = max(map(len, images))
+    several = f"; a row is the mean of up to {most} images" if most > 1 else ""
+    sentence = (
+        f"the ids of {sample.path} are those of '{test_list.id_column}' in {test_list.path}, which names the "
+        f"images in '{test_list.image_column}'{several}"
+    )
+    return ids, images, test_list.path, [sentence]
 
 
 def fill_submission(
@@ -116,15 +138,15 @@ def fill_submission(
 
     Raise InputError if a test image has no prediction, or one that is not finite.
     """
-    absent = [image for image in form.images if image is not None and image not in probabilities]
+    absent = [image for named in form.images for image in named if image not in probabilities]
     if absent:
         raise InputError(
             f"{len(absent)} test images have no prediction (first: {absent[0]}); run src/infer.py again."
         )
-    rows = np.stack([prior if image is None else probabilities[image] for image in form.images])
+    rows = np.stack([_mean_of(named, probabilities, prior) for named in form.images])
     unknown = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(unknown):
-        image = form.images[unknown[0]]
+        image = first_of(form.images[unknown[0]])
         raise InputError(
             f"{len(unknown)} test images have a prediction that is not finite (first: {image}); "
             "run src/infer.py again."
@@ -132,6 +154,13 @@ def fill_submission(
     table = form.cells.fill(rows)
     table.insert(0, "id", form.ids)
     return table.set_axis(form.columns, axis=1)  # a header may repeat a name
+
+
+def _mean_of(images: tuple[str, ...], predictions: dict[str, np.ndarray], prior: np.ndarray) -> np.ndarray:
+    """Return the prediction of a row: its image's, the mean of its images', or without any the prior."""
+    if len(images) == 1:
+        return predictions[images[0]]
+    return np.mean([predictions[image] for image in images], axis=0, dtype=np.float64) if images else prior
 
 
 def write_submission(path: Path, table: pd.DataFrame) -> None:
@@ -196,7 +225,9 @@ def _read_exactly(path: Path) -> list[list[str]]:
 
 def images_without_row(form: SubmissionForm, competition: Competition) -> list[str]:
     """Return the test images without a row in the sample submission, in natural order."""
-    return sorted({*competition.test_images} - {*form.images}, key=natural_key)
+    return sorted(
+        {*competition.test_images} - {image for named in form.images for image in named}, key=natural_key
+    )
 
 
 def disagreements(form: SubmissionForm, competition: Competition) -> list[str]:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from foldsmith.competition.found import load_found
 from foldsmith.data.images import ImageFacts, decode_image, facts_of, file_state, resize_image
 from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
 from foldsmith.errors import InputError
@@ -115,8 +116,12 @@ def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
 
 
 def open_run_cache(run: RunPaths, folder: Path, size: int) -> PixelCache:
-    """Open the cache that the run's prepare stage built or found. Raise InputError as open_cache does."""
-    return open_cache(run_cache_path(run), folder, size)
+    """Open the cache that the run's prepare stage built or found. Raise InputError as open_cache does.
+
+    Images that are streamed are read from `folder`, or from where its archives were unpacked.
+    """
+    unpacked = load_found(run.found).root
+    return open_cache(run_cache_path(run), run.cache_root / unpacked if unpacked else folder, size)
 
 
 def run_cache_path(run: RunPaths) -> Path:

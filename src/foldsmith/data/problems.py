@@ -21,11 +21,12 @@ def problem_rows(paths: Iterable[str], problem: str, action: str) -> list[Row]:
     return [(path, problem, "", action) for path in paths]
 
 
-def unreadable_rows(index: pd.DataFrame) -> list[Row]:
+def unreadable_rows(index: pd.DataFrame, test_images: Sequence[str] = ()) -> list[Row]:
     """Return a row for every image of a cache index (`path`, `problem`) that could not be decoded."""
+    test = set(test_images)
     rows = []
     for path, reason in index.loc[index["problem"] != "", ["path", "problem"]].itertuples(index=False):
-        action = "left out" if path.startswith("train/") else "predicted as the class prior"
+        action = "predicted as the class prior" if path in test else "left out"
         rows.append((path, "unreadable", reason, action))
     return rows
 
@@ -99,7 +100,7 @@ def find_problems(
         "" if path in exact_paths else first for path, first in zip(index["path"], near, strict=True)
     ]
     rows = [
-        *unreadable_rows(index),
+        *unreadable_rows(index, competition.test_images),
         *problem_rows(competition.other_files, "no image, by the end of its name", "not used"),
         *problem_rows(unlabelled, f"no label in {metadata.source}", "not used"),
         *problem_rows(

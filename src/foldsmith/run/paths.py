@@ -86,6 +86,11 @@ class RunPaths:
         return self.root / "stamps" / f"{stage}.json"
 
     @property
+    def found(self) -> Path:
+        """The roles of the competition's files and columns, and by which evidence."""
+        return self.root / "found.json"
+
+    @property
     def samples(self) -> Path:
         return self.root / "samples.csv"
 

@@ -19,7 +19,7 @@ def resolve_recipe(command: Command, competition: Competition) -> Command:
         return command
     # images without a label are not trained on, so they are not surveyed
     labelled = list(read_metadata(competition).samples["path"])
-    facts, missing = survey_images(competition.folder, labelled), ""
+    facts, missing = survey_images(competition.root, labelled), ""
     uses_weights = wants_weights(facts, command.settings)
     if uses_weights:
         # importing torch takes seconds, which small images should not pay

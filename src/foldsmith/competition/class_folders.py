@@ -1,0 +1,144 @@
+"""Labels in the folders or in the file names of the training images."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from foldsmith.competition.listing import subset_of
+from foldsmith.errors import InputError, first_of
+
+# a folder called by such a word and a number holds a piece of a download, and is no class
+PIECES = (
+    "part",
+    "batch",
+    "chunk",
+    "fold",
+    "split",
+    "shard",
+    "set",
+    "subset",
+    "folder",
+    "dir",
+    "group",
+    "images",
+)
+
+
+@dataclass(frozen=True)
+class NameLabels:
+    """The class of every image that folders or file names say, by image, and by which evidence.
+
+    `pieces` says that the folders may be pieces of a download rather than classes.
+    """
+
+    labels: dict[str, str]
+    evidence: str
+    pieces: bool = False
+
+
+def folders_below(image: str) -> tuple[str, ...]:
+    """Return the folders of an image below the one that says train or validation."""
+    parents = PurePosixPath(image).parts[:-1]
+    said = [index for index, name in enumerate(parents) if subset_of(name) in ("train", "val")]
+    leading = [index for position, index in enumerate(said) if index == said[0] + position]
+    return parents[leading[-1] + 1 :] if said else parents
+
+
+def read_class_folders(images: list[str], words: Collection[str], where: str) -> NameLabels | None:
+    """Return the classes by folders; None if no image lies in one below train/.
+
+    `words` are the classes that the sample submission names. Folders that all images share are no classes.
+    Raise InputError, with the lines for competition.toml `where`, if two levels could be the class.
+    """
+    below = {image: folders for image in images if (folders := folders_below(image))}
+    if not below:
+        return None
+    depth = min(map(len, below.values()))
+    values = [Counter(folders[level] for folders in below.values()) for level in range(depth)]
+    levels = [level for level in range(depth) if len(values[level]) > 1] or [0]
+    level, why = _class_level(below, levels, words, where)
+    labels = {image: folders[level] for image, folders in below.items()}
+    shown = first_of(values[level], 3)
+    return NameLabels(labels, f"folders are classes ({shown}){why}", all(map(_is_piece, values[level])))
+
+
+def _class_level(
+    below: dict[str, tuple[str, ...]], levels: list[int], words: Collection[str], where: str
+) -> tuple[int, str]:
+    """Return the level of the class folders and the reason. Raise InputError if two levels could be it."""
+    if len(levels) == 1:
+        return levels[0], ""
+    for level in levels:
+        if {folders[level] for folders in below.values()} <= set(words):
+            return level, "; the sample submission names them"
+    whole = [level for level in levels if not all(_is_piece(folders[level]) for folders in below.values())]
+    if len(whole) == 1:
+        return whole[0], "; the folders beside that level are pieces of the download"
+    first, second = (whole or levels)[:2]
+    parents = defaultdict(set)
+    for folders in below.values():
+        parents[folders[second]].add(folders[:second])
+    if any(len(above) == 1 for above in parents.values()):
+        return first, "; the folders in them are not"
+    examples = [
+        first_of(dict.fromkeys(folders[level] for folders in below.values()), 2) for level in (first, second)
+    ]
+    lines = [f'labels = "{_pattern(below, level)}"' for level in (first, second)]
+    raise InputError(
+        f"the training images lie in folders of two levels that repeat, {examples[0]} and {examples[1]}, and "
+        f"either could be the class; write {lines[0]} or {lines[1]} into {where}."
+    )
+
+
+def _pattern(below: dict[str, tuple[str, ...]], level: int) -> str:
+    """Return the folder pattern with `{label}` at a level below train."""
+    image, folders = next(iter(below.items()))
+    above = PurePosixPath(image).parts[: -1 - len(folders)]
+    return "/".join([*above, *["*"] * level, "{label}"])
+
+
+def _is_piece(name: str) -> bool:
+    """Return whether a folder is called like a piece of a download: part1, batch_b, 003, a7."""
+    words = re.fullmatch(r"([A-Za-z]+?)[ _.-]*([0-9]+|[A-Za-z])?", name)
+    if words and words[1].lower() in PIECES:
+        return True
+    return bool(re.fullmatch(r"[0-9]+|[0-9a-fA-F]{1,2}", name))
+
+
+def read_pattern(images: list[str], pattern: str, where: str) -> NameLabels:
+    """Return the classes by a pattern of folders such as `train/*/{label}`.
+
+    Raise InputError if no image lies in such folders.
+    """
+    regex = "/".join(
+        "(?P<label>[^/]+)" if word == "{label}" else re.escape(word).replace(r"\*", "[^/]*")
+        for word in pattern.strip("/").split("/")
+    )
+    found = {image: match["label"] for image in images if (match := re.match(f"{regex}/", image))}
+    if not found:
+        raise InputError(f"{where}: labels is '{pattern}', and no training image lies in such folders.")
+    return NameLabels(found, f"folders are classes, by the pattern {pattern}")
+
+
+def read_file_names(images: list[str]) -> NameLabels | None:
+    """Return the classes by the words before or after the number in file names, as in cat.0.jpg.
+
+    None unless all names have a number and the words of two classes or more, each of two images or more.
+    """
+    stems = {image: PurePosixPath(image).stem for image in images}
+    for pattern, what in (
+        (r"(?P<label>.*[^\W\d].*?)[ ._()-]+[0-9]+\)?", "before"),
+        (r"(?P<label>[^\W\d]+)[0-9]+", "before"),
+        (r"[0-9]+[ ._-]+(?P<label>.*[^\W\d].*)", "after"),
+    ):
+        matches = {image: re.fullmatch(pattern, stem) for image, stem in stems.items()}
+        if not all(matches.values()):
+            continue
+        labels = {image: match["label"] for image, match in matches.items()}
+        counts = Counter(labels.values())
+        if 2 <= len(counts) <= len(images) / 2 and min(counts.values()) >= 2:
+            names = first_of(sorted(counts), 3)
+            return NameLabels(labels, f"the words {what} the number in file names are classes ({names})")
+    return None

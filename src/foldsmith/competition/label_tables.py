@@ -1,0 +1,280 @@
+"""Label tables: which table labels the training images, by which columns, and by which evidence."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from foldsmith.competition.folder import Competition
+from foldsmith.competition.labels_json import has_annotations
+from foldsmith.competition.roles import (
+    ID_COLUMNS,
+    LABEL_COLUMNS,
+    column,
+    image_columns,
+    is_sample_name,
+    is_test_name,
+    subset_column,
+)
+from foldsmith.competition.sample import Sample, test_tables
+from foldsmith.competition.spellings import Names, match_ids
+from foldsmith.errors import Entries, InputError, first_of
+
+# how certain the label columns are, by what says so
+SETTINGS, SAMPLE, USUAL, REST, ELIMINATION = 5, 4, 3, 2, 1
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """The columns of a label table. `rank` says how certain they are, `why` by which evidence.
+
+    `others` are further columns that could be labels as well.
+    """
+
+    id_column: str
+    label_columns: tuple[str, ...]
+    rank: int
+    why: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table that may label the training images. `named` is the number of training images that it names.
+
+    `columns` is None if they cannot be guessed; `fault` says why.
+    """
+
+    path: str
+    named: int
+    columns: LabelColumns | None
+    fault: InputError | None = None
+
+
+def candidate_tables(competition: Competition, sample: Sample | None) -> list[str]:
+    """Return the tables that are neither the sample submission nor called like a list of test images."""
+    paths = competition.catalog.paths
+    return [
+        path
+        for path in paths
+        if not is_sample_name(path)
+        and not is_test_name(path)
+        and (sample is None or path != sample.path)
+        and not has_annotations(competition.catalog.documents.get(path))
+    ]
+
+
+def find_label_tables(competition: Competition, sample: Sample | None) -> list[LabelTable]:
+    """Return the tables of which at least half of the rows name training images, the most certain first."""
+    found = []
+    names = Names(competition.train_images)
+    for path in candidate_tables(competition, sample):
+        table = competition.catalog.read(path)
+        if table is None:
+            continue
+        try:
+            columns = find_columns(path, table, competition, sample)
+        except InputError as error:
+            ids = image_columns(table, names)
+            named = max((_count_named(table, name, competition) for name in ids), default=0)
+            if named:
+                found.append(LabelTable(path, named, None, error))
+            continue
+        named = _count_named(table, columns.id_column, competition)
+        if named >= max(len(_labelled_rows(table)) / 2, 1):
+            found.append(LabelTable(path, named, columns))
+    return sorted(found, key=lambda entry: -entry.columns.rank if entry.columns else 0)
+
+
+def _labelled_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are not about test images by a column that says so."""
+    name = subset_column(table)
+    return table if not name else table[~column(table, name).str.lower().str.startswith("test")]
+
+
+def _count_named(table: pd.DataFrame, id_column: str, competition: Competition) -> int:
+    """Return how many rows name a training image; 0 if an id is ambiguous, which speaks against the table."""
+    try:
+        images = match_ids(column(table, id_column), competition.train_images)
+    except InputError:
+        return 0
+    return sum(image is not None for image in images)
+
+
+def choose_table(competition: Competition, tables: Sequence[LabelTable]) -> list[LabelTable]:
+    """Return the label tables: one, or several with the same columns for different images; none if none fits.
+
+    Raise InputError if several fit equally, or if a table whose columns are only inferred stands beside one
+    that names as many images and whose columns cannot be guessed.
+    """
+    fitting = [table for table in tables if table.columns]
+    if not fitting:
+        return []
+    best = [table for table in fitting if table.columns.rank == fitting[0].columns.rank]
+    most = max(best, key=lambda table: table.named)
+    for rival in tables:
+        unclear = rival.columns is None and rival.named >= most.named
+        if unclear and most.columns.rank <= ELIMINATION:
+            raise InputError(_unclear(competition, most, rival))
+    if len(best) > 1 and not _complement(competition, best):
+        raise InputError(
+            f"{competition.folder} has several label files ({first_of([table.path for table in best])}); "
+            f'set labels = "{best[0].path}" or labels = "{best[1].path}" in {competition.settings_path}.'
+        )
+    return best
+
+
+def _unclear(competition: Competition, table: LabelTable, rival: LabelTable) -> str:
+    columns = first_of(competition.catalog.read(rival.path).columns, 10)
+    return (
+        f"{competition.root / rival.path}: its columns {columns} cannot be told apart, and it names {rival.named} "
+        f"training images; {table.path} names {table.named} by the columns {table.columns.id_column}, "
+        f"{first_of(table.columns.label_columns)}. Write into {competition.settings_path} either "
+        f'labels = "{rival.path}" with id_column and label_columns = ["COLUMN"], or labels = "{table.path}".'
+    )
+
+
+def _complement(competition: Competition, tables: Sequence[LabelTable]) -> bool:
+    """Return whether tables have the same columns and name different images, as train.csv and val.csv do."""
+    seen: set[str] = set()
+    for table in tables:
+        same = replace(table.columns, why="", others=()) == replace(tables[0].columns, why="", others=())
+        frame = competition.catalog.read(table.path)
+        images = set(match_ids(column(frame, table.columns.id_column), competition.train_images)) - {None}
+        if not same or images & seen:
+            return False
+        seen |= images
+    return True
+
+
+def read_label_rows(
+    path: str, table: pd.DataFrame, columns: LabelColumns, competition: Competition
+) -> pd.DataFrame:
+    """Return `name`, the label columns and, where set, `group`, indexed by line.
+
+    Raise InputError for an empty cell.
+    """
+    source = competition.root / path
+    if table.empty:
+        raise InputError(f"{source} has a header but no rows; download it again.")
+    table = _labelled_rows(table)
+    rows = pd.DataFrame({"name": column(table, columns.id_column)}, index=table.index)
+    for name in columns.label_columns:
+        rows[name] = column(table, name)
+    group = competition.settings.group_column
+    if group in table.columns and group:
+        rows["group"] = column(table, group)
+    for name in ("name", *columns.label_columns):
+        empty = rows.index[rows[name] == ""]
+        meaning = columns.id_column if name == "name" else name
+        Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", "fill them in.")
+    return rows
+
+
+def find_columns(
+    path: str, table: pd.DataFrame, competition: Competition, sample: Sample | None = None
+) -> LabelColumns:
+    """Return the id and the label columns: as set in competition.toml, by the sample, or by a usual name.
+
+    Raise InputError if a column is missing, ambiguous or repeated, or if the first line is not a header.
+    """
+    source, columns, settings = competition.root / path, list(table.columns), competition.settings
+    for name in (settings.id_column, *settings.target_columns):
+        if name and name not in columns:
+            raise InputError(f"{source} has no column '{name}'; its columns: {first_of(columns, 10)}.")
+    refuse_headless(source, columns, competition.train_images)
+    ids = _id_columns(table, competition)
+    labels = _label_columns(table, ids[0] if len(ids) == 1 else "", competition, sample)
+    free = [name for name in dict.fromkeys(columns) if name != settings.group_column]
+    if len(free) == 2 and not ids and labels and len(labels.label_columns) == 1:
+        ids = [name for name in free if name not in labels.label_columns]
+    missing = not ids or labels is None or not labels.label_columns
+    if missing or len(ids) > 1 or ids[0] in labels.label_columns or labels.rank == 0:
+        listed = first_of(columns, 10)
+        raise InputError(
+            f"{source}: {'no' if missing else 'more than one possible'} id and label column found among "
+            f"{listed}; set id_column and label_columns in {competition.settings_path}, such as "
+            f'id_column = "{columns[0]}" and label_columns = ["{columns[-1]}"].'
+        )
+    chosen = (ids[0], *labels.label_columns)
+    if any(columns.count(name) > 1 for name in chosen):
+        raise InputError(f"{source}: column '{chosen[0]}' or '{chosen[-1]}' occurs twice; rename one.")
+    return replace(labels, id_column=ids[0])
+
+
+def _id_columns(table: pd.DataFrame, competition: Competition) -> list[str]:
+    """Return the columns that may hold the ids: by what they name, else by a usual name."""
+    settings = competition.settings
+    if settings.id_column:
+        return [settings.id_column]
+    apart = {settings.group_column, *settings.target_columns}
+    named = [name for name in image_columns(table, Names(competition.train_images)) if name not in apart]
+    if len(named) == 1:
+        return named
+    free = [name for name in dict.fromkeys(table.columns) if name not in apart]
+    usual = [name for name in named or free if name.strip().lower() in ID_COLUMNS]
+    return (usual if len(usual) == 1 or not named else named) or (free if len(free) == 1 else [])
+
+
+def _label_columns(
+    table: pd.DataFrame, id_column: str, competition: Competition, sample: Sample | None
+) -> LabelColumns | None:
+    """Return the label columns by the first evidence that names some; None if none does.
+
+    The rank is 0 if several columns have a usual name.
+    """
+    settings = competition.settings
+    if settings.target_columns:
+        return LabelColumns("", settings.target_columns, SETTINGS, "competition.toml names them")
+    apart = {id_column, settings.group_column}
+    free = [name for name in dict.fromkeys(table.columns) if name not in apart]
+    by_sample = _named_by_sample(table, free, sample)
+    if by_sample:
+        return by_sample
+    features = {name for listed in test_tables(competition) for name in listed.columns}
+    rest = [name for name in free if name not in features]
+    usual = [name for name in free if name.strip().lower() in LABEL_COLUMNS]
+    if usual:
+        others = tuple(
+            name for name in rest if name not in usual and 1 < column(table, name).nunique() <= 100
+        )
+        rank = USUAL if len(usual) == 1 else 0
+        return LabelColumns("", tuple(usual), rank, f"the column is called '{usual[0]}'", others)
+    hot = [name for name in rest if set(column(table, name)) <= {"0", "1"}]
+    if len(hot) > 1 and len(hot) == len(rest):
+        return LabelColumns("", tuple(hot), USUAL, "the columns hold 0 and 1")
+    if features and len(rest) == 1:
+        return LabelColumns("", tuple(rest), REST, "the test list has all other columns")
+    if len(free) == 1 and (column(table, free[0]).nunique() < len(table) or len(table) < 3):
+        return LabelColumns("", tuple(free), ELIMINATION, "it is the only other column")
+    if not id_column and len(free) == 2:
+        return LabelColumns("", tuple(name for name in free if name.strip().lower() not in ID_COLUMNS), ELIMINATION,
+                            "it is the only other column")  # fmt: skip
+    return None
+
+
+def _named_by_sample(table: pd.DataFrame, free: Sequence[str], sample: Sample | None) -> LabelColumns | None:
+    """Return the columns that the sample's header names, or the one whose values are that header."""
+    asked_for = [name.strip() for name in sample.table.columns[1:]] if sample else []
+    shared = [name for name in free if name.strip() in asked_for]
+    if shared and len(shared) == len(asked_for):
+        return LabelColumns("", tuple(shared), SAMPLE, f"{sample.path} asks for {first_of(shared)}")
+    if len(asked_for) > 1:
+        for name in free:
+            values = set(column(table, name))
+            if len(values) > 1 and values <= set(asked_for):
+                return LabelColumns("", (name,), SAMPLE, f"the columns of {sample.path} are its values")
+    return None
+
+
+def refuse_headless(path: object, columns: Collection[str], images: list[str]) -> None:
+    """Raise InputError if the header names an image: it is a row, and would be lost."""
+    unusual = [name.strip() for name in columns if name.strip().lower() not in ID_COLUMNS]
+    names = Names(images)
+    for name in unusual:
+        plain = name.replace("\\", "/").rpartition("/")[2]
+        if (plain in names.full or plain in names.bare) and match_ids([name], images) != [None]:
+            raise InputError(
+                f"{path} has no header: its first line names the image '{name}'; "
+                "add a header line, such as id,label."
+            )

@@ -1,0 +1,139 @@
+"""How tables write images: by path, by name, with or without ending, and how ids are matched to images."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from foldsmith.competition.listing import is_image
+from foldsmith.errors import InputError, first_of
+
+Spelling = Callable[[PurePosixPath], str]
+
+
+def _below(depth: int) -> Spelling:
+    """Return the spelling without the first folders; it raises ValueError for a path with fewer."""
+
+    def spell(path: PurePosixPath) -> str:
+        inside = PurePosixPath(*path.parts[depth:])
+        return inside.with_name(inside.name).as_posix()
+
+    return spell
+
+
+def _below_bare(depth: int) -> Spelling:
+    return lambda path: PurePosixPath(*path.parts[depth:]).with_suffix("").as_posix()
+
+
+# how label files and sample submissions write an image, with and without the folders above it
+SPELLINGS: tuple[Spelling, ...] = (
+    _below(1),
+    _below_bare(1),
+    lambda path: path.name,
+    lambda path: path.stem,
+    lambda path: path.as_posix(),
+    lambda path: path.with_suffix("").as_posix(),
+    *(spelling(depth) for depth in (2, 3, 4) for spelling in (_below, _below_bare)),
+)
+# readings that are tried only where every id has to be read so
+LOOSE: dict[str, tuple[Spelling, Callable[[str], str]]] = {
+    "in other upper and lower case": (
+        lambda path: path.name.lower(),
+        lambda name: PurePosixPath(name).name.lower(),
+    ),
+    "with another ending": (
+        lambda path: path.stem,
+        lambda name: PurePosixPath(name).stem if is_image(name) else "",
+    ),
+    "without leading zeros": (
+        lambda path: path.stem.lstrip("0") or "0",
+        lambda name: name.lstrip("0") or "0",
+    ),
+}
+
+
+class Names:
+    """The file names of images, to tell which cells of a table name one."""
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self.images = list(images)
+
+    @cached_property
+    def full(self) -> set[str]:
+        """Return the names with ending."""
+        return {image.rpartition("/")[2] for image in self.images}
+
+    @cached_property
+    def bare(self) -> set[str]:
+        """Return the names without ending."""
+        return {PurePosixPath(image).stem for image in self.images}
+
+    def share(self, cells: Iterable[str]) -> tuple[float, float]:
+        """Return the shares of cells whose last component is a file name, and with ending or without one."""
+        last = [cell.strip().replace("\\", "/").rpartition("/")[2] for cell in cells]
+        if not last:
+            return 0.0, 0.0
+        named = sum(name in self.full for name in last)
+        either = sum(name in self.full or name in self.bare for name in last)
+        return named / len(last), either / len(last)
+
+
+def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = None) -> list[str | None]:
+    """Return the image that each id names, or None.
+
+    Ids are paths or bare names, with or without extension. All are read in the spelling that matches most of
+    them. An id that matches nothing is tried again without `./` and with slashes for backslashes. If no id
+    matches, they are read in other case, with another ending or without leading zeros, where that names an
+    image for every one of them. Raise InputError, naming the `source` of the ids, if an id matches two images.
+    """
+    ids, paths = list(ids), [PurePosixPath(image) for image in images]
+    plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
+    found: list[list[str]] = [[] for _ in ids]
+    most = 0
+    for spelling in SPELLINGS:
+        named = _group_by_spelling(paths, spelling)
+        spelled = [named.get(name) or named.get(other, []) for name, other in zip(ids, plain, strict=True)]
+        matched = sum(map(bool, spelled))
+        if matched > most:
+            found, most = spelled, matched
+        if most == len(ids):
+            break
+    _refuse_ambiguous(ids, found, source)
+    if not most and ids:
+        loose = loose_reading(plain, paths)
+        return loose[1] if loose else [None] * len(ids)
+    return [meant[0] if meant else None for meant in found]
+
+
+def loose_reading(ids: Sequence[str], paths: Sequence[PurePosixPath]) -> tuple[str, list[str | None]] | None:
+    """Return how ids are spelled that no usual spelling matches, and their images; None if in no one way.
+
+    Every id must name exactly one image, and no two ids the same one.
+    """
+    for words, (spelling, respell) in LOOSE.items():
+        named = _group_by_spelling(paths, spelling)
+        meant = [named.get(respell(name), []) for name in ids]
+        images = {names[0] for names in meant if len(names) == 1}
+        if len(images) == len(set(ids)) and all(len(names) == 1 for names in meant):
+            return words, [names[0] for names in meant]
+    return None
+
+
+def _group_by_spelling(paths: Iterable[PurePosixPath], spelling: Spelling) -> dict[str, list[str]]:
+    """Return the images by their spelling."""
+    named: dict[str, list[str]] = {}
+    for path in paths:
+        try:
+            named.setdefault(spelling(path), []).append(path.as_posix())
+        except ValueError:  # fewer folders than the spelling leaves out
+            continue
+    return named
+
+
+def _refuse_ambiguous(ids: Sequence[str], found: Sequence[Sequence[str]], source: Path | None) -> None:
+    """Raise InputError if an id names two images."""
+    for name, meant in zip(ids, found, strict=True):
+        if len(meant) > 1:
+            where = f"{source}: " if source else ""
+            raise InputError(
+                f"{where}the id '{name}' matches {first_of(meant)}; write ids with folder and extension."
+            )

@@ -1,0 +1,211 @@
+"""Which images are training and which are test images: by settings, folders, tables and file names."""
+
+import fnmatch
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from foldsmith.competition.listing import Listing, subset_of, words_of
+from foldsmith.competition.roles import (
+    image_columns,
+    images_of_rows,
+    is_sample_name,
+    is_test_name,
+    subset_column,
+)
+from foldsmith.competition.settings import FILE_NAME, Settings
+from foldsmith.competition.spellings import Names
+from foldsmith.competition.tables import Catalog
+from foldsmith.errors import InputError, first_of
+
+Split = tuple[list[str], list[str], list[str]]  # training images, test images, evidence
+
+
+def split_subsets(folder: Path, listing: Listing, settings: Settings, catalog: Catalog) -> Split:
+    """Return training images, test images, and sentences on how they were told apart.
+
+    Raise InputError if either is missing, or if nothing tells them apart.
+    """
+    images = listing.images
+    if settings.train_images or settings.test_images:
+        train, test, evidence = _by_settings(folder, images, settings)
+    elif any(map(folder_subset, images)):
+        train, test, evidence = _by_folders(images, catalog)
+    else:
+        train, test, evidence = _by_tables(images, catalog) or _by_file_names(images) or ([], [], [])
+    for name, found in (("train", train), ("test", test)):
+        if not found:
+            raise InputError(_nothing_found(folder, name, images))
+    return train, test, evidence
+
+
+def _nothing_found(folder: Path, name: str, images: list[str]) -> str:
+    """Return the message for a folder without training or test images."""
+    kind = "training" if name == "train" else "test"
+    held = [f"{path}/ ({count:,})" for path, count in folders_of(images).items()]
+    what = f"images lie in {first_of(held, 5)}" if held else "there are no image files"
+    return (
+        f"{folder} has no {kind} images: no folder's name says {name}/, and no table names them; {what}. Set "
+        f'{name}_images = ["FOLDER"] in {folder / FILE_NAME}.'
+    )
+
+
+def folders_of(images: Iterable[str], depth: int = 2) -> dict[str, int]:
+    """Return the top folders of images, at most `depth` deep and as deep as they say a subset, and counts."""
+    counts: Counter[str] = Counter()
+    for image in images:
+        parents = PurePosixPath(image).parts[:-1][:depth]
+        said = [index for index, name in enumerate(parents) if subset_of(name)]
+        counts["/".join(parents[: said[0] + 1] if said else parents[:1])] += 1
+    return dict(counts)
+
+
+def _by_settings(folder: Path, images: list[str], settings: Settings) -> Split:
+    """Return the images that train_images and test_images name; the rest is for the one that is not set."""
+    chosen = {}
+    for key in ("train_images", "test_images"):
+        patterns = [pattern.rstrip("/") for pattern in getattr(settings, key)]
+        chosen[key] = [image for image in images if any(_matches(image, pattern) for pattern in patterns)]
+        if patterns and not chosen[key]:
+            raise InputError(
+                f"{folder / FILE_NAME}: {key} is {first_of(patterns)}, and no image lies there; images lie in "
+                f"{first_of(folders_of(images), 5)}."
+            )
+    both = set(chosen["train_images"]) & set(chosen["test_images"])
+    if both:
+        raise InputError(
+            f"{folder / FILE_NAME}: train_images and test_images share {len(both)} images (first: {min(both)})."
+        )
+    train, test = chosen["train_images"], chosen["test_images"]
+    used = {*train, *test}
+    rest = [image for image in images if image not in used]
+    if not settings.train_images:
+        train = [image for image in rest if folder_subset(image) != "test"]
+    if not settings.test_images:
+        named = [image for image in rest if folder_subset(image) == "test"]
+        test = named or rest
+    return train, test, [f"{FILE_NAME} names the training or test images"]
+
+
+def _matches(image: str, pattern: str) -> bool:
+    return image == pattern or image.startswith(f"{pattern}/") or fnmatch.fnmatchcase(image, pattern)
+
+
+def folder_subset(image: str, skip: int = 0) -> str:
+    """Return the subset that the image's folders say; the first one that says any, after the first `skip`."""
+    return next(filter(None, map(subset_of, PurePosixPath(image).parts[skip:-1])), "")
+
+
+def _by_folders(images: list[str], catalog: Catalog) -> Split:
+    """Return the images by the words train, val and test in the names of their folders."""
+    common = len(PurePosixPath(os.path.commonpath([os.path.dirname(image) for image in images])).parts)
+    subsets = {image: folder_subset(image, common) for image in images}
+    if not any(subsets.values()):
+        subsets = {image: folder_subset(image) for image in images}
+    by: dict[str, list[str]] = {name: [] for name in ("train", "val", "test", "")}
+    for image, subset in subsets.items():
+        by[subset].append(image)
+    evidence = []
+    if not by["test"] and by["train"]:
+        wanted = _named_by_samples([*by[""], *by["val"]], catalog)
+        if wanted:
+            by["test"] = wanted
+            evidence.append(f"the sample submission names {len(wanted):,} images, which are the test images")
+        elif by["val"]:
+            by["test"], by["val"] = by["val"], []
+            evidence.append("there is no test folder: the validation images are predicted as the test images")
+    if not by["train"] and by["test"]:
+        by["train"], by[""] = by[""] or by["val"], []
+        by["val"] = [] if by["train"] is by["val"] else by["val"]
+    if by["val"]:
+        evidence.append(
+            f"{first_of(folders_of(by['val']))} ({len(by['val']):,} images): validation images with labels are "
+            "training images as well, split into the same folds"
+        )
+    unused = sorted({*by[""]} - {*by["test"]})
+    if unused:
+        evidence.append(
+            f"{first_of(folders_of(unused))} ({len(unused):,} images): neither train nor test by name, not used"
+        )
+    order = {image: index for index, image in enumerate(images)}
+    return sorted([*by["train"], *by["val"]], key=order.get), sorted(by["test"], key=order.get), evidence
+
+
+def _named_by_samples(images: list[str], catalog: Catalog) -> list[str]:
+    """Return the images that a sample submission or a test list names."""
+    names, found = Names(images), set()
+    for path in catalog.paths:
+        if is_sample_name(path) or is_test_name(path):
+            found |= _images_named(catalog, path, names)
+    return [image for image in images if image in found]
+
+
+def _images_named(catalog: Catalog, path: str, names: Names) -> set[str]:
+    """Return the images that a table names in the first column that names any."""
+    table = catalog.read(path)
+    if table is None or table.empty:
+        return set()
+    columns = image_columns(table, names)
+    if not columns:
+        return set()
+    return {image for row in images_of_rows(table, columns[0], names.images) for image in row}
+
+
+def _by_tables(images: list[str], catalog: Catalog) -> Split | None:
+    """Return the images of one folder for both by what the sample submission, test lists and labels name."""
+    names = Names(images)
+    split = _by_subset_column(images, names, catalog)
+    if split:
+        return split
+    test = set(_named_by_samples(images, catalog))
+    if not test:
+        return None
+    sources = [path for path in catalog.paths if is_sample_name(path) or is_test_name(path)]
+    labelled: set[str] = set()
+    for path in catalog.paths:
+        if path not in sources:
+            labelled |= _images_named(catalog, path, names)
+    train = labelled - test or set(images) - test
+    evidence = [f"one folder holds training and test images; {first_of(sources)} names the test images"]
+    unused = [image for image in images if image not in train and image not in test]
+    if unused:
+        evidence.append(f"{len(unused):,} images are named by no table and not used (first: {unused[0]})")
+    return (
+        [image for image in images if image in train],
+        [image for image in images if image in test],
+        evidence,
+    )
+
+
+def _by_subset_column(images: list[str], names: Names, catalog: Catalog) -> Split | None:
+    """Return the images by a column of a table that says train or test for each."""
+    for path in catalog.paths:
+        table = catalog.read(path)
+        if table is None or table.empty:
+            continue
+        column, ids = subset_column(table), image_columns(table, names)
+        if not column or not ids:
+            continue
+        said: dict[str, str] = {}
+        for row, subset in zip(images_of_rows(table, ids[0], images), table[column], strict=True):
+            said |= dict.fromkeys(row, subset_of(subset.strip()))
+        train = [image for image in images if said.get(image) in ("train", "val")]
+        test = [image for image in images if said.get(image) == "test"]
+        if train and test:
+            return (
+                train,
+                test,
+                [f"the column '{column}' of {path} says which images are training and test images"],
+            )
+    return None
+
+
+def _by_file_names(images: list[str]) -> Split | None:
+    """Return the images by the word train or test at the start of their file names."""
+    first = {image: (words_of(PurePosixPath(image).name) or [""])[0] for image in images}
+    train = [image for image, word in first.items() if subset_of(word) in ("train", "val")]
+    test = [image for image, word in first.items() if subset_of(word) == "test"]
+    if not train or not test:
+        return None
+    return train, test, ["the names of the files say which are training and test images"]
