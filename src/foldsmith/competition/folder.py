@@ -102,8 +102,10 @@ def _refuse_images_in_tables(root: Path, listing: Listing, catalog: Catalog) -> 
             count = len(str(table.iloc[0, list(table.columns).index(column)]).split())
             if count >= 64:
                 raise InputError(
-                    f"{root / path} holds images as numbers (column '{column}', {count:,} numbers a row), which "
-                    "foldsmith does not read; convert them to image files (PNG) in train/ and test/, and a CSV "
+                    f"{root / path} holds images as numbers (column '{column}', {count:,} numbers a "
+                    "row), which "
+                    "foldsmith does not read; convert them to image files (PNG) in train/ and test/, "
+                    "and a CSV "
                     "with the columns id,label."
                 )
     held = first_of([*listing.tables, *listing.others], 5) or "nothing"

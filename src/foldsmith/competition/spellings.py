@@ -83,7 +83,7 @@ def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = N
     Ids are paths or bare names, with or without extension. All are read in the spelling that matches most of
     them. An id that matches nothing is tried again without `./` and with slashes for backslashes. If no id
     matches, they are read in other case, with another ending or without leading zeros, where that names an
-    image for every one of them. Raise InputError, naming the `source` of the ids, if an id matches two images.
+    image for every one of them. Raise InputError, naming the `source` of the ids, if an id matches two.
     """
     ids, paths = list(ids), [PurePosixPath(image) for image in images]
     plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
