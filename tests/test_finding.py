@@ -438,6 +438,22 @@ def test_a_cell_of_many_characters_and_windows_text_are_read(tmp_path: Path) -> 
     assert any("Windows-1252" in line for line in labels.evidence)
 
 
+COLOURS = ("green", "red", "blue", "yellow")
+
+
+@pytest.mark.parametrize("lines", ["", 'files = ["{id}_red.png", "{id}_green.png", "{id}_blue.png"]'])
+def test_files_of_one_image_are_one_name(lines: str, tmp_path: Path) -> None:
+    colours = COLOURS[:3] if lines else COLOURS
+    for name in [*numbered("train/{n}"), *numbered("test/t{n}", 4)]:
+        touch(tmp_path, *(f"{name}_{colour}.png" for colour in colours))
+    table(tmp_path, "train.csv", "id,label", labelled("{n}"))
+    (tmp_path / "competition.toml").write_text(lines)
+    competition, labels = read(tmp_path)
+    braces = "_{red,green,blue}.png" if lines else "_{red,green,blue,yellow}.png"
+    assert labels_by_name(labels) == {f"train/{n}{braces}": CLASSES[n % 2] for n in range(8)}
+    assert competition.test_images == [f"test/t{n}{braces}" for n in range(4)]
+
+
 # --- archives
 
 
