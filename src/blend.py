@@ -44,6 +44,8 @@ from foldsmith.run.stamps import (
     write_stamp,
 )
 from foldsmith.run.tables import load_classes, load_folds, load_task
+from foldsmith.tasks.metrics import Metric
+from foldsmith.tasks.own_metric import digest_of_metric
 
 if TYPE_CHECKING:
     from foldsmith.comparison.ensemble import Ensemble
@@ -61,26 +63,28 @@ def main(argv: list[str] | None = None) -> int:
     check_claim(run, command.again, **identity)
     competition = read_folder(command)
     form = read_submission_form(competition, load_classes(members[0].classes), load_task(members[0]))
+    metric = read_metric(command, competition, load_task(members[0]))
     inputs = {
         "members": digests_of(members),
-        "metric": read_metric(members, competition),
+        "metric": metric.name,
+        **digest_of_metric(metric.name),
         "seed": command.seed,
         **form.content,
     }
     if not command.again and is_current(run.stamp("blend"), inputs):
         say(f"blend: {run.submission} is up to date")
         return 0
-    ensemble = fit_ensemble(command, held_out, inputs["metric"])
+    ensemble = fit_ensemble(command, held_out, metric)
     claim_run(run, command.again, **identity)
-    write_run(command, held_out, inputs["metric"], ensemble)
+    write_run(command, held_out, metric, ensemble)
     write_test(command, competition, form, ensemble)
     outputs = [run.oof, run.oof_table, run.cv, run.blend, run.test, run.submission]
     write_stamp(run.stamp("blend"), inputs, outputs)
-    print_result(command, inputs["metric"], ensemble)
+    print_result(command, metric.name, ensemble)
     return 0
 
 
-def fit_ensemble(command: CombineCommand, held_out: pd.DataFrame, metric: str) -> "Ensemble":
+def fit_ensemble(command: CombineCommand, held_out: pd.DataFrame, metric: Metric) -> "Ensemble":
     """Return the ensemble of the runs, by their out-of-fold predictions."""
     # imported here: scikit-learn takes seconds, and a stage that is up to date does not need it
     from foldsmith.comparison.ensemble import build_ensemble
@@ -90,12 +94,13 @@ def fit_ensemble(command: CombineCommand, held_out: pd.DataFrame, metric: str) -
         raise InputError(
             f"a blend needs at least two held-out images, and the runs have {len(held_out)}; hold out more."
         )
-    predictions = stack_predictions([member.oof for member in command.members], list(held_out["path"]))
     task, folds = load_task(command.members[0]), held_out["fold"].to_numpy(np.int64)
+    files = [member.oof for member in command.members]
+    predictions = stack_predictions(files, list(held_out["path"]), task)
     return build_ensemble(task, task.targets(held_out), folds, predictions, metric, command.seed)
 
 
-def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: str, ensemble: "Ensemble") -> None:
+def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: Metric, ensemble: "Ensemble") -> None:
     """Write the files of validate.py, and blend.json."""
     from foldsmith.evaluation.cross_validation import cross_validation
     from foldsmith.evaluation.predictions import save_oof
@@ -103,9 +108,9 @@ def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: str, ense
     run, members = command.run, command.members
     copy_tables(members[0], run)
     atomic_copy(members[0].folds, run.folds)
-    save_oof(run, held_out, ensemble.probabilities, ensemble.task)
+    save_oof(run, held_out, ensemble.predictions, ensemble.task)
     task, folds = ensemble.task, held_out["fold"].to_numpy(np.int64)
-    figures = cross_validation(task.targets(held_out), folds, ensemble.probabilities, metric, task)
+    figures = cross_validation(task.targets(held_out), folds, ensemble.predictions, metric, task)
     seeds = {"seed": command.seed, "fold_seed": load_json(members[0].cv)["fold_seed"]}
     save_json(run.cv, {"competition": command.competition, "run": command.name, **figures, **seeds})
     facts = ensemble.facts(command.member_names)
@@ -113,7 +118,7 @@ def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: str, ense
         fold_runs = [load_json(member.fold_run(fold)) for fold in trained_folds(member)]
         entry |= {"training_seconds": training_seconds(member, fold_runs), "digests": digests}
     provenance = {"seed": command.seed, "command": command.line("blend"), "versions": versions()}
-    save_json(run.blend, {"metric": metric, **facts, **provenance})
+    save_json(run.blend, {"metric": metric.name, **facts, **provenance})
 
 
 def write_test(
@@ -124,8 +129,8 @@ def write_test(
 
     run, members = command.run, command.members
     paths, task = load_npz(members[0].test)["path"], ensemble.task
-    probabilities = ensemble.predict(stack_predictions([member.test for member in members], paths.tolist()))
-    test = {"path": paths, "probabilities": probabilities}
+    stacked = stack_predictions([member.test for member in members], paths.tolist(), task)
+    test = {"path": paths, task.predictions_key: ensemble.predict(stacked)}
     save_npz(run.test, **test)
     prior = task.prior(task.targets(load_folds(run.folds)))
     for line in save_submission(run.submission, form, test, prior, competition):

@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     board, page = competition / "leaderboard.csv", competition / "leaderboard.html"
     save_table(board, ranked)
     save_table(competition / "pairs.csv", pairs)
-    write_leaderboard(page, competition.name, ranked, pairs, notes)
+    credit = runs[0].credit_name
+    write_leaderboard(page, competition.name, ranked, pairs, notes, credit)
     show_table(
         f"{competition.name}, {ranked['metric'].iloc[0]}",
         ["run", "score", "± error", "seconds", "differs"],
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         ],
     )
     show_table(
-        "pairs on the same images, accuracy",
+        f"pairs on the same images, {credit}",
         ["a", "b", "b minus a", "± error", "only a, only b", "p", "verdict"],
         [
             [
@@ -77,8 +78,8 @@ def read_folder(argv: list[str] | None) -> Path:
         epilog="examples:\n"
         "  .venv/bin/python src/compare.py output/tiny80\n"
         "  .venv/bin/python src/compare.py elsewhere/tiny80        # runs with --output elsewhere\n\n"
-        "p is that of McNemar's exact test on the images that both runs held out, adjusted for all pairs "
-        "(Holm).",
+        "p is that of McNemar's exact test on the images that both runs held out, for sets and numbers of the "
+        "paired t test, adjusted for all pairs (Holm).",
     )
     parser.add_argument("folder", metavar="OUTPUT/COMPETITION", type=Path, help="the folder of the runs")
     return parser.parse_args(argv).folder

@@ -79,7 +79,7 @@ def write_views(
         path=np.concatenate(paths),
         **{
             name: np.concatenate([np.stack([view[name] for view in fold]) for fold in figures], axis=1)
-            for name in ("prediction", "given")
+            for name in figures[0][0]
         },
     )
 
@@ -87,7 +87,7 @@ def write_views(
 def predict_by_view(
     command: Command, facts: dict[str, Any], cache: "PixelCache", rows: np.ndarray, batch_limit: "BatchLimit"
 ) -> np.ndarray:
-    """Return the probabilities of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
+    """Return the predictions of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
     from foldsmith.inference.predict import CachedImages, ViewAverage, predict
     from foldsmith.inference.weights import load_trained, task_of
 

@@ -63,13 +63,13 @@ def infer(command: Command, trained: list[dict[str, Any]]) -> None:
         networks = f"{seeds} networks, " if seeds > 1 else ""
         say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
     task = load_task(run)
-    probabilities = average_predictions(predictions, task)
+    averaged = average_predictions(predictions, task)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""
     # an unreadable image has blank pixels, so its prediction is replaced by the class prior
-    probabilities[unreadable] = task.prior(task.targets(load_folds(run.folds)))
+    averaged[unreadable] = task.prior(task.targets(load_folds(run.folds)))
     if unreadable.any():
         say(f"infer: {unreadable.sum()} unreadable test images get the class prior")
-    save_npz(run.test, path=np.array(paths, dtype=np.str_), probabilities=probabilities)
+    save_npz(run.test, path=np.array(paths, dtype=np.str_), **{task.predictions_key: averaged})
 
 
 if __name__ == "__main__":

@@ -39,11 +39,13 @@ from foldsmith.process.files import digest_of, digest_of_file
 from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
+from foldsmith.recipes.for_task import check_for_task, notes_for_task
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.identity import as_saved, load_identity
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
 from foldsmith.tasks import build_task
+from foldsmith.tasks.own_metric import choose_metric
 from foldsmith.training.resolve import resolve_recipe
 
 
@@ -72,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     metadata, form = read_labels_and_form(competition)
+    task = build_task(metadata.task, len(metadata.classes))
+    choose_metric(task, command.metric, competition.settings.metric)  # raises InputError for another task's
+    check_for_task(recipe, task)
     found = found_in(competition, metadata, form)
     for line in explain(found):
         say(f"prepare: {line}")
@@ -85,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
     near = group_near_duplicates(cache, recipe.near_duplicates)
     problems = find_problems(competition, metadata, form, cache.index, near, samples)
-    for line in summarise(problems):
+    for line in [*notes_for_task(recipe, task), *summarise(problems)]:
         say(f"prepare: {line}")
 
     facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]

@@ -11,8 +11,6 @@ if __name__ == "__main__":  # before the imports below, which take a second
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.process.terminal import say
@@ -81,14 +79,20 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     """
     # imported here: scikit-learn and cleanlab take seconds, and a stage that is up to date does not need them
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.evaluation.label_issues import rank_label_issues
+    from foldsmith.evaluation.label_issues import no_label_issues, rank_label_issues
     from foldsmith.report import Evidence, Pictures, write_report
     from foldsmith.report.provenance import facts_of, notes_of
 
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
     samples, names = load_samples(run.samples), list(classes["class_name"])
-    issues = rank_label_issues(oof["path"], oof["label"], oof["probabilities"], names)
+    task = load_task(run)
+    predictions = oof[task.predictions_key]
+    issues = (
+        rank_label_issues(oof["path"], oof["label"], predictions, names)
+        if task.single_label
+        else no_label_issues()
+    )
     save_table(run.label_issues, issues)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
@@ -97,16 +101,16 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     evidence = Evidence(
         competition=command.competition,
         run=command.name,
-        task=load_task(run),
+        task=task,
         cv=load_json(run.cv),
         labels=oof["label"],
         folds=oof["fold"],
-        probabilities=oof["probabilities"],
+        probabilities=predictions,
         class_names=names,
-        class_counts=np.bincount(folds["label"], minlength=len(classes)),
+        class_counts=task.class_counts(task.targets(folds)),
         logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
-        notes=notes_of(command.plan, command.folds_to_use, folds, classes),
+        notes=notes_of(command.plan, command.folds_to_use, folds, classes, task),
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache),
@@ -116,7 +120,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         searches_near_duplicates=command.recipe.near_duplicates >= 0,
         views=views,
         features=features,
-        test_probabilities=None if test is None else test["probabilities"],
+        test_probabilities=None if test is None else test[task.predictions_key],
     )
     write_report(run.report, evidence)
     return int(issues["suspected"].sum())

@@ -43,8 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     samples, classes = load_samples(run.samples), load_classes(run.classes)
-    folds = split(samples, plan, load_task(run))
-    for line in warnings_of(folds, classes, plan):
+    task = load_task(run)
+    folds = split(samples, plan, task)
+    for line in warnings_of(task.class_counts(task.targets(folds)), classes, plan):
         say(f"split: {line}")
     save_csv(run.folds, folds)
     write_stamp(run.stamp("split"), inputs, [run.folds])
@@ -80,9 +81,9 @@ def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
     return build_folds(samples, folds, task)
 
 
-def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:
+def warnings_of(class_counts: np.ndarray, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:
     """Return a message about classes with too few images for every fold, or none."""
-    rare = rare_classes(folds["label"].to_numpy(), len(classes), plan.num_parts)
+    rare = rare_classes(class_counts, plan.num_parts)
     if not rare:
         return []
     names = first_of(classes["class_name"].iloc[rare])

@@ -84,12 +84,10 @@ def submit_average(command: CombineCommand) -> int:
         return 0
 
     paths = load_npz(members[0].test)["path"]
-    probabilities = average_predictions(
-        stack_predictions([member.test for member in members], paths.tolist()), task
-    )
+    stacked = stack_predictions([member.test for member in members], paths.tolist(), task)
     claim_run(run, command.again, **identity)
     copies = copy_tables(members[0], run)
-    save_npz(run.test, path=paths, probabilities=probabilities)
+    save_npz(run.test, path=paths, **{task.predictions_key: average_predictions(stacked, task)})
     weighted_runs = [
         {"run": name, "weight": 1 / len(members), "digests": digest}
         for name, digest in zip(command.member_names, digests, strict=True)

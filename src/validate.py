@@ -25,6 +25,8 @@ from foldsmith.run.stamps import (
     write_stamp,
 )
 from foldsmith.run.tables import load_classes, load_folds, load_task
+from foldsmith.tasks.metrics import Metric
+from foldsmith.tasks.own_metric import choose_metric, digest_of_metric
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,11 +35,13 @@ def main(argv: list[str] | None = None) -> int:
     check_claim(run, **command.identity)
     require(run.folds, "split")
     require_trained(run, command.folds_to_use)
-    metric = read_settings(command.folder).metric or load_found(command.run.found).metric
+    named = read_settings(command.folder).metric or load_found(run.found).metric
+    metric = choose_metric(load_task(run), command.metric, named)
     inputs = {
         "folds": digest_of_file(run.folds),
         "trained": digests_of_trained(run, command.folds_to_use),
-        "metric": metric,
+        "metric": metric.name,
+        **digest_of_metric(metric.name),
     }
     outputs = [run.oof, run.oof_table, run.cv]
     if not command.again and is_current(run.stamp("validate"), inputs):
@@ -48,35 +52,38 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def validate(command: Command, metric: str) -> None:
+def validate(command: Command, metric: Metric) -> None:
     """Write oof.csv, oof.npz and cv.json, and print the score and its notes."""
     # imported here: scikit-learn takes seconds, and a stage that is up to date does not need it
-    from foldsmith.evaluation.cross_validation import cross_validation, undefined_notes
+    from foldsmith.evaluation.cross_validation import cross_validation, left_out_note, undefined_notes
     from foldsmith.evaluation.predictions import save_oof, scatter_oof
     from foldsmith.report.provenance import notes_of
 
     run, task = command.run, load_task(command.run)
     all_folds, classes = load_folds(run.folds), load_classes(run.classes)
     held_out = all_folds[all_folds["fold"].isin(command.folds_to_use)].reset_index(drop=True)
-    probabilities = scatter_oof(
-        held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], task
-    )
-    folds = held_out["fold"].to_numpy(np.int64)
+    predictions = scatter_oof(held_out, [load_npz(run.heldout(fold)) for fold in command.folds_to_use], task)
+    folds, targets = held_out["fold"].to_numpy(np.int64), task.targets(held_out)
     cv = {
         "competition": command.competition,
         "run": command.name,
-        **cross_validation(task.targets(held_out), folds, probabilities, metric, task),
+        **cross_validation(targets, folds, predictions, metric, task),
+        **digest_of_metric(metric.name),
         "seed": command.recipe.seed,
         "fold_seed": command.plan.seed,
     }
-    save_oof(run, held_out, probabilities, task)
+    save_oof(run, held_out, predictions, task)
     save_json(run.cv, cv)
-    notes = notes_of(command.plan, command.folds_to_use, all_folds, classes)
+    notes = [
+        *undefined_notes(cv),
+        *left_out_note(metric, targets, list(classes["class_name"])),
+        *notes_of(command.plan, command.folds_to_use, all_folds, classes, task),
+    ]
     spread = (
         "" if cv["std"] is None else f" ± {cv['standard_error']:.4f} (standard error; std {cv['std']:.4f})"
     )
-    say(f"validate: {metric} {format_score(cv['mean'])}{spread}, out-of-fold {format_score(cv['oof'])}")
-    for note in [*undefined_notes(cv), *notes]:
+    say(f"validate: {metric.name} {format_score(cv['mean'])}{spread}, out-of-fold {format_score(cv['oof'])}")
+    for note in notes:
         say(f"validate: {note}")
     say(f"validate: {run.cv}, {run.oof}")
 

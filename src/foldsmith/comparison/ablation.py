@@ -16,7 +16,8 @@ from foldsmith.recipes.words import in_words
 from foldsmith.run.command import Command
 from foldsmith.run.identity import as_saved, differing_uses, load_identity
 from foldsmith.run.stamps import check_identity, digests_of_trained, is_from, trained_folds, training_seconds
-from foldsmith.run.tables import load_folds
+from foldsmith.run.tables import load_folds, load_task
+from foldsmith.tasks.own_metric import choose_metric
 
 HEADER = ("run", "in the recipe", "here", "score", "the field gains", "images", "seconds", "verdict")
 EARNS = "earns its place"
@@ -108,8 +109,10 @@ def _compare(full: Command, other: Command, metric: str) -> tuple[PairedDifferen
             f"{other.run.root} and {full.run.root} have no trained fold in common; leave --fold out."
         )
     labels = whole["label"][_rows_of(whole, shared)]
-    pair = [oof["probabilities"][_rows_of(oof, shared)] for oof in (ablated, whole)]
-    return bootstrap_gain(labels, *pair, metric, full.recipe.seed), len(shared)
+    task = load_task(full.run)
+    pair = [oof[task.predictions_key][_rows_of(oof, shared)] for oof in (ablated, whole)]
+    chosen = choose_metric(task, full.metric, metric)
+    return bootstrap_gain(labels, *pair, chosen, full.recipe.seed), len(shared)
 
 
 def _rows_of(oof: dict[str, np.ndarray], paths: list[str]) -> np.ndarray:

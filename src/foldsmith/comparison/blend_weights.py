@@ -1,6 +1,6 @@
 """Ensemble selection: weights of several runs, by hill climbing on their out-of-fold predictions.
 
-R runs · N images · K classes · F folds · B bags. Weights (R,) are not negative and sum to 1.
+R runs · N images · K outputs · F folds · B bags. Weights (R,) are not negative and sum to 1.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ import numpy as np
 from foldsmith.evaluation.resampling import draw_counts
 from foldsmith.seeding import derive_seed
 from foldsmith.tasks import Task
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.metrics import Metric
 
 NUM_STEPS = 50  # of a climb: weights are multiples of 1/50 at its end
 NUM_BAGS = 10
-TIE_BREAK = "log_loss"  # decides between equal scores
 NUM_FOLDS = 5  # random folds of the images of a hold-out
 
 
@@ -23,14 +22,14 @@ class Blend:
     """Weights, and the blend they give.
 
     `weights` (R,) are fitted on all images; row f of `weights_by_fold` (F, R) on the images of the other
-    folds. `folds` (N,) is in 0 … F-1. `probabilities`, float32 (N, K), are cross-fitted: an image is blended
+    folds. `folds` (N,) is in 0 … F-1. `predictions`, float32 (N, K), are cross-fitted: an image is blended
     by the weights of its fold.
     """
 
     weights: np.ndarray
     weights_by_fold: np.ndarray
     folds: np.ndarray
-    probabilities: np.ndarray
+    predictions: np.ndarray
 
 
 def mix(predictions: np.ndarray, weights: np.ndarray, task: Task) -> np.ndarray:
@@ -38,13 +37,15 @@ def mix(predictions: np.ndarray, weights: np.ndarray, task: Task) -> np.ndarray:
     return task.finish(np.tensordot(weights.astype(np.float64), predictions, axes=1))
 
 
-def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.ndarray) -> np.ndarray:
+def climb(
+    labels: np.ndarray, predictions: np.ndarray, metric: Metric, tie_break: Metric, bags: np.ndarray
+) -> np.ndarray:
     """Return weights (B, R) by greedy ensemble selection with replacement (Caruana et al. 2004).
 
     `predictions` are (R, N, K); `bags` (B, N) count the images in each bag. A climb starts without a run,
-    adds NUM_STEPS times the run that improves the metric most, and returns its best step. The lower log loss
-    decides between equal scores, because most metrics do not change with a small step, and in a bag in which
-    the metric is undefined.
+    adds NUM_STEPS times the run that improves the metric most, and returns its best step. `tie_break`, such
+    as log loss, decides between equal scores, because most metrics do not change with a small step, and in a
+    bag in which the metric is undefined.
     """
     num_runs, stacked = len(predictions), predictions.reshape(len(predictions), -1)
     chosen = np.zeros((len(bags), num_runs), int)  # how often a run was added
@@ -57,13 +58,13 @@ def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.nda
         for index, mixture in enumerate(mixtures):
             weights = (mixture / mixture.sum()).astype(stacked.dtype)
             mixed = (weights @ stacked).reshape(predictions.shape[1:])  # (N, K)
-            score, loss = METRICS[metric].scorer(labels, mixed), METRICS[TIE_BREAK].scorer(labels, mixed)
+            score, loss = metric.scorer(labels, mixed), tie_break.scorer(labels, mixed)
             for row in np.flatnonzero(indices.ravel() == index):
                 counts = bags[row // num_runs]
-                value = METRICS[metric].sign * score(counts)
-                # undefined on a bag, so that the log loss alone decides there
+                value = metric.sign * score(counts)
+                # undefined on a bag, so that the tie-break alone decides there
                 value = value if np.isfinite(value) else -np.inf
-                quality[row] = value, METRICS[TIE_BREAK].sign * loss(counts)
+                quality[row] = value, tie_break.sign * loss(counts)
         for bag in range(len(bags)):
             row = max(range(bag * num_runs, (bag + 1) * num_runs), key=quality.__getitem__)
             chosen[bag] = candidates[row]
@@ -73,9 +74,9 @@ def climb(labels: np.ndarray, predictions: np.ndarray, metric: str, bags: np.nda
 
 
 def find_blend(
-    task: Task, labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, seed: int
+    task: Task, labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: Metric, seed: int
 ) -> Blend:
-    """Return the blend of runs' out-of-fold probabilities (R, N, K).
+    """Return the blend of runs' out-of-fold predictions (R, N, K).
 
     Weights are means over NUM_BAGS climbs, each on a bootstrap sample of the images. Caruana et al. draw bags
     of runs instead, but there are too few runs here. The folds are those of `cross_fit_folds`.
@@ -89,12 +90,13 @@ def find_blend(
             counts = np.zeros(len(labels))
             counts[images] = draw_counts(int(images.sum()), draws)
             bags.append(counts)
-    climbed = climb(labels, predictions, metric, np.stack(bags))  # ((1 + F) B, R)
+    tie_break = task.metric(task.tie_break)
+    climbed = climb(labels, predictions, metric, tie_break, np.stack(bags))  # ((1 + F) B, R)
     weights = climbed.reshape(len(fitted_on), NUM_BAGS, -1).mean(axis=1)
-    probabilities = np.empty(predictions.shape[1:], np.float32)
+    blended = np.empty(predictions.shape[1:], np.float32)
     for fold, fold_weights in enumerate(weights[1:]):
-        probabilities[folds == fold] = mix(predictions[:, folds == fold], fold_weights, task)
-    return Blend(weights[0], weights[1:], folds, probabilities)
+        blended[folds == fold] = mix(predictions[:, folds == fold], fold_weights, task)
+    return Blend(weights[0], weights[1:], folds, blended)
 
 
 def cross_fit_folds(folds: np.ndarray, seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ is the most probable one. The factors correspond to thresholds (Lipton et al. 20
 
 import numpy as np
 
-from foldsmith.tasks.metrics import decide, weighted_macro_f1_of_classes
+from foldsmith.tasks.class_scores import decide, weighted_macro_f1_of_classes
 
 FACTORS = np.geomspace(1 / 8, 8, 25)  # the middle one is 1
 NUM_ROUNDS = 3

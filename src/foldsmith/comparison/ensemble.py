@@ -1,6 +1,6 @@
 """Blends of runs: fit weights on out-of-fold predictions, and judge them on images they were not fitted on.
 
-R runs · N images · K classes · F folds.
+R runs · N images · K outputs · F folds.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,20 +16,27 @@ from foldsmith.evaluation.calibration import apply_temperature, fit_temperature
 from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.resampling import bootstrap_gain
 from foldsmith.tasks import Task
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.metrics import Metric
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """A transformation of probabilities that can improve a metric: fit a value, then apply it."""
+    """A transformation of probabilities that can improve a metric: fit a value, then apply it.
+
+    It is for the tasks of these names only: to others, it does nothing.
+    """
 
     name: str
+    tasks: tuple[str, ...]
     fit: Callable[[np.ndarray, np.ndarray], Any]  # labels, probabilities
     apply: Callable[[np.ndarray, Any], np.ndarray]  # probabilities, value
 
 
-TEMPERATURE = Adjustment("temperature", fit_temperature, apply_temperature)
-CLASS_FACTORS = Adjustment("class factors", fit_class_factors, apply_class_factors)
+TEMPERATURE = Adjustment(
+    "temperature", ("multiclass", "binary", "ordinal"), fit_temperature, apply_temperature
+)
+# ordinal decides by the expected grade, which factors for the most probable one do not fit
+CLASS_FACTORS = Adjustment("class factors", ("multiclass", "binary"), fit_class_factors, apply_class_factors)
 ADJUSTMENTS = {
     "log_loss": TEMPERATURE,
     "expected_calibration_error": TEMPERATURE,
@@ -39,12 +46,12 @@ ADJUSTMENTS = {
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The blend of R runs, or the best run alone; and an adjustment of its probabilities.
+    """The blend of R runs, or the best run alone; and an adjustment of its predictions.
 
     The blend is used if its gain over the best run exceeds one standard error, and the adjustment likewise.
     `scores` of the runs and `score` of the blend are out-of-fold; `best` is the index of the best run. Gains
     are positive if the metric improves. `value` is that of the adjustment, None if it is not used.
-    `probabilities`, float32 (N, K), are those of the result, out-of-fold and cross-fitted.
+    `predictions`, float32 (N, K), are those of the result, out-of-fold and cross-fitted.
     """
 
     task: Task
@@ -56,7 +63,7 @@ class Ensemble:
     adjustment: Adjustment | None
     adjustment_gain: PairedDifference | None
     value: Any
-    probabilities: np.ndarray
+    predictions: np.ndarray
 
     @property
     def blended(self) -> bool:
@@ -92,7 +99,7 @@ class Ensemble:
         }
 
     def predict(self, predictions: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 (n, K) of test images from those of the runs (R, n, K).
+        """Return predictions float32 (n, K) of test images from those of the runs (R, n, K).
 
         Means over folds are less confident than the predictions of single folds, on which the adjustment was
         fitted: after a temperature above 1 they are slightly underconfident.
@@ -104,36 +111,42 @@ class Ensemble:
 
 
 def build_ensemble(
-    task: Task, labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: str, seed: int
+    task: Task, labels: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: Metric, seed: int
 ) -> Ensemble:
-    """Return the ensemble of runs by their out-of-fold probabilities (R, N, K).
+    """Return the ensemble of runs by their out-of-fold predictions (R, N, K).
 
     Weights and adjustment of an image are never fitted on its own fold. Only two decisions use all images:
     which run is the best one, and whether a gain exceeds its standard error.
 
     Raise InputError where the metric is not defined on these images.
     """
-    if any(METRICS[metric].evaluate(labels, prediction) is None for prediction in predictions):
+    if any(metric.evaluate(labels, prediction) is None for prediction in predictions):
         raise InputError(
-            f"{metric} is not defined on the {len(labels)} held-out images; blend by another metric "
+            f"{metric.name} is not defined on the {len(labels)} held-out images; blend by another metric "
             "(competition.toml), or hold out more images."
         )
     blend = find_blend(task, labels, folds, predictions, metric, seed)
-    scores = [METRICS[metric].evaluate(labels, probabilities) for probabilities in predictions]
-    best = max(range(len(scores)), key=lambda run: METRICS[metric].sign * scores[run])
-    gain = bootstrap_gain(labels, predictions[best], blend.probabilities, metric, seed)
-    result, weights = blend.probabilities, blend.weights_by_fold
+    scores = [metric.evaluate(labels, prediction) for prediction in predictions]
+    best = max(range(len(scores)), key=lambda run: metric.sign * scores[run])
+    gain = bootstrap_gain(labels, predictions[best], blend.predictions, metric, seed)
+    result, weights = blend.predictions, blend.weights_by_fold
     if not _is_gain(gain):
         result, weights = predictions[best], np.eye(len(scores))[[best] * len(blend.weights_by_fold)]
-    adjustment, adjustment_gain, value = ADJUSTMENTS.get(metric), None, None
+    adjustment, adjustment_gain, value = _adjustment_for(metric, task), None, None
     if adjustment is not None:
         adjusted = cross_fit(task, labels, blend.folds, predictions, weights, adjustment)
         adjustment_gain = bootstrap_gain(labels, result, adjusted, metric, seed)
         if _is_gain(adjustment_gain):
             blended = mix(predictions, blend.weights if _is_gain(gain) else weights[0], task)
             result, value = adjusted, adjustment.fit(labels, blended)
-    score = METRICS[metric].evaluate(labels, blend.probabilities)
+    score = metric.evaluate(labels, blend.predictions)
     return Ensemble(task, scores, best, blend, score, gain, adjustment, adjustment_gain, value, result)
+
+
+def _adjustment_for(metric: Metric, task: Task) -> Adjustment | None:
+    """Return the adjustment that can improve a metric of this task's predictions, or None."""
+    adjustment = ADJUSTMENTS.get(metric.name)
+    return adjustment if adjustment is not None and task.name in adjustment.tasks else None
 
 
 def _is_gain(gain: PairedDifference) -> bool:

@@ -4,16 +4,17 @@ R runs · N images. The files of a run are cv.json, oof.npz, identity.json, and 
 blend, blend.json.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from foldsmith.errors import InputError, first_of
-from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact
+from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact, paired_t_test
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.words import as_typed, in_distinct_words
@@ -21,7 +22,8 @@ from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, is_predicted, training_seconds
 from foldsmith.run.tables import load_classes, load_task
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks import Task
+from foldsmith.tasks.metrics import find_metric
 
 SIGNIFICANCE = 0.05  # a run is called better below this adjusted p
 
@@ -30,16 +32,18 @@ SIGNIFICANCE = 0.05  # a run is called better below this adjusted p
 class Run:
     """A finished run.
 
-    `correct` (N,) bool says, by path, which held-out images it predicts correctly. `categories` (N,) are
-    their classes, in the words of the label file.
+    `credit` (N,) has, by path, the credit of each held-out image; bool where it is either right or wrong.
+    `credit_name` says what its mean is. `targets` (N,) are the images' classes, in the words of the label
+    file.
     """
 
     name: str
     cv: dict[str, Any]
     recipe: dict[str, Any]
     seconds: float
-    correct: pd.Series
-    categories: pd.Series
+    credit: pd.Series
+    credit_name: str
+    targets: pd.Series
 
     @property
     def made_of(self) -> list[str]:
@@ -90,15 +94,30 @@ def _is_stale(run: RunPaths) -> bool:
 
 def _load_run(run: RunPaths) -> Run:
     cv, oof, identity = load_json(run.cv), load_npz(run.oof), load_json(run.identity)
-    correct = pd.Series(load_task(run).correct(oof["label"], oof["probabilities"]), index=oof["path"])
-    categories = load_classes(run.classes)["category"].to_numpy()[oof["label"]]
+    task, words = load_task(run), load_classes(run.classes)["category"].to_numpy()
+    credit = pd.Series(task.correct(oof["label"], oof[task.predictions_key]), index=oof["path"])
+    targets = pd.Series(_in_words(task, oof["label"], words), oof["path"])
     if run.blend.is_file():
         trained = load_json(run.blend)["runs"]  # a blend costs what its members cost
     else:
         folds = load_json(run.stamp("validate"))["trained"]
         trained = [load_json(run.fold_run(int(fold))) for fold in folds]
     seconds = training_seconds(run, trained)
-    return Run(run.root.name, cv, identity["recipe"], seconds, correct, pd.Series(categories, oof["path"]))
+    return Run(run.root.name, cv, identity["recipe"], seconds, credit, task.credit_name, targets)
+
+
+def _in_words(task: Task, targets: np.ndarray, words: np.ndarray) -> list[object]:
+    """Return the target of each image in a form that does not depend on the order of the classes."""
+    if task.single_label:
+        return list(words[targets])
+    if task.predictions_key == "values":
+        return task.label_column(targets)
+    return [tuple(sorted(words[row > 0])) for row in targets]
+
+
+def _is_higher_better(cv: Mapping[str, Any]) -> bool:
+    """Return the direction of a run's metric; runs of older versions have no metric of the user's own."""
+    return cv["higher_is_better"] if "higher_is_better" in cv else find_metric(cv["metric"]).higher_is_better
 
 
 def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
@@ -127,9 +146,9 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
             "metric": run.cv["metric"],
             "score": run.cv["mean"],
             "standard_error": run.cv["standard_error"],
-            "accuracy": float(run.correct.mean()),
+            "accuracy": float(run.credit.mean()),
             "seconds": round(run.seconds, 1),
-            "images": len(run.correct),
+            "images": len(run.credit),
             "folds": len(run.cv["folds"]),
             "differs": f"made of {', '.join(run.made_of)}"
             if run.made_of
@@ -137,7 +156,7 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
         }
         for row, run in enumerate(runs)
     ]
-    lower = not METRICS[metrics[0]].higher_is_better
+    lower = not _is_higher_better(runs[0].cv)
     table = pd.DataFrame(rows).astype({"score": float, "standard_error": float})
     return table.sort_values(["score", "run"], ascending=[lower, True], ignore_index=True)
 
@@ -154,17 +173,19 @@ def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row per pair, compared on the images that both runs held out with the same label.
 
-    Columns: a, b, images, difference (accuracy of b minus a), standard_error, only_a, only_b (images that
-    only one predicts correctly), p (McNemar's exact test), p_adjusted (Holm, for all pairs) and verdict. A
-    run is called better if p_adjusted is below SIGNIFICANCE.
+    Columns: a, b, images, difference (mean credit of b minus a, for one class the accuracy), standard_error,
+    only_a, only_b (images to which only one gives more credit), p, p_adjusted (Holm, for all pairs) and
+    verdict. p is that of McNemar's exact test where an image is right or wrong, otherwise of the paired t
+    test. A run is called better if p_adjusted is below SIGNIFICANCE.
     """
     rows = []
     for a, b in combinations(runs, 2):
         paths, _ = _shared_images(a, b)
         if paths.empty:
             continue
-        correct_a, correct_b = a.correct[paths].to_numpy(), b.correct[paths].to_numpy()
-        paired, test = compare_paired(correct_a, correct_b), mcnemar_exact(correct_a, correct_b)
+        credit_a, credit_b = a.credit[paths].to_numpy(), b.credit[paths].to_numpy()
+        paired = compare_paired(credit_a, credit_b)
+        test = (mcnemar_exact if credit_a.dtype == bool else paired_t_test)(credit_a, credit_b)
         rows.append(
             {
                 "a": a.name,
@@ -203,8 +224,8 @@ def notes_on(runs: Sequence[Run], stale: Sequence[str]) -> list[str]:
 
 def _shared_images(a: Run, b: Run) -> tuple[pd.Index, int]:
     """Return the images that both held out with the same label, and the number with different labels."""
-    shared = a.correct.index.intersection(b.correct.index)
-    paths = shared[(a.categories[shared] == b.categories[shared]).to_numpy()]
+    shared = a.credit.index.intersection(b.credit.index)
+    paths = shared[(a.targets[shared] == b.targets[shared]).to_numpy()]
     return paths, len(shared) - len(paths)
 
 

@@ -24,6 +24,9 @@ from foldsmith.run.stamps import (
     trained_folds,
 )
 from foldsmith.run.tables import load_classes, load_folds, load_samples
+from foldsmith.tasks import Task
+from foldsmith.tasks.metrics import Metric
+from foldsmith.tasks.own_metric import choose_metric, digest_of_metric
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class CombineCommand:
     folder: Path
     name: str
     seed: int
+    metric: str
     again: bool
     words: tuple[str, ...]
 
@@ -77,6 +81,7 @@ def read_combine_command(argv: Sequence[str] | None, description: str, name: str
     add("--name", metavar="NAME", default=name, help=f"name of the new run, beside the first ({name})")
     add("--folder", metavar="FOLDER", type=Path, help="the competition folder (input/<competition>)")
     add("--seed", metavar="N", type=int, default=0, help="seed of the bootstrap samples (0)")
+    add("--metric", metavar="NAME|FILE.py:NAME", default="", help="the metric of the runs (competition.toml)")
     add("--again", action="store_true", help="run again although nothing changed; replace another blend")
     typed = parser.parse_args(words)
     check_name(typed.name)
@@ -100,7 +105,7 @@ def read_combine_command(argv: Sequence[str] | None, description: str, name: str
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist; name the competition folder: --folder FOLDER.")
     members = tuple(map(RunPaths, roots))
-    return CombineCommand(members, folder, typed.name, typed.seed, typed.again, tuple(words))
+    return CombineCommand(members, folder, typed.name, typed.seed, typed.metric, typed.again, tuple(words))
 
 
 def require_predicted(member: RunPaths, *stages: str) -> None:
@@ -156,15 +161,24 @@ def read_shared_folds(members: Sequence[RunPaths]) -> pd.DataFrame:
     return folds[folds["fold"].isin(trained_folds(first))].reset_index(drop=True)
 
 
-def read_metric(members: Sequence[RunPaths], competition: Competition) -> str:
-    """Return the metric of the competition. Raise InputError if a run was validated with another one."""
-    metric = competition.metric
-    for member in members:
-        used = load_json(member.cv)["metric"]
-        if used != metric:
+def read_metric(command: CombineCommand, competition: Competition, task: Task) -> Metric:
+    """Return the metric of `--metric` or the competition.
+
+    Raise InputError if a run was validated with another one, or with another version of its file.
+    """
+    metric = choose_metric(task, command.metric, competition.settings.metric)
+    digest = digest_of_metric(metric.name).get("metric_digest")
+    for member in command.members:
+        cv = load_json(member.cv)
+        if cv["metric"] != metric.name:
             raise InputError(
-                f"{member.root} was validated with {used}, but the metric of {competition.folder} is "
-                f"{metric}; run src/validate.py again."
+                f"{member.root} was validated with {cv['metric']}, but the metric of {competition.folder} is "
+                f"{metric.name}; run src/validate.py again, or write the same --metric here."
+            )
+        if cv.get("metric_digest") != digest:
+            raise InputError(
+                f"{member.root} was validated with another version of {metric.name}; run src/validate.py "
+                "again."
             )
     return metric
 

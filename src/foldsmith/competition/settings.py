@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from foldsmith.errors import InputError, unknown_name
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.metrics import find_metric, is_custom
 
 FILE_NAME = "competition.toml"
 TASK_NAMES = ("multiclass", "binary", "multilabel", "ordinal", "regression")
@@ -60,13 +60,27 @@ def read_settings(folder: Path) -> Settings:
     if settings.label_column and settings.label_columns:
         raise InputError(f"{path} has both label_column and label_columns; keep one of them.")
     for kind, name, names in (
-        ("metric", settings.metric, METRICS),
         ("task", settings.task, TASK_NAMES),
         ("submission", settings.submission, SUBMISSION_KINDS),
     ):
         if kind in values and name not in names:
             raise unknown_name(f"{kind} in {path}:", name, names)
+    _check_metric(path, settings.metric)
     return settings
+
+
+def _check_metric(path: Path, metric: str) -> None:
+    """Raise InputError for an unknown metric, and for a file: a competition folder must not bring code."""
+    if is_custom(metric):
+        raise InputError(
+            f"{path}: metric is '{metric}'; a function of your own is named on the command line only: "
+            f"--metric {metric}"
+        )
+    if metric:
+        try:
+            find_metric(metric)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 def _checked(path: Path, key: str, value: Any) -> str | tuple[str, ...]:

@@ -179,8 +179,10 @@ def save_submission(
     It is checked before it gets its name, so that an existing submission has passed. Raise InputError as
     `fill_submission` and `check_submission` do.
     """
-    probabilities = dict(zip(predicted["path"].tolist(), predicted["probabilities"], strict=True))
-    table = fill_submission(form, probabilities, prior)
+    # test.npz holds the paths and the task's predictions
+    (key,) = predicted.keys() - {"path"}
+    by_path = dict(zip(predicted["path"].tolist(), predicted[key], strict=True))
+    table = fill_submission(form, by_path, prior)
     with atomic_write(path) as temporary:
         write_submission(temporary, table)
         return check_submission(temporary, form, competition)

@@ -101,7 +101,7 @@ class EpochBatches(Sampler[BatchKey]):
 
 
 class BalancedBatches(EpochBatches):
-    """Batches in which, over an epoch, every class of the `labels` (n,) occurs equally often."""
+    """Batches in which, over an epoch, every class of the `labels`, (n,) or (n, K), is drawn equally often."""
 
     def __init__(
         self,
@@ -120,9 +120,9 @@ class BalancedBatches(EpochBatches):
 
 
 class AugmentedBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Augmented batches by key: images uint8 (B, H, W, 3) and labels int64 (B,).
+    """Augmented batches by key: images uint8 (B, H, W, 3), and labels as the task's targets, such as (B,).
 
-    `rows` (n,) are the rows of the training samples in `pixels`, `labels` (n,) their labels.
+    `rows` (n,) are the rows of the training samples in `pixels`, `labels` (n, …) their labels.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ too small where there are any.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, chi2
+from scipy.stats import binomtest, chi2, ttest_rel
 
 ROUNDING = 1e-6  # a smaller difference of scores is float32 rounding
 
@@ -38,8 +38,8 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class McNemar:
-    """Images that only A or only B predicts correctly, and the exact two-sided p of that split."""
+class PairedTest:
+    """Images to which only A or only B gives more credit, and the two-sided p of the difference."""
 
     only_a: int
     only_b: int
@@ -49,12 +49,12 @@ class McNemar:
 def spread_of_folds(correct: np.ndarray, folds: np.ndarray) -> FoldSpread | None:
     """Return the spread of accuracy over folds, from correct (N,) bool and folds (N,) int.
 
-    Return None for a single fold, or where all or no images are correct. The expected spread is binomial, at
+    Return None for a single fold, where all or no images are correct, and for credit that is not bool. The expected spread is binomial, at
     the accuracy of all images; p is that of the chi-square test of equal shares.
     """
     numbers, sizes = np.unique(folds, return_counts=True)
     share = correct.mean()
-    if len(numbers) < 2 or share in (0.0, 1.0):
+    if len(numbers) < 2 or share in (0.0, 1.0) or correct.dtype != bool:
         return None
     accuracies = np.array([correct[folds == fold].mean() for fold in numbers])
     variances = share * (1 - share) / sizes
@@ -74,14 +74,21 @@ def compare_paired(baseline: np.ndarray, candidate: np.ndarray) -> PairedDiffere
     return PairedDifference(float(differences.mean()), float(error))
 
 
-def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> McNemar:
+def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
     """Return McNemar's exact (binomial) test of two runs on the same images (McNemar 1947).
 
     Both are (N,) bool: whether the run predicts the image correctly.
     """
     only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
     unequal = only_a + only_b
-    return McNemar(only_a, only_b, float(binomtest(only_a, unequal).pvalue) if unequal else 1.0)
+    return PairedTest(only_a, only_b, float(binomtest(only_a, unequal).pvalue) if unequal else 1.0)
+
+
+def paired_t_test(credit_a: np.ndarray, credit_b: np.ndarray) -> PairedTest:
+    """Return the paired t test of two runs' credit (N,) on the same images; p is 1 for a single image."""
+    better_a, better_b = int((credit_a > credit_b).sum()), int((credit_b > credit_a).sum())
+    differs = len(credit_a) > 1 and better_a + better_b > 0
+    return PairedTest(better_a, better_b, float(ttest_rel(credit_b, credit_a).pvalue) if differs else 1.0)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -21,6 +21,11 @@ COLUMNS = (
 )
 
 
+def no_label_issues() -> pd.DataFrame:
+    """Return a table without a row, for tasks of which no label is suspected."""
+    return pd.DataFrame(columns=list(COLUMNS)).astype({"suspected": bool})
+
+
 def rank_label_issues(
     paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,27 +13,34 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import Task
 
 
+class LabelledImages(Protocol):
+    """Images with their `paths`, and their `labels` (n,) or (n, K)."""
+
+    paths: list[str]
+    labels: np.ndarray
+
+
 def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], task: Task) -> np.ndarray:
-    """Return the held-out probabilities of the rows of folds.csv, float32 (N, K), matched by path.
+    """Return the held-out predictions of the rows of folds.csv, float32 (N, K), matched by path.
 
     Raise InputError for a row with no prediction or two, and for a path that is not in folds.csv.
     """
     row = {path: index for index, path in enumerate(folds["path"])}
-    probabilities = np.full((len(folds), task.num_outputs), np.nan, dtype=np.float32)
+    predictions = np.full((len(folds), task.num_outputs), np.nan, dtype=np.float32)
     for predicted in heldout:
-        for path, values in zip(predicted["path"].tolist(), predicted["probabilities"], strict=True):
-            if path not in row or not np.isnan(probabilities[row[path], 0]):
+        for path, values in zip(predicted["path"].tolist(), predicted[task.predictions_key], strict=True):
+            if path not in row or not np.isnan(predictions[row[path], 0]):
                 raise InputError(
                     f"{path} has two held-out predictions, or is not in folds.csv; run src/train.py --again."
                 )
-            probabilities[row[path]] = values
-    absent = np.flatnonzero(np.isnan(probabilities).any(axis=1))
+            predictions[row[path]] = values
+    absent = np.flatnonzero(np.isnan(predictions).any(axis=1))
     if len(absent):
         first = folds["path"].iloc[absent[0]]
         raise InputError(
             f"{len(absent)} held-out images have no prediction (first: {first}); run src/train.py."
         )
-    return task.finish(probabilities)
+    return task.finish(predictions)
 
 
 def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], source: str) -> np.ndarray:
@@ -56,38 +64,46 @@ def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], sour
     return np.array([row[path] for path in paths], dtype=np.int64)
 
 
-def stack_predictions(files: Sequence[Path], paths: Sequence[str]) -> np.ndarray:
-    """Return the probabilities of R files, oof.npz or test.npz, float32 (R, N, K), in the order of `paths`.
+def stack_predictions(files: Sequence[Path], paths: Sequence[str], task: Task) -> np.ndarray:
+    """Return the predictions of R files, oof.npz or test.npz, float32 (R, N, K), in the order of `paths`.
 
     Raise InputError where a file predicts other images.
     """
     stacked = []
     for file in files:
         predicted = load_npz(file)
-        stacked.append(predicted["probabilities"][match_rows(predicted["path"], paths, str(file))])
+        stacked.append(predicted[task.predictions_key][match_rows(predicted["path"], paths, str(file))])
     return np.stack(stacked)
 
 
-def save_oof(run: RunPaths, held_out: pd.DataFrame, probabilities: np.ndarray, task: Task) -> None:
-    """Write oof.npz and oof.csv: probabilities (N, K) of the held-out rows of folds.csv."""
+def save_oof(run: RunPaths, held_out: pd.DataFrame, predictions: np.ndarray, task: Task) -> None:
+    """Write oof.npz and oof.csv: predictions (N, K) of the held-out rows of folds.csv.
+
+    In oof.csv a number has no confidence.
+    """
     save_npz(
         run.oof,
         path=held_out["path"].to_numpy(dtype=np.str_),
         label=task.targets(held_out),
         fold=held_out["fold"].to_numpy(np.int64),
-        probabilities=probabilities,
+        **{task.predictions_key: predictions},
     )
-    table = held_out.assign(prediction=task.decide(probabilities), confidence=task.confidence(probabilities))
-    save_csv(run.oof_table, table)
+    table = held_out.assign(
+        prediction=task.label_column(task.decide(predictions)), confidence=task.confidence(predictions)
+    )
+    save_csv(
+        run.oof_table, table if task.predictions_key == "probabilities" else table.drop(columns="confidence")
+    )
 
 
-def save_held_out(path: Path, paths: Sequence[str], labels: np.ndarray, probabilities: np.ndarray) -> None:
+def save_held_out(path: Path, held_out: LabelledImages, predictions: np.ndarray, task: Task) -> None:
     """Write held-out predictions (n, K) of a fold, or of one of its networks: heldout.npz."""
-    save_npz(path, path=np.array(paths, dtype=np.str_), label=labels, probabilities=probabilities)
+    paths = np.array(held_out.paths, dtype=np.str_)
+    save_npz(path, path=paths, label=held_out.labels, **{task.predictions_key: predictions})
 
 
 def mean_of_networks(predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean of a fold's networks' probabilities (n, K), float32 (n, K); of one, its own."""
+    """Return the mean of a fold's networks' predictions (n, K), float32 (n, K); of one, its own."""
     if len(predictions) == 1:
         return predictions[0]
     return np.mean(predictions, axis=0, dtype=np.float64).astype(np.float32)

@@ -5,7 +5,7 @@ import numpy as np
 from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.seeding import derive_seed
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.metrics import Metric
 
 NUM_DRAWS = 1000  # bootstrap samples: the standard error is then known to about 2 %
 
@@ -19,26 +19,25 @@ def bootstrap_gain(
     labels: np.ndarray,
     baseline: np.ndarray,
     candidate: np.ndarray,
-    metric: str,
+    metric: Metric,
     seed: int,
     num_draws: int = NUM_DRAWS,
 ) -> PairedDifference:
-    """Return the gain of `candidate` over `baseline`, both probabilities (N, K) of the same images.
+    """Return the gain of `candidate` over `baseline`, both predictions (N, K) of the same images.
 
     A positive difference is a gain, also where lower scores are better. The standard error is that of the
     paired bootstrap (Efron & Tibshirani 1993): both are scored on the same samples of N images.
 
     Raise InputError where the metric is not defined on these images.
     """
-    row = METRICS[metric]
-    scores = [row.evaluate(labels, predictions) for predictions in (baseline, candidate)]
+    scores = [metric.evaluate(labels, predictions) for predictions in (baseline, candidate)]
     if None in scores:
         raise InputError(
-            f"{metric} is not defined on these {len(labels)} held-out images, so that it cannot compare "
+            f"{metric.name} is not defined on these {len(labels)} held-out images, so that it cannot compare "
             "runs; choose another metric in competition.toml, or hold out more images."
         )
     score_baseline, score_candidate = (
-        row.scorer(labels, predictions) for predictions in (baseline, candidate)
+        metric.scorer(labels, predictions) for predictions in (baseline, candidate)
     )
     draws = np.random.default_rng(derive_seed(seed, "bootstrap"))
     gains = []
@@ -48,4 +47,4 @@ def bootstrap_gain(
     # samples in which the metric is not defined are left out
     defined = [gain for gain in gains if np.isfinite(gain)]
     error = float(np.std(defined, ddof=1)) if len(defined) > 1 else np.nan
-    return PairedDifference(row.sign * (scores[1] - scores[0]), error)
+    return PairedDifference(metric.sign * (scores[1] - scores[0]), error)

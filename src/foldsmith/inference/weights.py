@@ -54,8 +54,9 @@ def load_trained(
 
 def task_of(provenance: dict[str, Any]) -> Task:
     """Return the task that weights were trained for, from the run.json beside them."""
-    recipe = provenance["recipe"]
-    return build_task(provenance.get("task", "multiclass"), provenance["num_classes"], recipe["loss"])
+    name, scaling = provenance.get("task", "multiclass"), provenance.get("scaling", [])
+    loss = provenance["recipe"]["loss"]
+    return build_task(name, provenance["num_classes"], loss, tuple(map(tuple, scaling)))
 
 
 def recipe_of(facts: dict[str, Any]) -> Recipe:

@@ -72,7 +72,7 @@ BOUNDS = {
     "clip_grad": NOT_NEGATIVE,
     "sam": NOT_NEGATIVE,
     "warmup": Bound("a share of the steps, in [0, 1)", BELOW_1.holds),
-    "loss": one_of("ce", "bce"),
+    "loss": one_of("ce", "bce", "asymmetric", "smooth_l1", "mse"),
     "label_smoothing": BELOW_1,
     "class_weights": one_of("none", "auto"),
     "sampling": one_of("natural", "balanced"),
@@ -114,6 +114,11 @@ RULES = (
         lambda recipe: (
             recipe.class_weights == "none" or (recipe.sampling == "natural" and not recipe.logit_adjustment)
         ),
+    ),
+    Rule(
+        "class_weights",
+        "none if loss is asymmetric, which weighs negatives by itself",
+        lambda recipe: recipe.class_weights == "none" or recipe.loss != "asymmetric",
     ),
     Rule(
         "logit_adjustment",

@@ -107,7 +107,9 @@ class Recipe:
     sam: float = 0.0  # radius of sharpness-aware minimisation, which doubles the cost of a step; 0: none
     schedule: str = "cosine"  # cosine, one-cycle, constant
     warmup: float = 0.1  # share of the steps in which the learning rate rises from zero; 0: none
-    loss: str = "ce"  # ce: cross entropy; bce: binary cross entropy of each class
+    # ce: the task's own, for classes cross entropy, for sets binary cross entropy, for numbers smooth_l1; bce:
+    # binary cross entropy of each class; asymmetric: sets; smooth_l1, mse: numbers
+    loss: str = "ce"
     label_smoothing: float = 0.0  # share of an image's target that is spread over all classes; 0: none
     class_weights: str = "none"  # none, or auto: inversely proportional to the frequency of the class
     # natural: every image once per epoch; balanced: every class equally often

@@ -22,15 +22,17 @@ Context = dict[str, Any]
 def describe_data(evidence: Evidence) -> Context:
     """Return the values of class balance, image sizes, near-duplicates and problems."""
     counts, samples = evidence.class_counts, evidence.samples
-    rare = np.maximum(counts.min(), 1)
+    rare = np.maximum(counts.min(initial=counts.max(initial=1)), 1)
     groups = (
         []
         if samples is None
         else galleries.duplicate_groups(samples, evidence.test_samples, evidence.pictures)
     )
     return {
-        "balance": charts.draw_class_balance(counts, evidence.class_names),
-        "balance_in_words": f"from {counts.max():,} to {counts.min():,}, {counts.max() / rare:.1f} to 1.",
+        "balance": charts.draw_class_balance(counts, evidence.class_names) if len(counts) else "",
+        "balance_in_words": f"from {counts.max():,} to {counts.min():,}, {counts.max() / rare:.1f} to 1."
+        if len(counts)
+        else "",
         "sizes": [] if samples is None else count_sizes(samples).head(SIZE_ROWS).to_dict("records"),
         "num_sizes": 0 if samples is None else len(count_sizes(samples)),
         "duplicate_groups": groups,

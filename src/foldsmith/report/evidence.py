@@ -17,11 +17,11 @@ class Evidence:
     run: str
     task: Task
     cv: dict  # the content of cv.json
-    labels: np.ndarray  # (N,) int class index
+    labels: np.ndarray  # (N,) int class index; of other tasks as their targets
     folds: np.ndarray  # (N,) int, the fold in which the image was held out
-    probabilities: np.ndarray  # (N, K) float32, out-of-fold
+    probabilities: np.ndarray  # (N, K) float32, out-of-fold; for numbers their values
     class_names: list[str]  # K
-    class_counts: np.ndarray  # (K,) training images per class, over all folds
+    class_counts: np.ndarray  # (K,) training images per class, over all folds; empty for numbers
     logs: dict[int, pd.DataFrame]  # fold -> log.csv; val_* are NaN in epochs without validation
     problems: pd.DataFrame  # path, problem, detail, action
     notes: list[str]  # sentences at the top of the page
@@ -44,8 +44,9 @@ class Evidence:
 def check_evidence(evidence: Evidence) -> None:
     """Raise ValueError where the shapes do not match, a label is no class, or a probability is not finite."""
     num_images, num_classes = len(evidence.labels), len(evidence.class_names)
-    outside = np.flatnonzero((np.asarray(evidence.labels) < 0) | (np.asarray(evidence.labels) >= num_classes))
-    if len(outside):
+    labels = np.asarray(evidence.labels)
+    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if evidence.task.single_label and len(outside):
         raise ValueError(
             f"{len(outside)} labels are outside 0..{num_classes - 1}, the first is "
             f"{evidence.labels[outside[0]]} in row {outside[0]}"
@@ -53,7 +54,10 @@ def check_evidence(evidence: Evidence) -> None:
     shapes = {
         "folds": (np.shape(evidence.folds), (num_images,)),
         "probabilities": (np.shape(evidence.probabilities), (num_images, num_classes)),
-        "class_counts": (np.shape(evidence.class_counts), (num_classes,)),
+        "class_counts": (
+            np.shape(evidence.class_counts),
+            (0 if evidence.task.predictions_key == "values" else num_classes,),
+        ),
         "paths": (np.shape(evidence.paths), (num_images,)),
         "cv['folds']": (np.shape(evidence.cv["folds"]), np.shape(np.unique(evidence.folds))),
     }

@@ -10,11 +10,17 @@ from foldsmith.report.page import build_environment
 
 
 def write_leaderboard(
-    path: Path, competition: str, ranked: pd.DataFrame, pairs: pd.DataFrame, notes: Sequence[str]
+    path: Path,
+    competition: str,
+    ranked: pd.DataFrame,
+    pairs: pd.DataFrame,
+    notes: Sequence[str],
+    credit_name: str = "accuracy",
 ) -> None:
     """Write the page to `path`, whole or not at all.
 
-    `ranked`, `pairs` and `notes` are the results of `rank_runs`, `compare_runs` and `notes_on`.
+    `ranked`, `pairs` and `notes` are the results of `rank_runs`, `compare_runs` and `notes_on`. `credit_name`
+    says what pairs are compared by.
     """
     page = (
         build_environment()
@@ -25,6 +31,7 @@ def write_leaderboard(
             runs=ranked.to_dict("records"),
             pairs=pairs.to_dict("records"),
             notes=notes,
+            credit=credit_name[:1].upper() + credit_name[1:],
         )
     )
     with atomic_write(path) as temporary:

@@ -12,7 +12,7 @@ from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import format_score, progress
 from foldsmith.report import dataset, findings, sections
 from foldsmith.report.evidence import Evidence, check_evidence
-from foldsmith.tasks.metrics import METRICS
+from foldsmith.tasks.metrics import title_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def build_environment() -> jinja2.Environment:
         "figure": format_score,
         "percent": _percent,
         "signed": "{:+.4f}".format,
-        "metric": _metric_name,
+        "metric": title_of,
     }
     return environment
 
@@ -104,7 +104,3 @@ def _provenance_line(facts: dict[str, str]) -> str:
 
 def _percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f}%"
-
-
-def _metric_name(name: str) -> str:
-    return METRICS[name].title

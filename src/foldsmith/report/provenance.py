@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from foldsmith.data.folds import rare_classes
@@ -12,16 +11,19 @@ from foldsmith.errors import first_of
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.words import in_words
 from foldsmith.run.command import FoldPlan
+from foldsmith.tasks import Task
 
 
-def notes_of(plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes: pd.DataFrame) -> list[str]:
+def notes_of(
+    plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes: pd.DataFrame, task: Task
+) -> list[str]:
     """Return sentences for the top of the page; `scored` are the folds with scores, `folds` is folds.csv."""
     notes = []
     if len(scored) < len(plan.folds):
         notes.append(f"Only {len(scored)} of {len(plan.folds)} folds are trained and scored.")
     if plan.limit is not None:
         notes.append(f"Only {len(folds):,} training images were used (--limit).")
-    rare = rare_classes(folds["label"].to_numpy(np.int64), len(classes), plan.num_parts)
+    rare = rare_classes(task.class_counts(task.targets(folds)), plan.num_parts)
     if rare:
         names = first_of(classes["class_name"].iloc[rare], 10)
         end = "" if names.endswith("…") else "."

@@ -9,7 +9,7 @@ from foldsmith.evaluation.calibration import bin_confidences, calibrate
 from foldsmith.evaluation.chance import spread_of_folds
 from foldsmith.report import charts, class_tables, findings, galleries, matrix, plots
 from foldsmith.report.evidence import Evidence
-from foldsmith.tasks.metrics import METRICS, decide
+from foldsmith.tasks.metrics import decide
 
 Context = dict[str, Any]
 
@@ -29,10 +29,17 @@ def describe_folds(evidence: Evidence) -> Context:
         "metric_rows": rows,
         "score_strip": rows[0]["strip"],
         "outlier_folds": {fold: metrics for fold, metrics in outliers.items() if metrics},
-        "lower_is_better": {name for name, metric in METRICS.items() if not metric.higher_is_better},
+        "lower_is_better": lower_is_better(evidence),
         "spread": spread,
         "spread_in_words": findings.spread_in_words(spread),
     }
+
+
+def lower_is_better(evidence: Evidence) -> set[str]:
+    """Return the names of the page's metrics of which a lower score is better."""
+    metrics, cv = evidence.task.metrics, evidence.cv
+    own = set() if cv.get("higher_is_better", True) else {cv["metric"]}
+    return own | {name for name, metric in metrics.items() if not metric.higher_is_better}
 
 
 def describe_curves(evidence: Evidence) -> Context:

@@ -72,6 +72,7 @@ class Command:
     workers: int | None
     name: str
     output: Path
+    metric: str
     again: bool
     words: tuple[str, ...]
 
@@ -220,6 +221,8 @@ def _add_run_words(parser: argparse.ArgumentParser) -> None:
     add("--name", metavar="RUN", help="name of the run (the recipe's name)")
     output = "write results to DIR/FOLDER-NAME/RUN (output)"
     add("--output", metavar="DIR", type=Path, default=Path("output"), help=output)
+    metric = "the metric, or a function of your own (that of competition.toml)"
+    add("--metric", metavar="NAME|FILE.py:NAME", default="", help=metric)
     again = "run again even if up to date; replace a different run of the same name"
     add("--again", action="store_true", help=again)
 
@@ -247,6 +250,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         workers=typed.workers,
         name=recipe.name if typed.name is None else typed.name,
         output=typed.output,
+        metric=typed.metric,
         again=typed.again,
         words=tuple(words),
     )

@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from foldsmith.process.files import load_json, save_csv
 from foldsmith.run.paths import RunPaths
-from foldsmith.tasks import Task, build_task
+from foldsmith.tasks import Scaling, Task, build_task
 
 TEXT = {
     "path": str,
@@ -45,7 +46,9 @@ def _unguarded(text: str) -> str:
 def _load(path: Path) -> pd.DataFrame:
     # "NA" and "null" are names, not missing values
     table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
-    return table.assign(**{column: table[column].map(_unguarded) for column in table if column in TEXT})
+    # sets of labels and several numbers are text in the column `label`
+    texts = [column for column in table if column in TEXT or not is_numeric_dtype(table[column])]
+    return table.assign(**{column: table[column].map(_unguarded) for column in texts})
 
 
 def load_samples(path: Path) -> pd.DataFrame:
@@ -58,14 +61,20 @@ def load_samples(path: Path) -> pd.DataFrame:
 
 
 def load_classes(path: Path) -> pd.DataFrame:
-    """Return classes.csv: label, category, class_name; row i is class i."""
+    """Return classes.csv: label, category, class_name; row i is class i.
+
+    For numbers row i is number i, with its offset and scale besides.
+    """
     return _load(path)
 
 
 def load_task(run: RunPaths, loss: str = "ce") -> Task:
     """Return the task of a prepared run, or of a blend, for networks trained with `loss`."""
-    name = load_json(run.identity).get("task", "multiclass")
-    return build_task(name, len(load_classes(run.classes)), loss)
+    name, classes = load_json(run.identity).get("task", "multiclass"), load_classes(run.classes)
+    scaling: Scaling = ()
+    if "offset" in classes:
+        scaling = tuple(zip(classes["offset"].tolist(), classes["scale"].tolist(), strict=True))
+    return build_task(name, len(classes), loss, scaling)
 
 
 def load_problems(path: Path) -> pd.DataFrame:

@@ -1,20 +1,39 @@
-"""The metrics, one row each in METRICS: their score, where it is defined, and how it is resampled.
+"""The metrics, one row each in METRICS or a family: their score, where it is defined, how it is resampled.
 
-N images · K classes. Targets are int (N,) for `multiclass`; predictions are probabilities float32 (N, K).
+N images · K classes · M numbers. Targets and predictions are those of the task: class indices (N,) and
+probabilities (N, K), 0 and 1 (N, K) and probabilities (N, K), or numbers (N,) or (N, M) and values (N, M).
 Add a metric as a function and a row.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from foldsmith.errors import InputError
+from foldsmith.errors import InputError, unknown_name
+from foldsmith.tasks import class_scores, column_scores, ranked_scores, value_scores
+from foldsmith.tasks.class_scores import NUM_BINS, Score, Scorer, bins_of, decide, expected_calibration_error
 
-NUM_BINS = 15  # of confidence, for the calibration error
+__all__ = [
+    "METRICS",
+    "NUM_BINS",
+    "Metric",
+    "Scorer",
+    "bins_of",
+    "bootstrappable_metrics",
+    "decide",
+    "expected_calibration_error",
+    "find_metric",
+    "is_custom",
+    "metric_of",
+    "title_of",
+]
 
-Score = Callable[[np.ndarray, np.ndarray], float]  # targets, predictions -> score
-Scorer = Callable[[np.ndarray], float]  # counts (N,), at least one above zero -> score
+ONE_CLASS = ("multiclass", "binary", "ordinal")
+CLASSES = (*ONE_CLASS, "multilabel")
+ALL_TASKS = (*CLASSES, "regression")
 
 
 @dataclass(frozen=True)
@@ -25,22 +44,47 @@ class Metric:
     `weighted` returns a scorer of counts (N,), with which bags and bootstraps count an image several times or
     not at all. Without one the images are repeated, which gives the same score and is slower.
     `bootstrappable` is false for a metric that is not a function of the images' joint distribution.
-    `tasks` are the names of the tasks that the metric is for.
+    `tasks` are the names of the tasks that the metric is for; the runs of those in `reported` always compute
+    it (None: of all of them).
+
+    A row of decisions has `score_decisions` and `weighted_decisions` in place of `score` and `weighted`,
+    which `deciding` adds: they decide first, in METRICS by the most probable class. `left_out` returns the
+    columns of targets in which a mean over columns is not defined, bool (K,).
     """
 
     name: str
     title: str  # in the report
-    score: Score
+    score: Score | None = None  # None until `deciding`, for a metric of decisions
     higher_is_better: bool = True
     is_defined: Callable[[np.ndarray, np.ndarray], bool] = lambda targets, predictions: True
     weighted: Callable[[np.ndarray, np.ndarray], Scorer] | None = None
     bootstrappable: bool = True
     tasks: tuple[str, ...] = ("multiclass",)
+    reported: tuple[str, ...] | None = None
+    score_decisions: Score | None = None
+    weighted_decisions: Callable[[np.ndarray, np.ndarray], Scorer] | None = None
+    left_out: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def sign(self) -> int:
         """-1 where a lower score is better, else 1."""
         return 1 if self.higher_is_better else -1
+
+    @property
+    def scores_decisions(self) -> bool:
+        """Return whether the metric depends on predictions through decisions alone."""
+        return self.score_decisions is not None
+
+    def deciding(self, decide: Callable[[np.ndarray], np.ndarray]) -> "Metric":
+        """Return the metric with another decision for each prediction; a metric of predictions as it is."""
+        if self.score_decisions is None:
+            return self
+        by_decisions, weighted = self.score_decisions, self.weighted_decisions
+        return replace(
+            self,
+            score=lambda targets, predictions: by_decisions(targets, decide(predictions)),
+            weighted=weighted and (lambda targets, predictions: weighted(targets, decide(predictions))),
+        )
 
     def evaluate(self, targets: np.ndarray, predictions: np.ndarray) -> float | None:
         """Return the score, or None where the metric is not defined."""
@@ -67,142 +111,236 @@ class Metric:
         return score
 
 
-def decide(probabilities: np.ndarray) -> np.ndarray:
-    """Return the most probable class of each image, int64 (N,); the first of equally probable ones."""
-    return probabilities.argmax(axis=1)
-
-
-# --- scores of all images at once
-def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the share of images whose class is the most probable one."""
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(labels, decide(probabilities)))
-
-
-def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean recall over the classes that occur in `labels`."""
-    from sklearn.metrics import recall_score
-
-    classes = np.unique(labels)
-    return float(
-        recall_score(labels, decide(probabilities), labels=classes, average="macro", zero_division=0)
-    )
-
-
-def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean F1 over the classes that occur in labels or predictions; an undefined F1 is 0."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels, decide(probabilities), average="macro", zero_division=0))
-
-
-def top5_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the share of images whose class is among the five most probable; 1 for at most five classes."""
-    from sklearn.metrics import top_k_accuracy_score
-
-    num_classes = probabilities.shape[1]
-    if num_classes <= 5:
-        return 1.0
-    return float(top_k_accuracy_score(labels, probabilities, k=5, labels=np.arange(num_classes)))
-
-
-def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean negative log likelihood, in nats."""
-    from sklearn import metrics
-
-    return float(metrics.log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
-
-
-def bins_of(confidence: np.ndarray) -> np.ndarray:
-    """Return the bin of each confidence, 0 … NUM_BINS - 1: (0, 1/15], (1/15, 2/15], …"""
-    return np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
-
-
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean gap between confidence and accuracy over equal confidence bins (Guo et al., 2017)."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = (decide(probabilities) == labels).astype(np.float64)
-    gaps = np.bincount(bins_of(confidence), correct - confidence, minlength=NUM_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
-# --- scores of weighted images: predictions are reduced once to one or two numbers per image
-def weighted_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    return _weighted_mean(decide(probabilities) == labels)
-
-
-def weighted_balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    correct = decide(probabilities) == labels
-
-    def score(counts: np.ndarray) -> float:
-        support = np.bincount(labels, counts)
-        hits = np.bincount(labels, counts * correct)
-        return float((hits[support > 0] / support[support > 0]).mean())
-
-    return score
-
-
-def weighted_macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    return weighted_macro_f1_of_classes(labels, decide(probabilities), probabilities.shape[1])
-
-
-def weighted_macro_f1_of_classes(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> Scorer:
-    """Return the scorer of macro F1 for predicted classes (N,) instead of probabilities."""
-    correct = predicted == labels
-
-    def score(counts: np.ndarray) -> float:
-        sides = np.bincount(labels, counts, num_classes) + np.bincount(predicted, counts, num_classes)
-        hits = np.bincount(labels, counts * correct, num_classes)
-        return float((2 * hits[sides > 0] / sides[sides > 0]).mean())
-
-    return score
-
-
-def weighted_top5_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    own = probabilities[np.arange(len(labels)), labels][:, None]
-    # of equal probabilities scikit-learn ranks the last class first
-    tied_after = (probabilities == own) & (np.arange(probabilities.shape[1]) > labels[:, None])
-    return _weighted_mean(((probabilities > own) | tied_after).sum(axis=1) < 5)
-
-
-def weighted_log_loss(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    # the floor of scikit-learn's log_loss for float32
-    return _weighted_mean(-np.log(np.maximum(own, np.finfo(np.float32).eps)))
-
-
-def weighted_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> Scorer:
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    gaps = (decide(probabilities) == labels) - confidence
-    bins = bins_of(confidence)
-    return lambda counts: float(np.abs(np.bincount(bins, counts * gaps)).sum() / counts.sum())
-
-
-def _weighted_mean(values: np.ndarray) -> Scorer:
-    values = values.astype(np.float64)
-    return lambda counts: float(counts @ values / counts.sum())
-
-
 METRICS: dict[str, Metric] = {
-    metric.name: metric
+    metric.name: metric.deciding(decide)
     for metric in (
-        Metric("accuracy", "Accuracy", accuracy, weighted=weighted_accuracy),
         Metric(
-            "balanced_accuracy", "Balanced accuracy", balanced_accuracy, weighted=weighted_balanced_accuracy
+            "accuracy",
+            "Accuracy",
+            score_decisions=class_scores.accuracy,
+            weighted_decisions=class_scores.weighted_accuracy,
+            tasks=CLASSES,
         ),
-        Metric("macro_f1", "Macro F1", macro_f1, weighted=weighted_macro_f1),
-        Metric("top5_accuracy", "Top-5 accuracy", top5_accuracy, weighted=weighted_top5_accuracy),
-        Metric("log_loss", "Log loss", log_loss, higher_is_better=False, weighted=weighted_log_loss),
+        Metric(
+            "balanced_accuracy",
+            "Balanced accuracy",
+            score_decisions=class_scores.balanced_accuracy,
+            weighted_decisions=class_scores.weighted_balanced_accuracy,
+            tasks=ONE_CLASS,
+        ),
+        Metric(
+            "macro_f1",
+            "Macro F1",
+            score_decisions=class_scores.macro_f1,
+            weighted_decisions=partial(class_scores.weighted_f_beta, beta=1.0, average="macro"),
+            tasks=CLASSES,
+        ),
+        Metric(
+            "top5_accuracy",
+            "Top-5 accuracy",
+            partial(ranked_scores.top_k_accuracy, k=5),
+            weighted=partial(ranked_scores.weighted_top_k_accuracy, k=5),
+            tasks=("multiclass", "ordinal"),
+            reported=("multiclass",),
+        ),
+        Metric(
+            "log_loss",
+            "Log loss",
+            column_scores.log_loss,
+            higher_is_better=False,
+            weighted=column_scores.weighted_log_loss,
+            tasks=CLASSES,
+        ),
         Metric(
             "expected_calibration_error",
             "Expected calibration error",
             expected_calibration_error,
             higher_is_better=False,
-            weighted=weighted_calibration_error,
+            weighted=class_scores.weighted_calibration_error,
+            tasks=ONE_CLASS,
+        ),
+        Metric(
+            "matthews_corrcoef",
+            "Matthews correlation",
+            score_decisions=class_scores.matthews_corrcoef,
+            weighted_decisions=class_scores.weighted_matthews_corrcoef,
+            tasks=ONE_CLASS,
+            reported=("binary",),
+        ),
+        Metric(
+            "quadratic_weighted_kappa",
+            "Quadratic weighted kappa",
+            score_decisions=class_scores.quadratic_weighted_kappa,
+            weighted_decisions=class_scores.weighted_quadratic_weighted_kappa,
+            is_defined=lambda targets, predictions: len(np.unique(targets)) > 1,
+            tasks=("ordinal",),
+        ),
+        Metric(
+            "roc_auc",
+            "ROC AUC",
+            column_scores.roc_auc,
+            is_defined=column_scores.has_both_values,
+            weighted=column_scores.weighted_roc_auc,
+            tasks=CLASSES,
+            reported=("binary", "multilabel"),
+            left_out=column_scores.without_both_values,
+        ),
+        Metric(
+            "average_precision",
+            "Average precision",
+            column_scores.average_precision,
+            is_defined=column_scores.has_a_positive,
+            weighted=column_scores.weighted_average_precision,
+            tasks=CLASSES,
+            reported=("binary", "multilabel"),
+            left_out=column_scores.without_a_positive,
+        ),
+        Metric(
+            "probabilistic_f1",
+            "Probabilistic F1",
+            column_scores.probabilistic_f1,
+            is_defined=column_scores.has_a_positive,
+            weighted=column_scores.weighted_probabilistic_f1,
+            tasks=("binary",),
+            reported=(),
+        ),
+        Metric(
+            "rmse",
+            "Root mean squared error",
+            value_scores.rmse,
+            higher_is_better=False,
+            weighted=value_scores.weighted_rmse,
+            tasks=("regression",),
+        ),
+        Metric(
+            "mae",
+            "Mean absolute error",
+            value_scores.mae,
+            higher_is_better=False,
+            weighted=value_scores.weighted_mae,
+            tasks=("regression",),
+        ),
+        Metric(
+            "rmsle",
+            "Root mean squared logarithmic error",
+            value_scores.rmsle,
+            higher_is_better=False,
+            is_defined=value_scores.has_logarithms,
+            weighted=value_scores.weighted_rmsle,
+            tasks=("regression",),
+            reported=(),
+        ),
+        Metric(
+            "r2",
+            "R²",
+            value_scores.r2,
+            is_defined=value_scores.varies,
+            weighted=value_scores.weighted_r2,
+            tasks=("regression",),
+            left_out=value_scores.constant_columns,
         ),
     )
 }
+
+
+# --- families: metrics with a number in their name
+def _f_beta(name: str, beta: str, average: str) -> Metric:
+    return Metric(
+        name,
+        f"F{beta} ({average})",
+        score_decisions=partial(class_scores.f_beta, beta=float(beta), average=average),
+        weighted_decisions=partial(class_scores.weighted_f_beta, beta=float(beta), average=average),
+        tasks=("multilabel",) if average == "samples" else CLASSES,
+        reported=(),
+    )
+
+
+def _f_beta_of_positive(name: str, beta: str) -> Metric:
+    return Metric(
+        name,
+        f"F{beta}",
+        score_decisions=partial(class_scores.f_beta, beta=float(beta), average="binary"),
+        weighted_decisions=partial(class_scores.weighted_f_beta, beta=float(beta), average="binary"),
+        tasks=("binary",),
+        reported=(),
+    )
+
+
+def _map_at_k(name: str, k: str) -> Metric:
+    return Metric(
+        name,
+        f"Mean average precision at {k}",
+        partial(ranked_scores.map_at_k, k=int(k)),
+        weighted=partial(ranked_scores.weighted_map_at_k, k=int(k)),
+        tasks=("multiclass", "multilabel"),
+        reported=(),
+    )
+
+
+def _top_k_accuracy(name: str, k: str) -> Metric:
+    return Metric(
+        name,
+        f"Top-{k} accuracy",
+        partial(ranked_scores.top_k_accuracy, k=int(k)),
+        weighted=partial(ranked_scores.weighted_top_k_accuracy, k=int(k)),
+        tasks=("multiclass", "ordinal"),
+        reported=(),
+    )
+
+
+_BETA, _K = r"(\d+(?:\.\d+)?)", r"([1-9]\d*)"
+# pattern of the name -> the metric of its groups; the last entry is the name in error messages
+FAMILIES: tuple[tuple[str, Callable[..., Metric], str], ...] = (
+    (rf"f{_BETA}_(macro|micro|samples|weighted)", _f_beta, "f<BETA>_<macro|micro|samples|weighted>"),
+    (rf"f{_BETA}", _f_beta_of_positive, "f<BETA>"),
+    (rf"map_at_{_K}", _map_at_k, "map_at_<K>"),
+    (rf"top_?{_K}_accuracy", _top_k_accuracy, "top<K>_accuracy"),
+)
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric of this name, a row or a member of a family. Raise InputError for an unknown name."""
+    if name in METRICS:
+        return METRICS[name]
+    for pattern, build, _ in FAMILIES:
+        if match := re.fullmatch(pattern, name):
+            return build(name, *match.groups()).deciding(decide)
+    raise unknown_name("metric", name, [*METRICS, *(family for *_, family in FAMILIES)])
+
+
+def metric_of(name: str, task: str, decide: Callable[[np.ndarray], np.ndarray]) -> Metric:
+    """Return the metric of this name with the decision of a task, given by its name.
+
+    Raise InputError for an unknown name, and for a metric that the task's predictions do not have.
+    """
+    metric = find_metric(name)
+    if task not in metric.tasks:
+        known = [row.name for row in METRICS.values() if task in row.tasks]
+        raise InputError(
+            f"the metric {name} is for the task{'s' if len(metric.tasks) > 1 else ''} "
+            f"{', '.join(metric.tasks)}, and the task here is {task}; set metric or task in competition.toml "
+            f"(metrics of {task}: {', '.join(known)})."
+        )
+    return metric.deciding(decide)
+
+
+def metrics_of(task: str, decide: Callable[[np.ndarray], np.ndarray]) -> dict[str, Metric]:
+    """Return the metrics that every run of a task computes, by name."""
+    return {
+        name: metric.deciding(decide)
+        for name, metric in METRICS.items()
+        if task in (metric.tasks if metric.reported is None else metric.reported)
+    }
+
+
+def is_custom(name: str) -> bool:
+    """Return whether a metric's name is a function of the user's own, FILE.py:NAME."""
+    return ".py:" in name
+
+
+def title_of(name: str) -> str:
+    """Return a metric's title for the report; of a user's own function its name, without loading it."""
+    return name.rpartition(":")[2] if is_custom(name) else find_metric(name).title
 
 
 def bootstrappable_metrics() -> list[str]:

@@ -4,6 +4,7 @@ N images · B images of a batch · K classes.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -20,9 +21,9 @@ from foldsmith.tasks.class_cells import (
     match_class_columns,
     read_labels,
 )
-from foldsmith.tasks.metrics import METRICS, Metric, decide
+from foldsmith.tasks.metrics import Metric, decide, metric_of, metrics_of
 from foldsmith.tasks.probabilities import class_prior, floor_probabilities, logarithms
-from foldsmith.tasks.task import Cells, Encoded
+from foldsmith.tasks.task import Cells, Encoded, Scaling
 
 if TYPE_CHECKING:
     import torch
@@ -38,9 +39,18 @@ class SingleLabel:
 
     num_outputs: int
     loss: str = "ce"
+    scaling: Scaling = ()
 
     name: ClassVar[str] = "multiclass"
     target_columns: ClassVar[tuple[str, ...]] = ("label",)
+    predictions_key: ClassVar[str] = "probabilities"
+    single_label: ClassVar[bool] = True
+    default_metric: ClassVar[str] = "accuracy"
+    tie_break: ClassVar[str] = "log_loss"
+    credit_name: ClassVar[str] = "accuracy"
+    losses: ClassVar[dict[str, str]] = {"ce": "ce", "bce": "bce"}
+    refusals: ClassVar[dict[str, str]] = {}
+    ignored: ClassVar[dict[str, str]] = {}
     report_sections: ClassVar[tuple[str, ...]] = (
         "folds",
         "learning-curves",
@@ -59,7 +69,10 @@ class SingleLabel:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        return {name: metric for name, metric in METRICS.items() if self.name in metric.tasks}
+        return metrics_of(self.name, self.decide)
+
+    def metric(self, name: str) -> Metric:
+        return metric_of(name, self.name, self.decide)
 
     # --- label file -> targets
     @staticmethod
@@ -68,27 +81,19 @@ class SingleLabel:
 
         Raise InputError if an image has two classes or groups, or if there is only one class.
         """
-        rows = rows[["path", "category", "group"]]
-        repeated = sorted(set(rows.loc[rows["path"].duplicated(), "path"]), key=natural_key)
-        rows = rows.drop_duplicates()
-        _refuse_contradictions(rows, source)
-        categories = sorted({*rows["category"], *names}, key=natural_key)
-        if all(re.fullmatch(r"[+-]?[0-9]{1,18}", category) for category in categories):
-            categories.sort(key=int)
-        if rows["category"].nunique() < 2:
-            only = rows["category"].iloc[0]
-            raise InputError(f"{source} has only one class ({only}); a classifier needs two or more.")
-        classes = pd.DataFrame({"label": range(len(categories)), "category": categories})
-        classes["class_name"] = [names.get(category, category) for category in categories]
-        merged = rows.merge(classes, on="category").set_index("path")
-        samples = merged.loc[sorted(rows["path"], key=natural_key)].reset_index()
-        return Encoded(samples[["path", "label", "class_name", "category", "group"]], classes, repeated)
+        return encode_rows(rows, names, source)
 
     def targets(self, table: pd.DataFrame) -> np.ndarray:
         return table["label"].to_numpy(np.int64)
 
+    def label_column(self, targets: np.ndarray) -> list[object]:
+        return targets.tolist()
+
     def strata(self, targets: np.ndarray) -> np.ndarray:
         return targets
+
+    def class_counts(self, targets: np.ndarray) -> np.ndarray:
+        return np.bincount(targets, minlength=self.num_outputs)
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """Return the share of each class, float32 (K,)."""
@@ -130,7 +135,7 @@ class SingleLabel:
         """Return the mean negative log likelihood and the accuracy."""
         if len(targets) == 0:
             return float("nan"), float("nan")
-        loss = -logarithms(predictions[np.arange(len(targets)), targets]).mean()
+        loss = self.losses_of(targets, predictions).mean()
         return float(loss), float(self.correct(targets, predictions).mean())
 
     # --- predictions -> decisions
@@ -144,12 +149,16 @@ class SingleLabel:
         return predictions.max(axis=1)
 
     def correct(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Return whether the most probable class is the target, bool (N,)."""
-        return decide(predictions) == targets
+        """Return whether the decision is the target, bool (N,)."""
+        return self.decide(predictions) == targets
+
+    def losses_of(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """Return the negative log likelihood of each target, float64 (N,)."""
+        return -logarithms(predictions[np.arange(len(targets)), targets])
 
     def view_figures(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:
         return {
-            "prediction": decide(predictions).astype(np.int32),
+            "prediction": self.decide(predictions).astype(np.int32),
             "given": predictions[np.arange(len(targets)), targets],
         }
 
@@ -167,14 +176,45 @@ class SingleLabel:
         return read_labels(path, table, classes)
 
 
-def _refuse_contradictions(rows: pd.DataFrame, source: Path) -> None:
-    """Raise InputError for images with two labels or two groups."""
+def encode_rows(
+    rows: pd.DataFrame, names: Mapping[str, str], source: Path, keep_order: bool = False
+) -> Encoded:
+    """Return samples and classes of rows with one category each; repeated rows occur once.
+
+    Classes are sorted by number or name, or with `keep_order` as in `names`, then those that only rows have.
+    Raise InputError as SingleLabel.encode does.
+    """
+    rows, repeated = drop_repeated(rows, source)
+    categories = sorted({*rows["category"], *names}, key=natural_key)
+    if all(re.fullmatch(r"[+-]?[0-9]{1,18}", category) for category in categories):
+        categories.sort(key=int)
+    if keep_order:
+        categories = list(dict.fromkeys([*names, *categories]))
+    if rows["category"].nunique() < 2:
+        only = rows["category"].iloc[0]
+        raise InputError(f"{source} has only one class ({only}); a classifier needs two or more.")
+    classes = pd.DataFrame({"label": range(len(categories)), "category": categories})
+    classes["class_name"] = [names.get(category, category) for category in categories]
+    merged = rows.merge(classes, on="category").set_index("path")
+    samples = merged.loc[sorted(rows["path"], key=natural_key)].reset_index()
+    return Encoded(samples[["path", "label", "class_name", "category", "group"]], classes, repeated)
+
+
+def drop_repeated(rows: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return one row (path, category, group) per image, and the images with several equal rows.
+
+    Raise InputError if an image has two categories or groups.
+    """
+    rows = rows[["path", "category", "group"]]
+    repeated = sorted(set(rows.loc[rows["path"].duplicated(), "path"]), key=natural_key)
+    rows = rows.drop_duplicates()
     for column, meaning in (("category", "labels"), ("group", "groups")):
         values = rows.groupby("path", sort=True)[column].unique()
         torn = values[values.map(len) > 1]
         if len(torn):
-            first = " and ".join(torn.iloc[0])
+            first = " and ".join(map(str, torn.iloc[0]))
             raise InputError(
                 f"{source}: {len(torn)} images have two different {meaning} "
                 f"(first: {torn.index[0]}: {first}); keep one row of each."
             )
+    return rows, repeated

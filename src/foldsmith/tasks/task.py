@@ -13,6 +13,8 @@ import pandas as pd
 
 from foldsmith.tasks.metrics import Metric
 
+Scaling = tuple[tuple[float, float], ...]  # (offset, scale) of each number of a regression
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -23,8 +25,8 @@ class Encoded:
     """The labelled images.
 
     `samples` has `path`, the task's target columns, class names and `group`, in natural order of the path.
-    `classes` has one row per output: `label`, `category`, `class_name`. `repeated` are the images that the
-    label file names more than once, with the same target.
+    `classes` has one row per output: `label`, `category`, `class_name`; for numbers also `offset` and
+    `scale`. `repeated` are the images that the label file names more than once, with the same target.
     """
 
     samples: pd.DataFrame
@@ -57,21 +59,41 @@ class Cells(Protocol):
 class Task(Protocol):
     """A kind of target, from the label file to the submission.
 
-    A task is built for a number of outputs and for the loss of its network.
+    A task is built for a number of outputs, for the loss of its network and, for numbers, their scaling.
     """
 
     name: ClassVar[str]
     target_columns: ClassVar[tuple[str, ...]]  # of samples.csv, folds.csv, oof.csv
+    predictions_key: ClassVar[str]  # of the predictions in oof.npz and test.npz: probabilities or values
+    single_label: ClassVar[bool]  # whether a target is one class index, and predictions sum to 1
+    default_metric: ClassVar[str]
+    tie_break: ClassVar[str]  # the metric that decides between equal scores
+    credit_name: ClassVar[str]  # of the mean of `correct`, in words
+    losses: ClassVar[dict[str, str]]  # values of the recipe's field `loss`, and the loss that each stands for
+    refusals: ClassVar[dict[str, str]]  # recipe fields without a meaning for this task, and why
+    ignored: ClassVar[dict[str, str]]  # recipe fields that have no effect on this task, and why
     report_sections: ClassVar[tuple[str, ...]]  # keys of foldsmith.report.page.SECTIONS, in order
 
-    def __init__(self, num_outputs: int, loss: str = "ce") -> None: ...
+    def __init__(self, num_outputs: int, loss: str = "ce", scaling: Scaling = ()) -> None: ...
 
     @property
     def num_outputs(self) -> int: ...
 
     @property
+    def scaling(self) -> Scaling:
+        """The offset and scale of each output of a regression; empty for other tasks."""
+        ...
+
+    @property
     def metrics(self) -> dict[str, Metric]:
-        """The metrics for predictions of this task, by name."""
+        """The metrics that every run of this task computes, by name."""
+        ...
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric of this name, which makes decisions as this task does.
+
+        Raise InputError for an unknown name and for a metric of other tasks.
+        """
         ...
 
     # --- label file -> targets
@@ -79,16 +101,34 @@ class Task(Protocol):
     def encode(rows: pd.DataFrame, names: dict[str, str], source: Path) -> Encoded:
         """Return samples and classes of label rows (path, category, group); `names` maps categories to names.
 
+        A category is text; for `multilabel` a tuple of texts, for `regression` a tuple of numbers. `names`,
+        if not empty, gives the classes: for `multilabel` and `regression` the columns and their order, for
+        `binary` the negative and the positive class. `multiclass` and `ordinal` sort the classes.
+
         Raise InputError, naming `source`, if rows contradict each other.
         """
         ...
 
     def targets(self, table: pd.DataFrame) -> np.ndarray:
-        """Return the targets of a table with the target columns, (N,) or (N, K)."""
+        """Return the targets of a table with the target columns.
+
+        They are int64 (N,) for one class, uint8 (N, K) for sets, float64 (N,) or (N, M) for numbers.
+        """
+        ...
+
+    def label_column(self, targets: np.ndarray) -> list[object]:
+        """Return the cells of the column `label`: the inverse of `targets`."""
         ...
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
-        """Return the stratum of each image, int64 (N,): folds, limits and sampling keep their shares."""
+        """Return the stratum of each image, int64 (N,), or the strata, uint8 (N, S).
+
+        Folds and limits keep their shares.
+        """
+        ...
+
+    def class_counts(self, targets: np.ndarray) -> np.ndarray:
+        """Return the number of images of each class, int64 (K,); empty for numbers."""
         ...
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
@@ -103,11 +143,11 @@ class Task(Protocol):
         ...
 
     def soft_targets(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """Return targets in the form that mixup and CutMix need, float32 (B, K)."""
+        """Return targets in the form that mixup and CutMix need, float32 (B, K) or (B, M)."""
         ...
 
     def activate(self, logits: "torch.Tensor") -> "torch.Tensor":
-        """Return predictions (B, K) of logits (B, K): softmax, sigmoid, …"""
+        """Return predictions (B, K) of logits (B, K): softmax, sigmoid, scaled numbers."""
         ...
 
     def count_correct(self, logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
@@ -132,11 +172,22 @@ class Task(Protocol):
         ...
 
     def correct(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Return the credit of each image, (N,), from 0 to 1, for comparing runs image by image."""
+        """Return the credit of each image, (N,), at most 1, for comparing runs image by image.
+
+        It is bool where an image is either right or wrong.
+        """
+        ...
+
+    def losses_of(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """Return the loss of each image, float64 (N,): negative log likelihood, or squared error."""
         ...
 
     def view_figures(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the arrays of views.npz: `prediction`, and `given`, the probability of the target; (N,)."""
+        """Return the arrays of views.npz, each (N,).
+
+        For one class they are `prediction`, and `given`, the probability of the target; for other tasks
+        `credit` and `loss`.
+        """
         ...
 
     # --- submission

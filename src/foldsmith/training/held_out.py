@@ -32,6 +32,6 @@ def predict_again(command: Command, fold: int) -> None:
             predicted.append(predict(model, images, ViewAverage(task, views), compute, batch_limit, advance))
             if len(networks) > 1:
                 own = paths.seed(number).heldout
-                save_held_out(own, held_out.paths, held_out.labels, predicted[-1])
-    save_held_out(paths.heldout, held_out.paths, held_out.labels, mean_of_networks(predicted))
+                save_held_out(own, held_out, predicted[-1], task)
+    save_held_out(paths.heldout, held_out, mean_of_networks(predicted), task)
     stamp_predicted(run, fold, views)

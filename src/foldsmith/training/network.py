@@ -66,6 +66,7 @@ class NetworkTraining:
         return {
             "task": fold.task.name,
             "num_classes": fold.task.num_outputs,
+            "scaling": fold.task.scaling,  # of a regression: offset and scale of each number
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "training_images": len(fold.training.labels),
             "held_out_images": len(fold.held_out.labels),
@@ -107,13 +108,12 @@ class NetworkTraining:
             model = convert_sync_batchnorm(model)
         return model, compute, {"mean": list(mean), "std": list(std)}
 
-    def _save(self, model: nn.Module, probabilities: np.ndarray) -> None:
+    def _save(self, model: nn.Module, predictions: np.ndarray) -> None:
         """Write held-out predictions and weights. Raise InputError if a prediction is not finite."""
-        if not np.isfinite(probabilities).all():
+        if not np.isfinite(predictions).all():
             raise InputError(f"{self.name.title}: predictions are not finite after the last epoch; lower lr.")
         if self.machine.processes.is_first:
-            held_out = self.fold.held_out
-            save_held_out(self.name.own.heldout, held_out.paths, held_out.labels, probabilities)
+            save_held_out(self.name.own.heldout, self.fold.held_out, predictions, self.fold.task)
             save_weights(self.name.files.weights, model)
 
     def _epochs(self, compute: Compute, batch_limit: BatchLimit) -> Epochs:
@@ -123,8 +123,8 @@ class NetworkTraining:
         )
 
         def measure(model: nn.Module) -> tuple[float, float]:
-            probabilities = self._predict(model, ("identity",), compute, batch_limit)
-            return fold.task.loss_and_credit(probabilities, fold.held_out.labels)
+            predictions = self._predict(model, ("identity",), compute, batch_limit)
+            return fold.task.loss_and_credit(predictions, fold.held_out.labels)
 
         return Epochs(
             name=self.name.title,
@@ -143,7 +143,7 @@ class NetworkTraining:
     def _predict(
         self, model: nn.Module, views: tuple[str, ...], compute: Compute, batch_limit: BatchLimit
     ) -> np.ndarray:
-        """Return the probabilities of the held-out images, (n, K), in every process."""
+        """Return the predictions of the held-out images, (n, K), in every process."""
         fold, processes = self.fold, self.machine.processes
         processes.align(model)
         images = CachedImages(fold.cache.pixels, processes.own_rows(fold.held_out.rows))

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from foldsmith.errors import InputError
 from foldsmith.process.files import remove_checkpoints
 from foldsmith.process.terminal import say
+from foldsmith.recipes.for_task import check_for_task
 from foldsmith.run.command import Command
 from foldsmith.run.fold_inputs import inputs_of, refuse_stale
 from foldsmith.run.stamps import check_claim, is_current, is_predicted, refuse_other_machine, require
-from foldsmith.run.tables import load_folds, load_samples
+from foldsmith.run.tables import load_folds, load_samples, load_task
 from foldsmith.training.pseudo_labels import images_to_label
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def make_plan(command: Command) -> Plan:
     run = command.run
     check_claim(run, **command.identity)
     require(run.folds, "split")
+    check_for_task(command.recipe, load_task(run))
     to_label = images_to_label(command)  # raises InputError before the first round is trained
     plan = Plan([], [], inputs_of(command, to_label), to_label)
     finished = finished_folds(command, plan)

@@ -1,6 +1,6 @@
 """Pseudo-labels: labels of test images, predicted by a fold's own networks for its next round.
 
-n images · K classes.
+n images · K outputs.
 """
 
 from collections.abc import Sequence
@@ -44,22 +44,22 @@ def show_training_pictures(test: pd.DataFrame, training: pd.DataFrame) -> pd.Ser
 
 
 def choose_most_confident(
-    paths: Sequence[str], probabilities: np.ndarray, share: float, task: Task
+    paths: Sequence[str], predictions: np.ndarray, share: float, task: Task
 ) -> pd.DataFrame:
     """Return path, label and confidence of the share of images with the highest confidence, at least one.
 
-    `paths` are (n,), `probabilities` (n, K). The highest confidence comes first; ties are sorted by path.
+    `paths` are (n,), `predictions` (n, K). The highest confidence comes first; ties are sorted by path.
 
     A share, not a threshold: label smoothing and mixing lower the confidence of all images, and a few epochs
     raise it, so that one threshold would select no image with one recipe and all images with another.
     """
-    confidence = task.confidence(probabilities)
+    confidence = task.confidence(predictions)
     count = max(1, round(share * len(paths)))
     chosen = np.lexsort((np.array(paths, dtype=np.str_), -confidence))[:count]
     return pd.DataFrame(
         {
             "path": [paths[index] for index in chosen],
-            "label": task.decide(probabilities)[chosen],
+            "label": task.label_column(task.decide(predictions)[chosen]),
             "confidence": confidence[chosen],
         }
     )

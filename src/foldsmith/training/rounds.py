@@ -143,7 +143,7 @@ class Rounds:
             machine=self.machine,
         ).train()
         self.machine.processes.share(None)  # wait until the first process has written all files
-        facts["held_out"] = self._score(load_npz(name.own.heldout)["probabilities"])
+        facts["held_out"] = self._score(load_npz(name.own.heldout)[self.fold.task.predictions_key])
         if name.stamp and is_first:
             write_stamp(
                 name.stamp, stamped, [name.files.weights, name.files.log, name.own.heldout], facts=facts
@@ -177,7 +177,7 @@ class Rounds:
         return labelled
 
     def _predict(self, weights: Path, facts: Mapping[str, Any]) -> np.ndarray:
-        """Return a network's probabilities of the test images, float64 (n, K)."""
+        """Return a network's predictions of the test images, float64 (n, K)."""
         cache, processes = self.fold.cache, self.machine.processes
         facts = {**facts, "recipe": asdict(self.recipe)}
         model, recipe, compute = load_trained(weights, facts, self.machine.device, self.machine.precision)
@@ -188,18 +188,19 @@ class Rounds:
 
     def _average(self, number: int) -> dict[str, float]:
         """Write the mean of a round's held-out predictions, if it has several networks; return its score."""
+        key = self.fold.task.predictions_key
         own = [load_npz(name.own.heldout) for name in self._names.networks(number)]
-        predicted = [held_out["probabilities"] for held_out in own]
+        predicted = [held_out[key] for held_out in own]
         if len(own) == 1:
             return self._score(predicted[0])
         mean = mean_of_networks(predicted)
         if self.machine.processes.is_first:
-            save_npz(self._names.round_paths(number).heldout, **{**own[0], "probabilities": mean})
+            save_npz(self._names.round_paths(number).heldout, **{**own[0], key: mean})
         return self._score(mean)
 
-    def _score(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Return accuracy and log loss on the held-out images."""
-        loss, accuracy = self.fold.task.loss_and_credit(probabilities, self.fold.held_out.labels)
+    def _score(self, predictions: np.ndarray) -> dict[str, float]:
+        """Return the mean credit, for one class the accuracy, and the loss on the held-out images."""
+        loss, accuracy = self.fold.task.loss_and_credit(predictions, self.fold.held_out.labels)
         return {"accuracy": accuracy, "loss": loss}
 
     def _seed(self, number: int) -> int:

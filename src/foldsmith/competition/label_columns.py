@@ -1,0 +1,79 @@
+"""What several label columns are: one class in columns, a set of labels, or several numbers."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from foldsmith.competition.label_words import flags_in, numbers_in
+from foldsmith.competition.sample_cells import SampleCells
+from foldsmith.competition.settings import Settings
+from foldsmith.errors import InputError, first_of
+from foldsmith.tasks.metrics import find_metric
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How labels are read: the task, the separator, the classes in order if they are known, and evidence."""
+
+    task: str
+    separator: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+    spellings: dict[str, str] = field(default_factory=dict)
+    evidence: list[str] = field(default_factory=list)
+
+
+def task_of_settings(settings: Settings) -> str:
+    """Return the task that competition.toml sets, or that a metric of only one task needs; empty without."""
+    tasks = find_metric(settings.metric).tasks if settings.metric else ()
+    if settings.task:
+        return settings.task
+    return tasks[0] if len(tasks) == 1 else "regression" if settings.submission == "values" else ""
+
+
+def read_columns(labels: pd.DataFrame, sample: SampleCells, settings: Settings) -> Reading:
+    """Return what several label columns are. Raise InputError where they are neither 0 and 1 nor numbers."""
+    columns = list(labels.columns)
+    names, task = {column: column for column in columns}, task_of_settings(settings)
+    flags = {column: flags_in(set(labels[column])) for column in columns}
+    if task == "regression":
+        return Reading(task, names=names, evidence=[f"{len(columns)} numbers an image ({first_of(columns)})"])
+    if all(known is not None for known in flags.values()):
+        return _of_flags(labels, {column: known for column, known in flags.items() if known}, task)
+    numbers = [numbers_in(labels[column]) for column in columns]
+    fractions = any(values is not None and (values % 1 != 0).any() for values in numbers)
+    if all(values is not None for values in numbers) and (fractions or sample.has_fractions) and not task:
+        said = f"{len(columns)} numbers an image ({first_of(columns)}); the task is regression"
+        return Reading("regression", names=names, evidence=[said])
+    other = next(column for column in columns if flags[column] is None)
+    cell = next(cell for cell in labels[other] if flags_in({cell}) is None)
+    raise InputError(
+        f"the label columns {first_of(columns, 8)} are not all 0 and 1 ('{other}' has '{cell}'); set in "
+        f'competition.toml label_columns = ["{other}"] for one of them, or task = "regression" for numbers.'
+    )
+
+
+def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str) -> Reading:
+    columns = list(labels.columns)
+    true = pd.DataFrame({column: labels[column].map(flags[column]) for column in columns})
+    sums, names = true.sum(axis=1), {column: column for column in columns}
+    exclusive = bool((sums == 1).all())
+    if task and task not in ("multiclass", "multilabel"):
+        raise InputError(
+            f"the {len(columns)} label columns {first_of(columns)} are 0 and 1, and competition.toml asks for "
+            f'the task {task}; set label_columns = ["COLUMN"] for one of them, or task = "multilabel".'
+        )
+    if task == "multiclass" and not exclusive:
+        raise InputError(
+            f"{int((sums != 1).sum())} of {len(sums)} rows have none or several of the {len(columns)} label "
+            'columns set, which is not multiclass; set task = "multilabel" in competition.toml.'
+        )
+    if task != "multilabel" and exclusive:
+        said = (
+            f"exactly one of {len(columns)} label columns is set in each row: they are the classes; set "
+            'task = "multilabel" in competition.toml for independent labels'
+        )
+        return Reading("multiclass", names=names, evidence=[said])
+    said = (
+        f"{len(columns)} label columns are 0 or 1, up to {int(sums.max())} of them in a row: a set of labels"
+    )
+    return Reading("multilabel", names=names, evidence=[said])

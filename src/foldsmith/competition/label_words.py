@@ -1,0 +1,125 @@
+"""Words in label cells: numbers, answers of yes and no, negative words, look-alikes, several in one cell."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+INTEGER = re.compile(r"[+-]?\d+")
+# pairs of a negative and a positive answer
+FLAGS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
+# classes that are the absence of what is looked for
+NEGATIVE_WORDS = {
+    "normal", "healthy", "benign", "negative", "neg", "no", "none", "absent", "absence", "control",
+    "background", "false", "nothing", "empty", "clean", "cover", "other", "others", "no_finding", "not", "non", "without",
+    "genuine", "original", "intact", "good", "ok",
+}  # fmt: skip
+# columns whose integers are grades, and columns whose integers are measured or counted
+GRADE_NAMES = {
+    "diagnosis", "grade", "level", "severity", "stage", "score", "rating", "quality", "isup", "birads",
+    "density", "kl", "dr", "stars",
+}  # fmt: skip
+QUANTITY_NAMES = {
+    "age", "weight", "height", "width", "count", "counts", "price", "length", "size", "area", "volume",
+    "number", "num", "amount", "distance", "temperature", "angle", "year", "years", "months", "days", "hours", "points",
+    "percent", "percentage", "score", "rating", "quality", "value", "depth", "speed", "biomass", "yield",
+}  # fmt: skip
+ID_NAMES = {"id", "label", "labels", "class", "category", "target", "species", "identity"}
+
+
+def words_in(name: str) -> set[str]:
+    """Return the lower-case words of a column's name: `hasCactus_2` is has, cactus, 2."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return set(re.findall(r"[a-z]+|\d+", spaced.lower()))
+
+
+def numbers_in(cells: Iterable[str]) -> np.ndarray | None:
+    """Return the cells as numbers, float64 (N,), or None if one is no number; nan and inf are words."""
+    cells = list(cells)
+    if not cells or not all(NUMBER.fullmatch(cell) for cell in cells):
+        return None
+    numbers = np.array(cells, dtype=np.float64)
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def flags_in(words: Collection[str]) -> dict[str, bool] | None:
+    """Return which words are positive if all are 0 and 1, true and false, or yes and no; else None."""
+    numbers = numbers_in(words)
+    if numbers is not None:
+        known = bool(np.isin(numbers, (0.0, 1.0)).all())
+        return dict(zip(words, (numbers == 1).tolist(), strict=True)) if known else None
+    for negative, positive in FLAGS:
+        if words and {word.lower() for word in words} <= {negative, positive}:
+            return {word: word.lower() == positive for word in words}
+    return None
+
+
+def is_negative(word: str) -> bool:
+    """Return whether a class is called by a usual word for the absence of something."""
+    lowered = word.strip().lower()
+    first = re.split(r"[\s_-]+", lowered)[0]
+    return lowered in NEGATIVE_WORDS or first in {"no", "not", "non", "without"}
+
+
+def same_numbers(words: Collection[str]) -> dict[str, str]:
+    """Return words such as `1.0` by the integer `1` that is among the words too."""
+    integers = {word for word in words if INTEGER.fullmatch(word)}
+    decimals = {word: re.sub(r"\.0*$", "", word) for word in words if "." in word and NUMBER.fullmatch(word)}
+    return {word: short for word, short in decimals.items() if short in integers}
+
+
+def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
+    """Return pairs of words that differ in case, spaces or leading zeros alone.
+
+    Single characters do not count: a class for each letter has `A` and `a`.
+    """
+    by_shape: dict[str, str] = {}
+    pairs = []
+    for word in sorted(words):
+        if len(word) == 1 and word.isalpha():
+            continue
+        shape = " ".join(word.casefold().replace("_", " ").split())
+        if INTEGER.fullmatch(word):
+            shape = str(int(word[:18])) if len(word) <= 18 else word
+        if shape in by_shape:
+            pairs.append((by_shape[shape], word))
+        by_shape.setdefault(shape, word)
+    return pairs
+
+
+# --- several labels in one cell
+SEPARATORS = ("|", ";", ",", " ")
+RECURRENT = 0.8  # share of tokens that must occur in two cells or more
+
+
+def split_cell(cell: str, separator: str) -> list[str]:
+    """Return the labels in a cell, without empty ones."""
+    tokens = cell.split() if separator.isspace() else cell.split(separator.strip())
+    return [token.strip() for token in tokens if token.strip()]
+
+
+def sets_or_words(cells: Collection[str], separator: str) -> bool | None:
+    """Return whether distinct cells are sets of labels (True), or words with the separator in them (False).
+
+    Sets are made of few labels that recur in many combinations; names of classes have words of their own.
+    None: the cells fit both.
+    """
+    split = [split_cell(cell, separator) for cell in cells]
+    if not any(len(tokens) > 1 for tokens in split):
+        return False
+    if any(len(set(tokens)) < len(tokens) for tokens in split):
+        return False  # a set names a label once
+    used = Counter(token for tokens in split for token in tokens)
+    several = {token for tokens in split if len(tokens) > 1 for token in tokens}
+    alone = {tokens[0] for tokens in split if len(tokens) == 1}
+    if all(INTEGER.fullmatch(token) for token in used):
+        # 1,5 could be a decimal number
+        return None if separator == "," and all(len(tokens) == 2 for tokens in split) else True
+    if separator in ("|", ";") and (several & alone or len(used) < len(split)):
+        return True
+    recurrent = sum(used[token] > 1 for token in several) >= RECURRENT * len(several)
+    if recurrent and (len(several & alone) >= len(several) / 2 or len(used) <= len(split) / 2):
+        return True
+    return False if len(used) >= len(split) and not several <= alone else None
