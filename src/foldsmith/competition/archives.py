@@ -326,6 +326,7 @@ def _copy(source: IO[bytes], target: IO[bytes], archive: Path) -> None:
         written += len(block)
         if written > limit:
             raise InputError(
-                f"{archive} unpacks to more than {limit:,} bytes, like a decompression bomb; unpack it yourself."
+                f"{archive} unpacks to more than {limit:,} bytes, like a decompression bomb; unpack "
+                "it yourself."
             )
         target.write(block)
