@@ -1,9 +1,9 @@
 """Run every contest in a folder as downloaded, and judge the submissions: one table.
 
-PYTHONPATH=src .venv/bin/python tests/benchmarks/contests.py CONTESTS --judge JUDGE.py --output output/contests
+PYTHONPATH=src .venv/bin/python tests/benchmarks/contests.py CONTESTS --judge JUDGE.py --output FOLDER
 
-CONTESTS holds one folder per contest and `NAME-private` folders with the answers, which only the judge reads.
-JUDGE.py is called as `JUDGE.py CONTESTS NAME SUBMISSION` and exits with 0 for a submission that its contest
+CONTESTS holds one folder per contest and `NAME-private` folders with the answers, which only the judge
+reads. JUDGE.py is called as `JUDGE.py CONTESTS NAME SUBMISSION` and exits with 0 for a submission that its contest
 accepts and that reaches its floor. Each contest is run by `./run.sh CONTESTS/NAME` with the words after `--`.
 """
 
@@ -20,7 +20,7 @@ RUN = Path(__file__).resolve().parents[2] / "run.sh"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One contest's row: what was found, the out-of-fold score, the judge's sentence, seconds, and success."""
+    """One contest's row: what was found, the scores, the seconds, and whether the judge is satisfied."""
 
     name: str
     found: str
@@ -64,7 +64,9 @@ def outcome_of(folder: Path, judge: Path, output: Path, words: list[str]) -> Out
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("contests", type=Path)
     parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -77,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     folders = [path for path in folders if not typed.only or path.name in typed.only]
     typed.output.mkdir(parents=True, exist_ok=True)
     words = typed.words or ["--recipe", "quick"]
-    print("| contest | task, metric | out-of-fold | judge | seconds |\n| --- | --- | --- | --- | --- |", flush=True)
+    print("| contest | task, metric | out-of-fold | judge | seconds |")
+    print("| --- | --- | --- | --- | --- |", flush=True)
     outcomes = []
     for folder in folders:
         row = outcome_of(folder.resolve(), typed.judge, typed.output.resolve(), words)

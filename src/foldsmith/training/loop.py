@@ -172,8 +172,8 @@ class Epochs:
             say(f"{self.name}  resumes after epoch {len(position.log)} of {self.recipe.epochs}{within}")
         elif batch_size < self.recipe.batch_size:
             say(
-                f"{self.name}  batches of {batch_size} images instead of {self.recipe.batch_size}, so that an "
-                f"epoch has {num_batches} steps (least_steps={self.recipe.least_steps})"
+                f"{self.name}  batches of {batch_size} images instead of {self.recipe.batch_size}, so that "
+                f"an epoch has {num_batches} steps (least_steps={self.recipe.least_steps})"
             )
 
 
