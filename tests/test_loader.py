@@ -28,6 +28,7 @@ from foldsmith.errors import InputError, message_of
 from foldsmith.inference.compute import augments_on_device, build_compute
 from foldsmith.process.exit import run_main
 from foldsmith.recipes import Recipe
+from foldsmith.training.batches import LEAST_BATCH, fitted_batch_size
 
 
 def orders(batches: EpochBatches, epoch: int) -> list[list[int]]:
@@ -47,6 +48,17 @@ def test_every_position_occurs_once_an_epoch_in_batches_of_even_length(
     assert max(lengths) - min(lengths) <= 1
     assert max(lengths) <= max(batch_size, 3)
     assert len(batches) == len(drawn) <= math.ceil(num_samples / batch_size)
+
+
+@given(st.integers(2, 5000), st.integers(1, 512), st.integers(0, 100))
+def test_batches_are_halved_until_an_epoch_has_the_least_steps_and_never_below_the_least_size(
+    num_images: int, batch_size: int, least_steps: int
+) -> None:
+    recipe = Recipe(name="few", batch_size=batch_size, least_steps=least_steps)
+    candidates = [batch_size >> halvings for halvings in range(10)]
+    allowed = [size for size in candidates if size >= LEAST_BATCH] or [batch_size]
+    enough = [size for size in allowed if size * least_steps < num_images + size]
+    assert fitted_batch_size(recipe, num_images) == max(enough, default=min(allowed))
 
 
 @settings(deadline=None, max_examples=80)

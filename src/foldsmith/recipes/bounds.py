@@ -63,6 +63,7 @@ BOUNDS = {
     "pseudo_share": POSITIVE_SHARE,
     "epochs": AT_LEAST_1,
     "batch_size": AT_LEAST_1,
+    "least_steps": COUNT,
     "micro_batch": COUNT,
     "lr": POSITIVE,
     "encoder_lr": NOT_NEGATIVE,

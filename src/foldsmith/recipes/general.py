@@ -91,6 +91,7 @@ RECIPES = (
         augment="shift-flip",
         epochs=12,
         batch_size=64,
+        least_steps=20,
         optimizer="adamw",
         lr=4e-3,
         weight_decay=0.05,

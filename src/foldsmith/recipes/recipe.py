@@ -101,6 +101,8 @@ class Recipe:
     pseudo_share: float = 0.5
     epochs: int = 30
     batch_size: int = 64  # images per step, over all processes
+    # steps per epoch; the batch size is halved, down to 8 images, while an epoch has fewer; 0: never
+    least_steps: int = 0
     # images per forward and backward pass, to save memory: the gradients of a batch are accumulated; 0: the
     # whole batch. Batch norm then uses statistics of micro-batches; run.json records the size
     micro_batch: int = use_field(0)
@@ -167,6 +169,7 @@ class Recipe:
             self,
             epochs=self.pretrain_epochs,
             batch_size=self.pretrain_batch_size,
+            least_steps=0,
             lr=self.pretrain_lr,
             augment=self.pretrain_augment,
             erase=0.0,

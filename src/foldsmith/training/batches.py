@@ -1,5 +1,6 @@
 """The training images of a network, and the loader of their batches."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from foldsmith.recipes import Recipe
 from foldsmith.training.machine import Machine
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+LEAST_BATCH = 8  # images; batch norm's statistics of fewer are too noisy
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,17 @@ class TrainingData:
         return len(self.rows)
 
 
+def fitted_batch_size(recipe: Recipe, num_images: int) -> int:
+    """Return the images per step: `batch_size`, halved while an epoch has fewer steps than `least_steps`.
+
+    It does not fall below LEAST_BATCH.
+    """
+    batch_size = recipe.batch_size
+    while math.ceil(num_images / batch_size) < recipe.least_steps and batch_size >= 2 * LEAST_BATCH:
+        batch_size //= 2
+    return batch_size
+
+
 def build_batches(
     recipe: Recipe, data: TrainingData, purpose: int | str, machine: Machine, compute: Compute
 ) -> tuple[EpochBatches, Batches]:
@@ -40,7 +53,8 @@ def build_batches(
         recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
     )
     rank_and_count = machine.processes.rank_and_count
-    settings = (recipe.batch_size, recipe.seed, purpose, rank_and_count, recipe.alternating_flip)
+    batch_size = fitted_batch_size(recipe, len(data))
+    settings = (batch_size, recipe.seed, purpose, rank_and_count, recipe.alternating_flip)
     keys = EpochBatches(len(data), *settings)
     if recipe.sampling == "balanced":
         keys = BalancedBatches(np.asarray(data.labels), *settings)

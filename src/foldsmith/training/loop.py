@@ -17,7 +17,7 @@ from foldsmith.process.files import save_csv
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
-from foldsmith.training.batches import Batches, TrainingData, build_batches
+from foldsmith.training.batches import Batches, TrainingData, build_batches, fitted_batch_size
 from foldsmith.training.checkpoint import Log, Position
 from foldsmith.training.epoch import Tally, train_one_epoch
 from foldsmith.training.machine import Machine
@@ -74,7 +74,7 @@ class Epochs:
         rates, sizes = self._learning_rates(len(batches)), training_sizes(recipe)
         resume = Resume(self.files.checkpoint, self.files.provenance_digest, step)
         position = resume.position
-        self._say_resumed(position, len(batches))
+        self._say_start(position, len(batches))
         with resume.stoppable():
             while self._has_more(position):
                 epoch = len(position.log)
@@ -162,11 +162,19 @@ class Epochs:
             say(log_line(self.name, self.recipe.epochs, log[-1]))
             save_csv(self.files.log, pd.DataFrame(log))
 
-    def _say_resumed(self, position: Position, num_batches: int) -> None:
-        """Print from which epoch and step the training resumes, if it does."""
-        if self.machine.processes.is_first and (position.log or position.tally):
+    def _say_start(self, position: Position, num_batches: int) -> None:
+        """Print from which epoch and step the training resumes, or a batch size that is not the recipe's."""
+        if not self.machine.processes.is_first:
+            return
+        batch_size = fitted_batch_size(self.recipe, len(self.data))
+        if position.log or position.tally:
             within = f", step {position.step} of {num_batches}" if position.tally else ""
             say(f"{self.name}  resumes after epoch {len(position.log)} of {self.recipe.epochs}{within}")
+        elif batch_size < self.recipe.batch_size:
+            say(
+                f"{self.name}  batches of {batch_size} images instead of {self.recipe.batch_size}, so that "
+                f"an epoch has {num_batches} steps (least_steps={self.recipe.least_steps})"
+            )
 
 
 def log_line(name: str, epochs: int, entry: dict[str, float]) -> str:
