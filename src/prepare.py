@@ -29,8 +29,9 @@ from foldsmith.data.cache import (
     open_cache,
     run_cache_path,
 )
+from foldsmith.data.depth import find_depth
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
-from foldsmith.data.images import collected_warnings
+from foldsmith.data.images import DEPTH, collected_warnings
 from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.stale_caches import find_stale_caches, removal_advice
@@ -83,8 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     images = [*metadata.samples["path"], *competition.test_images]
     say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} classes by {metadata.source}; "
         f"{len(competition.test_images):,} test images")  # fmt: skip
+    depth = find_depth(competition.root, list(metadata.samples["path"]))
+    if depth < DEPTH:
+        say(f"prepare: the training images use {depth} of their 16 bits, which are mapped to 8")
     cache_path = command.run.cache_root / cache_name(
-        inputs["images"], images, recipe.image_size, recipe.cache
+        inputs["images"], images, recipe.image_size, recipe.cache, depth
     )
     cache = decode(command, competition.root, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)

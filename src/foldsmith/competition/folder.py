@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from foldsmith.competition.archives import unpack_archives
 from foldsmith.competition.listing import Listing, list_folder, refuse_unsupported
+from foldsmith.competition.pixel_tables import find_pixel_tables, write_pixel_tables
 from foldsmith.competition.settings import FILE_NAME, Settings, read_settings
 from foldsmith.competition.stacks import stack_files
 from foldsmith.competition.subsets import split_subsets
@@ -64,6 +65,10 @@ def read_competition(folder: Path, cache: Path | None = None) -> Competition:
     if listing.archives and cache:
         root, evidence = unpack_archives(folder, listing.archives, cache)
         listing = list_folder(root)
+    pixel_tables = find_pixel_tables(root, listing) if cache else []
+    if pixel_tables:
+        root, written = write_pixel_tables(folder, root, pixel_tables, cache)
+        listing, evidence = list_folder(root), [*evidence, *written]
     refuse_unsupported(root, listing)
     catalog = Catalog(root, listing.tables)
     _refuse_images_in_tables(root, listing, catalog)

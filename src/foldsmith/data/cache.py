@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.competition.found import load_found
-from foldsmith.data.images import ImageFacts, decode_image, facts_of, file_state, resize_image
+from foldsmith.data.images import DEPTH, ImageFacts, decode_image, facts_of, file_state, resize_image
 from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.process.faults import MachineError
@@ -76,11 +76,23 @@ def _states_of(folder: Path, images: Sequence[str]) -> list[tuple[int, int]]:
     return states
 
 
-def cache_name(listing: str, images: Sequence[str], size: int, stored: bool = True) -> str:
-    """Return the cache folder's name, a digest of what pixels depend on: files, images, size, decoder."""
+def cache_name(
+    listing: str, images: Sequence[str], size: int, stored: bool = True, depth: int = DEPTH
+) -> str:
+    """Return the cache folder's name, a digest of what pixels depend on: files, images, size, decoder.
+
+    Where 16-bit images use fewer bits, the name says how many (`depth_of`).
+    """
+    bits = f"-{depth}bit" if depth < DEPTH else ""
     if not stored:
-        return f"{STREAMED}-{digest_of([listing, *images, cv2.__version__, STREAMED_FILES])[:16]}"
-    return f"{size}px-{digest_of([listing, *images, size, cv2.__version__, FILES])[:16]}"
+        return f"{STREAMED}{bits}-{digest_of([listing, *images, cv2.__version__, STREAMED_FILES])[:16]}"
+    return f"{size}px{bits}-{digest_of([listing, *images, size, cv2.__version__, FILES])[:16]}"
+
+
+def depth_of(path: Path) -> int:
+    """Return the bits of 16-bit images that a cache of that name maps to 8 (see `find_depth`)."""
+    match = re.search(r"-(\d+)bit-", path.name)
+    return int(match[1]) if match else DEPTH
 
 
 def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
@@ -134,7 +146,8 @@ def _streamed(path: Path, index: pd.DataFrame, folder: Path, size: int) -> Strea
     states = np.load(path / "states.npy", allow_pickle=False)
     if states.shape != (len(files), 2):
         raise ValueError(f"{len(files)} rows, {len(states)} states of files")
-    return StreamedPixels(files, index["problem"].to_numpy() == "", states, size)
+    readable = index["problem"].to_numpy() == ""
+    return StreamedPixels(files, readable, states, size, depth=depth_of(path))
 
 
 def is_stored(path: Path) -> bool:
@@ -263,7 +276,7 @@ def _fill_cache(
 
     def fill(row: int) -> ImageFacts:
         try:
-            decoded = decode_image(folder / images[row])
+            decoded = decode_image(folder / images[row], depth=depth_of(cache))
         except ValueError as error:
             return ImageFacts(0, 0, False, "", str(error))
         for array in arrays:

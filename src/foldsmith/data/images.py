@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from foldsmith.data import dicom
 from foldsmith.data.headers import MAX_PIXELS, claimed_size
 
+DEPTH = 16  # bits of a sample, of which all are used
 BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 
 
@@ -28,7 +31,32 @@ class ImageFacts:
     problem: str = ""  # why the file could not be decoded
 
 
-def decode_image(path: Path, min_side: int | None = None) -> np.ndarray:
+def image_files(path: Path) -> list[Path]:
+    """Return the files of an image: several for a name with braces, such as `ID_{red,green,blue}.png`."""
+    match = re.fullmatch(r"(.*)\{([^{}]*,[^{}]*)\}([^{}]*)", path.name)
+    if match is None:
+        return [path]
+    return [path.with_name(f"{match[1]}{word}{match[3]}") for word in match[2].split(",")]
+
+
+def decode_image(path: Path, min_side: int | None = None, depth: int = DEPTH) -> np.ndarray:
+    """Return the pixels of an image: uint8 (H, W, 3), RGB, EXIF orientation applied.
+
+    An image of several files has the brightness of the first three as its channels; two leave the last one
+    black. `depth` is the number of bits that the data set uses of 16, which are mapped to 8.
+    """
+    files = image_files(path)
+    if len(files) == 1:
+        return _decode_file(path, min_side, depth)
+    layers = [_decode_file(file, None, depth) for file in files[:3]]
+    if len({layer.shape for layer in layers}) > 1:
+        sizes = ", ".join(f"{layer.shape[1]} x {layer.shape[0]}" for layer in layers)
+        raise ValueError(f"its files have different sizes: {sizes}")
+    grey = [layer if layer.ndim == 2 else cv2.cvtColor(layer, cv2.COLOR_RGB2GRAY) for layer in layers]
+    return np.dstack([*grey, *[np.zeros_like(grey[0])] * (3 - len(grey))])
+
+
+def _decode_file(path: Path, min_side: int | None, depth: int) -> np.ndarray:
     """Return the pixels of an image file: uint8 (H, W, 3), RGB, EXIF orientation applied.
 
     With `min_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if no side gets shorter than that, which
@@ -39,6 +67,8 @@ def decode_image(path: Path, min_side: int | None = None) -> np.ndarray:
     data = _read_bytes(path)
     if not data:
         raise ValueError("the file is empty")
+    if path.suffix.lower() in dicom.SUFFIXES:
+        return dicom.decode_dicom(data)
     width, height = claimed_size(data) or (0, 0)
     # OpenCV tells of broken files on the standard error of the process; the reason goes into problems.csv
     # instead
@@ -51,13 +81,38 @@ def decode_image(path: Path, min_side: int | None = None) -> np.ndarray:
         raise ValueError(f"cannot be decoded: {error.err or error.msg}") from error
     if pixels is None:
         raise ValueError("cannot be decoded: no image, or cut off")
+    if depth < DEPTH and has_16_bits(data):
+        return _stretch(data, depth)
     return pixels
+
+
+def has_16_bits(data: bytes) -> bool:
+    """Return whether a PNG or TIFF file has more than 8 bits in a sample."""
+    if data.startswith(b"\x89PNG"):
+        return len(data) > 24 and data[24] == 16
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        return False
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return pixels is not None and pixels.dtype == np.uint16
+
+
+def bits_of(data: bytes) -> int:
+    """Return the number of bits that the largest sample of a 16-bit image uses, from 8 to 16."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return DEPTH if pixels is None else max(8, int(pixels.max()).bit_length())
+
+
+def _stretch(data: bytes, depth: int) -> np.ndarray:
+    """Return a 16-bit image, of which `depth` bits are used, as uint8 (H, W, 3)."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return np.minimum(pixels >> (depth - 8), 255).astype(np.uint8)
 
 
 def file_state(path: Path) -> tuple[int, int]:
     """Return length (bytes) and modification time (ns), which detect a changed file. Raise OSError."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    states = [file.stat() for file in image_files(path)]
+    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
 
 
 def _imread_flags(data: bytes, width: int, height: int, min_side: int | None) -> int:

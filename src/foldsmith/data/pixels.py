@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from foldsmith.data.images import decode_image, file_state, resize_image
+from foldsmith.data.images import DEPTH, decode_image, file_state, resize_image
 from foldsmith.errors import InputError
 from foldsmith.process.machine import usable_cores
 
@@ -80,6 +80,7 @@ class StreamedPixels:
     states: np.ndarray  # int64 (N, 2), file_state of each file when the cache was built
     size: int  # pixels
     threads: int = 0  # that decode at a time; 0: one per core
+    depth: int = DEPTH  # bits that 16-bit images use
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -119,7 +120,7 @@ class StreamedPixels:
         file = self.files[row]
         try:
             if file_state(file) == tuple(self.states[row].tolist()):
-                return decode_image(file, self.size)
+                return decode_image(file, self.size, self.depth)
             reason = "it has changed"
         except (ValueError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)

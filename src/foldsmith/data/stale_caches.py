@@ -9,6 +9,7 @@ from foldsmith.process.files import load_json
 def find_stale_caches(caches: Path) -> list[Path]:
     """Return the caches in `caches` that no run of this competition uses: of other sizes or changed files."""
     used = {load_json(stamp).get("cache") for stamp in caches.parent.glob("*/stamps/prepare.json")}
+    used |= {load_json(found).get("root") for found in caches.parent.glob("*/found.json")}
     return sorted(path for path in caches.glob("[!.]*") if path.name not in used)
 
 

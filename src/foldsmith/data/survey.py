@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 
 from foldsmith.data.headers import claimed_size
-from foldsmith.data.images import collected_warnings, decode_image, facts_of
+from foldsmith.data.images import collected_warnings, decode_image, facts_of, image_files
 from foldsmith.errors import InputError
 from foldsmith.recipes import DatasetFacts
 
@@ -26,7 +26,7 @@ def survey_images(folder: Path, images: Sequence[str]) -> DatasetFacts:
             path = folder / images[index * len(images) // count]
             try:
                 facts = facts_of(decode_image(path, MIN_SIDE))
-                width, height = claimed_size(path.read_bytes()) or (facts.width, facts.height)
+                width, height = claimed_size(image_files(path)[0].read_bytes()) or (facts.width, facts.height)
             except ValueError as error:
                 reasons.append(f"{path}: {error}")
                 continue

@@ -1,0 +1,63 @@
+"""Pixels of DICOM files, windowed as they are stored. pydicom is optional: requirements-forms.txt."""
+
+import io
+import warnings
+
+import numpy as np
+
+from foldsmith.errors import InputError
+
+SUFFIXES = {".dcm", ".dicom"}
+
+
+def decode_dicom(data: bytes) -> np.ndarray:
+    """Return the pixels of a DICOM file, uint8 (H, W, 3).
+
+    Grey values are mapped from the window of the file to 0 … 255, without one from the range of its stored
+    bits; MONOCHROME1, where 0 is white, is inverted. Raise ValueError if the file cannot be decoded, and
+    InputError if pydicom is not installed.
+    """
+    try:
+        import pydicom
+        from pydicom.pixels import apply_modality_lut, convert_color_space
+    except ImportError:
+        raise InputError(
+            "DICOM images need pydicom: .venv/bin/python -m pip install -r requirements-forms.txt"
+        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of attributes that this does not read
+        try:
+            dataset = pydicom.dcmread(io.BytesIO(data))
+            pixels = dataset.pixel_array
+            if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
+                raise ValueError(f"{dataset.NumberOfFrames} frames in one file; save every frame as an image")
+            if dataset.SamplesPerPixel > 1:
+                space = dataset.PhotometricInterpretation
+                rgb = pixels if space == "RGB" else convert_color_space(pixels, space, "RGB")
+                return np.ascontiguousarray(rgb[..., :3]).astype(np.uint8)
+            low, high = _stored_range(dataset)
+            if "WindowCenter" in dataset and "WindowWidth" in dataset:
+                pixels = apply_modality_lut(pixels, dataset)
+                low, high = _window(dataset)
+        except ValueError:
+            raise
+        except Exception as error:  # pydicom and its decoders raise errors of many kinds
+            raise ValueError(f"cannot be decoded: {' '.join(str(error).split())[:200]}") from error
+    grey = np.clip((pixels.astype(np.float64) - low) / max(high - low, 1e-9), 0, 1)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        grey = 1 - grey
+    return np.repeat((grey * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _stored_range(dataset: object) -> tuple[float, float]:
+    """Return the lowest and the highest value that the stored bits of a file can hold."""
+    bits = int(dataset.BitsStored)
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.PixelRepresentation else (0, 2**bits - 1)
+
+
+def _window(dataset: object) -> tuple[float, float]:
+    """Return the values that the first window of a file maps to black and to white (PS3.3 C.11.2.1.2)."""
+    ends = (dataset.WindowCenter, dataset.WindowWidth)
+    center, width = (float(end[0] if hasattr(end, "__getitem__") else end) for end in ends)
+    low = center - 0.5 - (width - 1) / 2
+    return low, low + width - 1
