@@ -193,6 +193,7 @@ def test_a_field_without_a_meaning_is_refused_before_training(task: str, setting
         ["--set", "class_weights=auto"],
         ["--set", "logit_adjustment=1", "--rounds", "2", "--set", "seeds=2", "--set", "micro_batch=3"],
         ["--set", "sampling=balanced", "--set", "sam=0.05", "--set", "recalibrate=2"],
+        ["--set", "model=autoencoder-padded-1", "--set", "reconstruction_weight=1"],
     ],
 )
 def test_the_features_of_recipes_train_on_every_task_or_are_refused(
