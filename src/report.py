@@ -54,9 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
         return 0
-    num_suspected = report(command, fold_runs, optional)
+    suspects = report(command, fold_runs, optional)
     write_stamp(run.stamp("report"), inputs, [run.report, run.label_issues])
-    say(f"report: {run.report}, {run.label_issues} ({num_suspected:,} labels suspected)")
+    say(f"report: {run.report}, {run.label_issues} ({suspects})")
     return 0
 
 
@@ -76,14 +76,19 @@ def optional_files(command: Command, trained: dict[str, str]) -> list[Path]:
     return optional
 
 
-def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Path]) -> int:
-    """Write both files, and return the number of suspected labels.
+def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Path]) -> str:
+    """Write both files, and return what is said of suspected labels.
 
     `fold_runs` are the run.json of the folds, `optional` the files of later stages.
     """
     # imported here: scikit-learn and cleanlab take seconds, and a stage that is up to date does not need them
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.evaluation.label_issues import no_label_issues, rank_label_issues
+    from foldsmith.evaluation.label_issues import (
+        describe_suspects,
+        no_label_issues,
+        rank_label_issues,
+    )
+    from foldsmith.evaluation.last_run import compared_with, find_last_run
     from foldsmith.report import Evidence, Pictures, write_report
     from foldsmith.report.provenance import facts_of, notes_of
 
@@ -96,6 +101,8 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     if task.single_label:
         issues = rank_label_issues(oof["path"], oof["label"], predictions, names)
     save_table(run.label_issues, issues)
+    last = find_last_run(run)
+    comparison = last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
         load_npz(path) if path in optional else None for path in (run.test, run.views, run.features)
@@ -122,10 +129,17 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         searches_near_duplicates=command.recipe.near_duplicates >= 0,
         views=views,
         features=features,
+        is_limited=len(folds) < len(samples),
+        last_run=last.name if last else "",
+        differing=last.differing if last else [],
+        comparison=comparison,
         test_probabilities=None if test is None else test[task.predictions_key],
     )
     write_report(run.report, evidence)
-    return int(issues["suspected"].sum())
+    if not task.single_label:
+        return f"labels of the task {task.name} are not judged"
+    accuracy = float(np.mean(task.correct(oof["label"], predictions)))
+    return describe_suspects(int(issues["suspected"].sum()), len(oof["label"]), accuracy)
 
 
 def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:

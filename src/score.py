@@ -93,6 +93,7 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     fold_runs = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
     # imported here: scipy takes a second, and --help does not need it
     from foldsmith.evaluation.baseline import describe_baseline, warn_of_baseline
+    from foldsmith.evaluation.label_issues import describe_suspects
 
     score, warning = with_error(format_score(cv["mean"]), cv["standard_error"]), warn_of_baseline(cv)
     rows = [
@@ -111,8 +112,9 @@ def summarise(command: Command) -> list[tuple[str, str]]:
         seconds = training_seconds(run, fold_runs)
         rows.append(("training", f"{seconds:,.0f} s on {fold_runs[0]['hardware']}"))
     if run.label_issues.is_file():
-        suspected = pd.read_csv(run.label_issues)["suspected"].sum()
-        rows.append(("suspected labels", f"{suspected:,} ({run.label_issues})"))
+        suspected, accuracy = pd.read_csv(run.label_issues)["suspected"].sum(), cv["metrics"]["accuracy"]
+        suspects = describe_suspects(suspected, cv["num_images"], accuracy)
+        rows.append(("suspected labels", f"{suspects} ({run.label_issues})"))
     return rows
 
 

@@ -52,7 +52,7 @@ class Multilabel:
         "folds",
         "learning-curves",
         "data",
-        "equal-pictures",
+        "near-duplicates",
         "problems",
     )
 

@@ -62,7 +62,7 @@ class Regression:
         "folds",
         "learning-curves",
         "data",
-        "equal-pictures",
+        "near-duplicates",
         "problems",
     )
 

@@ -53,16 +53,18 @@ class SingleLabel:
     refusals: ClassVar[dict[str, str]] = {}
     ignored: ClassVar[dict[str, str]] = {}
     report_sections: ClassVar[tuple[str, ...]] = (
+        "compared",
         "folds",
         "learning-curves",
         "classes",
         "confused-pairs",
         "confusion-matrix",
+        "subsets",
         "suspected-labels",
         "mistakes",
         "calibration",
         "data",
-        "equal-pictures",
+        "near-duplicates",
         "problems",
         "training-against-test",
         "test-predictions",
