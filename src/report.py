@@ -133,7 +133,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     )
     write_report(run.report, evidence)
     if not task.single_label:
-        return "labels not judged: no method for this task"
+        return f"labels of the task {task.name} are not judged"
     accuracy = float(np.mean(task.correct(oof["label"], predictions)))
     return describe_suspects(int(issues["suspected"].sum()), len(oof["label"]), accuracy)
 

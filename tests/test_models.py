@@ -172,7 +172,7 @@ def test_study_1s_network_computes_what_the_reports_code_does() -> None:
     ("name", "keys"),
     [
         ("quick-cn", ["'quick-cn'", "'quick-cnn'", "bottleneck-resnet", "timm:<name>"]),
-        ("resnet18", ["'resnet18'", "timm:<name>"]),
+        ("resnet18", ["'resnet18'", "'timm:resnet18'"]),
         ("timm:resnt18", ["'resnt18'", "resnet18"]),
         ("timm:", ["timm", "''"]),
         ("timm:resnet18.nobody_in1k", ["nobody_in1k"]),

@@ -21,6 +21,7 @@ from foldsmith.recipes import DatasetFacts, RecipeEvidence
 from foldsmith.recipes.default import TUNED_MODEL
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
+from foldsmith.training import check
 
 PHOTO = 100  # pixels; large enough for pretrained weights
 
@@ -32,6 +33,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
     def answer(missing: str) -> list[str]:
         requested: list[str] = []
         monkeypatch.setattr(backbone, "fetch_weights", lambda name: requested.append(name) or missing)
+        monkeypatch.setattr(check, "open_weights", lambda recipe: None)
         return requested
 
     return answer
@@ -147,10 +149,11 @@ def test_a_run_of_another_recipe_under_the_same_name_is_refused(make_competition
     folder = make_competition()
     words = [*words_of(folder), "--name", "default"]
     assert prepare.main([*words, "--recipe", "quick"]) == 0
+    other = [*words, "--recipe", "default"]
     for stage in (prepare, split):
         with pytest.raises(InputError, match=naming("/default", "recipe")):
-            stage.main(words)
-    assert prepare.main([*words, "--again"]) == 0 and split.main(words) == 0
+            stage.main(other)
+    assert prepare.main([*other, "--again"]) == 0 and split.main(other) == 0
     with pytest.raises(InputError, match=naming("/default", "recipe")):
         split.main([*words, "--recipe", "quick"])
 

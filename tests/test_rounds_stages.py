@@ -150,13 +150,14 @@ def test_runs_of_one_and_of_several_networks_are_compared(
     assert "seeds=2, rounds=2, pseudo_share=1.0" in capsys.readouterr().out
 
 
-def test_look_uses_the_first_network_of_each_fold(
+def test_look_uses_every_network_of_every_fold(
     run: RunPaths, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert look.main([str(run.root), str(folder / "test" / "0.png"), "--precision", "fp32"]) == 0
     printed = capsys.readouterr().out
-    assert "2 folds" in printed and "first network" in printed
-    views = [predict_by_hand(run, folder, run.weights(fold), ["test/0.png"]) for fold in (0, 1)]
+    assert "4 networks of 2 folds" in printed
+    weights = [path for fold in (0, 1) for path in run.of_fold(fold).all_weights(2)]
+    views = [predict_by_hand(run, folder, path, ["test/0.png"]) for path in weights]
     assert f"{np.mean(views, axis=0)[:, 0].mean(axis=0).max():7.2%}" in printed
 
 

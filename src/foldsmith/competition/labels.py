@@ -25,9 +25,10 @@ from foldsmith.competition.label_tables import (
 from foldsmith.competition.roles import column
 from foldsmith.competition.sample import Sample, find_sample
 from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
-from foldsmith.tasks import SingleLabel
+from foldsmith.tasks import TASKS
 
 CLASS_FOLDERS = ("folders", "train")  # values of `labels` for one folder per class; "train" is the older one
 FILE_NAMES = "names"
@@ -69,23 +70,25 @@ class Metadata:
     repeated: list[str]
     notes: list[str] = field(default_factory=list)
     labels: Labels | None = None
+    target: Target | None = None
 
 
 def read_metadata(competition: Competition) -> Metadata:
-    """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
-    labels = read_labels(competition)
-    if len(labels.columns) > 1:
-        raise InputError(
-            f"{labels.path} has {len(labels.columns)} label columns ({first_of(labels.columns)}), and "
-            "only one "
-            f'can be read; set label_columns = ["COLUMN"] in {competition.settings_path}.'
-        )
-    rows = labels.rows.rename(columns={labels.columns[0]: "category"})
-    task = SingleLabel
-    encoded = task.encode(rows, labels.names, labels.path)
-    labels.evidence.extend(look_alikes(sorted(set(rows["category"]), key=natural_key)))
+    """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent.
+
+    Labels and sample submission say the task, the metric and the form of the submission.
+    """
+    labels, sample = read_labels(competition), find_sample(competition)
+    cells = labels.rows[list(labels.columns)]
+    asked = None if sample is None else sample.table.iloc[:, 1:]
+    target = read_target(cells, labels.names, asked, competition.settings)
+    rows = labels.rows[["path", "group"]].assign(category=categories_of(cells, target))
+    encoded = TASKS[target.task].encode(rows, target.names, labels.path)
+    notes = [*labels.evidence, *target.evidence]
+    if target.task in ("multiclass", "binary"):
+        notes += look_alikes(sorted(set(rows["category"]), key=natural_key))
     return Metadata(
-        task.name, labels.source, encoded.samples, encoded.classes, encoded.repeated, labels.evidence, labels
+        target.task, labels.source, encoded.samples, encoded.classes, encoded.repeated, notes, labels, target
     )
 
 

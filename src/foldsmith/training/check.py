@@ -34,6 +34,7 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
     check_model(recipe.model, Start(recipe.pretrained, recipe.weights).is_trained)
     check_weights_file(recipe.weights)
     choose_precision(precision, choose_device(device))
+    open_weights(recipe)
     _check_network(recipe)
 
 
@@ -60,11 +61,16 @@ def _check_augmentation(recipe: Recipe) -> None:
         refuse_on_device(augmentation, streamed=not recipe.cache)
 
 
+def open_weights(recipe: Recipe) -> None:
+    """Load the recipe's initial weights. Raise InputError if they are missing, cut off, or do not fit."""
+    start = Start(recipe.pretrained, recipe.weights)
+    if start.is_trained:
+        build_model(recipe.model, 2, recipe.image_size, recipe.channels, start)
+
+
 def _check_network(recipe: Recipe) -> None:
     """Raise InputError if the network does not accept the recipe's images, or lacks what a field needs."""
-    size, start = recipe.image_size, Start(recipe.pretrained, recipe.weights)
-    if start.is_trained:  # raises InputError for weights that are missing, cut off, or another network's
-        build_model(recipe.model, 2, size, recipe.channels, start)
+    size = recipe.image_size
     smaller = sorted({*training_sizes(recipe)} - {size})
     try:
         model = build_model(recipe.model, 2, size, recipe.channels).eval()
