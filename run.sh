@@ -23,6 +23,30 @@ find_python() {
     exit 2
 }
 
+lock_installation() {
+    # two first uses at once would write into each other's .venv; a lock whose process has ended is taken over
+    local lock="$here/.venv.lock" holder waiting=""
+    until mkdir "$lock" 2>/dev/null; do
+        holder=$(cat "$lock/pid" 2>/dev/null || true)
+        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
+            rm -rf "$lock"
+            continue
+        fi
+        if [ -z "$waiting" ]; then
+            echo "waiting for another ./run.sh, which installs into $venv"
+            waiting=yes
+        fi
+        sleep 1
+    done
+    echo $$ >"$lock/pid"
+    trap unlock_installation EXIT
+}
+
+unlock_installation() {
+    rm -rf "$here/.venv.lock"
+    trap - EXIT
+}
+
 install() {
     # .venv/installed holds the requirements that were installed, and is written last: a broken install is done again
     if cmp -s "$here/requirements.txt" "$venv/installed"; then
@@ -30,6 +54,11 @@ install() {
     fi
     local python
     python=$(find_python)
+    lock_installation
+    if cmp -s "$here/requirements.txt" "$venv/installed"; then
+        unlock_installation # the other one has installed it
+        return
+    fi
     echo "installing into $venv (once, a few minutes)"
     rm -rf "$venv"
     if command -v uv >/dev/null; then
@@ -43,6 +72,7 @@ install() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     fi
     cp "$here/requirements.txt" "$venv/installed"
+    unlock_installation # exec runs no trap
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

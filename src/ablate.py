@@ -27,6 +27,7 @@ from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import check_identity
 from foldsmith.training.resolve import resolve_recipe
 
+OTHER_OUTPUT = "write the runs elsewhere with --output DIR"  # their names are given
 RUN = Path(__file__).resolve().parents[1] / "run.sh"
 
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # refuse taken names and values that cannot train before the first run trains for hours
     for command in (full, *without.values()):
-        check_identity(command.run, command.again, **command.identity)
+        check_identity(command.run, command.again, OTHER_OUTPUT, **command.identity)
         check_recipe(command.recipe, command.device, command.precision)
     for command in (full, *without.values()):
         say(f"ablate: {command.name}")

@@ -34,7 +34,7 @@ from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import atomic_copy, load_json, load_npz, save_json, save_npz
 from foldsmith.process.machine import versions
-from foldsmith.process.terminal import say, show_table
+from foldsmith.process.terminal import say, show_table, with_error
 from foldsmith.run.stamps import (
     check_claim,
     claim_run,
@@ -94,24 +94,28 @@ def fit_ensemble(command: CombineCommand, held_out: pd.DataFrame, metric: Metric
         raise InputError(
             f"a blend needs at least two held-out images, and the runs have {len(held_out)}; hold out more."
         )
-    task, folds = load_task(command.members[0]), held_out["fold"].to_numpy(np.int64)
-    files = [member.oof for member in command.members]
+    task = load_task(command.members[0]).with_metric(metric)
+    folds, files = held_out["fold"].to_numpy(np.int64), [member.oof for member in command.members]
     predictions = stack_predictions(files, list(held_out["path"]), task)
     return build_ensemble(task, task.targets(held_out), folds, predictions, metric, command.seed)
 
 
 def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: Metric, ensemble: "Ensemble") -> None:
     """Write the files of validate.py, and blend.json."""
+    from foldsmith.evaluation.baseline import baseline_figures
     from foldsmith.evaluation.cross_validation import cross_validation
-    from foldsmith.evaluation.predictions import save_oof
+    from foldsmith.evaluation.predictions import related_images, save_oof
 
     run, members = command.run, command.members
     copy_tables(members[0], run)
     atomic_copy(members[0].folds, run.folds)
     save_oof(run, held_out, ensemble.predictions, ensemble.task)
     task, folds = ensemble.task, held_out["fold"].to_numpy(np.int64)
-    figures = cross_validation(task.targets(held_out), folds, ensemble.predictions, metric, task)
+    targets, groups = task.targets(held_out), related_images(members[0], held_out)
+    figures = cross_validation(targets, folds, ensemble.predictions, metric.name, task, groups)
+    figures |= baseline_figures(figures, targets, task.prior(task.targets(load_folds(run.folds))), task)
     seeds = {"seed": command.seed, "fold_seed": load_json(members[0].cv)["fold_seed"]}
+    figures |= digest_of_metric(metric.name)
     save_json(run.cv, {"competition": command.competition, "run": command.name, **figures, **seeds})
     facts = ensemble.facts(command.member_names)
     for entry, member, digests in zip(facts["runs"], members, digests_of(members), strict=True):
@@ -147,12 +151,13 @@ def print_result(command: CombineCommand, metric: str, ensemble: "Ensemble") -> 
     rows.append(["their blend, cross-fitted", f"{ensemble.score:.4f}", ""])
     show_table(f"{command.competition}, {metric}, out-of-fold", ["run", "score", "weight"], rows)
     best, gain = names[ensemble.best], ensemble.gain
-    say(f"blend: gain over {best} {gain.difference:+.4f} ± {gain.standard_error:.4f} (standard error)")
+    figures = with_error(f"{gain.difference:+.4f}", gain.standard_error)
+    say(f"blend: gain over {best} {figures} (standard error)")
     if not ensemble.blended:
         say(f"blend: no gain beyond one standard error: the submission uses {best} alone")
     if ensemble.adjustment is not None:
         gain, verdict = ensemble.adjustment_gain, "not applied" if ensemble.value is None else "applied"
-        figures = f"{gain.difference:+.4f} ± {gain.standard_error:.4f}"
+        figures = with_error(f"{gain.difference:+.4f}", gain.standard_error)
         say(f"blend: {ensemble.adjustment.name} on top, gain {figures}: {verdict}")
     say(f"blend: {command.run.blend}, {command.run.submission} (checked)")
 

@@ -58,6 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             f"{folder} holds other files than the demo's, so --again does not replace it; move it away."
         )
+    if not command.dataset_recipe:
+        # imported here: torch takes seconds, which a demo that exists already should not pay
+        from foldsmith.training.check import check_recipe
+
+        check_recipe(command.recipe, command.device, command.precision)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as scratch:
         new_folder = Path(scratch) / NAME

@@ -88,22 +88,18 @@ def predict_by_view(
     command: Command, facts: dict[str, Any], cache: "PixelCache", rows: np.ndarray, batch_limit: "BatchLimit"
 ) -> np.ndarray:
     """Return the predictions of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
+    from foldsmith.inference.networks import FoldNetworks
     from foldsmith.inference.predict import CachedImages, ViewAverage, predict
-    from foldsmith.inference.weights import load_trained, task_of
 
-    views, task, images = command.recipe.views, task_of(facts), CachedImages(cache.pixels, rows)
-    by_network = []
-    all_weights = command.run.of_fold(facts["fold"]).all_weights(facts["seeds"])
-    total = len(all_weights) * len(views) * len(rows)
+    views, images = command.recipe.views, CachedImages(cache.pixels, rows)
+    networks = FoldNetworks.of_run(command.run, facts, command.device, command.precision)
+    averages = [ViewAverage(networks.task, (view,)) for view in views]
+    total = len(networks) * len(views) * len(rows)
     with progress(f"examine: fold {facts['fold']}", total, "images") as advance:
-        for weights in all_weights:
-            model, _, compute = load_trained(weights, facts, command.device, command.precision)
-            by_network.append(
-                [
-                    predict(model, images, ViewAverage(task, (view,)), compute, batch_limit, advance)
-                    for view in views
-                ]
-            )
+        by_network = [
+            [predict(model, images, average, compute, batch_limit, advance) for average in averages]
+            for model, compute in networks.load()
+        ]
     return np.mean(by_network, axis=0)
 
 
@@ -120,7 +116,7 @@ def write_features(
 
     run, folds = command.run, load_folds(command.run.folds)
     held_out = folds.loc[folds["fold"] == facts["fold"], "path"].to_numpy(dtype=np.str_)
-    test = load_samples(run.test_samples)["path"].to_numpy(dtype=np.str_)
+    test = np.array(command.limited_test(list(load_samples(run.test_samples)["path"])), dtype=np.str_)
     readable = cache.index["problem"].to_numpy()[cache.rows(list(test))] == ""
     chosen = [choose(paths, command.plan.seed) for paths in (held_out, test[readable])]
     rows = cache.rows([path for paths in chosen for path in paths.tolist()])

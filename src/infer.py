@@ -29,39 +29,40 @@ def main(argv: list[str] | None = None) -> int:
         "test": digest_of_file(run.test_samples),
         "trained": digests_of_trained(run, command.folds_to_use),
     }
-    if not command.again and is_current(run.stamp("infer"), inputs):
+    paths = list(load_samples(run.test_samples)["path"])
+    limited = command.limited_test(paths)
+    fewer = {**inputs, "limit_test": len(limited)} if len(limited) < len(paths) else inputs
+    # a prediction of all test images also serves a first look at some of them
+    if not command.again and any(is_current(run.stamp("infer"), found) for found in (inputs, fewer)):
         say(f"infer: {run.test} is up to date")
         return 0
-    infer(command, trained)
-    write_stamp(run.stamp("infer"), inputs, [run.test], trained=inputs["trained"])
+    infer(command, trained, limited)
+    write_stamp(run.stamp("infer"), fewer, [run.test], trained=inputs["trained"])
     say(f"infer: {run.test}")
     return 0
 
 
-def infer(command: Command, trained: list[dict[str, Any]]) -> None:
-    """Write test.npz; `trained` holds run.json of each fold that predicts."""
+def infer(command: Command, trained: list[dict[str, Any]], paths: list[str]) -> None:
+    """Write test.npz of these images; `trained` holds run.json of each fold that predicts."""
     # imported here: torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.predictions import average_predictions
     from foldsmith.inference.memory import BatchLimit
-    from foldsmith.inference.predict import CachedImages, ViewAverage, predict
-    from foldsmith.inference.weights import load_trained, task_of
+    from foldsmith.inference.networks import FoldNetworks
+    from foldsmith.inference.predict import CachedImages
 
     run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
-    paths = list(load_samples(run.test_samples)["path"])
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
     images = CachedImages(cache.pixels, rows)
     predictions, batch_limit = [], BatchLimit(command.recipe.predict_batch_size)
     for provenance in trained:
-        fold, seeds = provenance["fold"], provenance["seeds"]
-        average = ViewAverage(task_of(provenance), views)
-        with progress(f"infer: fold {fold}", seeds * len(rows), "images") as advance:
-            for weights in run.of_fold(fold).all_weights(seeds):
-                model, _, compute = load_trained(weights, provenance, command.device, command.precision)
-                predictions.append(predict(model, images, average, compute, batch_limit, advance))
-        networks = f"{seeds} networks, " if seeds > 1 else ""
-        say(f"infer: fold {fold}, {networks}{len(rows):,} images, views {', '.join(views)}")
+        fold = provenance["fold"]
+        networks = FoldNetworks.of_run(run, provenance, command.device, command.precision)
+        with progress(f"infer: fold {fold}", len(networks) * len(rows), "images") as advance:
+            predictions += networks.predict(images, views, batch_limit, advance)
+        several = f"{len(networks)} networks, " if len(networks) > 1 else ""
+        say(f"infer: fold {fold}, {several}{len(rows):,} images, views {', '.join(views)}")
     task = load_task(run)
     averaged = average_predictions(predictions, task)
     unreadable = cache.index["problem"].to_numpy()[rows] != ""

@@ -1,6 +1,8 @@
-"""Predict single images with the networks of a run, and draw the outputs of their blocks.
+"""Predict single images as a run predicts its test images, and draw the outputs of its blocks.
 
 .venv/bin/python src/look.py output/cifar10/cnn-gap cat.jpg frog.png
+
+The images are decoded, resized and predicted exactly as the run's submission is: all networks, all views.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -9,11 +11,15 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from foldsmith.data.images import decode_image, resize_image
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.process.faults import machine_fault
@@ -25,19 +31,15 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import require_trained, trained_folds
 from foldsmith.run.tables import load_classes
 
+if TYPE_CHECKING:
+    import torch
+
 TOP = 5
-LARGEST = 1_000_000  # pixels of an image; networks with global pooling take it at its own size
+LARGEST = 1_000_000  # pixels of an image at its native size
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = WordParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, output/<competition>/<run>")
-    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="image files of any size")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
-    typed = parser.parse_args(argv)
+    typed = read_words(argv)
     run = RunPaths(typed.run)
     folds = trained_folds(run)
     if not folds:
@@ -46,60 +48,122 @@ def main(argv: list[str] | None = None) -> int:
         )
     fold_runs = require_trained(run, folds)
     names = load_classes(run.classes)["class_name"]
-    for index, path in enumerate(typed.images):
+    look = look_at_native_size if typed.native_size else look_as_submitted
+    for index, (path, looked) in enumerate(zip(typed.images, look(run, fold_runs, typed), strict=True)):
         same_name = sum(other.name == path.name for other in typed.images[:index])
         target = run.look(f"{path.name}-{same_name + 1}" if same_name else path.name)
-        probabilities, picture = look(run, fold_runs, path, typed.device, typed.precision)
-        save_png(target, picture)
-        several = ", the first network of each" if fold_runs[0].get("seeds", 1) > 1 else ""
-        say(f"{path}  ({len(folds)} fold{'s' if len(folds) > 1 else ''}{several})")
-        for label, probability in top(probabilities, names).items():
+        save_png(target, looked.picture)
+        say(f"{path}  ({looked.method})")
+        for label, probability in top(looked.predictions, names).items():
             say(f"  {probability:7.2%}  {label}")
         say(f"  {target}")
     return 0
 
 
-def look(
-    run: RunPaths, fold_runs: list[dict], path: Path, device: str, precision: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities (K,), the mean over folds and views, and the picture of the first fold's blocks.
+def read_words(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line. Raise InputError for wrong words."""
+    parser = WordParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, output/<competition>/<run>")
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="image files of any size")
+    parser.add_argument(
+        "--native-size",
+        action="store_true",
+        help="feed each image at its own size, in one view, to the first network of each fold; only networks "
+        "with global pooling take it, and the answer is not the submission's",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        help="auto is the precision of the training on a device of the same type (auto)",
+    )
+    return parser.parse_args(argv)
 
-    `fold_runs` are the run.json of the folds. Only the first network of a fold predicts.
+
+@dataclass(frozen=True)
+class Looked:
+    """An image's predictions (K,), how they were computed, and the picture of the first network's blocks."""
+
+    predictions: np.ndarray
+    method: str
+    picture: np.ndarray
+
+
+def look_as_submitted(run: RunPaths, fold_runs: list[dict], typed: argparse.Namespace) -> Iterator[Looked]:
+    """Yield each image's predictions as src/infer.py computes them for test images."""
+    from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
+    from foldsmith.evaluation.predictions import average_predictions
+    from foldsmith.inference.memory import BatchLimit
+    from foldsmith.inference.networks import FoldNetworks
+    from foldsmith.inference.predict import CachedImages
+
+    recipe = load_identity(run)["recipe"]  # its views may be others than those a fold was trained with
+    size, views = recipe["image_size"], recipe["views"]
+    smallest = None if recipe["cache"] else size  # streamed images are decoded at a reduced size
+    pixels = np.stack([resize_image(decode(path, smallest), size) for path in typed.images])
+    images, batch_limit = CachedImages(pixels, np.arange(len(pixels))), BatchLimit(2 * recipe["batch_size"])
+    folds = [FoldNetworks.of_run(run, facts, typed.device, typed.precision) for facts in fold_runs]
+    predictions = [each for networks in folds for each in networks.predict(images, views, batch_limit)]
+    method = (
+        f"{len(predictions)} networks of {len(folds)} folds, views {', '.join(views)}, {size} x {size} pixels"
+    )
+    model, compute = next(folds[0].load())
+    for image, mean in zip(pixels, average_predictions(predictions, folds[0].task), strict=True):
+        maps = record_blocks(model, compute.normalise(as_batch(image)))
+        yield Looked(mean, method, draw_feature_maps(image, maps))
+
+
+def look_at_native_size(run: RunPaths, fold_runs: list[dict], typed: argparse.Namespace) -> Iterator[Looked]:
+    """Yield each image's predictions at its own size, means over the first network of each fold.
+
+    Raise InputError if the network has no global pooling, or an image is too small for it.
     """
     import torch
 
-    from foldsmith.data.images import decode_image, resize_image
     from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
+    from foldsmith.inference.networks import FoldNetworks
     from foldsmith.inference.predict import ViewAverage
-    from foldsmith.inference.weights import load_trained, task_of
     from foldsmith.models import takes_any_size
 
+    folds = [FoldNetworks.of_run(run, facts, typed.device, typed.precision) for facts in fold_runs]
+    for path in typed.images:
+        image = shrink(decode(path), path)
+        height, width = image.shape[:2]
+        predictions, maps, name = [], {}, fold_runs[0]["recipe"]["model"]
+        for networks in folds:
+            model, compute = next(networks.load())
+            if not takes_any_size(model):
+                raise InputError(f"--native-size: {name} has no global pooling, so it takes one size alone.")
+            images, average = compute.normalise(as_batch(image)), ViewAverage(networks.task)
+            try:
+                with torch.inference_mode():
+                    mean = average.mean(average.logits(model, images, compute))
+                    predictions.append(mean[0].cpu().numpy())
+                maps = maps or record_blocks(model, images)
+            except RuntimeError as error:
+                if machine_fault(error):
+                    raise
+                raise InputError(f"{path}: {width} x {height} pixels do not fit {name}: {error}") from error
+        method = f"the first network of {len(folds)} folds, at its native size of {width} x {height} pixels"
+        yield Looked(np.mean(predictions, axis=0), method, draw_feature_maps(image, maps))
+
+
+def decode(path: Path, smallest: int | None = None) -> np.ndarray:
+    """Return the pixels of an image file, uint8 (H, W, 3). Raise InputError if it cannot be decoded."""
     try:
-        pixels = decode_image(path)
+        return decode_image(path, smallest)
     except ValueError as error:
         raise InputError(f"{path}: {error}.") from error
-    pixels = shrink(pixels, path)
-    views = load_identity(run)["recipe"]["views"]  # the run's, which may be others than a fold's
-    predicted, maps = [], {}
-    for facts in fold_runs:
-        model, recipe, compute = load_trained(run.weights(facts["fold"]), facts, device, precision)
-        # only networks with global pooling take images of any size
-        resized = pixels if takes_any_size(model) else resize_image(pixels, recipe.image_size)
-        images = compute.normalise(torch.from_numpy(np.ascontiguousarray(resized))[None])
-        try:
-            with torch.inference_mode():
-                average = ViewAverage(task_of(facts), views)
-                probabilities = average.mean(average.logits(model, images, compute))
-                predicted.append(probabilities[0].cpu().numpy())
-            maps = maps or record_blocks(model, images)
-        except RuntimeError as error:
-            if machine_fault(error):
-                raise
-            height, width = resized.shape[:2]
-            raise InputError(
-                f"{path}: {width} x {height} pixels do not fit {recipe.model}: {error}"
-            ) from error
-    return np.mean(predicted, axis=0), draw_feature_maps(resized, maps)
+
+
+def as_batch(image: np.ndarray) -> "torch.Tensor":
+    """Return an image uint8 (H, W, 3) as a batch of one."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(image))[None]
 
 
 def shrink(pixels: np.ndarray, path: Path) -> np.ndarray:

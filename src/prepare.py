@@ -103,7 +103,13 @@ def main(argv: list[str] | None = None) -> int:
     for path, table in {**tables, run.problems: problems}.items():
         save_table(path, table)
     save_found(run.found, found)
-    write_stamp(run.stamp("prepare"), inputs, [*tables, run.problems, run.found], cache=cache_path.name)
+    write_stamp(
+        run.stamp("prepare"),
+        inputs,
+        [*tables, run.problems, run.found],
+        cache=cache_path.name,
+        folder=str(command.folder.absolute()),
+    )
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
     stale = find_stale_caches(command.run.cache_root)
     if stale:

@@ -11,6 +11,9 @@ if __name__ == "__main__":  # before the imports below, which take a second
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.process.terminal import say
@@ -34,6 +37,7 @@ from foldsmith.run.tables import (
     load_task,
     save_table,
 )
+from foldsmith.tasks.own_metric import choose_metric
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,9 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
         return 0
-    num_suspected = report(command, fold_runs, optional)
+    suspects = report(command, fold_runs, optional)
     write_stamp(run.stamp("report"), inputs, [run.report, run.label_issues])
-    say(f"report: {run.report}, {run.label_issues} ({num_suspected:,} labels suspected)")
+    say(f"report: {run.report}, {run.label_issues} ({suspects})")
     return 0
 
 
@@ -72,28 +76,33 @@ def optional_files(command: Command, trained: dict[str, str]) -> list[Path]:
     return optional
 
 
-def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Path]) -> int:
-    """Write both files, and return the number of suspected labels.
+def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Path]) -> str:
+    """Write both files, and return what is said of suspected labels.
 
     `fold_runs` are the run.json of the folds, `optional` the files of later stages.
     """
     # imported here: scikit-learn and cleanlab take seconds, and a stage that is up to date does not need them
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.evaluation.label_issues import no_label_issues, rank_label_issues
+    from foldsmith.evaluation.label_issues import (
+        describe_suspects,
+        no_label_issues,
+        rank_label_issues,
+    )
+    from foldsmith.evaluation.last_run import compared_with, find_last_run
     from foldsmith.report import Evidence, Pictures, write_report
     from foldsmith.report.provenance import facts_of, notes_of
 
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
     samples, names = load_samples(run.samples), list(classes["class_name"])
-    task = load_task(run)
-    predictions = oof[task.predictions_key]
-    issues = (
-        rank_label_issues(oof["path"], oof["label"], predictions, names)
-        if task.single_label
-        else no_label_issues()
-    )
+    cv, task = load_json(run.cv), load_task(run)
+    task = task.with_metric(choose_metric(task, command.metric, cv["metric"]))
+    predictions, issues = oof[task.predictions_key], no_label_issues()
+    if task.single_label:
+        issues = rank_label_issues(oof["path"], oof["label"], predictions, names)
     save_table(run.label_issues, issues)
+    last = find_last_run(run)
+    comparison = last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
         load_npz(path) if path in optional else None for path in (run.test, run.views, run.features)
@@ -102,7 +111,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         competition=command.competition,
         run=command.name,
         task=task,
-        cv=load_json(run.cv),
+        cv=cv,
         labels=oof["label"],
         folds=oof["fold"],
         probabilities=predictions,
@@ -116,14 +125,26 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         pictures=Pictures(cache),
         issues=issues,
         samples=samples[samples["path"].isin(folds["path"])],
-        test_samples=load_samples(run.test_samples),
+        test_samples=predicted_samples(load_samples(run.test_samples), test),
         searches_near_duplicates=command.recipe.near_duplicates >= 0,
         views=views,
         features=features,
+        is_limited=len(folds) < len(samples),
+        last_run=last.name if last else "",
+        differing=last.differing if last else [],
+        comparison=comparison,
         test_probabilities=None if test is None else test[task.predictions_key],
     )
     write_report(run.report, evidence)
-    return int(issues["suspected"].sum())
+    if not task.single_label:
+        return f"labels of the task {task.name} are not judged"
+    accuracy = float(np.mean(task.correct(oof["label"], predictions)))
+    return describe_suspects(int(issues["suspected"].sum()), len(oof["label"]), accuracy)
+
+
+def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:
+    """Return the rows of the test images that `test`, the arrays of test.npz, predicts; all without it."""
+    return samples if test is None else samples.set_index("path").loc[test["path"]].reset_index()
 
 
 if __name__ == "__main__":

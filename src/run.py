@@ -15,19 +15,16 @@ from importlib import import_module
 
 from foldsmith.process.exit import run_main
 from foldsmith.process.signals import stopping_at_once
-from foldsmith.run.command import read_command
-
-STAGES = (
-    "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "examine",
-    "report", "score",
-)  # fmt: skip
+from foldsmith.run.command import STAGES, read_command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stages up to the first that fails; return its exit status, or 0."""
     words = sys.argv[1:] if argv is None else argv
-    read_command(words, __doc__)  # raises InputError for wrong options, and answers --help, before any stage
-    for name in STAGES:
+    # raises InputError for wrong options, and answers --help, before any stage
+    command = read_command(words, __doc__)
+    last = STAGES.index(command.until or STAGES[-1])
+    for name in STAGES[: last + 1]:
         with stopping_at_once():  # a library's import may swallow the exception of a signal
             stage = import_module(name)
         status = stage.main(words)

@@ -9,15 +9,18 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from foldsmith.competition.settings import read_settings
 from foldsmith.competition.spellings import match_ids
 from foldsmith.competition.tables import read_table
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import load_json
-from foldsmith.process.terminal import format_score, say, show_table
+from foldsmith.process.files import load_json, load_npz
+from foldsmith.process.terminal import format_score, say, show_table, with_error
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.paths import truth_path
 from foldsmith.run.stamps import (
@@ -30,19 +33,22 @@ from foldsmith.run.stamps import (
 )
 from foldsmith.run.tables import load_classes, load_samples, load_task
 from foldsmith.tasks import Task
+from foldsmith.tasks.own_metric import choose_metric
 
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
     run, truth = command.run, truth_path(command.folder)
-    require(run.submission, "submit")
+    is_first_look = command.limit_test is not None and not run.submission.is_file()
+    if not is_first_look:
+        require(run.submission, "submit")
     if not run.blend.is_file():  # a blend has no folds of its own
         check_identity(run, **command.identity)
         check_use(run, **command.identity)
         trained = digests_of_trained(run, command.folds_to_use)
-        for stage in ("validate", "submit"):
+        for stage in ("validate",) if is_first_look else ("validate", "submit"):
             require_from(run.stamp(stage), stage, trained)
-    if truth.is_file():
+    if truth.is_file() and not is_first_look:
         images = list(load_samples(run.test_samples)["path"])
         classes, task = load_classes(run.classes), load_task(run)
         submitted = read_decisions(run.submission, images, classes, task)
@@ -53,23 +59,49 @@ def main(argv: list[str] | None = None) -> int:
                 f"{run.submission} has no row for {len(missing)} images of {truth} ({first_of(missing)}); "
                 "run src/submit.py again, or check the ids of that file."
             )
-        share = sum(submitted[image] == label for image, label in true.items()) / len(true)
-        say(f"score: true test accuracy {share:.4f} of {len(true):,} images ({truth})")
+        metric, score = score_truth(command, true, submitted, task)
+        say(f"score: true test {metric} {format_score(score)} of {len(true):,} images ({truth})")
     if run.cv.is_file():  # an average of runs has none
         show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
     if run.report.is_file():
         say(f"report:     {run.report}")
-    say(f"submission: {run.submission}")
+    if not is_first_look:
+        say(f"submission: {run.submission}")
     return 0
+
+
+def score_truth(
+    command: Command, true: dict[str, Any], submitted: dict[str, Any], task: Task
+) -> tuple[str, float | None]:
+    """Return the name and the score of the run's metric; None where it is not defined.
+
+    A metric of decisions is that of the submitted ones, by image; others are that of test.npz.
+    """
+    run, named = command.run, read_settings(command.folder).metric
+    if run.cv.is_file():
+        named = load_json(run.cv)["metric"]
+    metric, images = choose_metric(task, command.metric, named), list(true)
+    targets = np.array([true[image] for image in images])
+    if metric.score_decisions is not None:
+        return metric.name, metric.score_decisions(targets, np.array([submitted[image] for image in images]))
+    test = load_npz(run.test)
+    rows = pd.Series(np.arange(len(test["path"])), index=test["path"]).loc[images]
+    return metric.name, metric.evaluate(targets, test[task.predictions_key][rows.to_numpy()])
 
 
 def summarise(command: Command) -> list[tuple[str, str]]:
     """Return the rows of the table at the end of a run: scores, data, training time."""
     run, cv = command.run, load_json(command.run.cv)
     fold_runs = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
-    error = "" if cv["standard_error"] is None else f" ± {cv['standard_error']:.4f}"
+    # imported here: scipy takes a second, and --help does not need it
+    from foldsmith.evaluation.baseline import describe_baseline, warn_of_baseline
+    from foldsmith.evaluation.label_issues import describe_suspects
+
+    score, warning = with_error(format_score(cv["mean"]), cv["standard_error"]), warn_of_baseline(cv)
     rows = [
-        (cv["metric"], f"{format_score(cv['mean'])}{error}, out-of-fold {format_score(cv['oof'])}"),
+        *([("no better", warning)] if warning else []),
+        (cv["metric"], f"{score}, out-of-fold {format_score(cv['oof'])}"),
+        ("without the images", describe_baseline(cv) or "–"),
         ("folds", ", ".join(map(format_score, cv["folds"]))),
         ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),
     ]
@@ -82,12 +114,13 @@ def summarise(command: Command) -> list[tuple[str, str]]:
         seconds = training_seconds(run, fold_runs)
         rows.append(("training", f"{seconds:,.0f} s on {fold_runs[0]['hardware']}"))
     if run.label_issues.is_file():
-        suspected = pd.read_csv(run.label_issues)["suspected"].sum()
-        rows.append(("suspected labels", f"{suspected:,} ({run.label_issues})"))
+        suspected, accuracy = pd.read_csv(run.label_issues)["suspected"].sum(), cv["metrics"]["accuracy"]
+        suspects = describe_suspects(suspected, cv["num_images"], accuracy)
+        rows.append(("suspected labels", f"{suspects} ({run.label_issues})"))
     return rows
 
 
-def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: Task) -> dict[str, int]:
+def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Return the decision for each image in a CSV of a submission's form.
 
     Raise InputError for an id that is no test image, or a label that is no class.

@@ -15,13 +15,16 @@ import shlex
 import sys
 from pathlib import Path
 
+from foldsmith.competition.folder import read_competition
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.process.exit import run_main
 from foldsmith.process.pipeline import run_stages
 from foldsmith.process.terminal import say
 from foldsmith.recipes.studies import STUDIES, Study, find_study
 from foldsmith.run.command import Command, read_command
+from foldsmith.run.stamps import check_identity
 
+OTHER_OUTPUT = "write the runs elsewhere with --output DIR"  # their names are given
 RUN = Path(__file__).resolve().parents[1] / "run.sh"
 
 
@@ -34,6 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     study, only, words = read_words(typed)
     # check all words before the first recipe trains for hours
     commands = {recipe: read_command([*words, "--recipe", recipe], __doc__) for recipe in study.reported}
+    for command in commands.values():
+        if command.is_resolved:
+            check_identity(command.run, command.again, OTHER_OUTPUT, **command.identity)
+    read_competition(next(iter(commands.values())).folder)
     for recipe in only or study.reported:
         say(f"study: {recipe}")
         # a process a recipe: run.sh starts src/run.py, which knows the stages

@@ -41,7 +41,7 @@ from foldsmith.run.stamps import (
     require_from,
     write_stamp,
 )
-from foldsmith.run.tables import load_classes, load_folds, load_task
+from foldsmith.run.tables import load_classes, load_folds, load_samples, load_task
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,6 +53,13 @@ def main(argv: list[str] | None = None) -> int:
     check_claim(run, **command.identity)
     trained = digests_of_trained(run, command.folds_to_use)
     require_from(run.stamp("infer"), "infer", trained)
+    num_predicted, num_test = len(load_npz(run.test)["path"]), len(load_samples(run.test_samples))
+    if num_predicted < num_test:
+        for stale in (run.submission, run.stamp("submit")):
+            stale.unlink(missing_ok=True)
+        say(f"submit: no submission, as only {num_predicted:,} of {num_test:,} test images are predicted "
+            "(--limit-test); the same command without it writes one")  # fmt: skip
+        return 0
     competition, classes = read_competition(command.folder, run.cache_root), load_classes(run.classes)
     task = load_task(run)
     form = read_submission_form(competition, classes, task)

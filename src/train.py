@@ -24,10 +24,13 @@ from foldsmith.process.terminal import progress, say
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import stamp_predicted, write_stamp
 from foldsmith.run.tables import load_folds
-from foldsmith.training.plan import Plan, count_images, make_plan, share_plan
+from foldsmith.training.plan import Plan, count_images, describe_duration, make_plan, share_plan
 
 if TYPE_CHECKING:
     from foldsmith.training.processes import Processes
+    from foldsmith.training.rounds import Rounds
+
+LONG = 2e8  # pixels of all training images of all epochs; fewer are trained on within minutes on any machine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,6 +52,7 @@ def train_folds(command: Command, plan: Plan) -> int:
     from foldsmith.inference.compute import choose_devices
 
     devices = [str(device) for device in choose_devices(command.device)]
+    rehearse(replace(command, device=devices[0]), plan, len(devices))
     if len(devices) > 1:  # also for a single fold, whose result must not depend on how many are left
         say(f"train: folds {', '.join(map(str, plan.folds))} on {', '.join(devices)}")
         return spread(partial(train_on, command, plan), plan.folds, devices)
@@ -57,6 +61,20 @@ def train_folds(command: Command, plan: Plan) -> int:
         for fold in plan.folds:
             train(command, plan, fold)
     return 0
+
+
+def rehearse(command: Command, plan: Plan, num_devices: int) -> None:
+    """Try one step of a long training before it starts, and print how long all of it takes."""
+    from foldsmith.inference.compute import bf16_slowdown, choose_device, has_bf16
+
+    device = choose_device(command.device)
+    if command.precision == "bf16" and not has_bf16(device):
+        slower = f", {bf16_slowdown():.0f} times as slow as fp32" if device.type == "cpu" else ""
+        say(f"train: --precision bf16 is emulated on this {device.type}{slower}; leave --precision out")
+    if count_images(command, plan) * command.recipe.image_size**2 < LONG:
+        return
+    speeds = rounds_of(command, plan, plan.folds[0]).rehearse()
+    say(f"train: {describe_duration(command, plan, speeds, num_devices)}")
 
 
 def predict_again(command: Command, plan: Plan) -> None:
@@ -91,23 +109,30 @@ def train_together(command: Command) -> int:
     return 0
 
 
-def train(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> None:
-    """Train all networks of a fold, and stamp it in its run.json."""
+def rounds_of(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> "Rounds":
+    """Return all networks of a fold, ready to train."""
     from foldsmith.data.cache import open_run_cache
     from foldsmith.training.machine import Machine
     from foldsmith.training.processes import ALONE
     from foldsmith.training.rounds import Rounds
     from foldsmith.training.samples import select_fold
 
-    run, processes, inputs = command.run, processes or ALONE, plan.inputs_of(fold)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
-    rounds = Rounds(
-        fold=select_fold(run, fold, load_folds(run.folds), cache, command.recipe.loss),
+    return Rounds(
+        fold=select_fold(command.run, fold, load_folds(command.run.folds), cache, command.recipe.loss),
         recipe=command.recipe,
-        provenance_digest=digest_of(inputs),
-        machine=Machine(command.device, command.precision, command.workers, processes),
+        provenance_digest=digest_of(plan.inputs_of(fold)),
+        machine=Machine(command.device, command.precision, command.workers, processes or ALONE),
         test_paths=plan.to_label,
     )
+
+
+def train(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> None:
+    """Train all networks of a fold, and stamp it in its run.json."""
+    from foldsmith.training.processes import ALONE
+
+    run, processes, inputs = command.run, processes or ALONE, plan.inputs_of(fold)
+    rounds = rounds_of(command, plan, fold, processes)
     if processes.is_first:
         if command.again:
             rounds.forget()

@@ -18,7 +18,7 @@ import split
 import train
 import validate
 from foldsmith.comparison import ablation
-from foldsmith.comparison.ablation import EARNS, HARMS, HEADER, UNSHOWN
+from foldsmith.comparison.ablation import EARNS, HARMS, HEADER, UNCLEAR
 from foldsmith.errors import InputError
 from foldsmith.process.files import load_json, load_npz, save_json, save_npz
 from foldsmith.recipes import RECIPES, Recipe, override
@@ -26,6 +26,7 @@ from foldsmith.recipes.neutral import KEPT, NEUTRAL, Drop, read_drops
 from foldsmith.run.command import Command
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp
+from foldsmith.tasks.metrics import METRICS
 
 SMALL = ["--image-size", "16", "--epochs", "1", "--batch-size", "8", "--folds", "2"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
@@ -270,7 +271,10 @@ def test_verdicts_are_those_of_paired_differences(
     assert cells["quick-without-augment"]["verdict"] == EARNS
     smoothing = gains["quick-without-label_smoothing"]
     assert float(smoothing[1]) == 0.0 and float(smoothing[2]) == pytest.approx((2 / 24 / 24) ** 0.5, rel=0.1)
-    assert cells["quick-without-label_smoothing"]["verdict"] == UNSHOWN
+    assert cells["quick-without-label_smoothing"]["verdict"] == UNCLEAR
+    # McNemar's exact p of 8 images to none, for two fields
+    assert float(cells["quick-without-augment"]["p"]) == pytest.approx(2 * 2 * 0.5**8, rel=0.05)
+    assert float(cells["quick-without-label_smoothing"]["p"]) == 1
     assert cells["quick-without-augment"]["images"] == "24"
     assert EARNS in capsys.readouterr().out
 
@@ -286,6 +290,33 @@ def test_a_harmful_field_is_named_also_where_lower_scores_are_better(words: list
     ablate.main(words)
     row = cells_of(words)["quick-without-augment"]
     assert row["verdict"] == HARMS and row["the field gains"].startswith("-")
+
+
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_a_few_images_give_no_verdict_and_an_error_above_zero(words: list[str], count: int) -> None:
+    make_correct({"quick": slice(0, 12), "quick-without-augment": slice(0, 12 + count)}, words)
+    make_correct({"quick-without-label_smoothing": slice(0, 12)}, words)
+    ablate.main(words)
+    cells = cells_of(words)["quick-without-augment"]
+    # the p of 6 images to none is 0.031, and 0.062 for two fields
+    assert cells["verdict"] == UNCLEAR and float(cells["the field gains"].split(" ± ")[1]) > 0
+    same = cells_of(words)["quick-without-label_smoothing"]
+    assert same["verdict"] == UNCLEAR and float(same["the field gains"].split(" ± ")[1]) > 0
+
+
+def test_a_metric_that_the_images_do_not_define_leaves_the_verdict_unclear(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = replace(METRICS["accuracy"], is_defined=lambda targets, predictions: False)
+    monkeypatch.setitem(METRICS, "accuracy", nowhere)
+    for name in cells_of(words):
+        run = RunPaths(root_of(words) / name)
+        save_json(run.cv, {**load_json(run.cv), "oof": None})
+        rewrite(run, lambda oof: oof)
+    assert ablate.main(words) == 0
+    row = cells_of(words)["quick-without-augment"]
+    assert (row["score"], row["the field gains"], row["images"]) == ("–", "–", "24")
+    assert row["verdict"].startswith(UNCLEAR)
 
 
 def test_images_are_matched_by_path(words: list[str]) -> None:

@@ -233,6 +233,9 @@ def test_the_transform_that_changes_the_size_of_some_images_is_named() -> None:
     assert build_augmentation(pipeline_text(pipeline), SIZE)
     with pytest.raises(InputError, match=r"OneOf.* 16 x 16 .*\(9, 9, 3\)"):
         apply_pipeline(pipeline, make_images(200), 3)
+    # refused before anything is trained
+    with pytest.raises(InputError, match=r"OneOf.* 16 x 16 .*\(9, 9, 3\)"):
+        check_recipe(recipe_of(pipeline, model="quick-cnn"), "cpu", "fp32")
 
 
 # --- random numbers

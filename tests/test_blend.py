@@ -156,7 +156,7 @@ def test_arguments_that_start_with_runs_are_distinguished_from_a_competition_fol
     assert (runs / "a" / "submission.csv").read_bytes() == before
     assert not starts_with_runs([]) and not starts_with_runs(["input/tiny80", "--folds", "2"])
     assert not starts_with_runs(["--recipe", "quick", "input/tiny80"])
-    assert starts_with_runs([str(runs / "a")])
+    assert not starts_with_runs([str(runs / "a")])  # a single run is submitted as it is
     assert starts_with_runs(["output/tiny80/a", "output/tiny80/misspelt"])
 
 
@@ -243,7 +243,7 @@ def test_wrong_arguments_are_refused(
     shutil.copytree(runs / "b", elsewhere)
     for words, keys in (
         ([str(runs / "a"), str(elsewhere), "--folder", str(folder)], ["other", "tiny"]),
-        ([str(runs / "a"), "--folder", str(folder)], ["two"]),
+        ([str(runs / "a"), "--folder", str(folder)], ["two"] if stage is blend else ["--folder"]),
         ([str(runs / "a"), str(runs / "x" / ".." / "a"), "--folder", str(folder)], ["two"]),
         (words_of(runs, folder, "--name", "a"), ["/a"]),
         (words_of(runs, folder, "--name", "a", "--again"), ["/a"]),
@@ -436,13 +436,10 @@ def test_a_hold_out_is_blended_too(folder: Path, tmp_path: Path) -> None:
     assert compare.main([str(runs)]) == 0
 
 
-def test_where_the_metric_is_undefined_the_log_loss_alone_chooses_the_weights(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_the_metric_is_undefined_the_log_loss_alone_chooses_the_weights() -> None:
     undefined = replace(METRICS["accuracy"], weighted=None, is_defined=lambda *_: False)
-    monkeypatch.setitem(METRICS, "undefined", undefined)
     labels = np.arange(60) % 3
     good = np.full((60, 3), 0.1, np.float32) + 0.7 * np.eye(3, dtype=np.float32)[labels]
     predictions = np.stack([np.full((60, 3), 1 / 3, np.float32), good])
-    weights = climb(labels, predictions, "undefined", np.ones((2, 60)))
+    weights = climb(labels, predictions, undefined, METRICS["log_loss"], np.ones((2, 60)))
     np.testing.assert_array_equal(weights, [[0, 1], [0, 1]])

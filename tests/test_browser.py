@@ -100,6 +100,7 @@ def write_large_report(path: Path, num_images: int, num_classes: int) -> None:
         "path": evidence.paths,
         "class_name": [names[label] for label in evidence.labels],
         "near": near,
+        "group": "",
     }
     sizes = {"width": 64, "height": 64, "digest": [str(row) for row in range(num_images)]}
     features = np.random.default_rng(0).normal(size=(600, 16))

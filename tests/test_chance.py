@@ -41,7 +41,11 @@ def test_paired_comparisons_equal_those_of_scipy(pairs: list[tuple[bool, bool]])
     a, b = (np.array(values, dtype=bool) for values in zip(*pairs, strict=True))
     paired, test = compare_paired(a, b), mcnemar_exact(a, b)
     assert paired.difference == pytest.approx(b.mean() - a.mean())
-    assert paired.standard_error == pytest.approx(stats.sem(b.astype(float) - a.astype(float)))
+    expected = stats.sem(b.astype(float) - a.astype(float))
+    if expected > 0:
+        assert paired.standard_error == pytest.approx(expected)
+    else:  # the images do not show that there is no difference
+        assert 1 / (len(pairs) + 2) <= paired.standard_error <= 1
     assert test.only_a == sum(x and not y for x, y in pairs)
     assert test.only_b == sum(y and not x for x, y in pairs)
     unequal, least = test.only_a + test.only_b, min(test.only_a, test.only_b)

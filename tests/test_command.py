@@ -1,6 +1,7 @@
 """The command line of every stage: defaults, types and refusals."""
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,14 @@ from conftest import naming
 
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
-from foldsmith.recipes import RECIPES
+from foldsmith.recipes import RECIPES, Recipe, read_settings
+from foldsmith.recipes.bounds import BOUNDS
 from foldsmith.run.command import Command, FoldPlan, read_command
 
 EVERY_WORD = (
     "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--rounds", "--folds",
     "--holdout", "--fold", "--fold-seed", "--limit", "--device", "--precision", "--workers", "--name",
-    "--output", "--again",
+    "--output", "--again", "--limit-test", "--until", "--fields",
 )  # fmt: skip
 
 
@@ -114,6 +116,11 @@ def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.Monke
         (["--fold", "-1"], ["--fold", "-1", 0, 4]),
         (["--holdout", "0.3", "--fold", "1"], ["--fold", 1, 0]),
         (["--limit", "0"], ["--limit", 0, 1]),
+        (["--limit-test", "0"], ["--limit-test", 0, 1]),
+        (["--until", "trian"], ["--until", "'trian'", "train"]),
+        (["input/a", "--lr", "0.1"], ["--set lr=0.1"]),
+        (["--learning-rate=0.1"], ["--set lr=0.1"]),
+        (["--set", "lern_rate=0.1"], ["'lern_rate'", "'lr'"]),
         (["--workers", "-1"], ["--workers", "-1", 0]),
         (["--precision", "fp64"], ["'fp64'", "auto", "fp32", "bf16", "fp16"]),
         (["--name", "cache"], ["--name", "'cache'"]),
@@ -143,6 +150,40 @@ def test_help_explains_every_option_and_exits_with_status_0(capsys: pytest.Captu
     assert all(name in printed for name in RECIPES)
 
 
+def test_every_field_is_explained_with_its_default_and_its_valid_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        read("--fields")
+    printed = capsys.readouterr().out
+    assert left.value.code == 0
+    for field in fields(Recipe):
+        if field.name == "name":
+            continue
+        default = re.search(rf"^  {field.name} = (.*)$", printed, re.MULTILINE)[1]
+        text = default.strip('"')
+        assert read_settings([f"{field.name}={text}"])[field.name] == field.default, field.name
+        if field.name in BOUNDS:
+            assert BOUNDS[field.name].meaning in " ".join(printed.split()), field.name
+
+
+def test_a_folder_that_lies_in_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "input" / "birds").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=naming("input/birds")):
+        read("birds")
+
+
+def test_a_misspelt_field_of_a_recipe_file_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom foldsmith.recipes import RECIPES\n\n"
+        "RECIPE = replace(RECIPES['quick'], label_smothing=0.1)\n"
+    )
+    with pytest.raises(InputError, match=naming(path, "line 4", "'label_smothing'", "'label_smoothing'")):
+        read("input/a", "--recipe", str(path))
+
+
 def test_without_argv_the_arguments_of_the_process_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "input/tiny80", "--fold", "3"])
     assert read_command(None, "A stage.").folds_to_train == [3]
@@ -150,7 +191,7 @@ def test_without_argv_the_arguments_of_the_process_are_read(monkeypatch: pytest.
 
 def test_the_printed_command_of_a_stage_runs_it_with_the_same_arguments() -> None:
     command = read("input/my cats", "--set", "lr=0.1")
-    assert command.line("train") == "python src/train.py 'input/my cats' --set lr=0.1"
+    assert command.line("train") == ".venv/bin/python src/train.py 'input/my cats' --set lr=0.1"
 
 
 def test_the_identity_of_a_run_is_its_recipe_and_its_folds_and_nothing_of_the_machine() -> None:

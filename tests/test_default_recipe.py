@@ -1,7 +1,7 @@
 """The recipe `default`: its arithmetic, computed by hand, and settings of the user."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import albumentations
@@ -113,11 +113,25 @@ def test_the_resolved_recipe_can_be_trained(side: int, grey: bool) -> None:
     check_recipe(resolve_default(evidence_of(100, side, grey)), "cpu", "fp32")
 
 
+def test_a_recipe_file_cannot_vary_a_recipe_that_the_images_decide(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom foldsmith.recipes import RECIPES\n"
+        "RECIPE = replace(RECIPES['default'], name='mine', epochs=3)\n"
+    )
+    with pytest.raises(InputError, match=naming(path, "default", "--set")):
+        find_recipe(str(path))
+    resolved = resolve_default(evidence_of(100, 30))
+    assert type(resolved) is type(RECIPES["quick"]) is not type(RECIPES["default"])
+
+
 def test_the_weights_exist_and_may_be_used_for_anything() -> None:
     name = TUNED_MODEL.removeprefix("timm:")
     assert name in timm.list_pretrained()
     assert timm.get_pretrained_cfg(name).license == "apache-2.0"
-    check_recipe(resolve_default(evidence_of(100, 300, pretrained=True)), "cpu", "fp32")
+    # the weights themselves are not at hand
+    recipe = replace(resolve_default(evidence_of(100, 300, pretrained=True)), pretrained=False)
+    check_recipe(recipe, "cpu", "fp32")
 
 
 # --- settings of the user
@@ -200,7 +214,7 @@ def test_settings_that_fit_the_resolved_recipe_are_accepted(
     for pretrained in (False, True):
         if pretrained or settings != ["train_size=176"]:
             evidence = evidence_of(500, 300, grey=True, pretrained=pretrained)
-            check_recipe(command.resolved(evidence).recipe, "cpu", "fp32")
+            check_recipe(replace(command.resolved(evidence).recipe, pretrained=False), "cpu", "fp32")
 
 
 @pytest.mark.parametrize("setting", ["epoch=3", "epochs=many", "epochs=0"])

@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,13 @@ import pytest
 from conftest import MakeCompetition
 from crash import RECIPES, STAGES, WORDS, artefacts_of
 
+import train
 from foldsmith.process.signals import Interrupted
+from foldsmith.run.command import Command
+from foldsmith.run.tables import load_samples
 from foldsmith.training import loop as epochs
+from foldsmith.training.network import Rehearsal
+from foldsmith.training.plan import Plan, describe_duration
 
 PREDICTIONS = (
     "run/oof.npz",
@@ -50,6 +56,30 @@ def run_stages(folder: Path, output: Path, *words: str) -> dict[str, bytes]:
 def differing(here: dict[str, bytes], there: dict[str, bytes]) -> list[str]:
     assert here.keys() == there.keys()
     return [name for name in here if here[name] != there[name]]
+
+
+def test_a_rehearsal_changes_no_byte_and_its_estimate_is_the_sum_of_its_parts(
+    folder: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "LONG", 0)
+    rehearsals = []
+
+    def described(command: Command, plan: Plan, speeds: Rehearsal, num_devices: int) -> str:
+        rehearsals.append((command, plan, speeds, num_devices))
+        return ""
+
+    monkeypatch.setattr(train, "describe_duration", described)
+    assert differing(run_stages(folder, tmp_path), reference) == []
+    command, plan, _, num_devices = rehearsals[0]
+    assert num_devices == 1 and len(rehearsals) == 1
+    recipe = replace(command.recipe, epochs=3, seeds=1, rounds=1, validate_every=1, views=("identity",))
+    # 2 folds x 3 epochs x 1,000 steps of a minute; no time for predictions
+    sentence = describe_duration(replace(command, recipe=recipe), plan, Rehearsal(60.0, 1000, 0.0), 1)
+    assert "100 h 0 min" in sentence and "2 folds" in sentence
+    # every one of the 24 images is held out once and predicted in 3 epochs and at the end; then the test
+    images = 24 * 4 + 2 * len(load_samples(command.run.test_samples))
+    sentence = describe_duration(replace(command, recipe=recipe), plan, Rehearsal(0.0, 1, 0.5), 2)
+    assert f"{images * 0.5 / 2:.0f} s of predictions" in sentence
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # more than cores

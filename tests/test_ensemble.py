@@ -9,6 +9,7 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
+from scipy.stats import binomtest, ttest_rel
 
 from foldsmith.comparison import blend_weights as selection
 from foldsmith.comparison.blend_weights import climb, cross_fit_folds, find_blend, mix
@@ -16,13 +17,15 @@ from foldsmith.comparison.class_factors import apply_class_factors, fit_class_fa
 from foldsmith.comparison.ensemble import ADJUSTMENTS, build_ensemble, cross_fit
 from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.resampling import bootstrap_gain
+from foldsmith.evaluation.resampling import bootstrap_gain, gain_with_error, p_of_gain
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.metrics import METRICS
 from foldsmith.tasks.probabilities import floor_probabilities
 
 CLASSES = 6
 TASK = SingleLabel(CLASSES)
+NAMES = list(TASK.metrics)
+TIE_BREAK = METRICS[TASK.tie_break]
 
 
 def make_runs(num_runs: int = 3, count: int = 400, seed: int = 0, noise: float = 1.5) -> tuple:
@@ -44,7 +47,7 @@ def everyone(count: int) -> np.ndarray:
 # --- the metrics with counts
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", NAMES)
 @given(seed=st.integers(0, 10**6))
 def test_a_count_is_as_good_as_an_image_repeated(metric: str, seed: int) -> None:
     draws = np.random.default_rng(seed)
@@ -68,7 +71,7 @@ def test_every_metric_can_be_resampled_and_has_a_direction() -> None:
 def test_without_a_scorer_of_its_own_a_metric_is_resampled_by_repeating_images() -> None:
     labels, _, (run, *_) = make_runs(count=60)
     counts = np.random.default_rng(1).integers(0, 4, size=60).astype(float)
-    for metric in METRICS.values():
+    for metric in TASK.metrics.values():
         plain = replace(metric, weighted=None)
         expected = metric.scorer(labels, run)(counts)
         assert plain.scorer(labels, run)(counts) == pytest.approx(expected, abs=1e-6), metric.name
@@ -89,19 +92,54 @@ def test_draws_without_a_score_are_left_out_of_a_bootstrap(monkeypatch: pytest.M
         is_defined=lambda targets, predictions: len(np.unique(targets)) > 5,
     )
     monkeypatch.setitem(METRICS, "accuracy", strict)
-    gain = bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0, num_draws=60)
+    gain = bootstrap_gain(labels, baseline, candidate, METRICS["accuracy"], seed=0, num_draws=60)
     assert np.isfinite([gain.difference, gain.standard_error]).all()
+    seldom = replace(
+        strict, is_defined=lambda targets, predictions: np.array_equal(targets, labels)
+    )  # on no sample
+    monkeypatch.setitem(METRICS, "accuracy", seldom)
+    unknown = bootstrap_gain(labels, baseline, candidate, METRICS["accuracy"], seed=0, num_draws=60)
+    assert np.isinf(unknown.standard_error) and unknown.known_error is None and not unknown.exceeds_error
     monkeypatch.setitem(METRICS, "accuracy", replace(strict, is_defined=lambda targets, predictions: False))
     with pytest.raises(InputError, match="accuracy.*40"):
-        bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0)
+        bootstrap_gain(labels, baseline, candidate, METRICS["accuracy"], seed=0)
 
 
 # --- the bootstrap
 
 
+@pytest.mark.parametrize("metric", NAMES)
+def test_a_gain_has_an_error_that_the_images_allow(metric: str) -> None:
+    labels, _, (run, candidate) = make_runs(2, count=60)
+    gain, plain = (
+        gain_with_error(labels, run, candidate, METRICS[metric]),
+        bootstrap_gain(labels, run, candidate, METRICS[metric], 0),
+    )
+    assert gain == plain
+    same = gain_with_error(labels, run, run, METRICS[metric])
+    assert same.difference == 0
+    if METRICS[metric].bounds[1] == 1:
+        assert same.standard_error >= 1 / 62
+    single = gain_with_error(labels[:1], run[:1], candidate[:1], METRICS[metric])
+    assert single.standard_error > 0.3
+
+
+def test_the_p_of_a_gain_is_mcnemars_or_that_of_its_standard_errors() -> None:
+    labels, _, (run, candidate) = make_runs(2, count=300)
+    task = SingleLabel(run.shape[1])
+    gain = gain_with_error(labels, run, candidate, METRICS["accuracy"])
+    right = [predictions.argmax(axis=1) == labels for predictions in (run, candidate)]
+    only = [(right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()]
+    expected = binomtest(only[0], sum(only)).pvalue
+    assert p_of_gain(labels, run, candidate, gain, task) == pytest.approx(expected)
+    gain = gain_with_error(labels, run, candidate, METRICS["log_loss"])
+    losses = [-np.log(predictions[np.arange(300), labels].astype(float)) for predictions in (run, candidate)]
+    assert p_of_gain(labels, run, candidate, gain, task) == pytest.approx(ttest_rel(*losses).pvalue, abs=0.02)
+
+
 def test_the_bootstrap_error_of_a_difference_of_accuracies_is_the_analytic_one() -> None:
     labels, _, (baseline, candidate) = make_runs(2, count=900)
-    gain = bootstrap_gain(labels, baseline, candidate, "accuracy", seed=0, num_draws=4000)
+    gain = bootstrap_gain(labels, baseline, candidate, METRICS["accuracy"], seed=0, num_draws=4000)
     correct = [run.argmax(axis=1) == labels for run in (baseline, candidate)]
     lost, won = (correct[0] & ~correct[1]).mean(), (correct[1] & ~correct[0]).mean()
     # the variance of a difference of two paired proportions
@@ -112,7 +150,7 @@ def test_the_bootstrap_error_of_a_difference_of_accuracies_is_the_analytic_one()
 
 def test_the_bootstrap_error_of_a_difference_of_log_losses_is_that_of_a_mean() -> None:
     labels, _, (baseline, candidate) = make_runs(2, count=900)
-    gain = bootstrap_gain(labels, baseline, candidate, "log_loss", seed=0, num_draws=4000)
+    gain = bootstrap_gain(labels, baseline, candidate, METRICS["log_loss"], seed=0, num_draws=4000)
     rows = np.arange(900)
     losses = [-np.log(run[rows, labels].astype(float)) for run in (baseline, candidate)]
     gains = losses[0] - losses[1]  # lower is better
@@ -120,11 +158,15 @@ def test_the_bootstrap_error_of_a_difference_of_log_losses_is_that_of_a_mean() -
     assert gain.standard_error == pytest.approx(gains.std(ddof=1) / 30, rel=0.05)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", NAMES)
 def test_a_run_gains_nothing_over_itself_and_the_same_seed_gives_the_same_error(metric: str) -> None:
     labels, _, (run, candidate) = make_runs(2, count=100)
-    assert bootstrap_gain(labels, run, run, metric, seed=0, num_draws=20) == PairedDifference(0.0, 0.0)
-    first, again, other = (bootstrap_gain(labels, run, candidate, metric, seed, 50) for seed in (0, 0, 1))
+    assert bootstrap_gain(labels, run, run, METRICS[metric], seed=0, num_draws=20) == PairedDifference(
+        0.0, 0.0
+    )
+    first, again, other = (
+        bootstrap_gain(labels, run, candidate, METRICS[metric], seed, 50) for seed in (0, 0, 1)
+    )
     assert first == again and first.standard_error != other.standard_error
 
 
@@ -145,7 +187,7 @@ def simplex(num_runs: int, steps: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_climb_on_log_loss_comes_as_close_as_every_weighting_in_fiftieths(seed: int) -> None:
     labels, _, runs = make_runs(3, seed=seed)
-    (weights,) = climb(labels, runs, "log_loss", everyone(len(labels)))
+    (weights,) = climb(labels, runs, METRICS["log_loss"], TIE_BREAK, everyone(len(labels)))
     # (R, N): probability of the true class
     true_class = runs[:, np.arange(len(labels)), labels].astype(float)
     losses = -np.log(np.stack(simplex(3, 50)) @ true_class).mean(axis=1)
@@ -153,13 +195,13 @@ def test_a_climb_on_log_loss_comes_as_close_as_every_weighting_in_fiftieths(seed
     assert max(losses) > min(losses) + 0.05  # the weighting matters
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", NAMES)
 def test_a_climb_is_never_below_its_best_run_nor_above_what_brute_force_finds(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection, "NUM_STEPS", 20)  # few enough for brute force
     labels, _, runs = make_runs(2)
-    (weights,) = climb(labels, runs, metric, everyone(len(labels)))
+    (weights,) = climb(labels, runs, METRICS[metric], TIE_BREAK, everyone(len(labels)))
     assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
     reached = METRICS[metric].sign * METRICS[metric].score(labels, mix(runs, weights, TASK))
     alone = [METRICS[metric].sign * METRICS[metric].score(labels, point) for point in runs]
@@ -192,7 +234,7 @@ def test_a_climb_returns_its_best_step_and_not_its_last() -> None:
     fell = 0
     for seed in range(6):
         labels, _, runs = make_runs(3, count=60, seed=seed)
-        (weights,) = climb(labels, runs, "accuracy", everyone(60))
+        (weights,) = climb(labels, runs, METRICS["accuracy"], TIE_BREAK, everyone(60))
         best, path = climb_by_hand(labels, runs, selection.NUM_STEPS)
         assert METRICS["accuracy"].score(labels, mix(runs, weights, TASK)) == pytest.approx(best)
         fell += path[-1] < best
@@ -202,15 +244,15 @@ def test_a_climb_returns_its_best_step_and_not_its_last() -> None:
 def test_bags_climb_together_as_they_do_alone() -> None:
     labels, _, runs = make_runs(3, count=150)
     bags = np.random.default_rng(0).integers(0, 3, (5, 150)).astype(float)
-    together = climb(labels, runs, "accuracy", bags)
-    alone = [climb(labels, runs, "accuracy", bag[None])[0] for bag in bags]
+    together = climb(labels, runs, METRICS["accuracy"], TIE_BREAK, bags)
+    alone = [climb(labels, runs, METRICS["accuracy"], TIE_BREAK, bag[None])[0] for bag in bags]
     np.testing.assert_array_equal(together, alone)
 
 
 def test_a_useless_run_gets_almost_no_weight() -> None:
     labels, folds, runs = make_runs(2)
     useless = np.full_like(runs[0], 1 / CLASSES)
-    blend = find_blend(TASK, labels, folds, np.stack([*runs, useless]), "log_loss", seed=0)
+    blend = find_blend(TASK, labels, folds, np.stack([*runs, useless]), METRICS["log_loss"], seed=0)
     assert blend.weights[2] < 0.05 and blend.weights_by_fold[:, 2].max() < 0.05
 
 
@@ -220,13 +262,13 @@ def test_a_useless_run_gets_almost_no_weight() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 def test_weights_of_a_fold_do_not_depend_on_its_labels(metric: str) -> None:
     labels, folds, runs = make_runs(3, count=200)
-    before = find_blend(TASK, labels, folds, runs, metric, seed=0)
+    before = find_blend(TASK, labels, folds, runs, METRICS[metric], seed=0)
     for fold in range(4):
         scrambled = labels.copy()
         scrambled[folds == fold] = np.random.default_rng(fold).permutation(labels[folds == fold])
-        after = find_blend(TASK, scrambled, folds, runs, metric, seed=0)
+        after = find_blend(TASK, scrambled, folds, runs, METRICS[metric], seed=0)
         np.testing.assert_array_equal(after.weights_by_fold[fold], before.weights_by_fold[fold])
-        np.testing.assert_array_equal(after.probabilities[folds == fold], before.probabilities[folds == fold])
+        np.testing.assert_array_equal(after.predictions[folds == fold], before.predictions[folds == fold])
         assert (after.weights != before.weights).any()  # the weights of all images do
 
 
@@ -243,11 +285,11 @@ def test_adjustments_of_a_fold_do_not_depend_on_its_labels(metric: str) -> None:
 
 def test_folds_are_blended_by_their_own_weights() -> None:
     labels, folds, runs = make_runs(3, count=200)
-    blend = find_blend(TASK, labels, folds, runs, "log_loss", seed=3)
+    blend = find_blend(TASK, labels, folds, runs, METRICS["log_loss"], seed=3)
     assert blend.weights_by_fold.shape == (4, 3)
     for row, fold in enumerate(folds):
         by_hand = (blend.weights_by_fold[fold][:, None] * runs[:, row].astype(float)).sum(axis=0)
-        np.testing.assert_allclose(blend.probabilities[row], by_hand, atol=1e-6)
+        np.testing.assert_allclose(blend.predictions[row], by_hand, atol=1e-6)
 
 
 def test_a_hold_out_is_split_into_random_folds_of_equal_size() -> None:
@@ -260,8 +302,10 @@ def test_a_hold_out_is_split_into_random_folds_of_equal_size() -> None:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None:
     labels, folds, runs = make_runs(3, count=200)
-    first, again, other = (find_blend(TASK, labels, folds, runs, "accuracy", seed) for seed in (0, 0, 1))
-    assert first.probabilities.tobytes() == again.probabilities.tobytes()
+    first, again, other = (
+        find_blend(TASK, labels, folds, runs, METRICS["accuracy"], seed) for seed in (0, 0, 1)
+    )
+    assert first.predictions.tobytes() == again.predictions.tobytes()
     assert (first.weights != other.weights).any()
 
 
@@ -270,11 +314,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_other_bags() -> None
 
 def test_two_good_runs_with_independent_errors_are_blended_with_a_significant_gain() -> None:
     labels, folds, runs = make_runs(2, count=1500)
-    result = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
+    result = build_ensemble(TASK, labels, folds, runs, METRICS["accuracy"], seed=0)
     assert result.blended and result.gain.difference > result.gain.standard_error > 0
-    assert result.score == pytest.approx(
-        sklearn.metrics.accuracy_score(labels, result.probabilities.argmax(1))
-    )
+    assert result.score == pytest.approx(sklearn.metrics.accuracy_score(labels, result.predictions.argmax(1)))
     assert result.gain.difference == pytest.approx(result.score - max(result.scores))
     assert result.adjustment is None
     np.testing.assert_allclose(result.predict(runs[:, :5]), mix(runs[:, :5], result.blend.weights, TASK))
@@ -284,28 +326,28 @@ def test_a_gain_within_its_standard_error_is_not_used() -> None:
     within = 0
     for seed in range(12):
         labels, folds, runs = make_runs(2, count=80, seed=seed, noise=0.4)
-        result = build_ensemble(TASK, labels, folds, runs, "accuracy", seed=0)
+        result = build_ensemble(TASK, labels, folds, runs, METRICS["accuracy"], seed=0)
         assert result.blended == (result.gain.difference > result.gain.standard_error)
         within += 0 < result.gain.difference <= result.gain.standard_error
         if not result.blended:
-            assert result.probabilities.tobytes() == runs[result.best].tobytes()
+            assert result.predictions.tobytes() == runs[result.best].tobytes()
     assert within > 0
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", NAMES)
 def test_a_run_blended_with_itself_is_itself_and_no_gain(metric: str) -> None:
     labels, folds, (run,) = make_runs(1, count=120)
-    result = build_ensemble(TASK, labels, folds, np.stack([run, run]), metric, seed=0)
-    np.testing.assert_allclose(result.blend.probabilities, run, atol=1e-6)
+    result = build_ensemble(TASK, labels, folds, np.stack([run, run]), METRICS[metric], seed=0)
+    np.testing.assert_allclose(result.blend.predictions, run, atol=1e-6)
     assert not result.blended and abs(result.gain.difference) < 1e-6
 
 
 def test_without_a_gain_the_best_run_is_used_unchanged() -> None:
     labels, folds, runs = make_runs(1, count=300)
     worse = np.full_like(runs[0], 1 / CLASSES)
-    result = build_ensemble(TASK, labels, folds, np.stack([worse, runs[0]]), "accuracy", seed=0)
+    result = build_ensemble(TASK, labels, folds, np.stack([worse, runs[0]]), METRICS["accuracy"], seed=0)
     assert not result.blended and result.best == 1
-    assert result.probabilities.tobytes() == runs[0].tobytes()
+    assert result.predictions.tobytes() == runs[0].tobytes()
     assert result.predict(np.stack([worse, runs[0]])).tobytes() == runs[0].tobytes()
     assert result.facts(["a", "b"])["better_run"] == "b" and result.facts(["a", "b"])["blended"] is False
 
@@ -314,15 +356,15 @@ def test_a_temperature_is_used_only_where_it_is_a_gain() -> None:
     labels, folds, runs = make_runs(2, count=1500)
     powers = runs**4  # overconfident
     sharpened = np.stack([floor_probabilities(run / run.sum(axis=1, keepdims=True)) for run in powers])
-    result = build_ensemble(TASK, labels, folds, sharpened, "log_loss", seed=0)
+    result = build_ensemble(TASK, labels, folds, sharpened, METRICS["log_loss"], seed=0)
     assert result.value > 1 and result.adjustment_gain.difference > result.adjustment_gain.standard_error
-    cross_fitted = sklearn.metrics.log_loss(labels, result.probabilities)
+    cross_fitted = sklearn.metrics.log_loss(labels, result.predictions)
     assert cross_fitted == pytest.approx(result.score - result.adjustment_gain.difference, abs=1e-6)
     # calibrated probabilities, from which the labels are drawn, gain nothing
     draws = np.random.default_rng(0)
     calibrated = runs[0]
     drawn = (calibrated.cumsum(axis=1) < draws.random((1500, 1))).sum(axis=1).clip(max=CLASSES - 1)
-    fair = build_ensemble(TASK, drawn, folds, np.stack([calibrated, calibrated]), "log_loss", seed=0)
+    fair = build_ensemble(TASK, drawn, folds, np.stack([calibrated, calibrated]), METRICS["log_loss"], seed=0)
     assert fair.value is None and fair.facts(["a", "b"])["adjustment"]["value"] is None
 
 
@@ -371,9 +413,9 @@ def test_class_factors_are_one_where_nothing_is_to_be_gained() -> None:
 def test_class_factors_are_used_for_macro_f1_where_they_are_a_gain() -> None:
     labels, probabilities = make_rare()
     result = build_ensemble(
-        TASK, labels, np.arange(len(labels)) % 5, np.stack([probabilities] * 2), "macro_f1", seed=0
+        TASK, labels, np.arange(len(labels)) % 5, np.stack([probabilities] * 2), METRICS["macro_f1"], seed=0
     )
     assert not result.blended and result.value is not None and result.adjustment.name == "class factors"
-    nested = sklearn.metrics.f1_score(labels, result.probabilities.argmax(axis=1), average="macro")
+    nested = sklearn.metrics.f1_score(labels, result.predictions.argmax(axis=1), average="macro")
     assert nested == pytest.approx(max(result.scores) + result.adjustment_gain.difference)
     np.testing.assert_allclose(result.predict(np.stack([probabilities] * 2)).sum(axis=1), 1, atol=1e-6)

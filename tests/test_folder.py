@@ -253,7 +253,7 @@ def test_settings_are_read_and_the_others_keep_their_defaults(tmp_path: Path) ->
     assert read_settings(tmp_path) == Settings(metric="macro_f1", group_column="patient")
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, "f2_samples", "map_at_5", "top3_accuracy"])
 def test_every_metric_can_be_set(tmp_path: Path, metric: str) -> None:
     write_settings(tmp_path, f'metric = "{metric}"')
     assert read_settings(tmp_path).metric == metric
@@ -269,6 +269,7 @@ def test_every_metric_can_be_set(tmp_path: Path, metric: str) -> None:
         ('id_column = ["id"]', ["id_column", "['id']"]),
         ('metric = "acuracy"', ["'acuracy'", "'accuracy'", "log_loss"]),
         ('metric = ""', ["metric", "accuracy"]),
+        ('metric = "own.py:score"', ["own.py:score", "--metric"]),
         ("metric = accuracy", ["TOML", "line 1"]),
         ('metric = "accuracy', ["TOML"]),
         ('metric = "accuracy"\nmetric = "log_loss"', ["TOML"]),

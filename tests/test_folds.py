@@ -288,4 +288,4 @@ def test_folds_are_written_with_their_paths_and_labels() -> None:
 def test_rare_classes_are_those_with_fewer_samples_than_folds(labels: np.ndarray, num_folds: int) -> None:
     counts = Counter(labels.tolist())
     expected = [label for label in range(15) if counts[label] < num_folds]
-    assert rare_classes(labels, 15, num_folds) == expected
+    assert rare_classes(np.bincount(labels, minlength=15), num_folds) == expected

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldsmith.competition.folder import Competition, read_competition
-from foldsmith.competition.settings import Settings
 from foldsmith.competition.labels import Metadata, read_metadata
+from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError
 
 IMAGES = [f"train/{index}.png" for index in range(12)]

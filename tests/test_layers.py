@@ -20,7 +20,8 @@ ORDER = (
 )  # fmt: skip
 # modules that need torch or another library that takes seconds to import
 HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison"}
-HEAVY_MODULES = {"foldsmith.tasks.losses", "foldsmith.augment.device", "foldsmith.data.loader"}
+HEAVY_MODULES = {"foldsmith.augment.device", "foldsmith.data.loader"}
+HEAVY_MODULES |= {f"foldsmith.tasks.{kind}" for kind in ("losses", "set_losses", "value_losses")}
 
 
 def module_name(path: Path) -> str:

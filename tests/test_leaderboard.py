@@ -169,7 +169,8 @@ def test_the_stage_prints_and_writes_both_files(
 ) -> None:
     assert compare.main([str(competition)]) == 0
     printed = capsys.readouterr().out
-    assert "better is better" in printed and "no sure difference" in printed
+    assert "better is better" in printed and "no sure difference" not in printed
+    assert re.search(r"pairs.*\b1\b.*--all-pairs", printed) and f"{COUNT:,}" in printed
     board = pd.read_csv(competition / "leaderboard.csv")
     assert board["run"].tolist()[0] == "better" and len(pd.read_csv(competition / "pairs.csv")) == 3
     page = (competition / "leaderboard.html").read_text()
@@ -177,6 +178,11 @@ def test_the_stage_prints_and_writes_both_files(
     before = (competition / "leaderboard.html").read_bytes()
     assert compare.main([str(competition)]) == 0
     assert (competition / "leaderboard.html").read_bytes() == before
+    capsys.readouterr()
+    assert compare.main([str(competition), "--all-pairs"]) == 0
+    printed = capsys.readouterr().out
+    assert "no sure difference" in printed and "--all-pairs" not in printed
+    assert "no sure difference" in (competition / "leaderboard.html").read_text()
 
 
 def test_one_run_is_a_leaderboard_and_none_is_refused(

@@ -10,6 +10,7 @@ import torch
 from conftest import MakeCompetition, naming
 from PIL import Image
 
+import infer
 import look
 import prepare
 import split
@@ -18,7 +19,7 @@ from foldsmith.errors import InputError
 from foldsmith.evaluation.feature_maps import MAPS, draw_feature_maps, record_blocks
 from foldsmith.inference.weights import load_weights
 from foldsmith.models import MODELS, blocks_of, build_model, takes_any_size
-from foldsmith.process.files import load_json
+from foldsmith.process.files import load_json, load_npz
 from foldsmith.run.paths import RunPaths
 
 SIZE = 32
@@ -63,17 +64,58 @@ def printed_classes(capsys: pytest.CaptureFixture) -> dict[str, float]:
     return {name: float(share.removesuffix("%")) / 100 for share, name in lines}
 
 
-def test_a_network_with_global_pooling_gets_an_image_at_its_own_size(
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_every_test_image_looks_as_it_was_submitted(
+    make_competition: MakeCompetition, tmp_path: Path, cache: str
+) -> None:
+    folder = make_competition(size=SIZE)
+    pictures = sorted((folder / "test").iterdir())
+    for index, path in enumerate(pictures):  # of several sizes, and none the run's
+        Image.open(path).resize((24 + 7 * index, 90 - 5 * index)).save(path)
+    words = [str(folder), "--recipe", "cnn-gap", "--epochs", "1", "--folds", "2", "--output", str(tmp_path)]
+    words += [
+        "--image-size",
+        "16",
+        "--set",
+        "seeds=2",
+        "--set",
+        "views=identity,hflip",
+        "--set",
+        f"cache={cache}",
+    ]
+    for stage in (prepare, split, train, infer):
+        assert stage.main([*words, "--workers", "0", "--precision", "fp32"]) == 0
+    run = RunPaths(tmp_path / folder.name / "cnn-gap")
+    typed = look.read_words([str(run.root), *map(str, pictures), "--precision", "fp32"])
+    fold_runs = [load_json(run.fold_run(fold)) for fold in (0, 1)]
+    looked = {
+        f"test/{path.name}": looked.predictions
+        for path, looked in zip(pictures, look.look_as_submitted(run, fold_runs, typed), strict=True)
+    }
+    submitted = load_npz(run.test)
+    for path, probabilities in zip(submitted["path"].tolist(), submitted["probabilities"], strict=True):
+        # batches of another length round differently
+        np.testing.assert_allclose(looked[path], probabilities, atol=1e-5, rtol=0)
+    assert len(looked) == len(submitted["path"]) > 2
+
+
+def test_at_its_native_size_an_image_is_not_resized(
     runs: dict[str, RunPaths], photograph: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert look.main([str(runs["cnn-gap"].root), str(photograph), "--precision", "fp32"]) == 0
+    words = [str(runs["cnn-gap"].root), str(photograph), "--precision", "fp32", "--native-size"]
+    assert look.main(words) == 0
     expected = probabilities_by_hand(runs["cnn-gap"], np.array(Image.open(photograph)))
     printed = printed_classes(capsys)
     assert list(printed) == [f"kind {label}" for label in np.argsort(-expected)]
     assert list(printed.values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
 
 
-def test_a_network_of_a_fixed_size_gets_it_resized(
+def test_a_network_of_a_fixed_size_takes_no_native_size(runs: dict[str, RunPaths], photograph: Path) -> None:
+    with pytest.raises(InputError, match=naming("--native-size", "cnn-a")):
+        look.main([str(runs["cnn-a"].root), str(photograph), "--native-size"])
+
+
+def test_an_image_is_resized_to_the_size_of_the_run(
     runs: dict[str, RunPaths], photograph: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert look.main([str(runs["cnn-a"].root), str(photograph), "--precision", "fp32"]) == 0
@@ -105,7 +147,7 @@ def test_a_file_that_is_no_image_is_refused(
 def test_an_image_too_small_for_the_poolings_is_refused(runs: dict[str, RunPaths], tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "dot.png")
     with pytest.raises(InputError, match=naming("dot.png", "3 x 3", "cnn-gap")):
-        look.main([str(runs["cnn-gap"].root), str(tmp_path / "dot.png")])
+        look.main([str(runs["cnn-gap"].root), str(tmp_path / "dot.png"), "--native-size"])
 
 
 def test_a_large_image_is_shrunk_in_its_aspect_ratio_with_a_message(
@@ -114,7 +156,8 @@ def test_a_large_image_is_shrunk_in_its_aspect_ratio_with_a_message(
     monkeypatch.setattr(look, "LARGEST", 32 * 20)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.png")
-    assert look.main([str(runs["cnn-gap"].root), str(tmp_path / "large.png"), "--precision", "fp32"]) == 0
+    words = [str(runs["cnn-gap"].root), str(tmp_path / "large.png"), "--precision", "fp32", "--native-size"]
+    assert look.main(words) == 0
     assert re.search(naming("64 x 40", "32 x 20"), capsys.readouterr().out)
 
 

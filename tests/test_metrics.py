@@ -135,7 +135,7 @@ def test_scikit_learn_agrees(case: Predictions) -> None:
 
 def test_every_metric_is_a_plain_number_that_json_can_hold() -> None:
     scores = score(np.array([0, 1]), np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32), SingleLabel(2))
-    assert list(scores) == list(METRICS)
+    assert list(scores) == list(SingleLabel(2).metrics) and set(scores) <= set(METRICS)
     assert all(type(value) is float for value in scores.values())
 
 
@@ -178,8 +178,8 @@ def make_oof() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return labels, folds, probabilities.astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_cross_validation_gives_mean_deviation_and_standard_error_over_folds(metric: str) -> None:
+@pytest.mark.parametrize("metric", SingleLabel(4).metrics)
+def test_cross_validation_gives_mean_and_deviation_over_folds(metric: str) -> None:
     labels, folds, probabilities = make_oof()
     cv = cross_validation(labels, folds, probabilities, metric, task_of(probabilities))
     scores = [
@@ -189,7 +189,9 @@ def test_cross_validation_gives_mean_deviation_and_standard_error_over_folds(met
     assert cv["folds"] == pytest.approx(scores, abs=1e-12)
     assert cv["mean"] == pytest.approx(statistics.mean(scores), abs=1e-12)
     assert cv["std"] == pytest.approx(statistics.stdev(scores), abs=1e-12)
-    assert cv["standard_error"] == pytest.approx(statistics.stdev(scores) / math.sqrt(3), abs=1e-12)
+    assert cv["standard_error"] >= statistics.stdev(scores) / math.sqrt(3) - 1e-12
+    assert cv["standard_error"] == cv["standard_errors"][metric]
+    assert cv["interval"][0] <= cv["mean"] <= cv["interval"][1]
     assert cv["oof"] == cv["metrics"][metric] == score(labels, probabilities, task_of(probabilities))[metric]
     assert cv["metrics_by_fold"][metric] == cv["folds"]
     assert (cv["num_images"], cv["num_classes"]) == (90, 4)
@@ -204,7 +206,7 @@ def test_the_mean_weighs_folds_equally_and_the_out_of_fold_score_images() -> Non
 def test_one_held_out_share_has_no_deviation() -> None:
     labels, _, probabilities = make_oof()
     cv = cross_validation(labels, np.zeros(90, dtype=int), probabilities, "accuracy", task_of(probabilities))
-    assert cv["std"] is None and cv["standard_error"] is None
+    assert cv["std"] is None and cv["standard_error_by"] == "images"
     assert cv["mean"] == cv["oof"] == cv["folds"][0]
 
 
@@ -236,7 +238,10 @@ def test_a_metric_that_a_fold_lacks_is_left_out_of_the_mean(monkeypatch: pytest.
     kept = [cv["folds"][0], cv["folds"][2]]
     assert cv["folds"][1] is None and cv["metrics_by_fold"]["accuracy"][1] is None
     assert cv["mean"] == pytest.approx(np.mean(kept)) and cv["std"] == pytest.approx(np.std(kept, ddof=1))
-    assert cv["standard_error"] == pytest.approx(np.std(kept, ddof=1) / 2**0.5)
+    right = probabilities.argmax(axis=1) == labels
+    variances = [right[folds == fold].var(ddof=1) / (folds == fold).sum() for fold in (0, 2)]
+    assert cv["standard_error"] == pytest.approx(sum(variances) ** 0.5 / 2, rel=0.15)
+    assert cv["standard_errors_by_fold"]["accuracy"][1] is None
     (note,) = undefined_notes(cv)
     assert "accuracy" in note and "1 of 3" in note
     json.dumps(cv, allow_nan=False)
@@ -245,5 +250,6 @@ def test_a_metric_that_a_fold_lacks_is_left_out_of_the_mean(monkeypatch: pytest.
     alone = cross_validation(
         labels[inside], folds[inside], probabilities[inside], "accuracy", task_of(probabilities)
     )
-    assert [alone[name] for name in ("mean", "std", "standard_error", "oof")] == [None] * 4
+    undefined = ("mean", "std", "standard_error", "standard_error_by", "interval", "oof")
+    assert {alone[name] for name in undefined} == {None}
     assert undefined_notes(alone)

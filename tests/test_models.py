@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 from conftest import naming
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
@@ -283,6 +283,17 @@ def test_pretrained_weights_without_internet_are_an_immediate_error(
         build_model("timm:resnet18", 7, SIZE, start=Start(pretrained=True))
     assert waited == [], "it retried instead of failing at once"
     assert len(no_network) <= 2
+
+
+@pytest.mark.parametrize("content", ["cut off", "another network's"])
+def test_weights_that_do_not_fit_are_refused_before_anything_is_decoded(tmp_path: Path, content: str) -> None:
+    path, other = tmp_path / "weights.safetensors", timm.create_model("test_resnet")
+    save_model(other if content == "another network's" else timm.create_model("test_vit"), str(path))
+    if content == "cut off":
+        path.write_bytes(path.read_bytes()[:-1000])
+    recipe = Recipe(name="test", model="timm:test_vit", image_size=160, weights=str(path))
+    with pytest.raises(InputError, match=naming(f"weights={path}", "test_vit")):
+        check_recipe(recipe, "cpu", "fp32")
 
 
 def test_unavailable_weights_give_the_reason_immediately(

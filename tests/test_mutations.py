@@ -14,8 +14,8 @@ from plain_readers import true_labels_of_json
 
 import prepare
 from foldsmith.competition.folder import Competition
-from foldsmith.competition.settings import Settings
 from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 

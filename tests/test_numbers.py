@@ -18,7 +18,7 @@ from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import CachedImages, ViewAverage, predict
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.class_cells import LabelCells, ProbabilityCells
-from foldsmith.tasks.metrics import accuracy
+from foldsmith.tasks.metrics import METRICS
 from foldsmith.tasks.probabilities import floor_probabilities
 
 CLASSES = 7
@@ -54,7 +54,7 @@ def filled(probabilities: np.ndarray, column_labels: list[int]) -> pd.DataFrame:
 def test_of_equal_probabilities_the_first_class_is_predicted_everywhere(probabilities: np.ndarray) -> None:
     first = [row.index(max(row)) for row in probabilities.tolist()]
     assert list(filled(probabilities, [])["label"]) == [f"c{label}" for label in first]
-    assert accuracy(np.array(first), probabilities) == 1
+    assert METRICS["accuracy"].score(np.array(first), probabilities) == 1
     # normalising to a sum of 1 must not change the predicted class
     assert floor_probabilities(probabilities).argmax(axis=1).tolist() == first
 

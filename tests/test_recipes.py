@@ -78,7 +78,7 @@ def written(value: Any) -> str:
 def test_every_field_of_every_recipe_can_be_set_to_its_own_value() -> None:
     for name, recipe in RECIPES.items():
         settings = [f"{field.name}={written(getattr(recipe, field.name))}" for field in fields(Recipe)]
-        assert override(replace(BASE, name=name), settings[1:]) == recipe, name
+        assert vars(override(replace(BASE, name=name), settings[1:])) == vars(recipe), name
 
 
 def test_the_last_of_two_settings_of_one_field_counts() -> None:
@@ -113,7 +113,7 @@ IMPOSSIBLE = [
     "warmup=1", "warmup=nan", "label_smoothing=1", "label_smoothing=-0.1", "class_weights=some",
     "ema_decay=1", "ema_decay=nan", "validate_every=0", "max_unreadable=2", "max_unreadable=nan",
     "mean=0.5", "mean=1,2", "mean=nan,nan,nan", "mean=inf,0,0", "std=0,1,1", "std=-1,1,1",
-    "mixup=-1", "mixup=inf", "cutmix=-0.1", "cutmix=nan", "mix_share=1.1", "mix_until=-0.1", "loss=mse",
+    "mixup=-1", "mixup=inf", "cutmix=-0.1", "cutmix=nan", "mix_share=1.1", "mix_until=-0.1", "loss=hinge",
     "std=nan,1,1", "erase=1.5", "erase=nan", "clip_grad=-1", "train_size=-1", "train_size=65",
     "train_size_from=65", "sampling=some", "logit_adjustment=-1", "recalibrate=-1",
     "sam=-0.1", "sam=nan", "drop_path=1",

@@ -11,7 +11,11 @@ import pytest
 from conftest import naming
 from sklearn import metrics as sklearn_metrics
 
+from foldsmith.evaluation.calibration import Calibration
+from foldsmith.evaluation.chance import FoldSpread
+from foldsmith.evaluation.shift import Shift
 from foldsmith.report import Evidence, class_tables, write_report
+from foldsmith.report.findings import Figures, find_all
 from foldsmith.tasks import SingleLabel
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -42,7 +46,10 @@ def make_evidence(num_images: int = 240, num_classes: int = 6, num_folds: int = 
             "folds": scores,
             "mean": float(np.mean(scores)),
             "std": std,
-            "standard_error": None if std is None else std / num_folds**0.5,
+            "standard_error": (float(correct.mean() * (1 - correct.mean())) / num_images) ** 0.5,
+            "standard_error_by": "images",
+            "baseline": {"commonest_class": 1 / num_classes, "chance": 1 / num_classes},
+            "beats_baseline": True,
             "oof": float(correct.mean()),
             "num_images": num_images,
             "num_classes": num_classes,
@@ -195,7 +202,7 @@ def test_the_page_is_balanced_loads_nothing_and_shows_the_score(
     identifiers = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {link.removeprefix("#") for link in links if not link.startswith("data:")} <= identifiers
     assert f"{evidence.cv['mean']:.4f}" in page.text
-    assert ("One fold only" in page.text) == (num_folds == 1)
+    assert f"{evidence.cv['standard_error']:.4f}" in page.text
     assert "nan" not in page.text.lower().split()
     assert len(text) < 1_000_000
 
@@ -309,6 +316,95 @@ def test_planted_failures_are_findings(tmp_path: Path) -> None:
     assert "the folds differ by more than chance" in findings
 
 
+def log_of(train: list[float], held_out: list[float], losses: list[float]) -> dict[int, pd.DataFrame]:
+    """Return the log of one fold with these accuracies and held-out losses."""
+    rows = {"train_accuracy": train, "val_accuracy": held_out, "val_loss": losses}
+    return {0: pd.DataFrame(rows)}
+
+
+FALLING = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0]
+FLAT = [1.0, 0.5, 0.4, 0.4, 0.4, 0.4]
+CURVE = [0.2, 0.4, 0.6, 0.7, 0.8, 0.8]
+SEVEN = pd.DataFrame(
+    {"name": list("abcdefg"), "support": 10, "predicted": 10, "recall": [0.9, 0.8, 0.9, 0.7, 0.8, 0.3, 0.1]}
+)
+GOOD = Figures(
+    metric="accuracy",
+    num_images=500,
+    accuracy=0.8,
+    outliers={2: ["log_loss"]},  # not the run's metric
+    spread=FoldSpread(observed=0.02, expected=0.02, p=0.4),
+    classes=SEVEN.assign(recall=0.8),
+    class_counts=np.full(7, 70),
+    shift=Shift(0.52, 0.02, np.zeros(4)),
+    calibration=Calibration(1.5, error=0.03, error_after=0.01, log_loss=0.50, log_loss_after=0.52),
+    logs=log_of(CURVE, CURVE, FLAT),
+)
+
+
+@pytest.mark.parametrize(
+    ("run", "change", "words"),
+    [
+        ("good", {}, []),
+        ("overfitted", {"logs": log_of([*CURVE[:5], 0.8], [0.13] * 6, FALLING)}, ["overfits 80% 13%"]),
+        ("underfitted", {"logs": log_of(CURVE, CURVE, FALLING)}, ["more epochs"]),
+        (
+            "rising",
+            {"logs": log_of(CURVE, CURVE, [1.0, 0.5, 0.4, 0.5, 0.6, 0.7])},
+            ["fewer epochs"],
+        ),
+        (
+            "chance",
+            {"accuracy": 0.14, "baseline_warning": "0.14 is no better"},
+            ["0.14 is no better learning rate"],
+        ),
+        ("shifted", {"shift": Shift(0.8, 0.02, np.zeros(4))}, ["0.80"]),
+        (
+            "imbalanced",
+            {"classes": SEVEN, "class_counts": np.array([90, 80, 70, 60, 50, 9, 8])},
+            ["8 to 8 10% 90% logit_adjustment"],
+        ),
+        ("never", {"classes": SEVEN.assign(recall=0.8, predicted=[*[10] * 6, 0])}, ["1 of 7 never g"]),
+        (
+            "leaking",
+            {"num_over_folds": 3, "num_across": 1, "num_two_labels": 2},
+            ["3 different folds", "2 two labels", "1 training and test"],
+        ),
+        ("perfect", {"accuracy": 1.0}, ["500 group_column"]),
+        (
+            "overconfident",
+            {"calibration": Calibration(1.5, 0.05, 0.01, 0.5, 0.4)},
+            ["overconfident 1.50 0.050 0.010"],
+        ),
+        ("unstable", {"spread": FoldSpread(0.1, 0.02, p=0.001)}, ["differ by more than chance"]),
+        ("outlier", {"outliers": {2: ["accuracy"]}}, ["Fold 2 outlier"]),
+        ("mislabelled", {"num_suspected": 20}, ["20 probably wrong"]),
+        ("too many suspects", {"num_suspected": 90}, []),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_finding_follows_from_its_figures(run: str, change: dict, words: list[str]) -> None:
+    found = [finding.text for finding in find_all(dataclasses.replace(GOOD, **change))]
+    assert len(found) == len(words), (run, found)
+    for text, keys in zip(found, words, strict=True):
+        assert all(key in text for key in keys.split()), (run, text)
+
+
+def test_a_score_no_better_than_its_baseline_is_said_first() -> None:
+    doubtful = dataclasses.replace(
+        GOOD, baseline_warning="no better", num_over_folds=1, shift=Shift(0.9, 0.01, np.zeros(4))
+    )
+    assert find_all(doubtful)[0].text.startswith("no better")
+
+
+def test_classes_of_one_size_need_no_bars(tmp_path: Path) -> None:
+    evidence = make_evidence()
+    even = Page(write_page(tmp_path, evidence)).text
+    uneven = dataclasses.replace(evidence, class_counts=np.array([40, 40, 40, 40, 40, 20]))
+    assert "40 training images in every class" in even and "to 1." not in even
+    assert "from 40 to 20, 2.0 to 1." in Page(write_page(tmp_path, uneven)).text
+
+
 def test_a_weak_network_gives_no_finding_on_labels(tmp_path: Path) -> None:
     evidence = make_evidence()
     names, paths = evidence.class_names, evidence.paths
@@ -318,7 +414,7 @@ def test_a_weak_network_gives_no_finding_on_labels(tmp_path: Path) -> None:
     for suspected, text in (
         (0, "No label is suspected."),
         (9, "9 labels are probably wrong"),
-        (60, "the network is too weak"),
+        (60, "the network may be wrong"),
     ):
         issues["suspected"] = np.arange(len(issues)) < suspected
         page = Page(write_page(tmp_path, dataclasses.replace(evidence, issues=issues))).text

@@ -101,7 +101,7 @@ def test_interrupted_it_ends_with_the_running_stage_and_resumes_there(
         command_of("run", [*words, *endless]),
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as stages:  # fmt: skip
-        while "epoch" not in stages.stdout.readline():
+        while "fold 0  epoch" not in stages.stdout.readline():
             assert stages.poll() is None
         stages.send_signal(signal.SIGTERM)
         error = stages.communicate()[1]

@@ -212,6 +212,56 @@ def test_changed_labels_are_refused_and_used_with_again(
     assert samples.set_index("path").loc["train/0.png", "label"] == 1
 
 
+def test_the_folder_of_a_run_stands_for_the_words_that_it_was_trained_with(
+    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in (prepare, split, train, validate, infer, submit, examine, report):
+        capsys.readouterr()
+        assert stage.main([str(run)]) == 0
+        assert "up to date" in capsys.readouterr().out, stage
+    # a name is enough as well, and another recipe under it is refused
+    by_name = [str(folder), "--output", str(run.parents[1]), "--name", "run"]
+    assert report.main(by_name) == 0 and "up to date" in capsys.readouterr().out
+    for words in ([str(run), "--epochs", "6"], [str(run), "--recipe", "quick"], [*by_name, "--folds", "2"]):
+        with pytest.raises(InputError, match="epochs|num_folds"):
+            report.main(words)
+    with pytest.raises(InputError, match=naming("--name", "other")):
+        report.main([str(run), "--name", "other"])
+
+
+def test_a_run_whose_competition_is_gone_says_how_to_name_it(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / run.parent.name / "run"
+    shutil.copytree(run, moved)
+    stamp = moved / "stamps" / "prepare.json"
+    facts = json.loads(stamp.read_text(encoding="utf-8"))
+    stamp.write_text(json.dumps({**facts, "folder": str(tmp_path / "gone")}), encoding="utf-8")
+    with pytest.raises(InputError, match=naming("gone", "--name run", "--output")):
+        report.main([str(moved)])
+
+
+def test_a_first_look_predicts_few_test_images_and_writes_no_submission(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / run.parent.name / "run"
+    shutil.copytree(run, few)
+    shutil.copytree(run.parent / "cache", few.parent / "cache")
+    whole = dict(np.load(few / "test.npz"))
+    (few / "test.npz").unlink()
+    for stage in (infer, submit, examine, report, score):
+        assert stage.main([str(few), "--limit-test", "5"]) == 0
+    looked = dict(np.load(few / "test.npz"))
+    assert len(looked["path"]) == 5 and not (few / "submission.csv").exists()
+    expected = dict(zip(whole["path"].tolist(), whole["probabilities"], strict=True))
+    for path, probabilities in zip(looked["path"].tolist(), looked["probabilities"], strict=True):
+        np.testing.assert_allclose(probabilities, expected[path], atol=1e-6)
+    for stage in (infer, submit, report, score):  # without the limit all are predicted
+        assert stage.main([str(few)]) == 0
+    assert bytes_of(few, "test.npz", "submission.csv") == bytes_of(run, "test.npz", "submission.csv")
+    capsys.readouterr()
+    assert infer.main([str(few), "--limit-test", "5"]) == 0  # and serve the first look
+    assert "up to date" in capsys.readouterr().out
+
+
 def test_results_that_were_tampered_with_are_not_used(folder: Path, run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "tiny" / "run"
     shutil.copytree(run.parent, tmp_path / "tiny")

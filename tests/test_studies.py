@@ -91,11 +91,21 @@ def test_a_study_runs_its_recipes_in_order_and_ends_with_the_status_of_one_that_
         return 7 if command.recipe.name == "cnn-b" else 0
 
     monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(study, "read_competition", lambda folder: None)
     assert study.main(["cnn", "--output", str(tmp_path)]) == 7
     words = ["input/cifar10", "--holdout", "0.16", "--output", str(tmp_path), "--recipe"]
     assert ran == [[*words, "cnn-a"], [*words, "cnn-b"]]
     table = (tmp_path / "cifar10" / "study-cnn.md").read_text(encoding="utf-8")
     assert "| cnn-a | - | - |" in table and "Training and held-out curves" not in table
+
+
+def test_a_study_of_a_folder_that_is_missing_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(study, "run", lambda command: pytest.fail("something ran"))
+    with pytest.raises(InputError, match="nowhere"):
+        study.main(["cnn", str(tmp_path / "nowhere"), "--output", str(tmp_path / "output")])
+    assert not (tmp_path / "output").exists()
 
 
 def test_an_interrupted_study_stops_its_stages_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Errors in the user's input, each reported in one sentence."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 
 class InputError(Exception):
@@ -18,12 +19,27 @@ def message_of(error: InputError) -> str:
     return str(error).rpartition(f"{InputError.__module__}.InputError: ")[2].strip()
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a name that is not in a table. It lists the known names and the nearest match."""
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], synonyms: Mapping[str, str] = MappingProxyType({})
+) -> InputError:
+    """Return the error for a name that is not in a table. It lists the known names and the nearest match.
+
+    `synonyms` are other words for some of the known names.
+    """
     names = [str(entry) for entry in known]
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    nearest = nearest_name(name, names, synonyms)
+    hint = f"did you mean '{nearest}'? " if nearest else ""
     return InputError(f"unknown {kind} '{name}'; {hint}known: {', '.join(names)}.")
+
+
+def nearest_name(
+    name: str, known: Iterable[str], synonyms: Mapping[str, str] = MappingProxyType({})
+) -> str | None:
+    """Return the known name that is spelled most like `name`, or like one of its synonyms, in any case."""
+    by_spelling = {synonym.lower(): meant for synonym, meant in synonyms.items()}
+    by_spelling |= {entry.lower(): entry for entry in known}
+    nearest = difflib.get_close_matches(name.lower(), by_spelling, n=1, cutoff=0.5)
+    return by_spelling[nearest[0]] if nearest else None
 
 
 @dataclass(frozen=True)

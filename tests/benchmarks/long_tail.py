@@ -130,7 +130,7 @@ def measure(folder: Path, output: Path, names: list[str]) -> None:
         print(f"{name}: " + ", ".join(f"{score:.4f}" for score in [*scores, *recall]))
         if name != names[0]:
             for metric in METRICS:
-                gain = bootstrap_gain(labels, first, probabilities, metric, seed=0)
+                gain = bootstrap_gain(labels, first, probabilities, SCORES[metric], seed=0)
                 print(f"  {metric} {gain.difference:+.4f} ± {gain.standard_error:.4f}")
 
 

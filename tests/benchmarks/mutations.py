@@ -24,8 +24,8 @@ from mutants import LABELS, NAMES, READ, REFUSED, Case, csv_cases, json_cases, s
 from plain_readers import image_of, lines_of, possible_labels_of_csv, true_labels_of_json, true_settings
 
 from foldsmith.competition.folder import Competition
-from foldsmith.competition.settings import Settings, read_settings
 from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.settings import Settings, read_settings
 from foldsmith.competition.submission import (
     check_submission,
     fill_submission,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from foldsmith.errors import InputError
-from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.resampling import NUM_DRAWS, bootstrap_gain
+from foldsmith.evaluation.chance import PairedDifference, holm
+from foldsmith.evaluation.resampling import NUM_DRAWS, gain_with_error, p_of_gain
 from foldsmith.process.files import atomic_write, load_json, load_npz
-from foldsmith.process.terminal import format_score
+from foldsmith.process.terminal import format_score, with_error
 from foldsmith.recipes.neutral import Drop
 from foldsmith.recipes.words import in_words
 from foldsmith.run.command import Command
@@ -19,34 +19,38 @@ from foldsmith.run.stamps import check_identity, digests_of_trained, is_from, tr
 from foldsmith.run.tables import load_folds, load_task
 from foldsmith.tasks.own_metric import choose_metric
 
-HEADER = ("run", "in the recipe", "here", "score", "the field gains", "images", "seconds", "verdict")
+HEADER = ("run", "in the recipe", "here", "score", "the field gains", "p", "images", "seconds", "verdict")
 EARNS = "earns its place"
-UNSHOWN = "within one standard error: does not show that it does"
+UNCLEAR = "unclear"
 HARMS = "harms"
+SIGNIFICANCE = 0.05  # a verdict needs an adjusted p below this, and a gain beyond NUM_ERRORS standard errors
+NUM_ERRORS = 2
 
 
 @dataclass(frozen=True)
 class AblationRow:
-    """A run of an ablation, scored out-of-fold.
+    """A run of an ablation, scored out-of-fold; `score` is None where the metric is not defined.
 
     `gain` is that of the full recipe over the run, on the `num_compared` images that both held out. It is
-    positive if the field improves the metric, and None for the full recipe itself.
+    positive if the field improves the metric, and None for the full recipe itself, and where the metric is
+    not defined on those images. `p` is adjusted for the number of dropped fields (Holm).
     """
 
     metric: str
-    score: float
+    score: float | None
     seconds: float
     setup: str  # seed, precision, hardware and version of torch
     command: str  # that trained it
     gain: PairedDifference | None = None
     num_compared: int = 0
+    p: float = 1.0
 
     @property
     def verdict(self) -> str:
         if self.gain is None:
-            return ""
-        if not self.gain.exceeds_error:
-            return UNSHOWN
+            return f"{UNCLEAR}: the metric is not defined" if self.num_compared else ""
+        if self.p >= SIGNIFICANCE or abs(self.gain.difference) <= NUM_ERRORS * self.gain.standard_error:
+            return UNCLEAR
         return EARNS if self.gain.difference > 0 else HARMS
 
 
@@ -65,9 +69,12 @@ def read_rows(full: Command, without: Mapping[Drop, Command]) -> dict[str, Ablat
                     f"{command.run.root} and {full.run.root} have different metrics; run src/validate.py "
                     "again."
                 )
-            gain, count = _compare(full, command, rows[full.name].metric)
-            rows[command.name] = replace(rows[command.name], gain=gain, num_compared=count)
-    return rows
+            rows[command.name] = _compare(full, command, rows[command.name])
+    dropped = [command.name for command in without.values()]
+    # a run that is not there yet counts as a field without effect
+    p_values = holm(np.array([1.0 if rows[name] is None else rows[name].p for name in dropped]))
+    adjusted = dict(zip(dropped, p_values.tolist(), strict=True))
+    return {name: row and replace(row, p=adjusted.get(name, 1.0)) for name, row in rows.items()}
 
 
 def _read_row(command: Command) -> AblationRow | None:
@@ -90,8 +97,8 @@ def _read_row(command: Command) -> AblationRow | None:
     )
 
 
-def _compare(full: Command, other: Command, metric: str) -> tuple[PairedDifference, int]:
-    """Return the gain of the full recipe over the other, and the number of images compared.
+def _compare(full: Command, other: Command, row: AblationRow) -> AblationRow:
+    """Return the row with the gain of the full recipe over it, its p (unadjusted) and the images compared.
 
     Raise InputError where their folds differ, or where they have no trained fold in common.
     """
@@ -108,11 +115,15 @@ def _compare(full: Command, other: Command, metric: str) -> tuple[PairedDifferen
         raise InputError(
             f"{other.run.root} and {full.run.root} have no trained fold in common; leave --fold out."
         )
+    row = replace(row, num_compared=len(shared))
     labels = whole["label"][_rows_of(whole, shared)]
     task = load_task(full.run)
     pair = [oof[task.predictions_key][_rows_of(oof, shared)] for oof in (ablated, whole)]
-    chosen = choose_metric(task, full.metric, metric)
-    return bootstrap_gain(labels, *pair, chosen, full.recipe.seed), len(shared)
+    metric = choose_metric(task, full.metric, row.metric)
+    if any(metric.evaluate(labels, predictions) is None for predictions in pair):
+        return row
+    gain = gain_with_error(labels, *pair, metric, full.recipe.seed)
+    return replace(row, gain=gain, p=p_of_gain(labels, *pair, gain, task))
 
 
 def _rows_of(oof: dict[str, np.ndarray], paths: list[str]) -> np.ndarray:
@@ -130,13 +141,13 @@ def table_of(
         drop = dropped.get(name)
         values = ["", ""] if drop is None else [in_words(getattr(full.recipe, drop.field)), drop.value]
         if row is None:
-            table.append([name, *values, *["-"] * 5])
+            table.append([name, *values, *["-"] * (len(HEADER) - 3)])
             continue
-        gain = "" if row.gain is None else f"{row.gain.difference:+.4f} ± {row.gain.standard_error:.4f}"
-        count = "" if row.gain is None else f"{row.num_compared:,}"
-        table.append(
-            [name, *values, format_score(row.score), gain, count, f"{row.seconds:,.0f}", row.verdict]
-        )
+        score, count = format_score(row.score), f"{row.num_compared:,}" if row.num_compared else ""
+        gain, p = ("–", "–") if row.num_compared else ("", "")
+        if row.gain is not None:
+            gain, p = with_error(f"{row.gain.difference:+.4f}", row.gain.standard_error), f"{row.p:.2g}"
+        table.append([name, *values, score, gain, p, count, f"{row.seconds:,.0f}", row.verdict])
     return table
 
 
@@ -158,11 +169,13 @@ def write_ablation(
         f"The score is {', '.join(metrics) or 'the metric'}, out-of-fold, over all images at once. The gain "
         "of a field is the full recipe's score minus the run's, on the same images; it is positive if the "
         "field improves the metric. Its standard error is that of a paired bootstrap: both runs are scored "
-        f"on the same {NUM_DRAWS:,} samples of as many images, drawn with replacement.",
+        f"on the same {NUM_DRAWS:,} samples of as many images, drawn with replacement. p is that of the gain "
+        "if the field had no effect (McNemar's exact test for the share of right images), adjusted for the "
+        "number of fields (Holm).",
         "",
-        "The error covers the sampling of images, not training seeds: repeat the command with another --seed "
-        "and --output to check a verdict. By chance, about one in three fields without effect lies outside "
-        "one standard error.",
+        f"A field {EARNS} or {HARMS} if p is below {SIGNIFICANCE} and the gain is beyond {NUM_ERRORS} "
+        "standard errors; else its effect is unclear. Neither covers training seeds: repeat the "
+        "command with another --seed and --output to check a verdict.",
         "",
     ]
     lines += [f"Trained with {setup}." for setup in sorted({row.setup for row in done.values()})]

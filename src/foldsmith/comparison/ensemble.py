@@ -85,7 +85,7 @@ class Ensemble:
             adjustment = {
                 "name": self.adjustment.name,
                 "gain": self.adjustment_gain.difference,
-                "standard_error": self.adjustment_gain.standard_error,
+                "standard_error": self.adjustment_gain.known_error,
                 "value": None if self.value is None else np.asarray(self.value).tolist(),
             }
         return {
@@ -93,7 +93,7 @@ class Ensemble:
             "better_run": names[self.best],
             "score": self.score,
             "gain": self.gain.difference,
-            "standard_error": self.gain.standard_error,
+            "standard_error": self.gain.known_error,
             "blended": self.blended,  # if not, the predictions are those of the best run
             "adjustment": adjustment,
         }

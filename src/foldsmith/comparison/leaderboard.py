@@ -15,13 +15,13 @@ import pandas as pd
 
 from foldsmith.errors import InputError, first_of
 from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact, paired_t_test
-from foldsmith.process.files import digest_of_file, load_json, load_npz
+from foldsmith.process.files import load_json, load_npz
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.words import as_typed, in_distinct_words
-from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import digests_of_trained, is_predicted, training_seconds
+from foldsmith.run.stamps import training_seconds
 from foldsmith.run.tables import load_classes, load_task
+from foldsmith.run.validated import is_stale, validated_runs
 from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import find_metric
 
@@ -34,7 +34,7 @@ class Run:
 
     `credit` (N,) has, by path, the credit of each held-out image; bool where it is either right or wrong.
     `credit_name` says what its mean is. `targets` (N,) are the images' classes, in the words of the label
-    file.
+    file, or their numbers.
     """
 
     name: str
@@ -56,7 +56,7 @@ def find_runs(competition: Path) -> list[Run]:
 
     Raise InputError if there is none.
     """
-    runs = [run for run in _validated(competition) if not _is_stale(run)]
+    runs = [run for run in validated_runs(competition) if not is_stale(run)]
     if not runs:
         stale = find_stale(competition)
         detail = f" but stale ones ({first_of(stale)})" if stale else ""
@@ -69,27 +69,7 @@ def find_runs(competition: Path) -> list[Run]:
 
 def find_stale(competition: Path) -> list[str]:
     """Return the names of stale runs: their folds or members changed after validation or blending."""
-    return [run.root.name for run in _validated(competition) if _is_stale(run)]
-
-
-def _validated(competition: Path) -> list[RunPaths]:
-    return [RunPaths(path.parent) for path in sorted(competition.glob("*/cv.json"))]
-
-
-def _is_stale(run: RunPaths) -> bool:
-    if run.blend.is_file():
-        members = [
-            (RunPaths(run.root.parent / member["run"]).oof, member["digests"]["oof.npz"])
-            for member in load_json(run.blend)["runs"]
-        ]
-        return any(oof.is_file() and digest_of_file(oof) != digest for oof, digest in members)
-    if not run.stamp("validate").is_file():
-        return True
-    trained, views = load_json(run.stamp("validate"))["trained"], load_identity(run)["recipe"]["views"]
-    folds = [int(fold) for fold in trained]
-    if digests_of_trained(run, folds) != trained:
-        return True
-    return not all(is_predicted(run, fold, views) for fold in folds)
+    return [run.root.name for run in validated_runs(competition) if is_stale(run)]
 
 
 def _load_run(run: RunPaths) -> Run:
@@ -116,7 +96,7 @@ def _in_words(task: Task, targets: np.ndarray, words: np.ndarray) -> list[object
 
 
 def _is_higher_better(cv: Mapping[str, Any]) -> bool:
-    """Return the direction of a run's metric; runs of older versions have no metric of the user's own."""
+    """Return the direction of a run's metric; cv.json of older versions names a row of METRICS."""
     return cv["higher_is_better"] if "higher_is_better" in cv else find_metric(cv["metric"]).higher_is_better
 
 
@@ -203,6 +183,12 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     table["p_adjusted"] = holm(table["p"].to_numpy(float))
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
     return table
+
+
+def pairs_with_best(pairs: pd.DataFrame, ranked: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of the best run with each other one, in the order of `pairs`."""
+    best = ranked["run"].iloc[0]
+    return pairs[(pairs["a"] == best) | (pairs["b"] == best)]
 
 
 def notes_on(runs: Sequence[Run], stale: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.errors import InputError, first_of
-from foldsmith.process.files import atomic_copy, digest_of_file, load_json
+from foldsmith.process.files import atomic_copy, digest_of_file, load_json, load_npz
 from foldsmith.run.command import WordParser, check_name
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import (
@@ -62,9 +62,9 @@ class CombineCommand:
 
 
 def starts_with_runs(words: Sequence[str]) -> bool:
-    """Return whether the words begin with folders of runs, and not with a competition folder."""
+    """Return whether the words begin with two folders, which are those of runs to combine."""
     folders = list(takewhile(lambda word: not word.startswith("-"), words[:2]))
-    return len(folders) == 2 or (bool(folders) and RunPaths(Path(folders[0])).identity.is_file())
+    return len(folders) == 2
 
 
 def read_combine_command(argv: Sequence[str] | None, description: str, name: str) -> CombineCommand:
@@ -126,6 +126,12 @@ def require_test(member: RunPaths) -> None:
         require_whole(member.stamp("blend"), "blend")
     else:
         require_predicted(member, "infer")
+        predicted, test = len(load_npz(member.test)["path"]), len(load_samples(member.test_samples))
+        if predicted < test:
+            raise InputError(
+                f"{member.root} predicts only {predicted} of {test} test images (--limit-test); run "
+                f"./run.sh {member.root}."
+            )
 
 
 def require_same_classes(members: Sequence[RunPaths]) -> None:

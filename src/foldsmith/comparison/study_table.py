@@ -40,6 +40,7 @@ class StudyRow:
     seconds_per_epoch: float
     train_accuracy: float
     accuracy: float
+    accuracy_error: float | None
     train_loss: float
     loss: float
     hardware: str
@@ -47,6 +48,12 @@ class StudyRow:
     seed: int
     command: str
     logs: dict[int, pd.DataFrame]
+
+    @property
+    def accuracy_in_words(self) -> str:
+        """Return the held-out accuracy with its standard error: `26.18% ± 0.77 points`."""
+        error = "" if self.accuracy_error is None else f" ± {100 * self.accuracy_error:.2g} points"
+        return f"{self.accuracy:.2%}{error}"
 
 
 def read_row(run: RunPaths, recipe: str) -> StudyRow | None:
@@ -71,6 +78,7 @@ def read_row(run: RunPaths, recipe: str) -> StudyRow | None:
         seconds_per_epoch=float(np.mean([log["seconds"].mean() for log in logs.values()])),
         train_accuracy=float(last["train_accuracy"].mean()),
         accuracy=cv["metrics"]["accuracy"],
+        accuracy_error=cv.get("standard_errors", {}).get("accuracy"),
         train_loss=float(last["train_loss"].mean()),
         loss=cv["metrics"]["log_loss"],
         hardware=facts[0]["hardware"],
@@ -88,7 +96,7 @@ def table_of(study: Study, rows: dict[str, StudyRow | None]) -> list[list[str]]:
         row = rows[recipe]
         cells = ["-"] * 8 if row is None else [
             f"{row.parameters:,}", row.epochs, f"{row.training_images:,}", f"{row.seconds_per_epoch:.1f}",
-            f"{row.train_accuracy:.2%}", f"{row.accuracy:.2%}", f"{row.train_loss:.4f}", f"{row.loss:.4f}",
+            f"{row.train_accuracy:.2%}", row.accuracy_in_words, f"{row.train_loss:.4f}", f"{row.loss:.4f}",
         ]  # fmt: skip
         table.append([recipe, *cells, reported or "-"])
     return table
@@ -104,9 +112,9 @@ def write_study(path: Path, study: Study, rows: dict[str, StudyRow | None], comm
     lines += [
         "",
         "Training figures are measured in the last epoch, with augmentation and dropout. Held-out figures "
-        "are out-of-fold, with the recipe's views. The figures of the study are of its test set unless "
-        "stated otherwise. Training losses include label smoothing if the recipe uses it; the parameters of "
-        "an autoencoder include its decoder.",
+        "are out-of-fold, with the recipe's views, ± the standard error of cv.json. The figures of the study "
+        "are of its test set unless stated otherwise. Training losses include label smoothing if the recipe "
+        "uses it; the parameters of an autoencoder include its decoder.",
         "",
     ]
     setups = {f"seed {row.seed}, {row.precision}, {row.hardware}" for row in done}

@@ -101,7 +101,7 @@ class EpochBatches(Sampler[BatchKey]):
 
 
 class BalancedBatches(EpochBatches):
-    """Batches in which, over an epoch, every class of the `labels`, (n,) or (n, K), is drawn equally often."""
+    """Batches in which, over an epoch, every class of `labels`, (n,) or (n, K), is drawn equally often."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def grey_rows(index: pd.DataFrame) -> list[Row]:
     return problem_rows(grey, "grey, among images with colour", "used as RGB") if few else []
 
 
-def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[str, int]) -> list[Row]:
+def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[str, object]) -> list[Row]:
     """Return a row for every image with the pixels of an earlier one.
 
     `paths` holds training images before test images, so that the earlier one of a pair is the training image.
@@ -60,7 +60,7 @@ def duplicate_rows(paths: Sequence[str], digests: Sequence[str], labels: dict[st
     return rows
 
 
-def near_duplicate_rows(paths: Sequence[str], near: Sequence[str], labels: dict[str, int]) -> list[Row]:
+def near_duplicate_rows(paths: Sequence[str], near: Sequence[str], labels: dict[str, object]) -> list[Row]:
     """Return a row for every near-duplicate; `near` is the path of the first image of its group, or empty."""
     rows = []
     for path, first in zip(paths, near, strict=True):

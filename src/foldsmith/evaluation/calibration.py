@@ -30,6 +30,11 @@ class Calibration:
     log_loss: float
     log_loss_after: float
 
+    @property
+    def improves(self) -> bool:
+        """Return whether the temperature lowers the log loss, and does not raise the calibration error."""
+        return self.log_loss_after < self.log_loss and self.error_after <= self.error
+
 
 def bin_confidences(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return the reliability diagram, one row per bin: low, high, count, confidence, accuracy.

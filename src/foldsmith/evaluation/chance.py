@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import binomtest, chi2, ttest_rel
 
 ROUNDING = 1e-6  # a smaller difference of scores is float32 rounding
+NO_VARIATION = 1e-12  # a smaller deviation is float64 rounding
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,18 @@ class FoldSpread:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Run B minus run A on the same images: the mean difference, and its standard error."""
+    """Run B minus run A on the same images: the mean difference, and its standard error.
+
+    The error is infinite where the images cannot give one.
+    """
 
     difference: float
     standard_error: float
+
+    @property
+    def known_error(self) -> float | None:
+        """Return the standard error for a JSON file: None where it is infinite."""
+        return self.standard_error if np.isfinite(self.standard_error) else None
 
     @property
     def exceeds_error(self) -> bool:
@@ -49,8 +58,9 @@ class PairedTest:
 def spread_of_folds(correct: np.ndarray, folds: np.ndarray) -> FoldSpread | None:
     """Return the spread of accuracy over folds, from correct (N,) bool and folds (N,) int.
 
-    Return None for a single fold, where all or no images are correct, and for credit that is not bool. The expected spread is binomial, at
-    the accuracy of all images; p is that of the chi-square test of equal shares.
+    Return None for a single fold, where all or no images are correct, and for credit that is not bool. The
+    expected spread is binomial, at the accuracy of all images; p is that of the chi-square test of equal
+    shares.
     """
     numbers, sizes = np.unique(folds, return_counts=True)
     share = correct.mean()
@@ -64,14 +74,25 @@ def spread_of_folds(correct: np.ndarray, folds: np.ndarray) -> FoldSpread | None
 
 
 def compare_paired(baseline: np.ndarray, candidate: np.ndarray) -> PairedDifference:
-    """Return the mean of `candidate` - `baseline` and its standard error, NaN for a single image.
+    """Return the mean of `candidate` - `baseline` and its standard error.
 
-    Both are values (N,) of the same images.
+    Both are credits (N,) from 0 to 1 of the same images. Where all differences are equal the error is that of
+    `least_paired_error`.
     """
     differences = candidate.astype(np.float64) - baseline.astype(np.float64)
-    count = len(differences)
-    error = differences.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
-    return PairedDifference(float(differences.mean()), float(error))
+    count, mean = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
+    return PairedDifference(mean, error if error > NO_VARIATION else least_paired_error(mean, count))
+
+
+def least_paired_error(difference: float, count: int) -> float:
+    """Return the standard error of a difference of two shares of the same images, none on the other side.
+
+    `difference` is that of the shares. Half an image more in every cell (Agresti & Min 2005) makes the error
+    positive although no image contradicts the difference.
+    """
+    cells = abs(difference) * count + 1, abs(difference) * count
+    return float(np.sqrt(cells[0] - cells[1] ** 2 / (count + 2)) / (count + 2))
 
 
 def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:

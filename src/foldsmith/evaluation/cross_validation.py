@@ -1,4 +1,4 @@
-"""The figures of cv.json: every metric by fold, their mean and spread, and over all images at once.
+"""The figures of cv.json: every metric by fold, their mean, spread and error, and over all images at once.
 
 A metric that is not defined in a fold is None there and left out of the mean. An example is the area under
 a ROC curve of a fold without a positive image.
@@ -9,50 +9,74 @@ from collections.abc import Sequence
 import numpy as np
 
 from foldsmith.errors import first_of
+from foldsmith.evaluation.uncertainty import ScoreErrors, score_errors, score_interval, share_interval
 from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import Metric
 
 Score = float | None
 
 
-def score(
-    targets: np.ndarray, predictions: np.ndarray, task: Task, metric: Metric | None = None
-) -> dict[str, Score]:
-    """Return all metrics of the task by name, and `metric` besides; None where one is not defined."""
-    rows = {**task.metrics, **({} if metric is None else {metric.name: metric})}
-    return {name: row.evaluate(targets, predictions) for name, row in rows.items()}
+def score(targets: np.ndarray, predictions: np.ndarray, task: Task) -> dict[str, Score]:
+    """Return all metrics of the task by name; None where one is not defined."""
+    return {name: metric.evaluate(targets, predictions) for name, metric in task.metrics.items()}
 
 
 def cross_validation(
-    targets: np.ndarray, folds: np.ndarray, predictions: np.ndarray, metric: Metric, task: Task
+    targets: np.ndarray,
+    folds: np.ndarray,
+    predictions: np.ndarray,
+    metric: str,
+    task: Task,
+    groups: np.ndarray | None = None,
 ) -> dict[str, object]:
-    """Return the figures of cv.json: `metric` by fold with mean, deviation and error, and all metrics.
+    """Return the figures of cv.json: `metric` by fold with mean, deviation, error and interval; all metrics.
 
-    Mean, standard deviation (divided by folds - 1) and standard error (over the root of the number of folds)
-    are those of the folds in which the metric is defined; None where there are too few. `oof` is the metric
-    over all held-out images at once.
+    Mean and standard deviation (divided by folds - 1) are those of the folds in which the metric is defined;
+    None where there are too few. The standard error is the larger of that of the images and that of the
+    folds (see `score_errors`); `groups` (N,) numbers the images that are related. `oof` is the metric over
+    all held-out images at once.
     """
-    by_fold = [
-        score(targets[folds == fold], predictions[folds == fold], task, metric) for fold in np.unique(folds)
-    ]
-    overall = score(targets, predictions, task, metric)
-    scores = [fold[metric.name] for fold in by_fold]
+    by_fold = [score(targets[folds == fold], predictions[folds == fold], task) for fold in np.unique(folds)]
+    overall = score(targets, predictions, task)
+    metrics_by_fold = {name: [fold[name] for fold in by_fold] for name in overall}
+    errors = score_errors(targets, folds, predictions, metrics_by_fold, task, groups)
+    scores = metrics_by_fold[metric]
     defined = [value for value in scores if value is not None]
-    std = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+    mean = float(np.mean(defined)) if defined else None
+    interval = None
+    if mean is not None and errors[metric].of_mean is not None:
+        credit = float(np.mean(task.correct(targets, predictions)))
+        is_share = overall[metric] is not None and abs(overall[metric] - credit) < 1e-9
+        num_groups = len(targets) if groups is None else len(np.unique(groups))
+        sizes = (num_groups, len(targets)) if is_share else None
+        interval = _interval_of(mean, errors[metric], metric, task, sizes)
     return {
         "task": task.name,
-        "metric": metric.name,
-        "higher_is_better": metric.higher_is_better,
+        "metric": metric,
+        "higher_is_better": task.metrics[metric].higher_is_better,
         "folds": scores,
-        "mean": float(np.mean(defined)) if defined else None,
-        "std": std,
-        "standard_error": std / len(defined) ** 0.5 if std is not None else None,
-        "oof": overall[metric.name],
+        "mean": mean,
+        "std": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "standard_error": errors[metric].of_mean,
+        "standard_error_by": errors[metric].by,
+        "interval": interval,
+        "oof": overall[metric],
         "num_images": len(targets),
         "num_classes": predictions.shape[1],
         "metrics": overall,
-        "metrics_by_fold": {name: [fold[name] for fold in by_fold] for name in overall},
+        "metrics_by_fold": metrics_by_fold,
+        "standard_errors": {name: error.of_mean for name, error in errors.items()},
+        "standard_errors_by_fold": {name: error.by_fold for name, error in errors.items()},
     }
+
+
+def _interval_of(
+    mean: float, errors: ScoreErrors, metric: str, task: Task, sizes: tuple[int, int] | None
+) -> list[float]:
+    """Return the 95 % interval of the mean; `sizes` are the groups and images of a share, else None."""
+    if sizes is not None and errors.by == "images":
+        return list(share_interval(mean, errors.of_mean, *sizes))
+    return list(score_interval(mean, errors.of_mean, task.metrics[metric]))
 
 
 def undefined_notes(cv: dict) -> list[str]:
@@ -65,14 +89,12 @@ def undefined_notes(cv: dict) -> list[str]:
     return [f"{cv['metric']} is not defined in {len(missing)} of {len(cv['folds'])} folds: {rest}."]
 
 
-def left_out_note(metric: Metric, targets: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """Return a sentence on the columns of targets (N, K) that a mean over columns leaves out; none without."""
-    if metric.left_out is None or targets.ndim != 2:
+def left_out_notes(metric: Metric, targets: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return a sentence on the columns of targets (N, K) that a mean over columns leaves out, or none."""
+    if metric.left_out is None or targets.ndim != 2 or not (left_out := metric.left_out(targets)).any():
         return []
-    columns = np.flatnonzero(metric.left_out(targets))
-    if not len(columns):
-        return []
-    names = first_of([class_names[column] for column in columns])
+    columns = np.flatnonzero(left_out)
     return [
-        f"{metric.name} is a mean over columns and not defined in {len(columns)} of {targets.shape[1]}: {names}"
+        f"{metric.name}, a mean over columns, is not defined in {len(columns)} of {len(left_out)} and leaves "
+        f"them out: {first_of([names[column] for column in columns])}"
     ]

@@ -9,6 +9,8 @@ import pandas as pd
 
 from foldsmith.tasks.metrics import decide
 
+MIN_ACCURACY = 0.5  # out-of-fold; a weaker network knows too little to judge labels: none is suspected
+MAX_SUSPECTED = 0.1  # a larger share of suspects says more about the network than about the labels
 COLUMNS = (
     "rank",
     "path",
@@ -32,7 +34,8 @@ def rank_label_issues(
     """Return the images whose label is not the predicted class, the most suspicious first: COLUMNS.
 
     Probabilities (N, K) are out-of-fold. `quality`, from 0 to 1, is low where the label is improbable.
-    `suspected` marks as many images as confident learning estimates to be mislabelled.
+    `suspected` marks as many images as confident learning estimates to be mislabelled; none where the
+    accuracy is below MIN_ACCURACY.
     """
     # cleanlab takes seconds to import
     from cleanlab.filter import find_label_issues
@@ -42,11 +45,13 @@ def rank_label_issues(
     present = np.unique(labels)  # cleanlab requires an image of each class
     quality, suspected = np.ones(len(labels)), np.zeros(len(labels), bool)
     if len(present) > 1:
+        judges = np.mean(predicted == labels) >= MIN_ACCURACY
         columns = probabilities[:, present].astype(np.float64)
         columns /= columns.sum(axis=1, keepdims=True)
         codes = np.searchsorted(present, labels)
         quality = get_label_quality_scores(codes, columns, method="self_confidence")
-        suspected = find_label_issues(codes, columns, min_examples_per_class=0, n_jobs=1)
+        if judges:
+            suspected = find_label_issues(codes, columns, min_examples_per_class=0, n_jobs=1)
     rows = np.flatnonzero(predicted != labels)
     rows = rows[np.lexsort((paths[rows], quality[rows], ~suspected[rows]))]
     names = np.array(class_names, dtype=object)
@@ -63,3 +68,16 @@ def rank_label_issues(
         },
         columns=list(COLUMNS),
     )
+
+
+def describe_suspects(num_suspected: int, num_images: int, accuracy: float) -> str:
+    """Return how many labels are suspected, and what that is worth, in words."""
+    if accuracy < MIN_ACCURACY:
+        return (
+            f"labels not judged: the out-of-fold accuracy of {accuracy:.1%} is below {MIN_ACCURACY:.0%}, too "
+            "low to tell a wrong label from a wrong prediction"
+        )
+    suspects = f"{num_suspected:,} of {num_images:,} labels suspected"
+    if num_suspected > MAX_SUSPECTED * num_images:
+        return f"{suspects}, more than {MAX_SUSPECTED:.0%}: the network may be wrong rather than the labels"
+    return suspects

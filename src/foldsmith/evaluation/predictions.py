@@ -7,9 +7,11 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from foldsmith.data.duplicates import join_groups
 from foldsmith.errors import InputError
 from foldsmith.process.files import load_npz, save_csv, save_npz
 from foldsmith.run.paths import RunPaths
+from foldsmith.run.tables import load_samples
 from foldsmith.tasks import Task
 
 
@@ -41,6 +43,20 @@ def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], t
             f"{len(absent)} held-out images have no prediction (first: {first}); run src/train.py."
         )
     return task.finish(predictions)
+
+
+def related_images(run: RunPaths, held_out: pd.DataFrame) -> np.ndarray:
+    """Return a group number for each held-out row of folds.csv, int64 (N,).
+
+    Images with the same pixels, near-duplicates, and images of the label file's groups share a number. No
+    number is in two folds. Near-duplicates that src/split.py divided, as they are many, count as unrelated.
+    """
+    samples = load_samples(run.samples).set_index("path").loc[list(held_out["path"])]
+    folds = held_out["fold"].to_numpy()
+    num_folds = pd.Series(folds).groupby(samples["near"].to_numpy()).nunique()
+    near = [name if num_folds[name] == 1 else "" for name in samples["near"]]
+    groups = join_groups(list(samples["digest"]), list(samples["group"]), near)
+    return held_out.groupby([groups, folds], sort=False).ngroup().to_numpy(np.int64)
 
 
 def match_rows(predicted: Sequence[str] | np.ndarray, paths: Sequence[str], source: str) -> np.ndarray:
@@ -91,9 +107,8 @@ def save_oof(run: RunPaths, held_out: pd.DataFrame, predictions: np.ndarray, tas
     table = held_out.assign(
         prediction=task.label_column(task.decide(predictions)), confidence=task.confidence(predictions)
     )
-    save_csv(
-        run.oof_table, table if task.predictions_key == "probabilities" else table.drop(columns="confidence")
-    )
+    has_confidence = task.predictions_key == "probabilities"
+    save_csv(run.oof_table, table if has_confidence else table.drop(columns="confidence"))
 
 
 def save_held_out(path: Path, held_out: LabelledImages, predictions: np.ndarray, task: Task) -> None:

@@ -1,7 +1,6 @@
 """Trained weights: saving them, and loading them as a network that is ready to predict."""
 
 import copy
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import nn
 from foldsmith.inference.compute import Compute, build_compute, choose_device, set_determinism
 from foldsmith.models import build_model
 from foldsmith.process.files import atomic_write
-from foldsmith.recipes import Recipe
+from foldsmith.recipes import Recipe, recipe_of
 from foldsmith.tasks import Task, build_task
 
 
@@ -42,7 +41,7 @@ def load_trained(
     auto is the precision of the training where the device is of the same type. Raise InputError for a device
     or precision that this machine lacks.
     """
-    recipe, normalisation = recipe_of(provenance), provenance["normalisation"]
+    recipe, normalisation = recipe_of(provenance["recipe"]), provenance["normalisation"]
     set_determinism(recipe.deterministic)
     trained_on = provenance["device"].partition(":")[0]
     if precision == "auto" and choose_device(device).type == trained_on:
@@ -57,13 +56,3 @@ def task_of(provenance: dict[str, Any]) -> Task:
     name, scaling = provenance.get("task", "multiclass"), provenance.get("scaling", [])
     loss = provenance["recipe"]["loss"]
     return build_task(name, provenance["num_classes"], loss, tuple(map(tuple, scaling)))
-
-
-def recipe_of(facts: dict[str, Any]) -> Recipe:
-    """Return the recipe that weights were trained with; JSON's lists become tuples again.
-
-    Fields that a recipe no longer has are left out: they were for training, which is done.
-    """
-    known = {field.name for field in fields(Recipe)}
-    values = {name: value for name, value in facts["recipe"].items() if name in known}
-    return Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

@@ -40,6 +40,10 @@ def check_model(name: str, pretrained: bool = False) -> None:
     if name.startswith(TIMM):
         check_backbone(name.removeprefix(TIMM))
     elif name not in MODELS:
+        import timm
+
+        if timm.is_model(name):
+            raise InputError(f"unknown model '{name}'; did you mean '{TIMM}{name}'?")
         raise unknown_name("model", name, [*MODELS, f"{TIMM}<name>"])
     elif pretrained:
         raise InputError(f"model {name} has no pretrained weights; only {TIMM}<name> models have them.")

@@ -29,6 +29,26 @@ def format_score(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
+def in_time(seconds: float) -> str:
+    """Return a duration in words, such as `45 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_error(value: float | None) -> str:
+    """Return a standard error with four decimals, or one digit if it is smaller; a dash if unknown."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.4f}" if value >= 0.00005 else f"{value:.1g}"
+
+
+def with_error(score: str, error: float | None) -> str:
+    """Return `score ± error`; the score alone where its error is unknown."""
+    return score if format_error(error) == "–" else f"{score} ± {format_error(error)}"
+
+
 def printable(text: str) -> str:
     """Return the text with line breaks and control characters escaped: file names may contain any."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

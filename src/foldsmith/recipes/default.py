@@ -131,7 +131,7 @@ def resolve_default(evidence: RecipeEvidence, settings: Sequence[str] = ()) -> R
         ema_decay=round(min(max(1 - 1 / (AVERAGED_SHARE * steps), 0.0), MOST_EMA_DECAY), 4),
         **rest,
     )
-    return override(resolved, settings)
+    return override(Recipe(**vars(resolved)), settings)
 
 
 def _tuned_fields() -> dict[str, Any]:

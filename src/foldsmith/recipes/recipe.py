@@ -15,6 +15,18 @@ PRETRAINED: dict[str, tuple[str, ...]] = {
     "autoencoder": ("encoder", "decoder"),
 }
 
+# other words for some fields, as other programs spell them
+SYNONYMS = {
+    "learning_rate": "lr", "lern_rate": "lr", "rate": "lr", "batch": "batch_size", "bs": "batch_size",
+    "wd": "weight_decay", "decay": "weight_decay", "smoothing": "label_smoothing", "size": "image_size",
+    "resolution": "image_size", "img_size": "image_size", "backbone": "model", "arch": "model",
+    "architecture": "model", "network": "model", "augmentation": "augment", "aug": "augment", "tta": "views",
+    "ema": "ema_decay", "scheduler": "schedule", "lr_schedule": "schedule", "optim": "optimizer",
+    "num_epochs": "epochs", "random_state": "seed", "warmup_epochs": "warmup", "grad_clip": "clip_grad",
+    "stochastic_depth": "drop_path", "criterion": "loss", "grad_accum": "micro_batch",
+    "checkpoint": "weights", "random_erasing": "erase",
+}  # fmt: skip
+
 
 def use_field(default: Any, *stages: str) -> Any:
     """Return a field that no weight depends on; when it changes, `stages` run again on a finished run."""
@@ -107,8 +119,8 @@ class Recipe:
     sam: float = 0.0  # radius of sharpness-aware minimisation, which doubles the cost of a step; 0: none
     schedule: str = "cosine"  # cosine, one-cycle, constant
     warmup: float = 0.1  # share of the steps in which the learning rate rises from zero; 0: none
-    # ce: the task's own, for classes cross entropy, for sets binary cross entropy, for numbers smooth_l1; bce:
-    # binary cross entropy of each class; asymmetric: sets; smooth_l1, mse: numbers
+    # ce: the task's own: cross entropy, for sets binary cross entropy, for numbers smooth_l1; bce: binary
+    # cross entropy of each class; asymmetric: for sets; smooth_l1, mse: for numbers
     loss: str = "ce"
     label_smoothing: float = 0.0  # share of an image's target that is spread over all classes; 0: none
     class_weights: str = "none"  # none, or auto: inversely proportional to the frequency of the class
@@ -177,6 +189,24 @@ class Recipe:
         return 2 * self.batch_size
 
 
+@dataclass(frozen=True)
+class DatasetRecipe(Recipe):
+    """A recipe that is resolved from a competition's images; only the name of the row is used as it is.
+
+    `dataclasses.replace` keeps the class, so that a variant of such a row is known for one.
+    """
+
+
+def recipe_of(saved: Mapping[str, Any]) -> Recipe:
+    """Return the recipe saved in a JSON file, whose lists become tuples again.
+
+    Fields that a recipe no longer has are left out: they were for training, which is done.
+    """
+    known = {entry.name for entry in fields(Recipe)}
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items() if name in known}
+    return Recipe(**values)
+
+
 def use_fields(rounds: int = 1) -> dict[str, tuple[str, ...]]:
     """Return the fields that no weight depends on, with the stages that run again when they change.
 
@@ -220,7 +250,7 @@ def read_settings(settings: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise InputError(f"--set {setting}: write FIELD=VALUE, for example --set lr=0.01.")
         if field not in known:
-            raise unknown_name("recipe field", field, known)
+            raise unknown_name("recipe field", field, known, SYNONYMS)
         values[field] = _read_value(field, text, types[field])
     return values
 

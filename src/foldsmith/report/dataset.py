@@ -22,27 +22,40 @@ Context = dict[str, Any]
 def describe_data(evidence: Evidence) -> Context:
     """Return the values of class balance, image sizes, near-duplicates and problems."""
     counts, samples = evidence.class_counts, evidence.samples
-    rare = np.maximum(counts.min(initial=counts.max(initial=1)), 1)
+    is_unequal = len(counts) > 0 and np.ptp(counts) > 0
     groups = (
         []
         if samples is None
         else galleries.duplicate_groups(samples, evidence.test_samples, evidence.pictures)
     )
     return {
-        "balance": charts.draw_class_balance(counts, evidence.class_names) if len(counts) else "",
-        "balance_in_words": f"from {counts.max():,} to {counts.min():,}, {counts.max() / rare:.1f} to 1."
-        if len(counts)
-        else "",
+        "balance": charts.draw_class_balance(counts, evidence.class_names) if is_unequal else "",
+        "balance_in_words": balance_in_words(counts) if len(counts) else "",
         "sizes": [] if samples is None else count_sizes(samples).head(SIZE_ROWS).to_dict("records"),
         "num_sizes": 0 if samples is None else len(count_sizes(samples)),
         "duplicate_groups": groups,
         "max_duplicate_groups": galleries.DUPLICATE_GROUPS,
         "num_across": sum(group["across"] for group in groups),
         "num_two_labels": sum(len(group["labels"]) > 1 for group in groups),
+        "num_over_folds": count_over_folds(groups, evidence),
         "problem_groups": class_tables.group_problems(evidence.problems).to_dict("records"),
         "problem_kinds": PROBLEM_KINDS,
         "problem_rows": evidence.problems.head(PROBLEM_ROWS).to_dict("records"),
     }
+
+
+def balance_in_words(counts: np.ndarray) -> str:
+    """Return the sizes of the largest and the smallest class (K,) and their ratio, or the one size of all."""
+    if not np.ptp(counts):
+        return f"{counts[0]:,} training images in every class."
+    words = f"from {counts.max():,} to {counts.min():,}"
+    return f"{words}, {counts.max() / counts.min():.1f} to 1." if counts.min() else f"{words}."
+
+
+def count_over_folds(groups: list[dict], evidence: Evidence) -> int:
+    """Return the number of near-duplicate groups whose images are held out in more than one fold."""
+    fold_of = dict(zip(evidence.paths.tolist(), evidence.folds.tolist(), strict=True))
+    return sum(len({fold_of[path] for path in group["paths"] if path in fold_of}) > 1 for group in groups)
 
 
 def count_sizes(samples: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +72,7 @@ def describe_test(evidence: Evidence) -> Context:
     if features is not None:
         is_test, paths = features["is_test"], features["path"]
         shift = measure_shift(features["features"], is_test)
-        if shift is not None:
+        if shift is not None and shift.is_significant:
             cards = {
                 "most_confident_test": most_confident(paths, shift.test_probability, is_test, evidence),
                 "most_confident_train": most_confident(paths, 1 - shift.test_probability, ~is_test, evidence),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from foldsmith.evaluation.last_run import RunComparison
 from foldsmith.report.pictures import Pictures
 from foldsmith.tasks import Task
 
@@ -35,6 +36,10 @@ class Evidence:
     views: dict[str, np.ndarray] | None = None  # views.npz
     features: dict[str, np.ndarray] | None = None  # features.npz
     test_probabilities: np.ndarray | None = None  # (M, K) float32
+    is_limited: bool = False  # whether --limit leaves training images out
+    last_run: str = ""  # name of the run that was validated last before this one
+    differing: list[tuple[str, str, str]] = field(default_factory=list)  # field, value there, value here
+    comparison: RunComparison | None = None  # with the last run
 
     @property
     def has_pictures(self) -> bool:

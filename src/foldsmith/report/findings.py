@@ -1,19 +1,27 @@
-"""The findings at the top of the page: what is wrong, and what to try next."""
+"""The findings at the top of the page: what is wrong, and what to try next.
+
+Each one is a function of figures alone, so that no sentence says more than they do.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from foldsmith.errors import first_of
+from foldsmith.evaluation.baseline import CAUSES, warn_of_baseline
 from foldsmith.evaluation.calibration import Calibration
 from foldsmith.evaluation.chance import FoldSpread
+from foldsmith.evaluation.label_issues import MAX_SUSPECTED
 from foldsmith.evaluation.shift import Shift
 
 SIGNIFICANCE = 0.01  # folds differ by more than chance below this p
-MAX_SUSPECTED = 0.1  # a larger share of suspected labels means that the network is weak, not the labels
+OVERFITTED = 0.15  # training accuracy above held-out accuracy
+IMBALANCED = 5  # times as many images in the largest class as in the smallest
+RARE_LOSS = 0.2  # recall of the commonest quarter of the classes above that of the rarest
+PERFECT_IMAGES = 50  # so many images, all predicted correctly, are worth a look for a leak
 
 
 @dataclass(frozen=True)
@@ -25,20 +33,90 @@ class Finding:
     warns: bool = True
 
 
-def find_all(context: Mapping[str, Any]) -> list[Finding]:
-    """Return all findings of a page, from the names of its sections; a section that is absent has none."""
-    cv, evidence = context["cv"], context["evidence"]
-    findings = find_outlier_folds(context["outlier_folds"], cv["metric"], context["spread"])
-    if "class_table" in context:
-        findings += find_unpredicted_classes(context["class_table"])
-    if "duplicate_groups" in context:
-        suspected = context.get("num_suspected", 0)
-        findings += find_label_problems(suspected, len(evidence.labels), context["duplicate_groups"])
-    if "shift" in context:
-        findings += find_shift(context["shift"])
-    if "calibration" in context:
-        findings += find_miscalibration(context["calibration"])
-    return findings + find_training_advice(evidence.logs)
+@dataclass(frozen=True)
+class Figures:
+    """The figures that findings follow from; one that is unknown is at its default.
+
+    `baseline_warning` is the sentence of a score that is no better than its baseline, "" for a better one.
+    `outliers` lists, by fold, the metrics in which it is an outlier. `classes` is the table of
+    `score_classes`, `class_counts` (K,) the training images of its rows. `num_over_folds` counts pictures
+    with copies in several folds, `num_two_labels` those with two labels, `num_across` those that are in the
+    test as well.
+    """
+
+    metric: str
+    num_images: int
+    accuracy: float | None = None  # out-of-fold
+    baseline_warning: str = ""
+    outliers: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    spread: FoldSpread | None = None
+    classes: pd.DataFrame | None = None
+    class_counts: np.ndarray | None = None
+    num_suspected: int = 0
+    num_over_folds: int = 0
+    num_two_labels: int = 0
+    num_across: int = 0
+    shift: Shift | None = None
+    calibration: Calibration | None = None
+    logs: Mapping[int, pd.DataFrame] = field(default_factory=dict)
+
+
+def figures_of(context: Mapping[str, Any]) -> Figures:
+    """Return the figures of a page, from the names of its sections; those of absent sections are unknown."""
+    cv, evidence, classes = context["cv"], context["evidence"], context.get("class_table")
+    return Figures(
+        metric=cv["metric"],
+        num_images=len(evidence.labels),
+        accuracy=cv["metrics"].get("accuracy"),
+        baseline_warning=warn_of_baseline(cv),
+        outliers=context["outlier_folds"],
+        spread=context["spread"],
+        classes=classes,
+        class_counts=None if classes is None else evidence.class_counts[classes["label"]],
+        num_suspected=context.get("num_suspected", 0),
+        num_over_folds=context.get("num_over_folds", 0),
+        num_two_labels=context.get("num_two_labels", 0),
+        num_across=context.get("num_across", 0),
+        shift=context.get("shift"),
+        calibration=context.get("calibration"),
+        logs=evidence.logs,
+    )
+
+
+def find_all(figures: Figures) -> list[Finding]:
+    """Return all findings, those that put the score in doubt first."""
+    return [
+        *find_no_better_than_baseline(figures.baseline_warning),
+        *find_leaks(figures),
+        *find_outlier_folds(figures.outliers, figures.metric, figures.spread),
+        *find_unpredicted_classes(figures.classes),
+        *find_imbalance(figures.classes, figures.class_counts),
+        *find_label_problems(figures),
+        *find_shift(figures.shift),
+        *find_miscalibration(figures.calibration),
+        *find_training_advice(figures.logs),
+    ]
+
+
+def find_no_better_than_baseline(warning: str) -> list[Finding]:
+    """Return the warning of a score that predictions without the images reach, with the likely causes."""
+    return [Finding(f"{warning} Likely causes: {'; '.join(CAUSES)}.", "folds")] if warning else []
+
+
+def find_leaks(figures: Figures) -> list[Finding]:
+    """Return copies on both sides of a split, and a score that is too good not to be looked at."""
+    findings = []
+    if figures.num_over_folds:
+        count = _count(figures.num_over_folds, "picture has", "pictures have")
+        text = f"{count} copies in different folds: the score is too high for them."
+        findings.append(Finding(text, "near-duplicates"))
+    if figures.accuracy == 1 and figures.num_images >= PERFECT_IMAGES:
+        text = (
+            f"All {figures.num_images:,} held-out images are predicted correctly: check that no copy, "
+            "border, size or camera gives the class away (group_column keeps related images in one fold)."
+        )
+        findings.append(Finding(text, "folds", warns=False))
+    return findings
 
 
 def spread_in_words(spread: FoldSpread | None) -> str:
@@ -55,7 +133,7 @@ def spread_in_words(spread: FoldSpread | None) -> str:
 
 
 def find_outlier_folds(
-    outliers: dict[int, list[str]], metric: str, spread: FoldSpread | None
+    outliers: Mapping[int, Sequence[str]], metric: str, spread: FoldSpread | None
 ) -> list[Finding]:
     """Return the folds that are outliers in the run's metric, else a spread that exceeds chance.
 
@@ -77,8 +155,10 @@ def find_outlier_folds(
     return findings
 
 
-def find_unpredicted_classes(classes: pd.DataFrame) -> list[Finding]:
+def find_unpredicted_classes(classes: pd.DataFrame | None) -> list[Finding]:
     """Return the classes that are never predicted; `classes` is the table of `score_classes`."""
+    if classes is None:
+        return []
     unpredicted = classes[(classes["predicted"] == 0) & (classes["support"] > 0)]
     if unpredicted.empty:
         return []
@@ -88,22 +168,36 @@ def find_unpredicted_classes(classes: pd.DataFrame) -> list[Finding]:
     return [Finding(text, "classes")]
 
 
-def find_label_problems(num_suspected: int, num_images: int, groups: Sequence[dict]) -> list[Finding]:
-    """Return suspected labels, and near-duplicates with two labels or in training and test.
+def find_imbalance(classes: pd.DataFrame | None, counts: np.ndarray | None) -> list[Finding]:
+    """Return a finding where the rarest quarter of the classes is recognised far less than the commonest."""
+    if classes is None or counts is None or len(counts) < 2 or counts.max() < IMBALANCED * counts.min():
+        return []
+    order, quarter = np.argsort(counts, kind="stable"), max(1, len(counts) // 4)
+    recalls = [classes["recall"].iloc[rows].dropna() for rows in (order[:quarter], order[-quarter:])]
+    if any(recall.empty for recall in recalls):
+        return []
+    rare, common = (recall.mean() for recall in recalls)
+    if common - rare <= RARE_LOSS:
+        return []
+    text = (
+        f"The rarest classes ({counts[order[0]]:,} to {counts[order[quarter - 1]]:,} images) have a recall "
+        f"of {rare:.0%}, the commonest {common:.0%}: try --set logit_adjustment=1 or "
+        "--set class_weights=auto, or add images."
+    )
+    return [Finding(text, "classes", warns=False)]
 
-    `groups` are those of `duplicate_groups`.
-    """
-    findings = []
-    if 0 < num_suspected <= MAX_SUSPECTED * num_images:
-        text = f"{_count(num_suspected, 'label is', 'labels are')} probably wrong: see label_issues.csv."
+
+def find_label_problems(figures: Figures) -> list[Finding]:
+    """Return suspected labels, and near-duplicates with two labels or in training and test."""
+    findings, suspected = [], figures.num_suspected
+    if 0 < suspected <= MAX_SUSPECTED * figures.num_images:
+        text = f"{_count(suspected, 'label is', 'labels are')} probably wrong: see label_issues.csv."
         findings.append(Finding(text, "suspected-labels"))
-    two = sum(len(group["labels"]) > 1 for group in groups)
-    if two:
-        text = f"{_count(two, 'picture has', 'pictures have')} two labels."
+    if figures.num_two_labels:
+        text = f"{_count(figures.num_two_labels, 'picture has', 'pictures have')} two labels."
         findings.append(Finding(text, "near-duplicates"))
-    across = sum(group["across"] for group in groups)
-    if across:
-        text = f"{_count(across, 'picture is', 'pictures are')} in training and test."
+    if figures.num_across:
+        text = f"{_count(figures.num_across, 'picture is', 'pictures are')} in training and test."
         findings.append(Finding(text, "near-duplicates", warns=False))
     return findings
 
@@ -120,24 +214,29 @@ def find_shift(shift: Shift | None) -> list[Finding]:
     return [Finding(text, "training-against-test")]
 
 
-def find_miscalibration(calibration: Calibration) -> list[Finding]:
-    """Return a finding where the calibration error is at least 0.02 and a temperature would halve it."""
-    if calibration.error < 0.02 or calibration.error_after > calibration.error / 2:
+def find_miscalibration(calibration: Calibration | None) -> list[Finding]:
+    """Return a finding where a temperature would halve a calibration error of at least 0.02.
+
+    It must lower the log loss as well, on other folds than it was fitted on.
+    """
+    if calibration is None or calibration.error < 0.02 or not calibration.improves:
+        return []
+    if calibration.error_after > calibration.error / 2:
         return []
     kind = "overconfident" if calibration.temperature > 1 else "underconfident"
-    return [
-        Finding(
-            f"The probabilities are {kind}: a temperature of {calibration.temperature:.2f} would lower the "
-            f"calibration error from {calibration.error:.3f} to {calibration.error_after:.3f}.",
-            "calibration",
-            warns=False,
-        )
-    ]
+    text = (
+        f"The probabilities are {kind}: a temperature of {calibration.temperature:.2f} would lower the "
+        f"calibration error from {calibration.error:.3f} to {calibration.error_after:.3f}."
+    )
+    return [Finding(text, "calibration", warns=False)]
 
 
-def find_training_advice(logs: dict[int, pd.DataFrame]) -> list[Finding]:
-    """Return advice from the curves, at most one: train longer or shorter, regularise or augment more."""
-    falling, rising, gaps = 0, 0, []
+def find_training_advice(logs: Mapping[int, pd.DataFrame]) -> list[Finding]:
+    """Return advice from the curves, at most one.
+
+    An overfitted network needs other images and not more epochs, so its gap comes before its loss's trend.
+    """
+    falling, rising, training, held_out = 0, 0, [], []
     for log in logs.values():
         validated = log[np.isfinite(log["val_loss"])]
         if len(validated) < 5:
@@ -145,16 +244,23 @@ def find_training_advice(logs: dict[int, pd.DataFrame]) -> list[Finding]:
         losses = validated["val_loss"].to_numpy()
         falling += losses[-1] < 0.99 * losses[-1 - len(losses) // 5] and losses[-1] == losses.min()
         rising += losses[-1] > 1.03 * losses.min()
-        gaps.append(validated["train_accuracy"].iloc[-1] - validated["val_accuracy"].iloc[-1])
-    section, half = "learning-curves", len(logs) / 2
-    if rising > half:
+        training.append(validated["train_accuracy"].iloc[-1])
+        held_out.append(validated["val_accuracy"].iloc[-1])
+    if not training:
+        return []
+    text, half = "", len(training) / 2
+    if np.mean(training) - np.mean(held_out) > OVERFITTED:
+        rises = ", and the held-out loss rises again before the end" if rising > half else ""
+        text = (
+            f"The network overfits: training accuracy is {np.mean(training):.0%}, held-out accuracy "
+            f"{np.mean(held_out):.0%}{rises}. Augment or regularise more, start from pretrained weights, or "
+            "add images; more epochs will not help."
+        )
+    elif rising > half:
         text = "The held-out loss rises again before the end: train for fewer epochs, or regularise more."
-        return [Finding(text, section, warns=False)]
-    if falling > half:
-        text = "The held-out loss still falls in the last fifth of the epochs: train for more epochs."
-        return [Finding(text, section, warns=False)]
-    if gaps and np.mean(gaps) > 0.15:
-        gap = f"Training accuracy is {100 * np.mean(gaps):.0f} points above held-out accuracy"
-        text = f"{gap}: augment more, or add images."
-        return [Finding(text, section, warns=False)]
-    return []
+    elif falling > half:
+        text = (
+            "The network is underfitted: the held-out loss still falls in the last fifth of the epochs. "
+            "Train for more epochs."
+        )
+    return [Finding(text, "learning-curves", warns=False)] if text else []

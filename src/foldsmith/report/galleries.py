@@ -116,7 +116,7 @@ def duplicate_groups(
         words += [f"{len(labels)} labels"] if len(labels) > 1 else []
         words += ["in training and test"] if across else []
         groups.append({"cards": cards, "count": len(group), "words": ", ".join(words), "labels": labels,
-                       "across": across, "exact": exact})  # fmt: skip
+                       "across": across, "exact": exact, "paths": list(group["path"])})  # fmt: skip
     return sorted(groups, key=lambda group: (-(len(group["labels"]) > 1), -group["across"], group["exact"]))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import jinja2
 
+from foldsmith.evaluation.baseline import describe_baseline
 from foldsmith.process.files import atomic_write
-from foldsmith.process.terminal import format_score, progress
+from foldsmith.process.terminal import format_error, format_score, progress
 from foldsmith.report import dataset, findings, sections
 from foldsmith.report.evidence import Evidence, check_evidence
 from foldsmith.tasks.metrics import title_of
@@ -29,6 +30,8 @@ class Section:
 
 # the task lists the sections of its page
 SECTIONS = {
+    "compared": Section("Compared with the last run", "compared.html", sections.describe_comparison),
+    "subsets": Section("Parts of the images", "subsets.html", sections.describe_subsets),
     "folds": Section("Folds", "folds.html", sections.describe_folds),
     "learning-curves": Section("Learning curves", "learning-curves.html", sections.describe_curves),
     "classes": Section("Classes", "classes.html", sections.describe_classes),
@@ -38,7 +41,7 @@ SECTIONS = {
     "mistakes": Section("Confident mistakes and close calls", "mistakes.html", sections.describe_images),
     "calibration": Section("Calibration", "calibration.html", sections.describe_calibration),
     "data": Section("Data", "data.html", dataset.describe_data),
-    "equal-pictures": Section("Near-duplicates", "equal-pictures.html", dataset.describe_data),
+    "near-duplicates": Section("Near-duplicates", "near-duplicates.html", dataset.describe_data),
     "problems": Section("Problems in the data", "problems.html", dataset.describe_data),
     "training-against-test": Section(
         "Training against test", "training-against-test.html", dataset.describe_test
@@ -68,6 +71,7 @@ def build_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "error": format_error,
         "figure": format_score,
         "percent": _percent,
         "signed": "{:+.4f}".format,
@@ -84,6 +88,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         "cv": evidence.cv,
         "sections": [(section.title, section.template) for section in shown],
         "provenance": _provenance_line(evidence.facts),
+        "baseline_in_words": describe_baseline(evidence.cv),
         **sections.describe_folds(evidence),  # the head of the page needs them too
     }
     describers = list(dict.fromkeys(section.describe for section in shown))
@@ -91,7 +96,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         for describe in describers:
             context |= describe(evidence)
             advance(1)
-    context["findings"] = findings.find_all(context)
+    context["findings"] = findings.find_all(findings.figures_of(context))
     return context
 
 

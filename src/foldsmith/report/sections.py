@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from foldsmith.evaluation import label_issues
 from foldsmith.evaluation.calibration import bin_confidences, calibrate
 from foldsmith.evaluation.chance import spread_of_folds
+from foldsmith.evaluation.subsets import image_attributes, scores_by, surest_shares
+from foldsmith.evaluation.uncertainty import class_recalls
 from foldsmith.report import charts, class_tables, findings, galleries, matrix, plots
 from foldsmith.report.evidence import Evidence
 from foldsmith.tasks.metrics import decide
+
+CHANGED = 12  # pictures of either side that changed since the last run
 
 Context = dict[str, Any]
 
@@ -40,6 +45,46 @@ def lower_is_better(evidence: Evidence) -> set[str]:
     metrics, cv = evidence.task.metrics, evidence.cv
     own = set() if cv.get("higher_is_better", True) else {cv["metric"]}
     return own | {name for name, metric in metrics.items() if not metric.higher_is_better}
+
+
+def describe_comparison(evidence: Evidence) -> Context:
+    """Return the paired comparison with the run before this one, its classes, and pictures that changed."""
+    comparison = evidence.comparison
+    if comparison is None:
+        return {"comparison": None}
+    now_right = comparison.changed["now_right"]
+    paths = {"now_right": comparison.changed[now_right], "now_wrong": comparison.changed[~now_right]}
+    label_of = dict(zip(evidence.paths.tolist(), evidence.labels.tolist(), strict=True))
+    names = evidence.class_names
+    classes = comparison.classes.dropna()
+    beyond = classes[classes["difference"].abs() > 2 * classes["error"]]
+    return {
+        "comparison": comparison,
+        "is_better": abs(comparison.gain.difference) > 2 * comparison.gain.standard_error,
+        "changed_classes": beyond.assign(name=[names[label] for label in beyond["label"]])
+        .sort_values("difference", kind="stable")
+        .to_dict("records"),
+        "changed_pictures": {
+            side: [evidence.pictures.card(path, names[label_of[path]]) for path in rows["path"].head(CHANGED)]
+            for side, rows in paths.items()
+        },
+    }
+
+
+def describe_subsets(evidence: Evidence) -> Context:
+    """Return the scores by group, source folder and image size, and the accuracy of the surest images."""
+    task, metric = evidence.task, evidence.cv["metric"]
+    figures = evidence.labels, evidence.probabilities
+    attributes = {} if evidence.samples is None else image_attributes(evidence.samples, evidence.paths)
+    return {
+        "subsets": {
+            name: scores_by(values, *figures, metric, task).to_dict("records")
+            for name, values in attributes.items()
+        },
+        "surest": surest_shares(
+            task.confidence(evidence.probabilities), task.correct(*figures).astype(np.float64)
+        ).to_dict("records"),
+    }
 
 
 def describe_curves(evidence: Evidence) -> Context:
@@ -82,7 +127,9 @@ def describe_classes(evidence: Evidence) -> Context:
     pictures = [examples.get(label, "") for label in classes["label"]]
     return {
         "class_table": classes,
-        "classes": classes.assign(images=images, picture=pictures).to_dict("records"),
+        "classes": classes.assign(images=images, picture=pictures)
+        .merge(class_recalls(labels, probabilities, evidence.task)[["label", "low", "high"]], on="label")
+        .to_dict("records"),
         "all_held_out": bool((images == classes["support"]).all()),
         "num_never_predicted": int((classes["predicted"] == 0).sum()),
         "pairs": pairs.to_dict("records"),
@@ -104,9 +151,13 @@ def describe_images(evidence: Evidence) -> Context:
     predictions = evidence.paths, evidence.labels, evidence.probabilities
     names, pictures = evidence.class_names, evidence.pictures
     issues = evidence.issues
+    num_suspected = 0 if issues is None else int(issues["suspected"].sum())
+    accuracy = float(evidence.task.correct(evidence.labels, evidence.probabilities).mean())
     return {
-        "max_suspected": findings.MAX_SUSPECTED,
-        "num_suspected": 0 if issues is None else int(issues["suspected"].sum()),
+        "max_suspected": label_issues.MAX_SUSPECTED,
+        "labels_judged": accuracy >= label_issues.MIN_ACCURACY,
+        "suspects_in_words": label_issues.describe_suspects(num_suspected, len(evidence.labels), accuracy),
+        "num_suspected": num_suspected,
         "suspects": [] if issues is None else galleries.suspected_labels(issues, pictures),
         "mistakes": galleries.confident_mistakes(*predictions, names, pictures),
         "close_calls": galleries.close_calls(*predictions, names, pictures),

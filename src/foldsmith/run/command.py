@@ -8,23 +8,42 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.recipes import (
     DATASET_RECIPES,
     RECIPES,
+    SYNONYMS,
     DatasetFacts,
     Recipe,
     RecipeEvidence,
     find_recipe,
     read_settings,
+    recipe_of,
 )
-from foldsmith.run.identity import load_identity
+from foldsmith.run.fields import describe_fields
+from foldsmith.run.identity import competition_folder_of, load_identity
 from foldsmith.run.paths import RunPaths
+from foldsmith.seeding import derive_seed
 
-DEMO = Path("input/demo80")
+INPUT = Path("input")
+DEMO = INPUT / "demo80"
+STAGES = (
+    "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "examine",
+    "report", "score",
+)  # fmt: skip
+OTHER_COMMANDS = """other commands, each with its own --help:
+  ./run.sh study NAME                             the recipes of a study, beside its own figures
+  .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
+  .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
+  .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
+  .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains"""
 FOLDS = 5
+# a field of a recipe, or another word for it -> the field
+FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
 SHORT_FIELDS = ("epochs", "batch_size", "image_size", "seed", "rounds")  # recipe fields with an option
 
 
@@ -74,6 +93,8 @@ class Command:
     output: Path
     metric: str
     again: bool
+    limit_test: int | None  # number of test images that are predicted; None: all
+    until: str | None  # name of the last stage that src/run.py runs; None: all
     words: tuple[str, ...]
 
     @property
@@ -108,7 +129,7 @@ class Command:
 
     def line(self, stage: str) -> str:
         """Return the shell command that runs one stage with this command line."""
-        return shlex.join(["python", f"src/{stage}.py", *self.words])
+        return shlex.join([".venv/bin/python", f"src/{stage}.py", *self.words])
 
     @property
     def identity(self) -> dict[str, object]:
@@ -119,6 +140,13 @@ class Command:
     def limited(self, facts: DatasetFacts) -> DatasetFacts:
         """Return the facts with the number of images that `--limit` leaves."""
         return replace(facts, num_images=min(facts.num_images, self.plan.limit or facts.num_images))
+
+    def limited_test(self, paths: list[str]) -> list[str]:
+        """Return the test images to predict: all, or a sample of `--limit-test`, in the same order."""
+        if self.limit_test is None:
+            return paths
+        order = np.random.default_rng(derive_seed(self.plan.seed, "limit-test")).permutation(len(paths))
+        return [paths[index] for index in np.sort(order[: self.limit_test])]
 
     def resolved(self, evidence: RecipeEvidence) -> "Command":
         """Return the command with its recipe resolved from this evidence.
@@ -136,9 +164,27 @@ class WordParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         prefix = "unrecognized arguments: "
         if message.startswith(prefix):
-            word = message.removeprefix(prefix).split()[0].partition("=")[0]
+            word, *rest = message.removeprefix(prefix).split()
+            word, _, value = word.partition("=")
+            self._suggest_setting(word, value or (rest or ["VALUE"])[0])
             raise unknown_name("argument", word, [*self._option_string_actions, "FOLDER"])
         raise InputError(f"{message} (--help lists all options).")
+
+    def _suggest_setting(self, word: str, value: str) -> None:
+        """Raise InputError if a word is a field of a recipe, which --set sets, or another word for one."""
+        field = FIELD_WORDS.get(word.lstrip("-").replace("-", "_").lower())
+        if "--set" in self._option_string_actions and word.startswith("--") and field:
+            raise InputError(
+                f"unknown argument '{word}'; a field of the recipe is set by --set {field}={value}."
+            )
+
+
+class ShowFields(argparse.Action):
+    """An option that prints every field of a recipe and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(describe_fields())
+        parser.exit()
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -150,11 +196,13 @@ def _listed(names: Iterable[str]) -> str:
 def _examples(description: str) -> str:
     """Return example commands for the stage whose docstring this is."""
     stage = description.split("src/")[-1].split()[0] if "src/" in description else "STAGE.py"
+    python = ".venv/bin/python"
     lines = (
-        f"python src/{stage}                                        the demo",
-        f"python src/{stage} input/tiny80 --recipe resnet64 --folds 5",
-        f"python src/{stage} input/tiny80 --limit 8000 --epochs 8 --set lr=0.01 --name slow",
-        f"python src/{stage} input/tiny80 --fold 2 --device cuda    one fold, on a GPU",
+        f"{python} src/{stage}                                        the demo",
+        f"{python} src/{stage} input/tiny80 --recipe resnet64 --folds 5",
+        f"{python} src/{stage} input/tiny80 --limit 8000 --epochs 8 --set lr=0.01 --name slow",
+        f"{python} src/{stage} input/tiny80 --fold 2 --device cuda    one fold, on a GPU",
+        f"{python} src/{stage} output/tiny80/resnet64                 a run that exists, as it was",
     )
     return "\n  ".join(["examples:", *lines])
 
@@ -168,8 +216,12 @@ def _parser(description: str) -> argparse.ArgumentParser:
         epilog="Every stage accepts the same options and uses those it needs.\n\n"
         f"{_examples(description)}\n\n"
         f"recipes (explained in src/foldsmith/recipes/):\n{_listed(RECIPES)}\n\n"
-        "fields of a recipe, for --set (explained in src/foldsmith/recipes/recipe.py):\n"
-        + _listed(field.name for field in fields(Recipe) if field.name != "name"),
+        "fields of a recipe, for --set (./run.sh --fields explains them):\n"
+        + _listed(field.name for field in fields(Recipe) if field.name != "name")
+        + f"\n\n{OTHER_COMMANDS}",
+    )
+    parser.add_argument(
+        "--fields", action=ShowFields, nargs=0, help="explain every field of a recipe, and exit"
     )
     parser.add_argument(
         "folder",
@@ -177,7 +229,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         nargs="?",
         type=Path,
         default=DEMO,
-        help=f"the competition folder ({DEMO})",
+        help=f"the competition folder, or the folder of a run that exists ({DEMO})",
     )
     _add_recipe_words(parser)
     _add_fold_words(parser)
@@ -202,8 +254,10 @@ def _add_fold_words(parser: argparse.ArgumentParser) -> None:
     add("--holdout", metavar="F", type=float, help="hold out the share F once instead of folds, e.g. 0.3")
     add("--fold", metavar="K", type=int, help="train only fold K, counted from 0 (all)")
     seed = "seed of the folds and of --limit; --seed is that of training (0)"
-    add("--fold-seed", metavar="N", type=int, default=0, help=seed)
+    add("--fold-seed", metavar="N", type=int, help=seed)
     add("--limit", metavar="N", type=int, help="use only N training images, stratified (all)")
+    first = "predict only N test images, for a first look; no submission is written (all)"
+    add("--limit-test", metavar="N", type=int, help=first)
 
 
 def _add_machine_words(parser: argparse.ArgumentParser) -> None:
@@ -225,16 +279,24 @@ def _add_run_words(parser: argparse.ArgumentParser) -> None:
     add("--metric", metavar="NAME|FILE.py:NAME", default="", help=metric)
     again = "run again even if up to date; replace a different run of the same name"
     add("--again", action="store_true", help=again)
+    add("--until", metavar="STAGE", choices=STAGES, help=f"./run.sh stops after it: {', '.join(STAGES)}")
 
 
 def read_command(argv: list[str] | None, description: str) -> Command:
-    """Return the command of `argv` (None: `sys.argv`). Raise InputError for unknown options and values."""
+    """Return the command of `argv` (None: `sys.argv`). Raise InputError for unknown options and values.
+
+    Where the first word is a run's folder, or `--name` is that of a run and no recipe is typed, recipe and
+    folds are those of the run, as far as no word sets them.
+    """
     words = sys.argv[1:] if argv is None else argv
-    typed = _parser(description).parse_args(words)
+    parser = _parser(description)
+    typed = _located(parser.parse_args(words))
     folder, settings = _folder_of(typed), _settings_of(typed)
     recipe_word = typed.recipe or ("quick" if folder.name == DEMO.name else "default")
-    recipe, values = find_recipe(recipe_word), read_settings(settings)
-    dataset_recipe = recipe_word if recipe_word in DATASET_RECIPES else ""
+    held = _held_identity(typed, folder)
+    recipe = recipe_of(held["recipe"]) if held else find_recipe(recipe_word)
+    values = read_settings(settings)
+    dataset_recipe = recipe_word if recipe_word in DATASET_RECIPES and not held else ""
     if not dataset_recipe:  # the settings of a dataset's recipe are applied when it is resolved
         recipe = replace(recipe, **values)
     command = Command(
@@ -242,8 +304,8 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         recipe=recipe,
         settings=tuple(settings),
         dataset_recipe=dataset_recipe,
-        evidence=None,
-        plan=_plan_of(typed),
+        evidence=_evidence_of(held),
+        plan=_plan_of(typed, held.get("folds", {})),
         fold=typed.fold,
         device=typed.device,
         precision=typed.precision,
@@ -252,11 +314,45 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         output=typed.output,
         metric=typed.metric,
         again=typed.again,
+        limit_test=typed.limit_test,
+        until=typed.until,
         words=tuple(words),
     )
     _check(command)
-    evidence = _held_evidence(command.run) if dataset_recipe else None
+    evidence = _evidence_of(load_identity(command.run)) if dataset_recipe else None
     return command if evidence is None else command.resolved(evidence)
+
+
+def _located(typed: argparse.Namespace) -> argparse.Namespace:
+    """Return the words with a run's folder replaced by its competition folder, output folder and name.
+
+    Raise InputError for a blend, for a competition folder that has moved, and for words that name two runs.
+    """
+    run = RunPaths(Path(os.path.abspath(typed.folder)))
+    if not run.identity.is_file():
+        return typed
+    if "made_of" in load_identity(run)["recipe"]:
+        raise InputError(f"{typed.folder} combines other runs and has no stages; name one of those.")
+    if typed.name is not None:
+        raise InputError(f"{typed.folder} is a run's folder, so --name {typed.name} names a second run; "
+                         "leave --name out, or name the competition folder first.")  # fmt: skip
+    folder = competition_folder_of(run)
+    if not folder.is_dir():
+        raise InputError(
+            f"{typed.folder} is a run on {folder}, which is not there; write the competition folder, and the "
+            f"run with --name {run.root.name} --output {run.root.parents[1]}."
+        )
+    output = os.path.relpath(run.root.parents[1])
+    typed.folder, typed.output, typed.name = folder, Path(output), run.root.name
+    return typed
+
+
+def _held_identity(typed: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return the identity of the run that `--name` names; empty without one, or if a recipe is typed."""
+    if typed.recipe or typed.name is None:
+        return {}
+    held = load_identity(RunPaths(typed.output / folder.name / typed.name))
+    return held if "made_of" not in held.get("recipe", {"made_of": ""}) else {}
 
 
 def _folder_of(typed: argparse.Namespace) -> Path:
@@ -264,6 +360,8 @@ def _folder_of(typed: argparse.Namespace) -> Path:
     folder = Path(os.path.abspath(typed.folder)) if typed.folder.name in ("", "..") else typed.folder
     if not folder.name:
         raise InputError(f"{typed.folder} has no name; write a competition folder, such as {DEMO}.")
+    if not folder.is_dir() and (INPUT / folder).is_dir():
+        raise InputError(f"{folder} is not a folder; did you mean {INPUT / folder}?")
     return folder
 
 
@@ -273,20 +371,29 @@ def _settings_of(typed: argparse.Namespace) -> list[str]:
     return [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
 
 
-def _plan_of(typed: argparse.Namespace) -> FoldPlan:
-    """Return the fold plan. Raise InputError for both `--folds` and `--holdout`."""
+def _plan_of(typed: argparse.Namespace, held: dict[str, Any]) -> FoldPlan:
+    """Return the fold plan; `held` are values for words that are not typed, such as those of the run.
+
+    Raise InputError for both `--folds` and `--holdout`.
+    """
     if typed.folds is not None and typed.holdout is not None:
         raise InputError("--folds and --holdout exclude each other; use one of them.")
-    num_folds = FOLDS if typed.folds is None else typed.folds
-    return FoldPlan(num_folds, typed.holdout, typed.fold_seed, typed.limit)
+    default = FoldPlan(**{"num_folds": FOLDS, "holdout": None, "seed": 0, "limit": None, **held})
+    split = {"num_folds": default.num_folds, "holdout": default.holdout}
+    if typed.folds is not None:
+        split = {"num_folds": typed.folds, "holdout": None}
+    elif typed.holdout is not None:
+        split = {"num_folds": FOLDS, "holdout": typed.holdout}
+    seed = default.seed if typed.fold_seed is None else typed.fold_seed
+    return FoldPlan(**split, seed=seed, limit=default.limit if typed.limit is None else typed.limit)
 
 
-def _held_evidence(run: RunPaths) -> RecipeEvidence | None:
-    """Return the evidence stored in the run.
+def _evidence_of(identity: dict[str, Any]) -> RecipeEvidence | None:
+    """Return the evidence stored in a run's identity.
 
     Surveyed again, it could differ: without internet, for example, the pretrained weights are not available.
     """
-    held = load_identity(run).get("evidence", {})
+    held = identity.get("evidence", {})
     if set(held.get("facts", {})) != {field.name for field in fields(DatasetFacts)}:
         return None  # a fixed recipe, or a version with other facts
     return RecipeEvidence(DatasetFacts(**held["facts"]), held["pretrained"])
@@ -305,6 +412,8 @@ def _check(command: Command) -> None:
         )
     if plan.limit is not None and plan.limit < 1:
         raise InputError(f"--limit {plan.limit}: must be at least 1 image.")
+    if command.limit_test is not None and command.limit_test < 1:
+        raise InputError(f"--limit-test {command.limit_test}: must be at least 1 image.")
     if fold is not None and fold not in plan.folds:
         raise InputError(f"--fold {fold}: the folds are {plan.folds[0]} to {plan.folds[-1]}.")
     if workers is not None and workers < 0:

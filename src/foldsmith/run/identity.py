@@ -4,6 +4,7 @@ Each entry is a dictionary of JSON values. Weights depend on all of them except 
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from foldsmith.augment.albumentations_file import is_pipeline_text
@@ -20,6 +21,13 @@ def load_identity(run: RunPaths) -> dict[str, Any]:
     """Return the entries of identity.json; none if the run does not exist."""
     held = load_json(run.identity) if run.identity.is_file() else {}
     return {FORMER_NAMES.get(name, name): entry for name, entry in held.items()}
+
+
+def competition_folder_of(run: RunPaths) -> Path:
+    """Return the competition folder that the run was prepared from; the usual one if it is not recorded."""
+    stamp = run.stamp("prepare")
+    recorded = load_json(stamp).get("folder") if stamp.is_file() else None
+    return Path(recorded) if recorded else Path("input") / run.root.parent.name
 
 
 def training_identity(run: RunPaths) -> dict[str, Any]:

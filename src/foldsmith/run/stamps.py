@@ -54,16 +54,18 @@ def check_claim(run: RunPaths, again: bool = False, **identity: Any) -> bool:
     return replaces
 
 
-def check_identity(run: RunPaths, again: bool = False, **identity: Any) -> bool:
+def check_identity(
+    run: RunPaths, again: bool = False, remedy: str = "choose another --name", **identity: Any
+) -> bool:
     """Return whether the run has another identity than this one; do not lock it.
 
-    Raise InputError if it has, unless `again` allows replacing it.
+    `remedy` says how to train beside the run. Raise InputError if it has, unless `again` allows replacing it.
     """
     changed = describe_differences(load_identity(run), as_saved(identity))
     if changed and not again:
         raise InputError(
-            f"{run.root} already holds {'; '.join(changed)}. Choose another --name, or replace the run: "
-            "--again, with ./run.sh or from src/prepare.py on."
+            f"{run.root} already holds {'; '.join(changed)}; {remedy}, or replace the run: --again, with "
+            "./run.sh or from src/prepare.py on."
         )
     return bool(changed)
 

@@ -44,6 +44,7 @@ class Metric:
     `weighted` returns a scorer of counts (N,), with which bags and bootstraps count an image several times or
     not at all. Without one the images are repeated, which gives the same score and is slower.
     `bootstrappable` is false for a metric that is not a function of the images' joint distribution.
+    `has_baseline` is false for a metric in which a prediction that ignores the image can be perfect.
     `tasks` are the names of the tasks that the metric is for; the runs of those in `reported` always compute
     it (None: of all of them).
 
@@ -59,6 +60,8 @@ class Metric:
     is_defined: Callable[[np.ndarray, np.ndarray], bool] = lambda targets, predictions: True
     weighted: Callable[[np.ndarray, np.ndarray], Scorer] | None = None
     bootstrappable: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)  # the lowest and the highest possible score
+    has_baseline: bool = True
     tasks: tuple[str, ...] = ("multiclass",)
     reported: tuple[str, ...] | None = None
     score_decisions: Score | None = None
@@ -149,6 +152,7 @@ METRICS: dict[str, Metric] = {
             column_scores.log_loss,
             higher_is_better=False,
             weighted=column_scores.weighted_log_loss,
+            bounds=(0.0, np.inf),
             tasks=CLASSES,
         ),
         Metric(
@@ -157,6 +161,7 @@ METRICS: dict[str, Metric] = {
             expected_calibration_error,
             higher_is_better=False,
             weighted=class_scores.weighted_calibration_error,
+            has_baseline=False,
             tasks=ONE_CLASS,
         ),
         Metric(
@@ -164,6 +169,7 @@ METRICS: dict[str, Metric] = {
             "Matthews correlation",
             score_decisions=class_scores.matthews_corrcoef,
             weighted_decisions=class_scores.weighted_matthews_corrcoef,
+            bounds=(-1.0, 1.0),
             tasks=ONE_CLASS,
             reported=("binary",),
         ),
@@ -172,6 +178,7 @@ METRICS: dict[str, Metric] = {
             "Quadratic weighted kappa",
             score_decisions=class_scores.quadratic_weighted_kappa,
             weighted_decisions=class_scores.weighted_quadratic_weighted_kappa,
+            bounds=(-1.0, 1.0),
             is_defined=lambda targets, predictions: len(np.unique(targets)) > 1,
             tasks=("ordinal",),
         ),
@@ -210,6 +217,7 @@ METRICS: dict[str, Metric] = {
             value_scores.rmse,
             higher_is_better=False,
             weighted=value_scores.weighted_rmse,
+            bounds=(0.0, np.inf),
             tasks=("regression",),
         ),
         Metric(
@@ -218,6 +226,7 @@ METRICS: dict[str, Metric] = {
             value_scores.mae,
             higher_is_better=False,
             weighted=value_scores.weighted_mae,
+            bounds=(0.0, np.inf),
             tasks=("regression",),
         ),
         Metric(
@@ -227,6 +236,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=False,
             is_defined=value_scores.has_logarithms,
             weighted=value_scores.weighted_rmsle,
+            bounds=(0.0, np.inf),
             tasks=("regression",),
             reported=(),
         ),
@@ -236,6 +246,7 @@ METRICS: dict[str, Metric] = {
             value_scores.r2,
             is_defined=value_scores.varies,
             weighted=value_scores.weighted_r2,
+            bounds=(-np.inf, 1.0),
             tasks=("regression",),
             left_out=value_scores.constant_columns,
         ),
@@ -299,7 +310,14 @@ FAMILIES: tuple[tuple[str, Callable[..., Metric], str], ...] = (
 
 
 def find_metric(name: str) -> Metric:
-    """Return the metric of this name, a row or a member of a family. Raise InputError for an unknown name."""
+    """Return the metric of this name, a row or a member of a family.
+
+    Raise InputError for an unknown name, and for a function of the user's own, which is not loaded here.
+    """
+    if is_custom(name):
+        raise InputError(
+            f"the metric of the run is {name}; name it again on this command line: --metric {name}"
+        )
     if name in METRICS:
         return METRICS[name]
     for pattern, build, _ in FAMILIES:
@@ -324,13 +342,16 @@ def metric_of(name: str, task: str, decide: Callable[[np.ndarray], np.ndarray]) 
     return metric.deciding(decide)
 
 
-def metrics_of(task: str, decide: Callable[[np.ndarray], np.ndarray]) -> dict[str, Metric]:
-    """Return the metrics that every run of a task computes, by name."""
-    return {
+def metrics_of(
+    task: str, decide: Callable[[np.ndarray], np.ndarray], run_metric: Metric | None = None
+) -> dict[str, Metric]:
+    """Return the metrics that every run of a task computes, and that of one run, by name."""
+    metrics = {
         name: metric.deciding(decide)
         for name, metric in METRICS.items()
         if task in (metric.tasks if metric.reported is None else metric.reported)
     }
+    return metrics if run_metric is None else {**metrics, run_metric.name: run_metric}
 
 
 def is_custom(name: str) -> bool:

@@ -4,9 +4,9 @@ N images · B images of a batch · K labels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ class Multilabel:
     num_outputs: int
     loss: str = "ce"
     scaling: Scaling = ()
+    run_metric: Metric | None = None
 
     name: ClassVar[str] = "multilabel"
     target_columns: ClassVar[tuple[str, ...]] = ("label",)
@@ -52,13 +53,16 @@ class Multilabel:
         "folds",
         "learning-curves",
         "data",
-        "equal-pictures",
+        "near-duplicates",
         "problems",
     )
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        return metrics_of(self.name, self.decide)
+        return metrics_of(self.name, self.decide, self.run_metric)
+
+    def with_metric(self, metric: Metric) -> Self:
+        return replace(self, run_metric=metric)
 
     def metric(self, name: str) -> Metric:
         return metric_of(name, self.name, self.decide)

@@ -54,7 +54,13 @@ def load_metric(spec: str) -> Metric:
             f"below the function in {path}."
         )
     return Metric(
-        spec, name, _checked(spec, function), function.greater_is_better, tasks=ALL_TASKS, reported=()
+        spec,
+        name,
+        _checked(spec, function),
+        function.greater_is_better,
+        bounds=(-np.inf, np.inf),
+        tasks=ALL_TASKS,
+        reported=(),
     )
 
 

@@ -83,9 +83,10 @@ def balanced_weights(targets: np.ndarray) -> torch.Tensor:
 
 
 def log_odds(targets: np.ndarray) -> torch.Tensor:
-    """Return the log odds of each label, float32 (K,), for logit adjustment; a side without images counts one.
+    """Return the log odds of each label, float32 (K,), for logit adjustment.
 
-    For a single label this is the adjustment of Menon et al., 2021, for two classes.
+    For each label this is the adjustment of Menon et al., 2021, for two classes. A side without an image
+    counts as having one.
     """
     negative, positive = np.maximum(_both_counts(targets), 1)
     return torch.tensor(np.log(positive / negative), dtype=torch.float32)

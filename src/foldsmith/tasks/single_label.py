@@ -5,9 +5,9 @@ N images · B images of a batch · K classes.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,7 @@ class SingleLabel:
     num_outputs: int
     loss: str = "ce"
     scaling: Scaling = ()
+    run_metric: Metric | None = None
 
     name: ClassVar[str] = "multiclass"
     target_columns: ClassVar[tuple[str, ...]] = ("label",)
@@ -46,16 +47,18 @@ class SingleLabel:
     refusals: ClassVar[dict[str, str]] = {}
     ignored: ClassVar[dict[str, str]] = {}
     report_sections: ClassVar[tuple[str, ...]] = (
+        "compared",
         "folds",
         "learning-curves",
         "classes",
         "confused-pairs",
         "confusion-matrix",
+        "subsets",
         "suspected-labels",
         "mistakes",
         "calibration",
         "data",
-        "equal-pictures",
+        "near-duplicates",
         "problems",
         "training-against-test",
         "test-predictions",
@@ -63,7 +66,10 @@ class SingleLabel:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        return metrics_of(self.name, self.decide)
+        return metrics_of(self.name, self.decide, self.run_metric)
+
+    def with_metric(self, metric: Metric) -> Self:
+        return replace(self, run_metric=metric)
 
     def metric(self, name: str) -> Metric:
         return metric_of(name, self.name, self.decide)

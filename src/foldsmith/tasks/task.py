@@ -6,7 +6,7 @@ prediction is the output of the network after its activation; a decision is the 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -106,7 +106,11 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """The metrics that every run of this task computes, by name."""
+        """The metrics that a run of this task computes, by name: those of every run, and `run_metric`."""
+        ...
+
+    def with_metric(self, metric: Metric) -> Self:
+        """Return the task with the metric of a run, which `metrics` then holds too."""
         ...
 
     def metric(self, name: str) -> Metric:

@@ -1,7 +1,9 @@
 """The check of a recipe against this machine and installation, before a long training starts."""
 
+import numpy as np
 import torch
 
+from foldsmith.augment.albumentations_file import apply_pipeline
 from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.inference.compute import choose_device, choose_precision, refuse_on_device
@@ -14,6 +16,8 @@ from foldsmith.recipes.words import in_words
 from foldsmith.training.optimizer import OPTIMIZERS
 from foldsmith.training.schedule import SCHEDULES
 from foldsmith.training.sizes import training_sizes
+
+TRIED_DRAWS = 100  # of an albumentations pipeline
 
 
 def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
@@ -47,13 +51,20 @@ def _check_augmentation(recipe: Recipe) -> None:
                 f"{', '.join(unfit)} of recipe '{recipe.name}'; turn off: "
                 + " ".join(f"--set {field}={NEUTRAL[field]}" for field in unfit)
             )
+        # a transform that changes the size in some draws would otherwise stop a training hours later
+        images = np.random.default_rng(0).integers(
+            256, size=(TRIED_DRAWS, recipe.image_size, recipe.image_size, 3), dtype=np.uint8
+        )
+        apply_pipeline(augmentation, images, recipe.seed)
     if recipe.augment_on == "device":
         refuse_on_device(augmentation, streamed=not recipe.cache)
 
 
 def _check_network(recipe: Recipe) -> None:
     """Raise InputError if the network does not accept the recipe's images, or lacks what a field needs."""
-    size = recipe.image_size
+    size, start = recipe.image_size, Start(recipe.pretrained, recipe.weights)
+    if start.is_trained:  # raises InputError for weights that are missing, cut off, or another network's
+        build_model(recipe.model, 2, size, recipe.channels, start)
     smaller = sorted({*training_sizes(recipe)} - {size})
     try:
         model = build_model(recipe.model, 2, size, recipe.channels).eval()

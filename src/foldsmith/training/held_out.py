@@ -3,8 +3,9 @@
 from foldsmith.data.cache import open_run_cache
 from foldsmith.evaluation.predictions import mean_of_networks, save_held_out
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, ViewAverage, predict
-from foldsmith.inference.weights import load_trained, task_of
+from foldsmith.inference.networks import FoldNetworks
+from foldsmith.inference.predict import CachedImages
+from foldsmith.inference.weights import task_of
 from foldsmith.process.files import load_json
 from foldsmith.process.terminal import progress, say
 from foldsmith.run.command import Command
@@ -24,14 +25,15 @@ def predict_again(command: Command, fold: int) -> None:
     cache = open_run_cache(run, command.folder, command.recipe.image_size)
     held_out = select_samples(folds, folds["fold"] == fold, cache, task)
     say(f"train: fold {fold} predicts its held-out images again, views {', '.join(views)}")
-    networks, batch_limit = paths.all_weights(facts["seeds"]), BatchLimit(command.recipe.predict_batch_size)
-    predicted, images = [], CachedImages(cache.pixels, held_out.rows)
+    networks = FoldNetworks.of_run(run, facts, command.device, command.precision)
+    images, batch_limit = (
+        CachedImages(cache.pixels, held_out.rows),
+        BatchLimit(command.recipe.predict_batch_size),
+    )
     with progress(f"fold {fold}  held out", len(networks) * len(held_out.rows), "images") as advance:
-        for number, weights in enumerate(networks):
-            model, _, compute = load_trained(weights, facts, command.device, command.precision)
-            predicted.append(predict(model, images, ViewAverage(task, views), compute, batch_limit, advance))
-            if len(networks) > 1:
-                own = paths.seed(number).heldout
-                save_held_out(own, held_out, predicted[-1], task)
+        predicted = networks.predict(images, views, batch_limit, advance)
+    if len(networks) > 1:
+        for number, predictions in enumerate(predicted):
+            save_held_out(paths.seed(number).heldout, held_out, predictions, task)
     save_held_out(paths.heldout, held_out, mean_of_networks(predicted), task)
     stamp_predicted(run, fold, views)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from foldsmith.models import Start, build_model, normalisation
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.batches import TrainingData
+from foldsmith.training.epoch import Tally, train_one_epoch
 from foldsmith.training.loop import Epochs, TrainingFiles
 from foldsmith.training.machine import Machine
 from foldsmith.training.mixing import build_mixing
@@ -27,8 +29,21 @@ from foldsmith.training.objective import build_objective
 from foldsmith.training.pretraining import load_pretrained
 from foldsmith.training.recalibration import recalibrate
 from foldsmith.training.samples import Fold
+from foldsmith.training.sizes import training_sizes
 from foldsmith.training.state import build_state
+from foldsmith.training.step import build_step
 from foldsmith.training.whitening import fit_first_layer
+
+REHEARSED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Measured speeds of a network: seconds per step, steps per epoch, and seconds per predicted image."""
+
+    step_seconds: float
+    num_steps: int
+    image_seconds: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,35 @@ class NetworkTraining:
             "training_seconds": sum(entry["seconds"] for entry in position.log),
             "seconds": time.monotonic() - started,
         }
+
+    def rehearse(self) -> "Rehearsal":
+        """Take up to three steps and predict a batch with a network that is thrown away; return the speeds.
+
+        An image size, a batch or a network that this machine cannot train fails here, within seconds. No
+        random stream of the training is used.
+        """
+        recipe, processes = self.recipe, self.machine.processes
+        set_determinism(recipe.deterministic)
+        model, compute, _ = self._build()
+        state, batch_limit = build_state(model, recipe, compute), BatchLimit(recipe.predict_batch_size)
+        epochs = self._epochs(compute, batch_limit)
+        batches, loader = epochs.build_batches(compute)
+        batches.side = training_sizes(recipe)[-1]
+        step = build_step(state, epochs.objective, compute, recipe, batches, processes)
+        count, times = min(REHEARSED_STEPS, len(batches)), [time.monotonic()]
+
+        def note_time(tally: Tally) -> None:
+            compute.synchronize()
+            times.append(time.monotonic())
+
+        train_one_epoch(step, islice(loader, count), np.zeros(count), after_step=note_time)
+        rows = self.fold.held_out.rows[: recipe.predict_batch_size]
+        begun = time.monotonic()
+        average = ViewAverage(self.fold.task)
+        predict(model, CachedImages(self.fold.cache.pixels, rows), average, compute, batch_limit)
+        # the first step also allocates memory and chooses kernels
+        seconds = min(after - before for before, after in pairwise(times))
+        return Rehearsal(seconds, len(batches), (time.monotonic() - begun) / len(rows))
 
     def _build(self) -> tuple[nn.Module, Compute, dict[str, list[float]]]:
         """Return the network with its initial weights, its device, and the mean and std of its images."""

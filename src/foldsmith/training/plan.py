@@ -5,15 +5,23 @@ from typing import TYPE_CHECKING
 
 from foldsmith.errors import InputError
 from foldsmith.process.files import remove_checkpoints
-from foldsmith.process.terminal import say
+from foldsmith.process.terminal import in_time, say
 from foldsmith.recipes.for_task import check_for_task
 from foldsmith.run.command import Command
 from foldsmith.run.fold_inputs import inputs_of, refuse_stale
-from foldsmith.run.stamps import check_claim, is_current, is_predicted, refuse_other_machine, require
+from foldsmith.run.stamps import (
+    changed_outputs,
+    check_claim,
+    is_current,
+    is_predicted,
+    refuse_other_machine,
+    require,
+)
 from foldsmith.run.tables import load_folds, load_samples, load_task
 from foldsmith.training.pseudo_labels import images_to_label
 
 if TYPE_CHECKING:
+    from foldsmith.training.network import Rehearsal
     from foldsmith.training.processes import Processes
 
 
@@ -55,6 +63,9 @@ def make_plan(command: Command) -> Plan:
             continue
         refuse_stale(command, fold)
         plan.folds.append(fold)
+        damaged = changed_outputs(run.fold_run(fold)) if run.fold_run(fold).is_file() else []
+        if damaged and not command.again:
+            say(f"train: {damaged[0]} was removed or changed, so fold {fold} is trained again")
     if command.again:  # an interrupted training must not leave folds that still count as trained
         for fold in plan.folds:
             run.fold_run(fold).unlink(missing_ok=True)
@@ -96,6 +107,27 @@ def count_images(command: Command, plan: Plan) -> int:
     labelled = sum(int((held_out != fold).sum()) for fold in plan.folds)
     pseudo_labelled = len(plan.folds) * round(recipe.pseudo_share * len(plan.to_label))
     return recipe.epochs * recipe.seeds * (recipe.rounds * labelled + (recipe.rounds - 1) * pseudo_labelled)
+
+
+def describe_duration(command: Command, plan: Plan, speeds: "Rehearsal", num_devices: int) -> str:
+    """Return a sentence on how long the folds of the plan take, by the measured speeds of a network.
+
+    The time of predictions is that of held-out and test images, in all epochs and views.
+    """
+    recipe, samples = command.recipe, load_folds(command.run.folds)
+    networks = len(plan.folds) * recipe.seeds * recipe.rounds
+    parallel = min(num_devices, len(plan.folds))
+    training = networks * recipe.epochs * speeds.num_steps * speeds.step_seconds / parallel
+    held_out = sum(int((samples["fold"] == fold).sum()) for fold in plan.folds) * recipe.seeds * recipe.rounds
+    test = len(load_samples(command.run.test_samples)) * len(plan.folds) * recipe.seeds
+    images = held_out * (recipe.epochs / recipe.validate_every + len(recipe.views)) + test * len(recipe.views)
+    predicting = images * speeds.image_seconds / parallel
+    several = f" x {recipe.seeds * recipe.rounds} networks" if recipe.seeds * recipe.rounds > 1 else ""
+    return (
+        f"about {in_time(training + predicting)} on this machine: {len(plan.folds)} folds{several} x "
+        f"{recipe.epochs} epochs x {speeds.num_steps} steps of {speeds.step_seconds:.2g} s, and "
+        f"{in_time(predicting)} of predictions"
+    )
 
 
 def _report_unlabelled(num_to_label: int, num_test: int) -> None:

@@ -36,7 +36,7 @@ from foldsmith.run.tables import load_pseudo_labels
 from foldsmith.seeding import derive_seed
 from foldsmith.training.machine import Machine
 from foldsmith.training.names import NetworkNames
-from foldsmith.training.network import NetworkTraining
+from foldsmith.training.network import NetworkTraining, Rehearsal
 from foldsmith.training.pseudo_labels import choose_most_confident
 from foldsmith.training.samples import Fold, Samples
 
@@ -86,6 +86,16 @@ class Rounds:
             "training_seconds": sum(facts["training_seconds"] for facts in rounds),
             "seconds": time.monotonic() - started,
         }
+
+    def rehearse(self) -> Rehearsal:
+        """Return the measured speeds of the fold's first network; write nothing."""
+        return NetworkTraining(
+            fold=self.fold,
+            recipe=self.recipe,
+            name=self._names.network(1, 0),
+            provenance_digest=self.provenance_digest,
+            machine=self.machine,
+        ).rehearse()
 
     @property
     def outputs(self) -> list[Path]:

@@ -1,0 +1,218 @@
+"""Every task from labels to compared runs, and every recipe on every task."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import MakeCompetition
+
+import compare
+import examine
+import infer
+import prepare
+import report
+import split
+import train
+import validate
+from foldsmith.competition.labels import Metadata, read_metadata
+from foldsmith.competition.submission import read_submission_form
+from foldsmith.errors import InputError
+from foldsmith.recipes import RECIPES
+from foldsmith.recipes.for_task import check_for_task, notes_for_task
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.tables import load_folds, load_task
+from foldsmith.tasks import TASKS, SingleLabel, Task, build_task
+
+STAGES = (prepare, split, train, validate, infer, examine, report)
+SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "4", "--batch-size", "8", "--folds", "2"]
+SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
+# the class of an image, 0 to 3, as the label of each task
+CATEGORIES: dict[str, Callable[[int], object]] = {
+    "multiclass": str,
+    "binary": lambda label: str(label % 2),
+    "ordinal": str,
+    "multilabel": lambda label: tuple(name for bit, name in enumerate("ab") if label >> bit & 1),
+    "regression": lambda label: (10.0 + 5 * label, -1.0 * label),
+}
+
+
+@dataclass
+class Finished:
+    """A task's competition folder, and its run with these words."""
+
+    folder: Path
+    run: RunPaths
+    words: list[str]
+
+
+def read_as(task: str) -> Callable[..., Metadata]:
+    """Return a function that reads a competition's labels, and gives them as those of a task."""
+
+    def read(competition: object) -> Metadata:
+        metadata = read_metadata(competition)
+        rows = metadata.samples.assign(category=metadata.samples["label"].map(CATEGORIES[task]))
+        encoded = TASKS[task].encode(rows, {}, Path("labels"))
+        return replace(metadata, task=task, samples=encoded.samples, classes=encoded.classes)
+
+    return read
+
+
+def label_as(task: str, patch: pytest.MonkeyPatch) -> None:
+    """Let prepare.py read labels as those of a task, for a submission of one label a row."""
+
+    def read_form(competition: object, classes: pd.DataFrame, task: Task) -> object:
+        return read_submission_form(competition, classes, SingleLabel(len(classes)))
+
+    patch.setattr(prepare, "read_metadata", read_as(task))
+    patch.setattr(prepare, "read_submission_form", read_form)
+
+
+@pytest.fixture(scope="module", params=list(TASKS))
+def finished(
+    request: pytest.FixtureRequest,
+    make_competition: MakeCompetition,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Finished:
+    folder = make_competition(num_classes=4, per_class=6, sample=None)
+    output = tmp_path_factory.mktemp("output")
+    with pytest.MonkeyPatch.context() as patch:
+        label_as(request.param, patch)
+        words = [str(folder), *SMALL, "--output", str(output)]
+        for stage in STAGES:
+            assert stage.main([*words, "--name", "a"]) == 0
+    return Finished(folder, RunPaths(output / folder.name / "a"), words)
+
+
+def test_predictions_belong_to_the_images_and_to_the_task(finished: Finished) -> None:
+    run, task = finished.run, load_task(finished.run)
+    oof, test, folds = np.load(run.oof), np.load(run.test), load_folds(run.folds)
+    predictions = oof[task.predictions_key]
+    assert predictions.dtype == test[task.predictions_key].dtype == np.float32
+    assert predictions.shape == (24, task.num_outputs) and len(test["path"]) == 8
+    assert oof["path"].tolist() == folds["path"].tolist()
+    np.testing.assert_array_equal(oof["label"], task.targets(folds))
+    if task.predictions_key == "probabilities":
+        assert predictions.min() > 0 and predictions.max() < 1
+        if task.single_label:
+            np.testing.assert_allclose(predictions.sum(axis=1), 1, atol=1e-5)
+    views = np.load(run.views)
+    assert all(views[name].shape == (2, 24) for name in views.files if name not in ("view", "path"))
+
+
+def test_cv_json_has_the_scores_of_the_out_of_fold_file(finished: Finished) -> None:
+    run, task = finished.run, load_task(finished.run)
+    cv, oof = json.loads(run.cv.read_text()), np.load(run.oof)
+    assert cv["task"] == task.name and cv["metric"] == task.default_metric
+    for name, metric in task.with_metric(task.metric(task.default_metric)).metrics.items():
+        assert cv["metrics"][name] == metric.evaluate(oof["label"], oof[task.predictions_key]), name
+    table = pd.read_csv(run.oof_table, keep_default_na=False)
+    decided = task.label_column(task.decide(oof[task.predictions_key]))
+    assert [str(cell) for cell in table["prediction"]] == [str(cell) for cell in decided]
+
+
+def test_training_lowers_the_loss_of_a_task_that_can_be_learned(finished: Finished) -> None:
+    task, oof = load_task(finished.run), np.load(finished.run.oof)
+    prior = np.tile(task.prior(oof["label"]), (len(oof["label"]), 1))
+    assert (
+        task.losses_of(oof["label"], oof[task.predictions_key]).mean()
+        < task.losses_of(oof["label"], task.finish(prior)).mean()
+    )
+
+
+def test_another_metric_scores_the_run_again(finished: Finished, tmp_path: Path) -> None:
+    task, oof = load_task(finished.run), np.load(finished.run.oof)
+    own = tmp_path / "own.py"
+    own.write_text("def spread(targets, predictions):\n    return predictions.std()\n\n\n")
+    words = [*finished.words, "--name", "a", "--metric", f"{own}:spread"]
+    with pytest.raises(InputError, match="greater_is_better"):
+        validate.main(words)
+    own.write_text(own.read_text() + "spread.greater_is_better = False\n")
+    validate.main(words)
+    cv = json.loads(finished.run.cv.read_text())
+    assert cv["oof"] == pytest.approx(oof[task.predictions_key].std(), rel=1e-6)
+    assert (cv["metric"], cv["higher_is_better"]) == (f"{own}:spread", False)
+    compare.main([str(finished.run.root.parent)])
+    validate.main([*finished.words, "--name", "a"])
+    assert json.loads(finished.run.cv.read_text())["metric"] == task.default_metric
+
+
+def task_for_recipes(name: str) -> tuple[Task, np.ndarray]:
+    """Return a task with three outputs, two where it is binary, and targets of 12 images."""
+    draws = np.random.default_rng(0)
+    if name == "regression":
+        targets = draws.normal(5, 2, (12, 3))
+        return build_task(name, 3, "ce", tuple(zip(targets.mean(0), targets.std(0), strict=True))), targets
+    if name == "multilabel":
+        return build_task(name, 3), draws.integers(0, 2, (12, 3)).astype(np.uint8)
+    num_classes = 2 if name == "binary" else 3
+    return build_task(name, num_classes), np.arange(12) % num_classes
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_recipe_has_a_loss_on_every_task_or_is_refused_in_one_sentence(name: str) -> None:
+    task, targets = task_for_recipes(name)
+    labels = torch.from_numpy(targets)
+    for recipe in RECIPES.values():
+        task = replace(task, loss=recipe.loss)
+        try:
+            check_for_task(recipe, task)
+        except InputError as error:
+            assert name == "regression" and recipe.name in str(error) and "--set" in str(error)
+            continue
+        notes_for_task(recipe, task)
+        loss = task.build_loss(targets, recipe.class_weights, recipe.label_smoothing, recipe.logit_adjustment)
+        logits = torch.zeros(12, task.num_outputs, requires_grad=True)
+        for form in (labels, task.soft_targets(labels)):
+            loss(logits, form).backward()
+            assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "setting"),
+    [
+        ("regression", {"rounds": 2}),
+        ("regression", {"class_weights": "auto"}),
+        ("regression", {"sampling": "balanced"}),
+        ("regression", {"loss": "bce"}),
+        ("multilabel", {"loss": "mse"}),
+        ("multiclass", {"loss": "asymmetric"}),
+    ],
+)
+def test_a_field_without_a_meaning_is_refused_before_training(task: str, setting: dict) -> None:
+    (field, value), *_ = setting.items()
+    with pytest.raises(InputError, match=f"{field}={value}.*{task}.*--set {field}="):
+        check_for_task(replace(RECIPES["quick"], **setting), build_task(task, 3))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--set", "mixup=0.4", "--set", "cutmix=1", "--set", "label_smoothing=0.1"],
+        ["--set", "class_weights=auto"],
+        ["--set", "logit_adjustment=1", "--rounds", "2", "--set", "seeds=2", "--set", "micro_batch=3"],
+        ["--set", "sampling=balanced", "--set", "sam=0.05", "--set", "recalibrate=2"],
+        [
+            *("--set", "model=autoencoder-lenet-upsampled", "--set", "reconstruction_weight=1"),
+            *("--image-size", "52"),
+        ],
+    ],
+)
+def test_the_features_of_recipes_train_on_every_task_or_are_refused(
+    finished: Finished, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*finished.words, "--name", "b", "--epochs", "1", "--fold", "0", "--again", *settings]
+    task = load_task(finished.run)
+    label_as(task.name, monkeypatch)
+    try:
+        for stage in (prepare, split, train):
+            stage.main(words)
+    except InputError as error:
+        assert task.name == "regression" and any(field in str(error) for field in task.refusals)
+        return
+    held_out = np.load(RunPaths(finished.run.root.parent / "b").heldout(0))
+    assert np.isfinite(held_out[task.predictions_key]).all()
