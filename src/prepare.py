@@ -172,7 +172,7 @@ def is_whole(cache_path: Path) -> bool:
 
 
 def decode(command: Command, root: Path, cache_path: Path, images: list[str]) -> PixelCache:
-    """Return the cache of these images of `root`; build it if it is missing. One process at a time builds it."""
+    """Return the cache of these images of `root`; build it if it is missing, one process at a time."""
     with wait_for_lock(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
         if is_whole(cache_path) and not command.again:
             say(f"prepare: {cache_path} exists already")

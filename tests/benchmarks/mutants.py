@@ -288,6 +288,38 @@ def csv_cases(draw: Draw) -> Case:
     return Case("labels.csv", content, verdict, key)
 
 
+@st.composite
+def lines_cases(draw: Draw) -> Case:
+    """Draw JSON Lines, as Hugging Face's metadata.jsonl has them."""
+    form = draw(st.sampled_from(["{}.png", "{}", "train/{}.png", "./{}.png"]))
+    entries = [{"file_name": form.format(n), "label": NAMES[label]} for n, label in enumerate(LABELS)]
+    draw(st.randoms(use_true_random=False)).shuffle(entries)
+    kind, verdict, key = draw(st.sampled_from([READ, REFUSED, REFUSED, "bytes"])), EITHER, ""
+    if kind == READ:
+        verdict = READ
+    elif kind == REFUSED:
+        verdict, key = REFUSED, "line"
+        entry = entries[draw(st.integers(0, 11))]
+        harm = draw(st.integers(0, 4))
+        if harm == 0:
+            entry.pop(draw(st.sampled_from(["file_name", "label"])))
+        elif harm == 1:
+            entry["file_name"] = draw(st.sampled_from(STRANGE_IDS))
+        elif harm == 2:
+            entry["label"] = draw(st.sampled_from(["", " ", None]))
+        elif harm == 3:
+            entries.append({**entry, "label": NAMES[(NAMES.index(entry["label"]) + 1) % 3]})
+            key = "train/"
+        else:
+            entries, key = [{**one, "label": "cat"} for one in entries], "only one class"
+    ascii_only = draw(st.booleans())
+    text = draw(st.sampled_from(["\n", "\r\n"])).join(
+        json.dumps(one, ensure_ascii=ascii_only) for one in entries
+    )
+    content = text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig"])))
+    return Case("metadata.jsonl", damage_bytes(draw, content) if kind == "bytes" else content, verdict, key)
+
+
 def table_of(draw: Draw, rows: list[list[str]]) -> bytes:
     """Return the bytes of a CSV file, with one of the usual quotings, line endings and encodings."""
     file = io.StringIO()

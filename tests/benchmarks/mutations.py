@@ -20,8 +20,26 @@ import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutants import LABELS, NAMES, READ, REFUSED, Case, csv_cases, json_cases, sample_cases, settings_cases
-from plain_readers import image_of, lines_of, possible_labels_of_csv, true_labels_of_json, true_settings
+from mutants import (
+    LABELS,
+    NAMES,
+    READ,
+    REFUSED,
+    Case,
+    csv_cases,
+    json_cases,
+    lines_cases,
+    sample_cases,
+    settings_cases,
+)
+from plain_readers import (
+    image_of,
+    lines_of,
+    possible_labels_of_csv,
+    possible_labels_of_lines,
+    true_labels_of_json,
+    true_settings,
+)
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.labels import read_metadata
@@ -64,7 +82,8 @@ def try_labels(folder: Path, case: Case) -> str:
     if case.name.endswith(".json"):
         refuse_unless(read == true_labels_of_json(case.content), case, f"read as {read}")
     else:
-        refuse_unless(read in possible_labels_of_csv(case.content), case, f"read as {read}")
+        plain = possible_labels_of_lines if case.name.endswith(".jsonl") else possible_labels_of_csv
+        refuse_unless(read in plain(case.content), case, f"read as {read}")
     if case.verdict == READ:
         truth = {image: NAMES[label] for image, label in zip(TRAIN, LABELS, strict=True)}
         refuse_unless(read == truth, case, f"read as {read}")
@@ -127,6 +146,7 @@ KINDS: dict[str, tuple[st.SearchStrategy, Callable[[Path, Case], str]]] = {
     "answer.json": (json_cases("answer"), try_labels),
     "COCO-style JSON": (json_cases("coco"), try_labels),
     "label CSV": (csv_cases(), try_labels),
+    "JSON Lines": (lines_cases(), try_labels),
     "sample submission": (sample_cases(), try_sample),
     "competition.toml": (settings_cases(), try_settings),
 }

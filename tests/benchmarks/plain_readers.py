@@ -95,8 +95,26 @@ def lines_of(content: bytes) -> list[list[str]] | None:
 
 
 def possible_labels_of_csv(content: bytes) -> list[dict[str, str]]:
+    """Return every possible reading of a CSV."""
+    return possible_labels(lines_of(content))
+
+
+def possible_labels_of_lines(content: bytes) -> list[dict[str, str]]:
+    """Return every possible reading of JSON Lines."""
+    try:
+        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+        entries = [json.loads(line, object_pairs_hook=once_only) for line in lines]
+        columns = list(dict.fromkeys(key for entry in entries for key in entry))
+        cells = [[entry.get(column) for column in columns] for entry in entries]
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return []
+    return possible_labels(
+        [columns, *([cell if isinstance(cell, str) else "" for cell in row] for row in cells)]
+    )
+
+
+def possible_labels(rows: list[list[str]] | None) -> list[dict[str, str]]:
     """Return every possible reading: each pair of a column that names images and one that labels them."""
-    rows = lines_of(content)
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         return []
     found = []

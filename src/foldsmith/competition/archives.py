@@ -25,6 +25,7 @@ from foldsmith.process.files import digest_of
 from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.terminal import printable, progress, say
 
+UNPACKED = "unpacked-"  # prefix of the folders in the cache that archives are unpacked into
 MAX_RATIO = 1000  # of unpacked bytes to the archive's; images shrink by less than 10, tables by less than 100
 MAX_MEMBERS = 20_000_000
 MAX_DEPTH = 3  # archives within archives
@@ -73,7 +74,7 @@ def unpack_archives(folder: Path, archives: list[str], cache: Path) -> tuple[Pat
     needed = [archive for archive in opened if not _is_unpacked(folder, archive)]
     if not needed:
         return folder, []
-    root = cache / f"unpacked-{_digest(folder, needed)[:16]}"
+    root = cache / f"{UNPACKED}{_digest(folder, needed)[:16]}"
     if not root.is_dir():
         with wait_for_lock(cache / f".{root.name}.lock", "unpacks these archives"):
             if not root.is_dir():
@@ -326,6 +327,7 @@ def _copy(source: IO[bytes], target: IO[bytes], archive: Path) -> None:
         written += len(block)
         if written > limit:
             raise InputError(
-                f"{archive} unpacks to more than {limit:,} bytes, like a decompression bomb; unpack it yourself."
+                f"{archive} unpacks to more than {limit:,} bytes, like a decompression bomb; unpack "
+                "it yourself."
             )
         target.write(block)

@@ -1,13 +1,14 @@
 """A competition folder: its settings, its training and test images, and its tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from foldsmith.competition.archives import unpack_archives
 from foldsmith.competition.listing import Listing, list_folder, refuse_unsupported
 from foldsmith.competition.settings import FILE_NAME, Settings, read_settings
+from foldsmith.competition.stacks import stack_files
 from foldsmith.competition.subsets import split_subsets
 from foldsmith.competition.tables import Catalog
 from foldsmith.errors import InputError, first_of
@@ -66,6 +67,8 @@ def read_competition(folder: Path, cache: Path | None = None) -> Competition:
     refuse_unsupported(root, listing)
     catalog = Catalog(root, listing.tables)
     _refuse_images_in_tables(root, listing, catalog)
+    images, stacked = stack_files(listing.images, settings.files, catalog, folder / FILE_NAME)
+    listing, evidence = replace(listing, images=images), [*evidence, *stacked]
     train, test, sentences = split_subsets(folder, listing, settings, catalog)
     others = _files_beside([*train, *test], listing)
     unpacked = None if root == folder else root
@@ -102,8 +105,10 @@ def _refuse_images_in_tables(root: Path, listing: Listing, catalog: Catalog) -> 
             count = len(str(table.iloc[0, list(table.columns).index(column)]).split())
             if count >= 64:
                 raise InputError(
-                    f"{root / path} holds images as numbers (column '{column}', {count:,} numbers a row), which "
-                    "foldsmith does not read; convert them to image files (PNG) in train/ and test/, and a CSV "
+                    f"{root / path} holds images as numbers (column '{column}', {count:,} numbers a "
+                    "row), which "
+                    "foldsmith does not read; convert them to image files (PNG) in train/ and test/, "
+                    "and a CSV "
                     "with the columns id,label."
                 )
     held = first_of([*listing.tables, *listing.others], 5) or "nothing"

@@ -12,10 +12,10 @@ class Found:
     """The roles in a competition folder, as found.json holds them.
 
     `root` is the folder in the cache that archives were unpacked into; empty if the competition folder itself
-    holds the images. `train_images` and `test_images` are the folders of the images and their number. `labels` is the
-    label file below `root` (several: joined by " + "), "folders", or "names" for file names. `test_list` is
-    the table that maps the sample's ids to test images, if they are not the names of images. `evidence` is
-    one sentence a fact.
+    holds the images. `train_images` and `test_images` are the folders of the images and their number.
+    `labels` is the label file below the root (several are joined by " + "), or says that the folders or the
+    names of the files are. `test_list` is the table that maps the sample's ids to test images, if they are
+    not the names of images. `evidence` is one sentence a fact.
     """
 
     root: str

@@ -15,9 +15,9 @@ from foldsmith.errors import InputError
 # how columns are called whose values must not be split between training and held-out images
 GROUP_WORDS = (
     "patient", "subject", "person", "driver", "user", "owner", "animal", "individual", "location", "site",
-    "camera", "seq", "session", "scene", "study", "hotel", "group", "lesion", "slide", "case", "video", "clip",
-    "plot", "field", "farm", "machine", "device", "scanner", "hospital", "institution", "donor", "plate",
-    "experiment", "batch", "series", "place",
+    "camera", "seq", "session", "scene", "study", "hotel", "group", "lesion", "slide", "case", "video",
+    "clip", "plot", "field", "farm", "machine", "device", "scanner", "hospital", "institution", "donor",
+    "plate", "experiment", "batch", "series", "place",
 )  # fmt: skip
 LARGEST_SHARE = 0.8  # of distinct values among images: above it hardly any value repeats
 
@@ -41,15 +41,18 @@ def read_groups(
             lacking = [image for image in rows["path"] if image not in groups]
             if lacking:
                 raise InputError(
-                    f"{competition.root / path} has no {name} for {len(lacking)} of {len(rows)} labelled images "
-                    f"(first: {lacking[0]}); add rows, or remove group_column from {competition.settings_path}."
+                    f"{competition.root / path} has no {name} for {len(lacking)} of {len(rows)} "
+                    "labelled images "
+                    f"(first: {lacking[0]}); add rows, or remove group_column from "
+                    f"{competition.settings_path}."
                 )
             return rows.assign(group=rows["path"].map(groups)), [f"groups: column '{name}' of {path}"]
     known = list(
         dict.fromkeys(name for _, table, _ in _tables_of_images(competition) for name in table.columns)
     )
     raise InputError(
-        f"{competition.settings_path}: group_column is '{name}', but {labels_path} has no such column, nor has "
+        f"{competition.settings_path}: group_column is '{name}', but {labels_path} has no such "
+        "column, nor has "
         f"another table that names the training images; their columns: {', '.join(known[:10]) or 'none'}."
     )
 

@@ -127,7 +127,8 @@ def choose_table(competition: Competition, tables: Sequence[LabelTable]) -> list
 def _unclear(competition: Competition, table: LabelTable, rival: LabelTable) -> str:
     columns = first_of(competition.catalog.read(rival.path).columns, 10)
     return (
-        f"{competition.root / rival.path}: its columns {columns} cannot be told apart, and it names {rival.named} "
+        f"{competition.root / rival.path}: its columns {columns} cannot be told apart, and it names "
+        f"{rival.named} "
         f"training images; {table.path} names {table.named} by the columns {table.columns.id_column}, "
         f"{first_of(table.columns.label_columns)}. Write into {competition.settings_path} either "
         f'labels = "{rival.path}" with id_column and label_columns = ["COLUMN"], or labels = "{table.path}".'
@@ -248,7 +249,8 @@ def _label_columns(
     if len(free) == 1 and (column(table, free[0]).nunique() < len(table) or len(table) < 3):
         return LabelColumns("", tuple(free), ELIMINATION, "it is the only other column")
     if not id_column and len(free) == 2:
-        return LabelColumns("", tuple(name for name in free if name.strip().lower() not in ID_COLUMNS), ELIMINATION,
+        rest = [name for name in free if name.strip().lower() not in ID_COLUMNS]
+        return LabelColumns("", tuple(rest), ELIMINATION,
                             "it is the only other column")  # fmt: skip
     return None
 

@@ -1,5 +1,6 @@
 """Read labels of every form into one table of samples."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -75,15 +76,33 @@ def read_metadata(competition: Competition) -> Metadata:
     labels = read_labels(competition)
     if len(labels.columns) > 1:
         raise InputError(
-            f"{labels.path} has {len(labels.columns)} label columns ({first_of(labels.columns)}), and only one "
+            f"{labels.path} has {len(labels.columns)} label columns ({first_of(labels.columns)}), and "
+            "only one "
             f'can be read; set label_columns = ["COLUMN"] in {competition.settings_path}.'
         )
     rows = labels.rows.rename(columns={labels.columns[0]: "category"})
     task = SingleLabel
     encoded = task.encode(rows, labels.names, labels.path)
+    labels.evidence.extend(look_alikes(sorted(set(rows["category"]), key=natural_key)))
     return Metadata(
         task.name, labels.source, encoded.samples, encoded.classes, encoded.repeated, labels.evidence, labels
     )
+
+
+def look_alikes(categories: Sequence[str]) -> list[str]:
+    """Return a sentence on different categories that may be one class: 1 and 1.0, Cat and cat."""
+    by_meaning: dict[object, list[str]] = {}
+    for category in categories:
+        plain = " ".join(category.casefold().replace("_", " ").replace("-", " ").split())
+        number = re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]+)?", category)
+        by_meaning.setdefault(float(category) if number else plain, []).append(category)
+    twins = [" and ".join(f"'{name}'" for name in names) for names in by_meaning.values() if len(names) > 1]
+    if not twins:
+        return []
+    return [
+        f"classes that look alike are kept apart: {first_of(twins)}; if they are one class, correct "
+        "the labels"
+    ]
 
 
 def read_labels(competition: Competition) -> Labels:
@@ -137,7 +156,8 @@ def _named_file(competition: Competition, name: str) -> str:
     inside = not path.is_absolute() and ".." not in path.parts and path.parts
     if not inside or not (competition.root / name).is_file():
         raise InputError(
-            f"{competition.settings_path}: labels is '{name}', but {competition.root} has no such file; write "
+            f"{competition.settings_path}: labels is '{name}', but {competition.root} has no such "
+            "file; write "
             'the path of a file in it, "folders" or "names".'
         )
     return path.as_posix()
@@ -191,7 +211,8 @@ def _unlabelled(competition: Competition, sample: Sample | None, tables: Sequenc
 
 def _no_labels(competition: Competition) -> str:
     return (
-        f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id and a label "
+        f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id "
+        "and a label "
         "column, one folder per class under train/, or file names such as cat.0.jpg."
     )
 
@@ -238,8 +259,10 @@ def _judge(
         return _noted(labels, f"the folders of the images are no classes: {table.path} labels the images")
     shown = [first_of(sorted(set(values), key=natural_key), 3) for values in (folders.labels.values(), words)]
     raise InputError(
-        f"{competition.folder}: the folders of the training images ({shown[0]}) and {table.path} ({shown[1]}) "
-        f'say different classes; set labels = "folders" or labels = "{table.path}" in {competition.settings_path}.'
+        f"{competition.folder}: the folders of the training images ({shown[0]}) and {table.path} "
+        f"({shown[1]}) "
+        f'say different classes; set labels = "folders" or labels = "{table.path}" in '
+        f"{competition.settings_path}."
     )
 
 
@@ -265,7 +288,8 @@ def _noting_tables(competition: Competition, labels: Labels, tables: Sequence[La
     return _noted(
         labels,
         f"the folders under train/ are used as classes, but {names} names their images too; if it has the "
-        f'labels, set labels = "{tables[0].path}", id_column and label_columns in {competition.settings_path}; '
+        f'labels, set labels = "{tables[0].path}", id_column and label_columns in '
+        f"{competition.settings_path}; "
         f'if not, set labels = "folders" there',
     )
 
@@ -294,7 +318,8 @@ def _from_names(competition: Competition, found: NameLabels, source: str) -> Lab
         value = getattr(competition.settings, name)
         if value:
             raise InputError(
-                f"{competition.settings_path}: {name} is '{value}', but the labels are {source}, without columns; "
+                f"{competition.settings_path}: {name} is '{value}', but the labels are {source}, "
+                "without columns; "
                 'remove it, or name the label file: labels = "FILE".'
             )
     rows = pd.DataFrame({"path": list(found.labels), JSON_COLUMN: list(found.labels.values())})
@@ -305,7 +330,8 @@ def _from_json(competition: Competition, paths: Sequence[str]) -> Labels:
     """Return the labels of JSON files with annotations, of different images."""
     if competition.settings.target_columns:
         raise InputError(
-            f"{competition.settings_path}: label_columns is {first_of(competition.settings.target_columns)}, but "
+            f"{competition.settings_path}: label_columns is "
+            f"{first_of(competition.settings.target_columns)}, but "
             f'{paths[0]} has no columns; remove it, or name a table: labels = "FILE".'
         )
     frames, names = [], {}
@@ -334,7 +360,8 @@ def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labe
             evidence.append(f"{entry.path} is not UTF-8; it is read as {table.attrs['encoding']}")
         if entry.columns.others:
             evidence.append(
-                f"{entry.path}: {first_of(entry.columns.others, 6)} could be labels too; label_columns decides"
+                f"{entry.path}: {first_of(entry.columns.others, 6)} could be labels too; "
+                "label_columns decides"
             )
     columns = tables[0].columns
     rows = pd.concat(frames) if len(frames) > 1 else frames[0]

@@ -90,7 +90,9 @@ def read_json_labels(path: Path, group_key: str = "") -> tuple[pd.DataFrame, dic
     names = [annotation[name_key] for annotation in annotations]
     if coco:
         names = _coco_names(entries, document, names)
-    wrong = [index for index, name in enumerate(names) if not isinstance(name, str) or not name.strip()]
+    # half of a surrogate pair is no text: pandas cannot hold it where pyarrow is installed
+    texts = [isinstance(name, str) and bool(name.strip()) and _is_name(name) for name in names]
+    wrong = [index for index, is_text in enumerate(texts) if not is_text]
     entries.refuse(wrong, "have a file name that is not text", "name the image.")
     categories = _read_categories(entries, annotations, category_key, names)
     class_names = _category_names(path, document)

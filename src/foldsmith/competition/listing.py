@@ -82,7 +82,8 @@ def _walk(root: Path) -> list[str]:
 
 def is_system(name: str) -> bool:
     """Return whether a file or folder is hidden, or left behind by an operating system."""
-    return name.startswith(".") or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
+    hidden = name.startswith(".") and name not in (".", "..")
+    return hidden or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
 
 
 def _refuse_undecodable(root: Path, path: str) -> None:

@@ -10,8 +10,8 @@ from foldsmith.competition.spellings import Names, match_ids
 from foldsmith.errors import InputError
 
 ID_COLUMNS = (
-    "id", "image_id", "image", "filename", "file_name", "file", "path", "img", "name", "image_name", "imageid",
-    "id_code", "image_path", "filepath", "file_path",
+    "id", "image_id", "image", "filename", "file_name", "file", "path", "img", "name", "image_name",
+    "imageid", "id_code", "image_path", "filepath", "file_path",
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "class", "category", "target", "class_id", "category_id", "label_id", "y")
 SUBSET_COLUMNS = ("split", "subset", "set", "partition", "phase", "usage", "dataset")

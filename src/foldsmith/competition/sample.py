@@ -50,7 +50,8 @@ def find_sample(competition: Competition) -> Sample | None:
     if named:
         if named not in catalog.paths:
             raise InputError(
-                f"{competition.settings_path}: sample is '{named}', but {competition.root} has no such table; "
+                f"{competition.settings_path}: sample is '{named}', but {competition.root} has no "
+                "such table; "
                 f"its tables: {first_of(catalog.paths, 10)}."
             )
         return _read(competition, named, "competition.toml names it")
@@ -182,7 +183,7 @@ def rows_of_sample(competition: Competition, sample: Sample) -> tuple[list[tuple
 
 
 def test_tables(competition: Competition) -> list[pd.DataFrame]:
-    """Return the tables that list test images with further columns: those columns are features, not labels."""
+    """Return the tables that list test images; their further columns are features, not labels."""
     tables = []
     for path in competition.catalog.paths:
         if is_test_name(path) and PurePosixPath(path).suffix:

@@ -1,5 +1,6 @@
 """How tables write images: by path, by name, with or without ending, and how ids are matched to images."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -51,6 +52,11 @@ LOOSE: dict[str, tuple[Spelling, Callable[[str], str]]] = {
 }
 
 
+def plain_path(image: str) -> PurePosixPath:
+    """Return an image's path as tables may spell it: without the braces of an image of several files."""
+    return PurePosixPath(re.sub(r"[ _.-]?\{[^{}/]*,[^{}/]*\}", "", image) if "{" in image else image)
+
+
 class Names:
     """The file names of images, to tell which cells of a table name one."""
 
@@ -60,12 +66,12 @@ class Names:
     @cached_property
     def full(self) -> set[str]:
         """Return the names with ending."""
-        return {image.rpartition("/")[2] for image in self.images}
+        return {plain_path(image).name for image in self.images}
 
     @cached_property
     def bare(self) -> set[str]:
         """Return the names without ending."""
-        return {PurePosixPath(image).stem for image in self.images}
+        return {plain_path(image).stem for image in self.images}
 
     def share(self, cells: Iterable[str]) -> tuple[float, float]:
         """Return the shares of cells whose last component is a file name, and with ending or without one."""
@@ -83,7 +89,7 @@ def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = N
     Ids are paths or bare names, with or without extension. All are read in the spelling that matches most of
     them. An id that matches nothing is tried again without `./` and with slashes for backslashes. If no id
     matches, they are read in other case, with another ending or without leading zeros, where that names an
-    image for every one of them. Raise InputError, naming the `source` of the ids, if an id matches two images.
+    image for every one of them. Raise InputError, naming the `source` of the ids, if an id matches two.
     """
     ids, paths = list(ids), [PurePosixPath(image) for image in images]
     plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
@@ -123,7 +129,7 @@ def _group_by_spelling(paths: Iterable[PurePosixPath], spelling: Spelling) -> di
     named: dict[str, list[str]] = {}
     for path in paths:
         try:
-            named.setdefault(spelling(path), []).append(path.as_posix())
+            named.setdefault(spelling(plain_path(path.as_posix())), []).append(path.as_posix())
         except ValueError:  # fewer folders than the spelling leaves out
             continue
     return named

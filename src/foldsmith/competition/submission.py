@@ -102,7 +102,7 @@ def _default_form(test_images: list[str], columns: list[str], cells: Cells) -> S
 
 
 def _names_below(test_images: list[str]) -> list[str]:
-    """Return the images' paths below the folder that says test; below the whole folder if they would repeat."""
+    """Return the images' paths below the folder that says test, or their full paths if those repeat."""
     names = []
     for image in test_images:
         path = PurePosixPath(image)

@@ -69,13 +69,15 @@ def _by_settings(folder: Path, images: list[str], settings: Settings) -> Split:
         chosen[key] = [image for image in images if any(_matches(image, pattern) for pattern in patterns)]
         if patterns and not chosen[key]:
             raise InputError(
-                f"{folder / FILE_NAME}: {key} is {first_of(patterns)}, and no image lies there; images lie in "
+                f"{folder / FILE_NAME}: {key} is {first_of(patterns)}, and no image lies there; "
+                "images lie in "
                 f"{first_of(folders_of(images), 5)}."
             )
     both = set(chosen["train_images"]) & set(chosen["test_images"])
     if both:
         raise InputError(
-            f"{folder / FILE_NAME}: train_images and test_images share {len(both)} images (first: {min(both)})."
+            f"{folder / FILE_NAME}: train_images and test_images share {len(both)} images (first: "
+            f"{min(both)})."
         )
     train, test = chosen["train_images"], chosen["test_images"]
     used = {*train, *test}
@@ -120,13 +122,15 @@ def _by_folders(images: list[str], catalog: Catalog) -> Split:
         by["val"] = [] if by["train"] is by["val"] else by["val"]
     if by["val"]:
         evidence.append(
-            f"{first_of(folders_of(by['val']))} ({len(by['val']):,} images): validation images with labels are "
+            f"{first_of(folders_of(by['val']))} ({len(by['val']):,} images): validation images with "
+            "labels are "
             "training images as well, split into the same folds"
         )
     unused = sorted({*by[""]} - {*by["test"]})
     if unused:
         evidence.append(
-            f"{first_of(folders_of(unused))} ({len(unused):,} images): neither train nor test by name, not used"
+            f"{first_of(folders_of(unused))} ({len(unused):,} images): neither train nor test by "
+            "name, not used"
         )
     order = {image: index for index, image in enumerate(images)}
     return sorted([*by["train"], *by["val"]], key=order.get), sorted(by["test"], key=order.get), evidence

@@ -1,4 +1,4 @@
-"""Tables of every format, each read as text cells: CSV and its dialects, JSON Lines, JSON lists of objects."""
+"""Tables of every format, read as text cells: CSV and its dialects, JSON Lines, JSON lists of objects."""
 
 import csv
 import io
@@ -131,7 +131,10 @@ def _frame_of_objects(path: Path, document: Any) -> pd.DataFrame:
     if not columns:
         raise InputError(f"{path} is no table: its objects are empty.")
     rows = [[cell_text(row.get(column)) for column in columns] for row in document]
-    return pd.DataFrame(rows, columns=columns, index=range(1, len(rows) + 1), dtype=str)
+    try:
+        return pd.DataFrame(rows, columns=columns, index=range(1, len(rows) + 1), dtype=str)
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        raise InputError(f"{path} holds text that is not Unicode ({error.reason}); correct it.") from error
 
 
 def _is_plain(value: Any) -> bool:

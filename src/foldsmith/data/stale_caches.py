@@ -3,13 +3,15 @@
 import shlex
 from pathlib import Path
 
+from foldsmith.competition.archives import UNPACKED
 from foldsmith.process.files import load_json
 
 
 def find_stale_caches(caches: Path) -> list[Path]:
     """Return the caches in `caches` that no run of this competition uses: of other sizes or changed files."""
     used = {load_json(stamp).get("cache") for stamp in caches.parent.glob("*/stamps/prepare.json")}
-    return sorted(path for path in caches.glob("[!.]*") if path.name not in used)
+    caches_of_pixels = (path for path in caches.glob("[!.]*") if not path.name.startswith(UNPACKED))
+    return sorted(path for path in caches_of_pixels if path.name not in used)
 
 
 def removal_advice(caches: list[Path]) -> str:

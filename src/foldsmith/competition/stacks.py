@@ -1,0 +1,84 @@
+"""Images of several files, such as ID_red.png and ID_green.png: one name with braces for all of them."""
+
+import re
+from collections import defaultdict
+from pathlib import PurePosixPath
+
+from foldsmith.competition.roles import column
+from foldsmith.competition.tables import Catalog
+from foldsmith.errors import InputError, first_of
+from foldsmith.natural_order import natural_key
+
+MAX_FILES = 4  # of one image
+FIRST = ("red", "green", "blue")  # the order of the files whose names are colours
+
+
+def stack_files(
+    images: list[str], patterns: tuple[str, ...], catalog: Catalog, source: object
+) -> tuple[list[str], list[str]]:
+    """Return the images, those of several files as one name `ID_{red,green}.png`, and a sentence on them.
+
+    Files are one image where `patterns`, the `files` of competition.toml, say so; or where all names have one
+    ending of the same two to four, as words after `_`, and a table names them without it. Raise InputError,
+    naming `source`, if a file of the patterns is missing.
+    """
+    if patterns:
+        return _by_patterns(images, patterns, source), []
+    parts = {image: re.fullmatch(r"(.+)_([A-Za-z]+)(\.[^./]+)", image) for image in images}
+    if not images or not all(parts.values()):
+        return images, []
+    words: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for match in parts.values():
+        words[match[1], match[3]].add(match[2])
+    channels = next(iter(words.values()))
+    if not 2 <= len(channels) <= MAX_FILES or any(found != channels for found in words.values()):
+        return images, []
+    ids = {PurePosixPath(stem).name for stem, _ in words}
+    if not any(_names(catalog, path, ids) for path in catalog.paths):
+        return images, []
+    order = sorted(
+        channels, key=lambda word: (FIRST.index(word.lower()) if word.lower() in FIRST else 3, word)
+    )
+    stacked = [f"{stem}_{{{','.join(order)}}}{suffix}" for stem, suffix in words]
+    return sorted(stacked, key=natural_key), [f"an image is {len(order)} files: {', '.join(order)}"]
+
+
+def _names(catalog: Catalog, path: str, ids: set[str]) -> bool:
+    """Return whether half of the cells of a table's column are such ids."""
+    table = catalog.read(path)
+    if table is None or table.empty:
+        return False
+    return any(column(table, name).isin(ids).mean() >= 0.5 for name in dict.fromkeys(table.columns))
+
+
+def _by_patterns(images: list[str], patterns: tuple[str, ...], source: object) -> list[str]:
+    """Return the images with the files that patterns such as `{id}_red.png` name joined, in their order."""
+    pieces = [pattern.partition("{id}") for pattern in patterns]
+    starts, ends = {start for start, _, _ in pieces}, [end for _, _, end in pieces]
+    if len(starts) > 1 or not all(between for _, between, _ in pieces) or len(patterns) > MAX_FILES:
+        raise InputError(
+            f"{source}: files is {first_of(patterns)}; write up to {MAX_FILES} names that begin "
+            "alike, such as "
+            '["{id}_red.png", "{id}_green.png"].'
+        )
+    known, stacked, used = set(images), [], set()
+    for image in images:
+        folder, _, name = image.rpartition("/")
+        if name.endswith(ends[0]):
+            stem = f"{folder}/{name.removesuffix(ends[0])}".lstrip("/")
+            lacking = [stem + end for end in ends if stem + end not in known]
+            if lacking:
+                raise InputError(f"{source}: files names {lacking[0]}, which is missing; download it again.")
+            used |= {stem + end for end in ends}
+            stacked.append(stem + _braces(ends))
+    return sorted([*stacked, *(known - used)], key=natural_key)
+
+
+def _braces(ends: list[str]) -> str:
+    """Return `_{red,green}.png` for `_red.png` and `_green.png`."""
+    suffix = PurePosixPath(f"x{ends[0]}").suffix
+    words = [end.removesuffix(suffix) for end in ends]
+    shared = words[0][
+        : next((k for k, letters in enumerate(zip(*words, strict=False)) if len({*letters}) > 1), 0)
+    ]
+    return f"{shared}{{{','.join(word.removeprefix(shared) for word in words)}}}{suffix}"
