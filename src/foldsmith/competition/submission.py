@@ -1,6 +1,7 @@
 """The submission format: read from the sample, written, and checked against sample and test folder."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,11 @@ from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.process.files import atomic_write
 from foldsmith.tasks import Task
-from foldsmith.tasks.task import Cells
+from foldsmith.tasks.cells import default_columns
+from foldsmith.tasks.task import BY_COLUMNS, CellForm, Cells
+
+# predictions (N, K) -> predictions (N, K) and decisions in the form of targets
+Decide = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,19 @@ class SubmissionForm:
         return [name for name, image in zip(self.ids, self.images, strict=True) if not image]
 
 
-def read_submission_form(competition: Competition, classes: pd.DataFrame, task: Task) -> SubmissionForm:
+def read_submission_form(
+    competition: Competition, classes: pd.DataFrame, task: Task, cell_form: CellForm = BY_COLUMNS
+) -> SubmissionForm:
     """Return the format of the sample submission; without a sample `filename,class`.
 
-    `classes` has `label`, `category`, `class_name`. Raise InputError if the sample does not fit the test
+    `classes` has `label`, `category`, `class_name`. `cell_form` is what the cells were found
+    to hold. Raise InputError if the sample does not fit the test
     images or the classes.
     """
     sample = find_sample(competition)
     if sample is None:
-        return _default_form(competition.test_images, task.default_cells(classes))
+        columns = default_columns(task, classes, cell_form)
+        return _default_form(competition.test_images, columns, task.default_cells(classes, cell_form))
     path, table = competition.root / sample.path, sample.table
     if table.empty or len(table.columns) < 2:
         raise InputError(
@@ -70,23 +79,24 @@ def read_submission_form(competition: Competition, classes: pd.DataFrame, task: 
             "change id_column in competition.toml."
         )
     ids, images, test_list, notes = _read_ids(path, sample, competition)
-    cells = task.read_cells(path, [column.strip() for column in columns[1:]], table.iloc[:, 1:], classes)
+    cells = task.read_cells(path, table.iloc[:, 1:], classes, cell_form)
     if sample.evidence != BY_NAME:
         notes = [f"{sample.path} is the sample submission: {sample.evidence}", *notes]
     return SubmissionForm(columns, ids, images, cells, [*notes, *cells.notes], sample.path, test_list)
 
 
-def _default_form(test_images: list[str], cells: Cells) -> SubmissionForm:
-    """Return the format `filename,class`, in natural order of the file names."""
+def _default_form(test_images: list[str], columns: list[str], cells: Cells) -> SubmissionForm:
+    """Return the format of a file name and these columns, in natural order of the file names."""
     names = _names_below(test_images)
     order = sorted(range(len(names)), key=lambda index: natural_key(names[index]))
     return SubmissionForm(
-        columns=["filename", "class"],
+        columns=["filename", *columns],
         ids=[names[index] for index in order],
         images=[(test_images[index],) for index in order],
         cells=cells,
         notes=[
-            "no sample submission found; submission.csv is written as filename,class, sorted by file name."
+            f"no sample submission found; submission.csv is written as filename,{','.join(columns[:3])}"
+            f"{',…' if len(columns) > 3 else ''}, sorted by file name."
         ],
     )
 
@@ -132,9 +142,14 @@ def _read_ids(
 
 
 def fill_submission(
-    form: SubmissionForm, probabilities: dict[str, np.ndarray], prior: np.ndarray
+    form: SubmissionForm,
+    probabilities: dict[str, np.ndarray],
+    prior: np.ndarray,
+    decide: Decide | None = None,
 ) -> pd.DataFrame:
     """Return the submission table. Rows are matched by image; a row without an image gets the `prior` (K,).
+
+    `decide` returns predictions and decisions for predictions (N, K); without it the task decides.
 
     Raise InputError if a test image has no prediction, or one that is not finite.
     """
@@ -151,7 +166,7 @@ def fill_submission(
             f"{len(unknown)} test images have a prediction that is not finite (first: {image}); "
             "run src/infer.py again."
         )
-    table = form.cells.fill(rows)
+    table = form.cells.fill(*(decide(rows) if decide else (rows,)))
     table.insert(0, "id", form.ids)
     return table.set_axis(form.columns, axis=1)  # a header may repeat a name
 
@@ -173,6 +188,7 @@ def save_submission(
     predicted: dict[str, np.ndarray],
     prior: np.ndarray,
     competition: Competition,
+    decide: Decide | None = None,
 ) -> list[str]:
     """Write a submission from `predicted`, the arrays of test.npz, and return the notes of the check.
 
@@ -182,7 +198,7 @@ def save_submission(
     # test.npz holds the paths and the task's predictions
     (key,) = predicted.keys() - {"path"}
     by_path = dict(zip(predicted["path"].tolist(), predicted[key], strict=True))
-    table = fill_submission(form, by_path, prior)
+    table = fill_submission(form, by_path, prior, decide)
     with atomic_write(path) as temporary:
         write_submission(temporary, table)
         return check_submission(temporary, form, competition)

@@ -1,5 +1,6 @@
-"""The cells of a submission for one class per image: a label, or a probability for each class."""
+"""The cells of a submission that hold one class of an image, its most probable classes, or probabilities."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,22 +8,25 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.errors import InputError, first_of
-from foldsmith.tasks.metrics import decide
+from foldsmith.tasks.label_spelling import spell_classes, spell_words
+from foldsmith.tasks.metrics import decide as most_probable
 
 
 @dataclass(frozen=True)
 class LabelCells:
-    """One cell per image: its most probable class; `values` are the names of class 0 … K-1."""
+    """One cell per image: its class; `values` are the words for class 0 … K-1."""
 
     values: list[str]
     notes: list[str] = field(default_factory=list)
+    decide: Callable[[np.ndarray], np.ndarray] = most_probable
 
     @property
     def words(self) -> list[str]:
         return self.values
 
-    def fill(self, predictions: np.ndarray) -> pd.DataFrame:
-        return pd.DataFrame([self.values[label] for label in decide(predictions)])
+    def fill(self, predictions: np.ndarray, decisions: np.ndarray | None = None) -> pd.DataFrame:
+        labels = self.decide(predictions) if decisions is None else decisions
+        return pd.DataFrame([self.values[label] for label in labels])
 
     def check(self, path: Path, rows: list[list[str]]) -> None:
         known = set(self.values)
@@ -32,32 +36,75 @@ class LabelCells:
 
 
 @dataclass(frozen=True)
+class RankedCells:
+    """One cell per image: its `length` most probable classes, the most probable one first."""
+
+    values: list[str]
+    length: int
+    separator: str = " "
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def words(self) -> list[str]:
+        return self.values
+
+    def fill(self, predictions: np.ndarray, decisions: np.ndarray | None = None) -> pd.DataFrame:
+        # of equal probabilities the first class, as in map_at_k
+        ranked = np.argsort(-predictions, axis=1, kind="stable")[:, : self.length]  # (N, k)
+        return pd.DataFrame([self.separator.join(self.values[label] for label in row) for row in ranked])
+
+    def check(self, path: Path, rows: list[list[str]]) -> None:
+        known = set(self.values)
+        for line, row in enumerate(rows, start=2):
+            words = row[1].split(self.separator)
+            wrong = [word for word in words if word not in known]
+            if wrong:
+                raise InputError(f"{path}, line {line}: '{wrong[0]}' is not a label of this competition.")
+            if len(words) > self.length or len(set(words)) < len(words):
+                raise InputError(
+                    f"{path}, line {line}: '{row[1]}' must be at most {self.length} different labels."
+                )
+
+
+@dataclass(frozen=True)
 class ProbabilityCells:
-    """One cell per class: its probability; `labels` has the class of each column."""
+    """One probability per column; `labels` has the class of each column.
+
+    `exclusive`: the columns are all classes of a task with one class per image, so that a row sums to 1.
+    """
 
     labels: list[int]
     notes: list[str] = field(default_factory=list)
+    exclusive: bool = True
 
     @property
     def words(self) -> list[str]:
         return []
 
-    def fill(self, predictions: np.ndarray) -> pd.DataFrame:
+    def fill(self, predictions: np.ndarray, decisions: np.ndarray | None = None) -> pd.DataFrame:
         rows = predictions.astype(np.float64)
-        rows /= rows.sum(axis=1, keepdims=True)
+        if self.exclusive:
+            rows /= rows.sum(axis=1, keepdims=True)
         return pd.DataFrame(rows[:, self.labels])
 
     def check(self, path: Path, rows: list[list[str]]) -> None:
-        try:
-            values = pd.DataFrame(rows).iloc[:, 1:].to_numpy(dtype=np.float64)
-        except ValueError as error:
-            raise InputError(f"{path}: a probability is not a number ({error}).") from error
+        values = numbers_of(path, rows, "a probability")
         with np.errstate(invalid="ignore"):
-            inside = (values >= 0).all(axis=1) & (values <= 1).all(axis=1)
-            valid = inside & (np.abs(values.sum(axis=1) - 1) < 1e-6)
+            valid = (values >= 0).all(axis=1) & (values <= 1).all(axis=1)
+            if self.exclusive:
+                valid &= np.abs(values.sum(axis=1) - 1) < 1e-6
         if not valid.all():
             line = int(np.flatnonzero(~valid)[0])
-            raise InputError(f"{path}, line {line + 2}: probabilities must lie in [0, 1] and sum to 1.")
+            total = " and sum to 1" if self.exclusive else ""
+            raise InputError(f"{path}, line {line + 2}: probabilities must lie in [0, 1]{total}.")
+
+
+def numbers_of(path: Path, rows: list[list[str]], what: str) -> np.ndarray:
+    """Return the cells beside the id, float64 (N, C). Raise InputError for one that is not a number."""
+    try:
+        return pd.DataFrame(rows).iloc[:, 1:].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{path}: {what} is not a number ({error}).") from error
 
 
 def class_vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> LabelCells:
@@ -67,17 +114,16 @@ def class_vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> Label
     """
     for column in ("category", "class_name"):
         if used <= set(classes[column]):
-            if classes[column].duplicated().any():
-                twice = classes.loc[classes[column].duplicated(), column].iloc[0]
-                raise InputError(
-                    f"{path} asks for class names, but two classes are named '{twice}'; rename one."
-                )
-            return LabelCells(list(classes[column]))
+            return LabelCells(distinct_words(path, classes, column))
     both = {*classes["category"], *classes["class_name"]}
     if used <= both:
         raise InputError(
             f"{path} mixes class numbers and class names ({first_of(sorted(used))}); download it again."
         )
+    spelled = spell_classes(used, classes)
+    if spelled is not None:
+        shown = first_of([f"{own} as {word}" for own, word in zip(classes["category"], spelled, strict=True)])
+        return LabelCells(spelled, [f"labels are spelled as in the sample: {shown}"])
     unknown = sorted(used - both)
     if len(used) > 1 or _is_fraction(unknown[0]):
         raise InputError(
@@ -91,6 +137,14 @@ def class_vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> Label
     return LabelCells(list(classes["category"]), [note])
 
 
+def distinct_words(path: Path, classes: pd.DataFrame, column: str) -> list[str]:
+    """Return the words of a column of `classes`. Raise InputError if two classes share one."""
+    if classes[column].duplicated().any():
+        twice = classes.loc[classes[column].duplicated(), column].iloc[0]
+        raise InputError(f"{path} asks for class names, but two classes are named '{twice}'; rename one.")
+    return list(classes[column])
+
+
 def _is_fraction(text: str) -> bool:
     try:
         return not float(text).is_integer()
@@ -100,10 +154,9 @@ def _is_fraction(text: str) -> bool:
 
 def match_class_columns(path: Path, columns: list[str], classes: pd.DataFrame) -> list[int]:
     """Return the class of each probability column. Raise InputError unless there is one for every class."""
-    for known in ("category", "class_name"):
-        labels = dict(zip(classes[known], classes["label"], strict=True))
-        if len(labels) == len(classes) == len(columns) and set(columns) == set(labels):
-            return [int(labels[column]) for column in columns]
+    labels = find_class_columns(columns, classes)
+    if labels is not None and len(labels) == len(classes):
+        return labels
     names = {*classes["category"], *classes["class_name"]}
     unknown = [column for column in columns if column not in names]
     problem = (
@@ -115,6 +168,20 @@ def match_class_columns(path: Path, columns: list[str], classes: pd.DataFrame) -
         f"{path} has {len(columns)} columns besides the id, and {problem}; a submission has one label "
         f"column, or one probability column for each of the {len(classes)} classes."
     )
+
+
+def find_class_columns(columns: Sequence[str], classes: pd.DataFrame) -> list[int] | None:
+    """Return the class of each column by category or name, also after a common prefix, as in prob_cat.
+
+    Return None if a column is no class, or two are the same.
+    """
+    for spelled in (columns, spell_words(columns)):
+        for known in ("category", "class_name"):
+            labels = dict(zip(classes[known], classes["label"], strict=True))
+            unique = len(labels) == len(classes) and len(set(spelled)) == len(spelled)
+            if unique and set(spelled) <= set(labels):
+                return [int(labels[column]) for column in spelled]
+    return None
 
 
 def read_labels(path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:

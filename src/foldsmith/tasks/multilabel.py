@@ -13,10 +13,11 @@ import pandas as pd
 
 from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
+from foldsmith.tasks import cells
 from foldsmith.tasks.metrics import Metric, metric_of, metrics_of
 from foldsmith.tasks.probabilities import FLOOR, logarithms
 from foldsmith.tasks.single_label import drop_repeated
-from foldsmith.tasks.task import Cells, Encoded, Scaling
+from foldsmith.tasks.task import BY_COLUMNS, CellForm, Cells, Encoded, Scaling
 
 if TYPE_CHECKING:
     import torch
@@ -183,14 +184,16 @@ class Multilabel:
         }
 
     # --- submission
-    def default_cells(self, classes: pd.DataFrame) -> Cells:
-        raise NotImplementedError
+    def default_cells(self, classes: pd.DataFrame, form: CellForm = BY_COLUMNS) -> Cells:
+        return cells.default_cells(self, classes, form)
 
-    def read_cells(self, path: Path, columns: list[str], table: pd.DataFrame, classes: pd.DataFrame) -> Cells:
-        raise NotImplementedError
+    def read_cells(
+        self, path: Path, table: pd.DataFrame, classes: pd.DataFrame, form: CellForm = BY_COLUMNS
+    ) -> Cells:
+        return cells.read_cells(self, path, table, classes, form)
 
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
-        raise NotImplementedError
+        return cells.read_answers(self, path, table, classes)
 
 
 def _joined(labels: list[list[int]], words: list[str]) -> list[str]:

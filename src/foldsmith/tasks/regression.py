@@ -13,9 +13,10 @@ import pandas as pd
 
 from foldsmith.errors import InputError
 from foldsmith.natural_order import natural_key
+from foldsmith.tasks import cells
 from foldsmith.tasks.metrics import Metric, metric_of, metrics_of
 from foldsmith.tasks.single_label import drop_repeated
-from foldsmith.tasks.task import Cells, Encoded, Scaling
+from foldsmith.tasks.task import BY_COLUMNS, CellForm, Cells, Encoded, Scaling
 from foldsmith.tasks.value_scores import as_columns
 
 if TYPE_CHECKING:
@@ -195,11 +196,13 @@ class Regression:
         }
 
     # --- submission
-    def default_cells(self, classes: pd.DataFrame) -> Cells:
-        raise NotImplementedError
+    def default_cells(self, classes: pd.DataFrame, form: CellForm = BY_COLUMNS) -> Cells:
+        return cells.default_cells(self, classes, form)
 
-    def read_cells(self, path: Path, columns: list[str], table: pd.DataFrame, classes: pd.DataFrame) -> Cells:
-        raise NotImplementedError
+    def read_cells(
+        self, path: Path, table: pd.DataFrame, classes: pd.DataFrame, form: CellForm = BY_COLUMNS
+    ) -> Cells:
+        return cells.read_cells(self, path, table, classes, form)
 
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
-        raise NotImplementedError
+        return cells.read_answers(self, path, table, classes)

@@ -14,16 +14,10 @@ import pandas as pd
 
 from foldsmith.errors import InputError
 from foldsmith.natural_order import natural_key
-from foldsmith.tasks.class_cells import (
-    LabelCells,
-    ProbabilityCells,
-    class_vocabulary,
-    match_class_columns,
-    read_labels,
-)
+from foldsmith.tasks import cells
 from foldsmith.tasks.metrics import Metric, decide, metric_of, metrics_of
 from foldsmith.tasks.probabilities import class_prior, floor_probabilities, logarithms
-from foldsmith.tasks.task import Cells, Encoded, Scaling
+from foldsmith.tasks.task import BY_COLUMNS, CellForm, Cells, Encoded, Scaling
 
 if TYPE_CHECKING:
     import torch
@@ -169,17 +163,16 @@ class SingleLabel:
         }
 
     # --- submission
-    def default_cells(self, classes: pd.DataFrame) -> Cells:
-        return LabelCells(list(classes["category"]))
+    def default_cells(self, classes: pd.DataFrame, form: CellForm = BY_COLUMNS) -> Cells:
+        return cells.default_cells(self, classes, form)
 
-    def read_cells(self, path: Path, columns: list[str], table: pd.DataFrame, classes: pd.DataFrame) -> Cells:
-        """Return label cells for one column beside the id, probability cells for a column a class."""
-        if len(columns) == 1:
-            return class_vocabulary(path, set(table.iloc[:, 0].str.strip()), classes)
-        return ProbabilityCells(match_class_columns(path, columns, classes))
+    def read_cells(
+        self, path: Path, table: pd.DataFrame, classes: pd.DataFrame, form: CellForm = BY_COLUMNS
+    ) -> Cells:
+        return cells.read_cells(self, path, table, classes, form)
 
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
-        return read_labels(path, table, classes)
+        return cells.read_answers(self, path, table, classes)
 
 
 def encode_rows(

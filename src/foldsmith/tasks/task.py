@@ -34,6 +34,23 @@ class Encoded:
     repeated: list[str]
 
 
+@dataclass(frozen=True)
+class CellForm:
+    """What the cells of a submission hold.
+
+    `kind` is labels, probabilities, ranked or values; empty: labels in one column, probabilities in several.
+    `separator` divides labels in one cell. `metric` is the run's: map_at_5 ranks five labels where the sample
+    shows one.
+    """
+
+    kind: str = ""
+    separator: str = " "
+    metric: str = ""
+
+
+BY_COLUMNS = CellForm()  # labels in one column, probabilities in several
+
+
 class Cells(Protocol):
     """The cells of a submission beside the id: their format, and how they are filled and checked."""
 
@@ -47,8 +64,11 @@ class Cells(Protocol):
         """The possible values of a cell, for the stamp of a submission; empty if cells are numbers."""
         ...
 
-    def fill(self, predictions: np.ndarray) -> pd.DataFrame:
-        """Return the cells for predictions (N, K), one row per image."""
+    def fill(self, predictions: np.ndarray, decisions: np.ndarray | None = None) -> pd.DataFrame:
+        """Return the cells for predictions (N, K), one row per image.
+
+        Labels are written as `decisions` say, in the form of targets; without them as the task decides.
+        """
         ...
 
     def check(self, path: Path, rows: list[list[str]]) -> None:
@@ -195,12 +215,14 @@ class Task(Protocol):
         ...
 
     # --- submission
-    def default_cells(self, classes: pd.DataFrame) -> Cells:
+    def default_cells(self, classes: pd.DataFrame, form: CellForm = BY_COLUMNS) -> Cells:
         """Return the cells of a submission without a sample."""
         ...
 
-    def read_cells(self, path: Path, columns: list[str], table: pd.DataFrame, classes: pd.DataFrame) -> Cells:
-        """Return the cells of a sample submission; `columns` and `table` are without the id.
+    def read_cells(
+        self, path: Path, table: pd.DataFrame, classes: pd.DataFrame, form: CellForm = BY_COLUMNS
+    ) -> Cells:
+        """Return the cells of a sample submission; `table` is without the id.
 
         Raise InputError if they do not fit the classes of the competition.
         """
