@@ -29,6 +29,7 @@ from foldsmith.comparison.members import (
     require_same_classes,
 )
 from foldsmith.competition.folder import Competition
+from foldsmith.competition.found import cell_form, load_found
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
@@ -62,7 +63,12 @@ def main(argv: list[str] | None = None) -> int:
     identity = identity_of(command, "blend", seed=command.seed)
     check_claim(run, command.again, **identity)
     competition = read_folder(command)
-    form = read_submission_form(competition, load_classes(members[0].classes), load_task(members[0]))
+    form = read_submission_form(
+        competition,
+        load_classes(members[0].classes),
+        load_task(members[0]),
+        cell_form(load_found(members[0].found)),
+    )
     metric = read_metric(command, competition, load_task(members[0]))
     inputs = {
         "members": digests_of(members),

@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -46,8 +47,12 @@ from foldsmith.run.identity import as_saved, load_identity
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
 from foldsmith.tasks import build_task
+from foldsmith.tasks.metrics import is_custom
 from foldsmith.tasks.own_metric import choose_metric
+from foldsmith.tasks.task import CellForm
 from foldsmith.training.resolve import resolve_recipe
+
+OUTPUTS = {"multilabel": "labels", "regression": "numbers"}  # of a task that has no classes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     explained = "--explain" in arguments
     command = read_command([word for word in arguments if word != "--explain"], __doc__)
     competition = read_competition(command.folder, command.run.cache_root)
+    if command.metric and not is_custom(command.metric):  # the form of the submission depends on it
+        settings = replace(competition.settings, metric=command.metric)
+        competition = replace(competition, settings=settings)
     if explained:
         for line in explain(found_in(competition, *read_labels_and_form(competition))):
             say(line)
@@ -76,13 +84,14 @@ def main(argv: list[str] | None = None) -> int:
 
     metadata, form = read_labels_and_form(competition)
     task = build_task(metadata.task, len(metadata.classes))
-    choose_metric(task, command.metric, competition.settings.metric)  # raises InputError for another task's
+    choose_metric(task, command.metric, metadata.target.metric)  # raises InputError for another task's
     check_for_task(recipe, task)
     found = found_in(competition, metadata, form)
     for line in explain(found):
         say(f"prepare: {line}")
     images = [*metadata.samples["path"], *competition.test_images]
-    say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} classes by {metadata.source}; "
+    outputs = OUTPUTS.get(metadata.task, "classes")
+    say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} {outputs} by {metadata.source}; "
         f"{len(competition.test_images):,} test images")  # fmt: skip
     depth = find_depth(competition.root, list(metadata.samples["path"]))
     if depth < DEPTH:
@@ -129,6 +138,7 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
     return {
         "images": listing_digest(competition.root, [*competition.train_images, *competition.test_images]),
         "other files": list(competition.other_files),
+        "metric": competition.settings.metric,
         "tables": {name: digest_of_file(path) for name, path in tables.items()},
         "settings": [
             recipe.image_size,
@@ -143,13 +153,15 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
 def read_labels_and_form(competition: Competition) -> tuple[Metadata, SubmissionForm]:
     """Return the labels and the form of the submission. Raise InputError if they cannot be read."""
     metadata = read_metadata(competition)
+    target = metadata.target
     task = build_task(metadata.task, len(metadata.classes))
-    return metadata, read_submission_form(competition, metadata.classes, task)
+    form = CellForm(target.submission, target.separator or " ", target.metric)
+    return metadata, read_submission_form(competition, metadata.classes, task, form)
 
 
 def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm) -> Found:
     """Return the roles of the competition's files and columns."""
-    labels, settings = metadata.labels, competition.settings
+    labels, target = metadata.labels, metadata.target
     return Found(
         root=competition.unpacked.name if competition.unpacked else "",
         train_images=folders_of(competition.train_images),
@@ -159,13 +171,13 @@ def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm)
         label_columns=labels.columns if labels.id_column else (),
         sample=form.sample,
         test_list=form.test_list,
-        task=metadata.task,
-        metric=competition.metric,
-        submission=settings.submission or ("probabilities" if not form.cells.words else "labels"),
-        separator=settings.label_separator,
-        positive=settings.positive,
-        group_column=settings.group_column,
-        files=settings.files,
+        task=target.task,
+        metric=target.metric,
+        submission=target.submission,
+        separator=target.separator,
+        positive=target.positive,
+        group_column=competition.settings.group_column,
+        files=competition.settings.files,
         evidence=[*competition.evidence, *metadata.notes, *form.notes],
     )
 

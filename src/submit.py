@@ -26,10 +26,11 @@ from foldsmith.comparison.members import (
     starts_with_runs,
 )
 from foldsmith.competition.folder import Competition, read_competition
+from foldsmith.competition.found import cell_form, load_found
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
 from foldsmith.evaluation.predictions import average_predictions, stack_predictions
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import digest_of_file, load_npz, save_json, save_npz
+from foldsmith.process.files import digest_of_file, load_json, load_npz, save_json, save_npz
 from foldsmith.process.terminal import say
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
@@ -61,9 +62,9 @@ def main(argv: list[str] | None = None) -> int:
             "(--limit-test); the same command without it writes one")  # fmt: skip
         return 0
     competition, classes = read_competition(command.folder, run.cache_root), load_classes(run.classes)
-    task = load_task(run)
-    form = read_submission_form(competition, classes, task)
-    inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content}
+    task, decision = load_task(run), load_json(run.cv).get("decision") if run.cv.is_file() else None
+    form = read_submission_form(competition, classes, task, cell_form(load_found(run.found)))
+    inputs = {"test": digest_of_file(run.test), "trained": trained, "decision": decision, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
         say(f"submit: {run.submission} is up to date")
         return 0
@@ -83,7 +84,7 @@ def submit_average(command: CombineCommand) -> int:
     check_claim(run, command.again, **identity)
     competition, classes = read_folder(command), load_classes(members[0].classes)
     task = load_task(members[0])
-    form = read_submission_form(competition, classes, task)
+    form = read_submission_form(competition, classes, task, cell_form(load_found(members[0].found)))
     digests = digests_of(members)
     inputs = {"members": digests, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
@@ -107,8 +108,18 @@ def submit_average(command: CombineCommand) -> int:
 
 
 def submit(run: RunPaths, competition: Competition, form: SubmissionForm, prior: np.ndarray) -> None:
-    """Write submission.csv from test.npz, and print where the sample and the test folder disagree."""
-    for line in save_submission(run.submission, form, load_npz(run.test), prior, competition):
+    """Write submission.csv from test.npz, and print where the sample and the test folder disagree.
+
+    A decision that src/validate.py fitted and kept is applied.
+    """
+    # imported here: scipy takes a second
+    from foldsmith.evaluation.decisions import decider, decision_of
+
+    decision = decision_of(load_json(run.cv)) if run.cv.is_file() else None
+    if decision:
+        say(f"submit: {decision.sentence}")
+    decide = decider(decision, load_task(run))
+    for line in save_submission(run.submission, form, load_npz(run.test), prior, competition, decide):
         say(f"submit: {line}")
     say(f"submit: {run.submission} ({len(form.ids):,} rows, checked)")
 

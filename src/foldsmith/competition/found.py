@@ -5,6 +5,7 @@ from pathlib import Path
 
 from foldsmith.errors import InputError
 from foldsmith.process.files import load_json, save_json
+from foldsmith.tasks.task import CellForm
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ def load_found(path: Path) -> Found:
         raise InputError(f"{path} is of another version; run src/prepare.py (or ./run.sh) again.")
     lists = ("label_columns", "files")
     return Found(**{key: tuple(value) if key in lists else value for key, value in values.items()})
+
+
+def cell_form(found: Found) -> CellForm:
+    """Return what the cells of the submission hold."""
+    return CellForm(found.submission, found.separator or " ", found.metric)
 
 
 def explain(found: Found) -> list[str]:
