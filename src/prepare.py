@@ -91,8 +91,10 @@ def main(argv: list[str] | None = None) -> int:
         say(f"prepare: {line}")
     images = [*metadata.samples["path"], *competition.test_images]
     outputs = OUTPUTS.get(metadata.task, "classes")
-    say(f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} {outputs} by {metadata.source}; "
-        f"{len(competition.test_images):,} test images")  # fmt: skip
+    say(
+        f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} {outputs} by "
+        f"{metadata.source}; {len(competition.test_images):,} test images"
+    )
     depth = find_depth(competition.root, list(metadata.samples["path"]))
     if depth < DEPTH:
         say(f"prepare: the training images use {depth} of their 16 bits, which are mapped to 8")

@@ -58,7 +58,7 @@ def test_an_override_has_the_type_of_its_field(setting: str, field: str, value: 
 def test_every_field_is_for_training_or_for_use_and_views_are_both_with_pseudo_labels(
     rounds: int,
 ) -> None:
-    recipe = asdict(replace(BASE, rounds=rounds))
+    recipe = asdict(replace(BASE, rounds=rounds, least_steps=1))
     training, used = set(training_fields(recipe)), set(use_fields(rounds))
     assert training | used == {field.name for field in fields(Recipe)} and not training & used
     assert ("views" in training) == (rounds > 1)
@@ -223,3 +223,10 @@ def test_a_recipe_file_without_a_recipe_is_refused(text: str, tmp_path: Path) ->
 def test_a_missing_recipe_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing.py"):
         find_recipe(str(tmp_path / "nothing.py"))
+
+
+def test_weights_do_not_depend_on_a_later_field_at_its_default() -> None:
+    saved = vars(RECIPES["quick"])
+    earlier = {name: value for name, value in saved.items() if name != "least_steps"}
+    assert training_fields({**saved, "least_steps": 0}) == training_fields(earlier)
+    assert training_fields(saved) != training_fields(earlier)

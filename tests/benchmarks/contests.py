@@ -3,7 +3,7 @@
 PYTHONPATH=src .venv/bin/python tests/benchmarks/contests.py CONTESTS --judge JUDGE.py --output FOLDER
 
 CONTESTS holds one folder per contest and `NAME-private` folders with the answers, which only the judge
-reads. JUDGE.py is called as `JUDGE.py CONTESTS NAME SUBMISSION` and exits with 0 for a submission that its contest
+reads. JUDGE.py is called as `JUDGE.py CONTESTS NAME SUBMISSION`, and exits with 0 for one that its contest
 accepts and that reaches its floor. Each contest is run by `./run.sh CONTESTS/NAME` with the words after `--`.
 """
 
@@ -71,14 +71,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("words", nargs="*", help="words of every run, after --", default=[])
-    typed = parser.parse_args(argv)
+    typed_words = sys.argv[1:] if argv is None else argv
+    cut = typed_words.index("--") if "--" in typed_words else len(typed_words)
+    typed, words = parser.parse_args(typed_words[:cut]), typed_words[cut + 1 :] or ["--recipe", "quick"]
     folders = sorted(
         path for path in typed.contests.iterdir() if path.is_dir() and not path.name.endswith("-private")
     )
     folders = [path for path in folders if not typed.only or path.name in typed.only]
     typed.output.mkdir(parents=True, exist_ok=True)
-    words = typed.words or ["--recipe", "quick"]
     print("| contest | task, metric | out-of-fold | judge | seconds |")
     print("| --- | --- | --- | --- | --- |", flush=True)
     outcomes = []

@@ -26,8 +26,8 @@ class Decision:
     """A fitted rule from predictions to decisions, or to better predictions, and its cross-fitted gain.
 
     `kind` is a key of RULES and `values` its parameters, fitted on all images. `score` is the metric of rules
-    that were fitted on the other folds, `default_score` that of the task's default decision on the same images;
-    a positive `gain` is an improvement, also where lower scores are better.
+    that were fitted on the other folds, `default_score` that of the task's default decision on the same
+    images; a positive `gain` is an improvement, also where lower scores are better.
     """
 
     kind: str
@@ -53,7 +53,8 @@ class Decision:
         )
         return (
             f"{RULES[self.kind].title} ({shown}): {self.default_score:.4f} becomes {self.score:.4f} on "
-            f"images that were not fitted on, a gain of {self.gain:+.4f} ± {self.standard_error:.4f}: {verdict}"
+            f"images that were not fitted on, a gain of {self.gain:+.4f} ± "
+            f"{self.standard_error:.4f}: {verdict}"
         )
 
 

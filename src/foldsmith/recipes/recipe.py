@@ -33,6 +33,14 @@ def use_field(default: Any, *stages: str) -> Any:
     return field(default=default, metadata={"stages": stages})
 
 
+def later_field(default: Any) -> Any:
+    """Return a field that recipes did not have from the beginning; at its default no weight depends on it.
+
+    So runs of earlier versions stay as they are.
+    """
+    return field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The hyperparameters of a run, and the settings for using its networks. Defaults are defined here alone.
@@ -102,7 +110,7 @@ class Recipe:
     epochs: int = 30
     batch_size: int = 64  # images per step, over all processes
     # steps per epoch; the batch size is halved, down to 8 images, while an epoch has fewer; 0: never
-    least_steps: int = 0
+    least_steps: int = later_field(0)
     # images per forward and backward pass, to save memory: the gradients of a batch are accumulated; 0: the
     # whole batch. Batch norm then uses statistics of micro-batches; run.json records the size
     micro_batch: int = use_field(0)
@@ -226,7 +234,12 @@ def use_fields(rounds: int = 1) -> dict[str, tuple[str, ...]]:
 def training_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that weights depend on; `recipe` is a dictionary as in run.json."""
     used = use_fields(recipe.get("rounds", 1))
-    return {name: value for name, value in recipe.items() if name not in used}
+    later = {entry.name: entry.default for entry in fields(Recipe) if "later" in entry.metadata}
+    return {
+        name: value
+        for name, value in recipe.items()
+        if name not in used and (name not in later or value != later[name])
+    }
 
 
 def check_weights_file(weights: str) -> None:
