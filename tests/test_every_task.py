@@ -17,26 +17,25 @@ import infer
 import prepare
 import report
 import split
+import submit
 import train
 import validate
-from foldsmith.competition.labels import Metadata, read_metadata
-from foldsmith.competition.submission import read_submission_form
 from foldsmith.errors import InputError
 from foldsmith.recipes import RECIPES
 from foldsmith.recipes.for_task import check_for_task, notes_for_task
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_folds, load_task
-from foldsmith.tasks import TASKS, SingleLabel, Task, build_task
+from foldsmith.tasks import TASKS, Task, build_task
 
-STAGES = (prepare, split, train, validate, infer, examine, report)
+STAGES = (prepare, split, train, validate, infer, submit, examine, report)
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "4", "--batch-size", "8", "--folds", "2"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
-# the class of an image, 0 to 3, as the label of each task
-CATEGORIES: dict[str, Callable[[int], object]] = {
-    "multiclass": str,
-    "binary": lambda label: str(label % 2),
-    "ordinal": str,
-    "multilabel": lambda label: tuple(name for bit, name in enumerate("ab") if label >> bit & 1),
+# the class of an image, 0 to 3, as the label columns of each task
+LABELS: dict[str, Callable[[int], tuple[object, ...]]] = {
+    "multiclass": lambda label: (label,),
+    "binary": lambda label: (label % 2,),
+    "ordinal": lambda label: (label,),
+    "multilabel": lambda label: (" ".join(name for bit, name in enumerate("ab") if label >> bit & 1),),
     "regression": lambda label: (10.0 + 5 * label, -1.0 * label),
 }
 
@@ -50,26 +49,17 @@ class Finished:
     words: list[str]
 
 
-def read_as(task: str) -> Callable[..., Metadata]:
-    """Return a function that reads a competition's labels, and gives them as those of a task."""
-
-    def read(competition: object) -> Metadata:
-        metadata = read_metadata(competition)
-        rows = metadata.samples.assign(category=metadata.samples["label"].map(CATEGORIES[task]))
-        encoded = TASKS[task].encode(rows, {}, Path("labels"))
-        return replace(metadata, task=task, samples=encoded.samples, classes=encoded.classes)
-
-    return read
-
-
-def label_as(task: str, patch: pytest.MonkeyPatch) -> None:
-    """Let prepare.py read labels as those of a task, for a submission of one label a row."""
-
-    def read_form(competition: object, classes: pd.DataFrame, task: Task) -> object:
-        return read_submission_form(competition, classes, SingleLabel(len(classes)))
-
-    patch.setattr(prepare, "read_metadata", read_as(task))
-    patch.setattr(prepare, "read_submission_form", read_form)
+def label_as(task: str, folder: Path) -> None:
+    """Replace the folder's answer.json by a table with the labels of a task, and name the task."""
+    annotations = json.loads((folder / "answer.json").read_text())["annotations"]
+    (folder / "answer.json").unlink()
+    rows = [(entry["file_name"], *LABELS[task](int(entry["category"]))) for entry in annotations]
+    columns = [f"value{index}" for index in range(len(rows[0]) - 1)]
+    pd.DataFrame(rows, columns=["file_name", *columns]).to_csv(folder / "train.csv", index=False)
+    separator = 'label_separator = " "\n' if task == "multilabel" else ""
+    (folder / "competition.toml").write_text(
+        f'task = "{task}"\nlabels = "train.csv"\nlabel_columns = {json.dumps(columns)}\n{separator}'
+    )
 
 
 @pytest.fixture(scope="module", params=list(TASKS))
@@ -80,11 +70,10 @@ def finished(
 ) -> Finished:
     folder = make_competition(num_classes=4, per_class=6, sample=None)
     output = tmp_path_factory.mktemp("output")
-    with pytest.MonkeyPatch.context() as patch:
-        label_as(request.param, patch)
-        words = [str(folder), *SMALL, "--output", str(output)]
-        for stage in STAGES:
-            assert stage.main([*words, "--name", "a"]) == 0
+    label_as(request.param, folder)
+    words = [str(folder), *SMALL, "--output", str(output)]
+    for stage in STAGES:
+        assert stage.main([*words, "--name", "a"]) == 0
     return Finished(folder, RunPaths(output / folder.name / "a"), words)
 
 
@@ -203,11 +192,10 @@ def test_a_field_without_a_meaning_is_refused_before_training(task: str, setting
     ],
 )
 def test_the_features_of_recipes_train_on_every_task_or_are_refused(
-    finished: Finished, settings: list[str], monkeypatch: pytest.MonkeyPatch
+    finished: Finished, settings: list[str]
 ) -> None:
     words = [*finished.words, "--name", "b", "--epochs", "1", "--fold", "0", "--again", *settings]
     task = load_task(finished.run)
-    label_as(task.name, monkeypatch)
     try:
         for stage in (prepare, split, train):
             stage.main(words)

@@ -153,7 +153,7 @@ def read_label_rows(
 ) -> pd.DataFrame:
     """Return `name`, the label columns and, where set, `group`, indexed by line.
 
-    Raise InputError for an empty cell.
+    A label may be empty: it can be an empty set. Raise InputError for an empty id or group.
     """
     source = competition.root / path
     if table.empty:
@@ -165,10 +165,8 @@ def read_label_rows(
     group = competition.settings.group_column
     if group in table.columns and group:
         rows["group"] = column(table, group)
-    for name in ("name", *columns.label_columns):
-        empty = rows.index[rows[name] == ""]
-        meaning = columns.id_column if name == "name" else name
-        Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", "fill them in.")
+    empty = rows.index[rows["name"] == ""]
+    Entries(source, len(rows), "line").refuse(empty, f"have an empty '{columns.id_column}'", "fill them in.")
     return rows
 
 

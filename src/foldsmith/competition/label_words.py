@@ -13,8 +13,8 @@ FLAGS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 # classes that are the absence of what is looked for
 NEGATIVE_WORDS = {
     "normal", "healthy", "benign", "negative", "neg", "no", "none", "absent", "absence", "control",
-    "background", "false", "nothing", "empty", "clean", "cover", "other", "others", "no_finding", "not", "non",
-    "without", "genuine", "original", "intact", "good", "ok",
+    "background", "false", "nothing", "empty", "clean", "cover", "other", "others", "no_finding", "not",
+    "non", "without", "genuine", "original", "intact", "good", "ok",
 }  # fmt: skip
 # columns whose integers are grades, and columns whose integers are measured or counted
 GRADE_NAMES = {
@@ -24,7 +24,8 @@ GRADE_NAMES = {
 QUANTITY_NAMES = {
     "age", "weight", "height", "width", "count", "counts", "price", "length", "size", "area", "volume",
     "number", "num", "amount", "distance", "temperature", "angle", "year", "years", "months", "days", "hours",
-    "points", "percent", "percentage", "score", "rating", "quality", "value", "depth", "speed", "biomass", "yield",
+    "points", "percent", "percentage", "score", "rating", "quality", "value", "depth", "speed", "biomass",
+    "yield",
 }  # fmt: skip
 ID_NAMES = {"id", "label", "labels", "class", "category", "target", "species", "identity"}
 
