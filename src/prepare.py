@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
     metadata, form = read_labels_and_form(competition)
     task = build_task(metadata.task, len(metadata.classes))
-    choose_metric(task, command.metric, competition.settings.metric)  # raises InputError for another task's
+    choose_metric(task, command.metric, metadata.target.metric)  # raises InputError for another task's
     check_for_task(recipe, task)
     found = found_in(competition, metadata, form)
     for line in explain(found):
@@ -139,13 +139,13 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
 def read_labels_and_form(competition: Competition) -> tuple[Metadata, SubmissionForm]:
     """Return the labels and the form of the submission. Raise InputError if they cannot be read."""
     metadata = read_metadata(competition)
-    task = build_task(metadata.task, len(metadata.classes))
-    return metadata, read_submission_form(competition, metadata.classes, task)
+    task, cell_form = build_task(metadata.task, len(metadata.classes)), metadata.target.cell_form
+    return metadata, read_submission_form(competition, metadata.classes, task, cell_form)
 
 
 def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm) -> Found:
     """Return the roles of the competition's files and columns."""
-    labels, settings = metadata.labels, competition.settings
+    labels, target, settings = metadata.labels, metadata.target, competition.settings
     return Found(
         root=competition.unpacked.name if competition.unpacked else "",
         train_images=folders_of(competition.train_images),
@@ -156,10 +156,10 @@ def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm)
         sample=form.sample,
         test_list=form.test_list,
         task=metadata.task,
-        metric=competition.metric,
-        submission=settings.submission or ("probabilities" if not form.cells.words else "labels"),
-        separator=settings.label_separator,
-        positive=settings.positive,
+        metric=target.metric,
+        submission=target.submission,
+        separator=target.separator,
+        positive=target.positive,
         group_column=settings.group_column,
         files=settings.files,
         evidence=[*competition.evidence, *metadata.notes, *form.notes],

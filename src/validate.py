@@ -61,6 +61,7 @@ def validate(command: Command, metric: Metric) -> None:
     # imported here: scikit-learn takes seconds, and a stage that is up to date does not need it
     from foldsmith.evaluation.baseline import baseline_figures
     from foldsmith.evaluation.cross_validation import cross_validation, left_out_notes, undefined_notes
+    from foldsmith.evaluation.decisions import as_json, fit_decision
     from foldsmith.evaluation.predictions import related_images, save_oof, scatter_oof
     from foldsmith.report.provenance import notes_of
 
@@ -72,12 +73,14 @@ def validate(command: Command, metric: Metric) -> None:
     targets = task.targets(held_out)
     groups = related_images(run, held_out)
     figures = cross_validation(targets, folds, predictions, metric.name, task, groups)
+    decision = fit_decision(task, metric, targets, predictions, folds, list(classes["class_name"]))
     cv = {
         "competition": command.competition,
         "run": command.name,
         **figures,
         **baseline_figures(figures, targets, task.prior(task.targets(all_folds)), task),
         **digest_of_metric(metric.name),
+        "decision": as_json(decision),
         "seed": command.recipe.seed,
         "fold_seed": command.plan.seed,
     }
@@ -85,7 +88,8 @@ def validate(command: Command, metric: Metric) -> None:
     save_json(run.cv, cv)
     left_out = left_out_notes(metric, targets, list(classes["class_name"]))
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes, task)
-    for line in [*lines_of(cv), *undefined_notes(cv), *left_out, *notes]:
+    decided = [decision.sentence] if decision else []
+    for line in [*lines_of(cv), *undefined_notes(cv), *decided, *left_out, *notes]:
         say(f"validate: {line}")
     say(f"validate: {run.cv}, {run.oof}")
 

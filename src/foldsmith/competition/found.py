@@ -5,6 +5,7 @@ from pathlib import Path
 
 from foldsmith.errors import InputError
 from foldsmith.process.files import load_json, save_json
+from foldsmith.tasks.task import CellForm
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Found:
     group_column: str = ""
     files: tuple[str, ...] = ()
     evidence: list[str] = field(default_factory=list)
+
+    @property
+    def cell_form(self) -> CellForm:
+        """Return what the cells of the submission hold."""
+        return CellForm(self.submission, self.separator or " ", self.metric)
 
 
 def save_found(path: Path, found: Found) -> None:

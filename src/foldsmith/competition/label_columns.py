@@ -59,8 +59,8 @@ def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str
     exclusive = bool((sums == 1).all())
     if task and task not in ("multiclass", "multilabel"):
         raise InputError(
-            f"the {len(columns)} label columns {first_of(columns)} are 0 and 1, and competition.toml asks for "
-            f'the task {task}; set label_columns = ["COLUMN"] for one of them, or task = "multilabel".'
+            f"the {len(columns)} label columns {first_of(columns)} are 0 and 1, and competition.toml asks "
+            f'for the task {task}; set label_columns = ["COLUMN"] for one of them, or task = "multilabel".'
         )
     if task == "multiclass" and not exclusive:
         raise InputError(

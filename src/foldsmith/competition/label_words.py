@@ -13,8 +13,8 @@ FLAGS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 # classes that are the absence of what is looked for
 NEGATIVE_WORDS = {
     "normal", "healthy", "benign", "negative", "neg", "no", "none", "absent", "absence", "control",
-    "background", "false", "nothing", "empty", "clean", "cover", "other", "others", "no_finding", "not", "non", "without",
-    "genuine", "original", "intact", "good", "ok",
+    "background", "false", "nothing", "empty", "clean", "cover", "other", "others", "no_finding", "not",
+    "non", "without", "genuine", "original", "intact", "good", "ok",
 }  # fmt: skip
 # columns whose integers are grades, and columns whose integers are measured or counted
 GRADE_NAMES = {
@@ -23,8 +23,9 @@ GRADE_NAMES = {
 }  # fmt: skip
 QUANTITY_NAMES = {
     "age", "weight", "height", "width", "count", "counts", "price", "length", "size", "area", "volume",
-    "number", "num", "amount", "distance", "temperature", "angle", "year", "years", "months", "days", "hours", "points",
-    "percent", "percentage", "score", "rating", "quality", "value", "depth", "speed", "biomass", "yield",
+    "number", "num", "amount", "distance", "temperature", "angle", "year", "years", "months", "days", "hours",
+    "points", "percent", "percentage", "score", "rating", "quality", "value", "depth", "speed", "biomass",
+    "yield",
 }  # fmt: skip
 ID_NAMES = {"id", "label", "labels", "class", "category", "target", "species", "identity"}
 
@@ -80,7 +81,7 @@ def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
     for word in sorted(words):
         if len(word) == 1 and word.isalpha():
             continue
-        shape = " ".join(word.casefold().replace("_", " ").split())
+        shape = " ".join(word.casefold().replace("_", " ").replace("-", " ").split())
         if INTEGER.fullmatch(word):
             shape = str(int(word[:18])) if len(word) <= 18 else word
         if shape in by_shape:

@@ -1,6 +1,5 @@
 """Read labels of every form into one table of samples."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -25,9 +24,10 @@ from foldsmith.competition.label_tables import (
 from foldsmith.competition.roles import column
 from foldsmith.competition.sample import Sample, find_sample
 from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
-from foldsmith.tasks import SingleLabel
+from foldsmith.tasks import TASKS
 
 CLASS_FOLDERS = ("folders", "train")  # values of `labels` for one folder per class; "train" is the older one
 FILE_NAMES = "names"
@@ -58,8 +58,8 @@ class Metadata:
 
     `samples` has `path`, `label` (class index), `class_name`, `category` (as the label file writes it) and
     `group`, in natural order of the path. `classes` has `label`, `category` and `class_name`, one row per
-    class. `repeated` are the images named more than once, always with the same label. `notes` are sentences
-    on which files or folders were used as labels.
+    class. `repeated` are the images named more than once, always with the same label. `target` is what
+    is predicted and how it is submitted. `notes` are sentences on how the labels were found and read.
     """
 
     task: str
@@ -69,40 +69,25 @@ class Metadata:
     repeated: list[str]
     notes: list[str] = field(default_factory=list)
     labels: Labels | None = None
+    target: Target | None = None
 
 
 def read_metadata(competition: Competition) -> Metadata:
     """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
-    labels = read_labels(competition)
-    if len(labels.columns) > 1:
-        raise InputError(
-            f"{labels.path} has {len(labels.columns)} label columns ({first_of(labels.columns)}), and "
-            "only one "
-            f'can be read; set label_columns = ["COLUMN"] in {competition.settings_path}.'
+    labels, sample = read_labels(competition), find_sample(competition)
+    cells = labels.rows[list(labels.columns)]
+    try:
+        target = read_target(
+            cells, labels.names, None if sample is None else sample.table.iloc[:, 1:], competition.settings
         )
-    rows = labels.rows.rename(columns={labels.columns[0]: "category"})
-    task = SingleLabel
-    encoded = task.encode(rows, labels.names, labels.path)
-    labels.evidence.extend(look_alikes(sorted(set(rows["category"]), key=natural_key)))
+        rows = labels.rows[["path", "group"]].assign(category=list(categories_of(cells, target)))
+    except InputError as error:
+        raise InputError(f"{labels.path}: {error}") from error
+    encoded = TASKS[target.task].encode(rows, target.names, labels.path)
+    notes = [*labels.evidence, *target.evidence]
     return Metadata(
-        task.name, labels.source, encoded.samples, encoded.classes, encoded.repeated, labels.evidence, labels
+        target.task, labels.source, encoded.samples, encoded.classes, encoded.repeated, notes, labels, target
     )
-
-
-def look_alikes(categories: Sequence[str]) -> list[str]:
-    """Return a sentence on different categories that may be one class: 1 and 1.0, Cat and cat."""
-    by_meaning: dict[object, list[str]] = {}
-    for category in categories:
-        plain = " ".join(category.casefold().replace("_", " ").replace("-", " ").split())
-        number = re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]+)?", category)
-        by_meaning.setdefault(float(category) if number else plain, []).append(category)
-    twins = [" and ".join(f"'{name}'" for name in names) for names in by_meaning.values() if len(names) > 1]
-    if not twins:
-        return []
-    return [
-        f"classes that look alike are kept apart: {first_of(twins)}; if they are one class, correct "
-        "the labels"
-    ]
 
 
 def read_labels(competition: Competition) -> Labels:
