@@ -180,8 +180,8 @@ def test_of_true_probabilities_there_is_rarely_anything_to_gain(task: str, metri
 
 @pytest.mark.parametrize(("task", "metric"), [
     ("multiclass", "accuracy"), ("multiclass", "log_loss"), ("binary", "roc_auc"), ("binary", "f1"),
-    ("ordinal", "accuracy"), ("ordinal", "quadratic_weighted_kappa"), ("multilabel", "f1_macro"), ("multilabel", "roc_auc"),
-    ("multilabel", "log_loss"),
+    ("ordinal", "accuracy"), ("ordinal", "quadratic_weighted_kappa"), ("multilabel", "f1_macro"),
+    ("multilabel", "roc_auc"), ("multilabel", "log_loss"),
 ])  # fmt: skip
 def test_a_decision_survives_json_and_decides_the_same(task: str, metric: str) -> None:
     targets, predictions = (

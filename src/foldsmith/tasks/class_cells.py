@@ -125,6 +125,13 @@ def class_vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> Label
         shown = first_of([f"{own} as {word}" for own, word in zip(classes["category"], spelled, strict=True)])
         return LabelCells(spelled, [f"labels are spelled as in the sample: {shown}"])
     unknown = sorted(used - both)
+    numbers = all(word.isdigit() for word in {*used, *classes["category"]})
+    if numbers and len(used) > 1 and len(unknown) >= len(used) / 2:
+        note = (
+            f"{len(unknown)} of {len(used)} labels in the sample submission are no classes (first: "
+            f"{unknown[0]}), so that they are placeholders; labels are written as in the label file."
+        )
+        return LabelCells(list(classes["category"]), [note])
     if len(used) > 1 or _is_fraction(unknown[0]):
         raise InputError(
             f"{path}: {len(unknown)} labels are not classes of this competition (first: {unknown[0]!r}); "
