@@ -26,7 +26,7 @@ class Decision:
     """A fitted rule from predictions to decisions, or to better predictions, and its cross-fitted gain.
 
     `kind` is a key of RULES, `values` its parameters, fitted on all images. `score` is the metric of rules
-    that were fitted on the other folds, `default_score` that of the task's default decision on the same images.
+    that were fitted on the other folds, `default_score` that of the task's default decision.
     A positive `gain` is an improvement, also where lower scores are better.
     """
 
