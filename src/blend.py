@@ -29,7 +29,7 @@ from foldsmith.comparison.members import (
     require_same_classes,
 )
 from foldsmith.competition.folder import Competition
-from foldsmith.competition.found import cell_form, load_found
+from foldsmith.competition.found import load_found
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         competition,
         load_classes(members[0].classes),
         load_task(members[0]),
-        cell_form(load_found(members[0].found)),
+        load_found(members[0].found).cell_form,
     )
     metric = read_metric(command, competition, load_task(members[0]))
     inputs = {
@@ -110,6 +110,7 @@ def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: Metric, e
     """Write the files of validate.py, and blend.json."""
     from foldsmith.evaluation.baseline import baseline_figures
     from foldsmith.evaluation.cross_validation import cross_validation
+    from foldsmith.evaluation.decisions import as_json, fit_decision
     from foldsmith.evaluation.predictions import related_images, save_oof
 
     run, members = command.run, command.members
@@ -122,6 +123,11 @@ def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: Metric, e
     figures |= baseline_figures(figures, targets, task.prior(task.targets(load_folds(run.folds))), task)
     seeds = {"seed": command.seed, "fold_seed": load_json(members[0].cv)["fold_seed"]}
     figures |= digest_of_metric(metric.name)
+    names = list(load_classes(run.classes)["class_name"])
+    decision = fit_decision(task, metric, targets, ensemble.predictions, folds, names)
+    figures["decision"] = as_json(decision)
+    if decision:
+        say(f"blend: {decision.sentence}")
     save_json(run.cv, {"competition": command.competition, "run": command.name, **figures, **seeds})
     facts = ensemble.facts(command.member_names)
     for entry, member, digests in zip(facts["runs"], members, digests_of(members), strict=True):
@@ -135,6 +141,7 @@ def write_test(
     command: CombineCommand, competition: Competition, form: SubmissionForm, ensemble: "Ensemble"
 ) -> None:
     """Write test.npz and submission.csv."""
+    from foldsmith.evaluation.decisions import decider, decision_of
     from foldsmith.evaluation.predictions import stack_predictions
 
     run, members = command.run, command.members
@@ -143,7 +150,9 @@ def write_test(
     test = {"path": paths, task.predictions_key: ensemble.predict(stacked)}
     save_npz(run.test, **test)
     prior = task.prior(task.targets(load_folds(run.folds)))
-    for line in save_submission(run.submission, form, test, prior, competition):
+    decision = decision_of(load_json(run.cv))
+    decide = decider(decision, task) if decision else None
+    for line in save_submission(run.submission, form, test, prior, competition, decide):
         say(f"blend: {line}")
 
 

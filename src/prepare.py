@@ -155,15 +155,13 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
 def read_labels_and_form(competition: Competition) -> tuple[Metadata, SubmissionForm]:
     """Return the labels and the form of the submission. Raise InputError if they cannot be read."""
     metadata = read_metadata(competition)
-    target = metadata.target
-    task = build_task(metadata.task, len(metadata.classes))
-    form = CellForm(target.submission, target.separator or " ", target.metric)
-    return metadata, read_submission_form(competition, metadata.classes, task, form)
+    task, cell_form = build_task(metadata.task, len(metadata.classes)), metadata.target.cell_form
+    return metadata, read_submission_form(competition, metadata.classes, task, cell_form)
 
 
 def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm) -> Found:
     """Return the roles of the competition's files and columns."""
-    labels, target = metadata.labels, metadata.target
+    labels, target, settings = metadata.labels, metadata.target, competition.settings
     return Found(
         root=competition.unpacked.name if competition.unpacked else "",
         train_images=folders_of(competition.train_images),
@@ -173,13 +171,13 @@ def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm)
         label_columns=labels.columns if labels.id_column else (),
         sample=form.sample,
         test_list=form.test_list,
-        task=target.task,
+        task=metadata.task,
         metric=target.metric,
         submission=target.submission,
         separator=target.separator,
         positive=target.positive,
-        group_column=competition.settings.group_column,
-        files=competition.settings.files,
+        group_column=settings.group_column,
+        files=settings.files,
         evidence=[*competition.evidence, *metadata.notes, *form.notes],
     )
 

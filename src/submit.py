@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from foldsmith.comparison.members import (
     starts_with_runs,
 )
 from foldsmith.competition.folder import Competition, read_competition
-from foldsmith.competition.found import cell_form, load_found
+from foldsmith.competition.found import load_found
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
 from foldsmith.evaluation.predictions import average_predictions, stack_predictions
 from foldsmith.process.exit import run_main
@@ -62,15 +63,31 @@ def main(argv: list[str] | None = None) -> int:
             "(--limit-test); the same command without it writes one")  # fmt: skip
         return 0
     competition, classes = read_competition(command.folder, run.cache_root), load_classes(run.classes)
-    task, decision = load_task(run), load_json(run.cv).get("decision") if run.cv.is_file() else None
-    form = read_submission_form(competition, classes, task, cell_form(load_found(run.found)))
-    inputs = {"test": digest_of_file(run.test), "trained": trained, "decision": decision, **form.content}
+    task = load_task(run)
+    form = read_submission_form(competition, classes, task, load_found(run.found).cell_form)
+    decision = read_decision(run, trained)
+    decided = {"decision": decision} if decision else {}
+    inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content, **decided}
     if not command.again and is_current(run.stamp("submit"), inputs):
         say(f"submit: {run.submission} is up to date")
         return 0
-    submit(run, competition, form, task.prior(task.targets(load_folds(run.folds))))
+    submit(run, competition, form, task.prior(task.targets(load_folds(run.folds))), decision)
     write_stamp(run.stamp("submit"), inputs, [run.submission], trained=trained)
     return 0
+
+
+def read_decision(run: RunPaths, trained: dict[str, str]) -> dict[str, Any] | None:
+    """Return the fitted decision of cv.json, if it was kept; None for a run that was not validated.
+
+    Raise InputError if cv.json is of other weights.
+    """
+    if not run.cv.is_file():
+        return None
+    decision = load_json(run.cv).get("decision")
+    if not decision or not decision["kept"]:
+        return None
+    require_from(run.stamp("validate"), "validate", trained)
+    return decision
 
 
 def submit_average(command: CombineCommand) -> int:
@@ -84,7 +101,7 @@ def submit_average(command: CombineCommand) -> int:
     check_claim(run, command.again, **identity)
     competition, classes = read_folder(command), load_classes(members[0].classes)
     task = load_task(members[0])
-    form = read_submission_form(competition, classes, task, cell_form(load_found(members[0].found)))
+    form = read_submission_form(competition, classes, task, load_found(members[0].found).cell_form)
     digests = digests_of(members)
     inputs = {"members": digests, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
@@ -107,18 +124,24 @@ def submit_average(command: CombineCommand) -> int:
     return 0
 
 
-def submit(run: RunPaths, competition: Competition, form: SubmissionForm, prior: np.ndarray) -> None:
+def submit(
+    run: RunPaths,
+    competition: Competition,
+    form: SubmissionForm,
+    prior: np.ndarray,
+    decision: dict[str, Any] | None = None,
+) -> None:
     """Write submission.csv from test.npz, and print where the sample and the test folder disagree.
 
-    A decision that src/validate.py fitted and kept is applied.
+    Labels are those of a fitted `decision`, as cv.json holds it; without one those of the task.
     """
-    # imported here: scipy takes a second
-    from foldsmith.evaluation.decisions import decider, decision_of
-
-    decision = decision_of(load_json(run.cv)) if run.cv.is_file() else None
+    decide = None
     if decision:
-        say(f"submit: {decision.sentence}")
-    decide = decider(decision, load_task(run))
+        from foldsmith.evaluation.decisions import Decision, decider  # scipy and scikit-learn take seconds
+
+        fitted = Decision(**decision)
+        decide = decider(fitted, load_task(run))
+        say(f"submit: {fitted.sentence}")
     for line in save_submission(run.submission, form, load_npz(run.test), prior, competition, decide):
         say(f"submit: {line}")
     say(f"submit: {run.submission} ({len(form.ids):,} rows, checked)")

@@ -73,8 +73,7 @@ def validate(command: Command, metric: Metric) -> None:
     targets = task.targets(held_out)
     groups = related_images(run, held_out)
     figures = cross_validation(targets, folds, predictions, metric.name, task, groups)
-    names = list(classes["class_name"])
-    decision = fit_decision(task, metric, targets, predictions, folds, names)
+    decision = fit_decision(task, metric, targets, predictions, folds, list(classes["class_name"]))
     cv = {
         "competition": command.competition,
         "run": command.name,
@@ -82,6 +81,7 @@ def validate(command: Command, metric: Metric) -> None:
         **baseline_figures(figures, targets, task.prior(task.targets(all_folds)), task),
         "decision": as_json(decision),
         **digest_of_metric(metric.name),
+        "decision": as_json(decision),
         "seed": command.recipe.seed,
         "fold_seed": command.plan.seed,
     }
@@ -90,7 +90,8 @@ def validate(command: Command, metric: Metric) -> None:
     left_out = left_out_notes(metric, targets, names)
     left_out += [decision.sentence] if decision else []
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes, task)
-    for line in [*lines_of(cv), *undefined_notes(cv), *left_out, *notes]:
+    decided = [decision.sentence] if decision else []
+    for line in [*lines_of(cv), *undefined_notes(cv), *decided, *left_out, *notes]:
         say(f"validate: {line}")
     say(f"validate: {run.cv}, {run.oof}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from foldsmith.competition.folder import Competition, read_competition
+from foldsmith.competition.found import load_found
 from foldsmith.errors import InputError, first_of
 from foldsmith.process.files import atomic_copy, digest_of_file, load_json, load_npz
 from foldsmith.run.command import WordParser, check_name
@@ -172,7 +173,8 @@ def read_metric(command: CombineCommand, competition: Competition, task: Task) -
 
     Raise InputError if a run was validated with another one, or with another version of its file.
     """
-    metric = choose_metric(task, command.metric, competition.settings.metric)
+    named = competition.settings.metric or load_found(command.members[0].found).metric
+    metric = choose_metric(task, command.metric, named)
     digest = digest_of_metric(metric.name).get("metric_digest")
     for member in command.members:
         cv = load_json(member.cv)
@@ -215,7 +217,11 @@ def identity_of(command: CombineCommand, stage: str, **settings: object) -> dict
 
 def copy_tables(source: RunPaths, run: RunPaths) -> list[Path]:
     """Copy the tables that score.py reads, and return the copies."""
-    copies = {source.classes: run.classes, source.test_samples: run.test_samples}
+    copies = {
+        source.classes: run.classes,
+        source.test_samples: run.test_samples,
+        source.found: run.found,
+    }
     for old, new in copies.items():
         atomic_copy(old, new)
     return list(copies.values())

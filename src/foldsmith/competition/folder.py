@@ -39,11 +39,6 @@ class Competition:
         return self.unpacked or self.folder
 
     @property
-    def metric(self) -> str:
-        """Return the metric that competition.toml sets, else accuracy."""
-        return self.settings.metric or "accuracy"
-
-    @property
     def settings_path(self) -> Path:
         return self.folder / FILE_NAME
 

@@ -36,6 +36,11 @@ class Found:
     files: tuple[str, ...] = ()
     evidence: list[str] = field(default_factory=list)
 
+    @property
+    def cell_form(self) -> CellForm:
+        """Return what the cells of the submission hold."""
+        return CellForm(self.submission, self.separator or " ", self.metric)
+
 
 def save_found(path: Path, found: Found) -> None:
     save_json(path, asdict(found))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from foldsmith.competition.folder import Competition
+from foldsmith.competition.label_words import SEPARATORS, sets_or_words
 from foldsmith.competition.labels_json import has_annotations
 from foldsmith.competition.roles import (
     ID_COLUMNS,
@@ -165,9 +166,20 @@ def read_label_rows(
     group = competition.settings.group_column
     if group in table.columns and group:
         rows["group"] = column(table, group)
-    empty = rows.index[rows["name"] == ""]
-    Entries(source, len(rows), "line").refuse(empty, f"have an empty '{columns.id_column}'", "fill them in.")
+    checked = [name for name in columns.label_columns if not _may_be_empty(rows[name], competition)]
+    for name in ("name", *checked):
+        empty = rows.index[rows[name] == ""]
+        meaning = columns.id_column if name == "name" else name
+        Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", "fill them in.")
     return rows
+
+
+def _may_be_empty(cells: pd.Series, competition: Competition) -> bool:
+    """Return whether cells are sets of labels, of which an empty one has none."""
+    settings = competition.settings
+    if settings.task or settings.label_separator:
+        return settings.task in ("", "multilabel")
+    return any(sets_or_words(set(cells) - {""}, separator) for separator in SEPARATORS)
 
 
 def find_columns(

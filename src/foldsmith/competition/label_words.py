@@ -81,7 +81,7 @@ def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
     for word in sorted(words):
         if len(word) == 1 and word.isalpha():
             continue
-        shape = " ".join(word.casefold().replace("_", " ").split())
+        shape = " ".join(word.casefold().replace("_", " ").replace("-", " ").split())
         if INTEGER.fullmatch(word):
             shape = str(int(word[:18])) if len(word) <= 18 else word
         if shape in by_shape:

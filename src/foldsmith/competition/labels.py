@@ -1,6 +1,5 @@
 """Read labels of every form into one table of samples."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -59,8 +58,8 @@ class Metadata:
 
     `samples` has `path`, `label` (class index), `class_name`, `category` (as the label file writes it) and
     `group`, in natural order of the path. `classes` has `label`, `category` and `class_name`, one row per
-    class. `repeated` are the images named more than once, always with the same label. `notes` are sentences
-    on which files or folders were used as labels.
+    class. `repeated` are the images named more than once, always with the same label. `target` is what
+    is predicted and how it is submitted. `notes` are sentences on how the labels were found and read.
     """
 
     task: str
@@ -74,51 +73,21 @@ class Metadata:
 
 
 def read_metadata(competition: Competition) -> Metadata:
-    """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent.
-
-    Labels and sample submission say the task, the metric and the form of the submission.
-    """
+    """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
     labels, sample = read_labels(competition), find_sample(competition)
     cells = labels.rows[list(labels.columns)]
-    asked = None if sample is None else sample.table.iloc[:, 1:]
-    is_empty = (cells == "").any(axis=1)
-    if is_empty.all():
-        _refuse_empty(labels, cells)
-    target = read_target(cells[~is_empty], labels.names, asked, competition.settings)
-    if target.task != "multilabel" or len(labels.columns) > 1:
-        _refuse_empty(labels, cells)
-    rows = labels.rows[["path", "group"]].assign(category=categories_of(cells, target))
+    try:
+        target = read_target(
+            cells, labels.names, None if sample is None else sample.table.iloc[:, 1:], competition.settings
+        )
+        rows = labels.rows[["path", "group"]].assign(category=list(categories_of(cells, target)))
+    except InputError as error:
+        raise InputError(f"{labels.path}: {error}") from error
     encoded = TASKS[target.task].encode(rows, target.names, labels.path)
     notes = [*labels.evidence, *target.evidence]
-    if target.task in ("multiclass", "binary"):
-        notes += look_alikes(sorted(set(rows["category"]), key=natural_key))
     return Metadata(
         target.task, labels.source, encoded.samples, encoded.classes, encoded.repeated, notes, labels, target
     )
-
-
-def _refuse_empty(labels: Labels, cells: pd.DataFrame) -> None:
-    """Raise InputError if a label is empty, which only a set of labels may be."""
-    for name in cells:
-        empty = cells.index[cells[name] == ""]
-        remedy = 'fill them in, or set task = "multilabel" in competition.toml for images without a label.'
-        Entries(labels.path, len(cells), "line").refuse(empty, f"have an empty '{name}'", remedy)
-
-
-def look_alikes(categories: Sequence[str]) -> list[str]:
-    """Return a sentence on different categories that may be one class: 1 and 1.0, Cat and cat."""
-    by_meaning: dict[object, list[str]] = {}
-    for category in categories:
-        plain = " ".join(category.casefold().replace("_", " ").replace("-", " ").split())
-        number = re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]+)?", category)
-        by_meaning.setdefault(float(category) if number else plain, []).append(category)
-    twins = [" and ".join(f"'{name}'" for name in names) for names in by_meaning.values() if len(names) > 1]
-    if not twins:
-        return []
-    return [
-        f"classes that look alike are kept apart: {first_of(twins)}; if they are one class, correct "
-        "the labels"
-    ]
 
 
 def read_labels(competition: Competition) -> Labels:

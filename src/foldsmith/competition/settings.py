@@ -65,7 +65,8 @@ def read_settings(folder: Path) -> Settings:
     ):
         if kind in values and name not in names:
             raise unknown_name(f"{kind} in {path}:", name, names)
-    _check_metric(path, settings.metric)
+    if "metric" in values:
+        _check_metric(path, settings.metric)
     return settings
 
 
@@ -76,11 +77,10 @@ def _check_metric(path: Path, metric: str) -> None:
             f"{path}: metric is '{metric}'; a function of your own is named on the command line only: "
             f"--metric {metric}"
         )
-    if metric:
-        try:
-            find_metric(metric)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+    try:
+        find_metric(metric)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _checked(path: Path, key: str, value: Any) -> str | tuple[str, ...]:

@@ -12,6 +12,7 @@ from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.tasks.metrics import find_metric
+from foldsmith.tasks.task import CellForm
 
 # the metric that is assumed for a task and the kind of its submission
 USUAL_METRICS = {
@@ -48,6 +49,10 @@ class Target:
     names: dict[str, str] = field(default_factory=dict)
     spellings: dict[str, str] = field(default_factory=dict)
     evidence: list[str] = field(default_factory=list)
+
+    @property
+    def cell_form(self) -> CellForm:
+        return CellForm(self.submission, self.separator or " ", self.metric)
 
 
 def read_target(

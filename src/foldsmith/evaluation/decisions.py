@@ -25,9 +25,9 @@ SEED = 0  # of the bootstrap: the error of a gain does not depend on the run's s
 class Decision:
     """A fitted rule from predictions to decisions, or to better predictions, and its cross-fitted gain.
 
-    `kind` is a key of RULES and `values` its parameters, fitted on all images. `score` is the metric of rules
-    that were fitted on the other folds, `default_score` that of the task's default decision on the same
-    images; a positive `gain` is an improvement, also where lower scores are better.
+    `kind` is a key of RULES, `values` its parameters, fitted on all images. `score` is the metric of rules
+    that were fitted on the other folds, `default_score` that of the task's default decision.
+    A positive `gain` is an improvement, also where lower scores are better.
     """
 
     kind: str
@@ -52,9 +52,9 @@ class Decision:
             ", …" if len(self.values) > 5 else ""
         )
         return (
-            f"{RULES[self.kind].title} ({shown}): {self.default_score:.4f} becomes {self.score:.4f} on "
-            f"images that were not fitted on, a gain of {self.gain:+.4f} ± "
-            f"{self.standard_error:.4f}: {verdict}"
+            f"{RULES[self.kind].title} ({shown}): {self.default_score:.4f} becomes {self.score:.4f} "
+            "on images that were not fitted on, a gain of "
+            f"{self.gain:+.4f} ± {self.standard_error:.4f}: {verdict}"
         )
 
 

@@ -125,11 +125,11 @@ def class_vocabulary(path: Path, used: set[str], classes: pd.DataFrame) -> Label
         shown = first_of([f"{own} as {word}" for own, word in zip(classes["category"], spelled, strict=True)])
         return LabelCells(spelled, [f"labels are spelled as in the sample: {shown}"])
     unknown = sorted(used - both)
-    if all(word.isdecimal() for word in {*used, *classes["category"]}) and len(used) > 1:
-        # contests fill their samples with random numbers of classes, of which some have no training image
+    numbers = all(word.isdigit() for word in {*used, *classes["category"]})
+    if numbers and len(used) > 1 and len(unknown) >= len(used) / 2:
         note = (
-            f"the sample submission has {len(unknown)} numbers that are no classes of the label file (first: "
-            f"{unknown[0]}); labels are written as in the label file."
+            f"{len(unknown)} of {len(used)} labels in the sample submission are no classes (first: "
+            f"{unknown[0]}), so that they are placeholders; labels are written as in the label file."
         )
         return LabelCells(list(classes["category"]), [note])
     if len(used) > 1 or _is_fraction(unknown[0]):
