@@ -49,7 +49,6 @@ from foldsmith.run.tables import save_table
 from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import is_custom
 from foldsmith.tasks.own_metric import choose_metric
-from foldsmith.tasks.task import CellForm
 from foldsmith.training.resolve import resolve_recipe
 
 OUTPUTS = {"multilabel": "labels", "regression": "numbers"}  # of a task that has no classes

@@ -79,7 +79,6 @@ def validate(command: Command, metric: Metric) -> None:
         "run": command.name,
         **figures,
         **baseline_figures(figures, targets, task.prior(task.targets(all_folds)), task),
-        "decision": as_json(decision),
         **digest_of_metric(metric.name),
         "decision": as_json(decision),
         "seed": command.recipe.seed,
@@ -87,8 +86,7 @@ def validate(command: Command, metric: Metric) -> None:
     }
     save_oof(run, held_out, predictions, task)
     save_json(run.cv, cv)
-    left_out = left_out_notes(metric, targets, names)
-    left_out += [decision.sentence] if decision else []
+    left_out = left_out_notes(metric, targets, list(classes["class_name"]))
     notes = notes_of(command.plan, command.folds_to_use, all_folds, classes, task)
     decided = [decision.sentence] if decision else []
     for line in [*lines_of(cv), *undefined_notes(cv), *decided, *left_out, *notes]:

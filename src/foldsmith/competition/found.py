@@ -57,11 +57,6 @@ def load_found(path: Path) -> Found:
     return Found(**{key: tuple(value) if key in lists else value for key, value in values.items()})
 
 
-def cell_form(found: Found) -> CellForm:
-    """Return what the cells of the submission hold."""
-    return CellForm(found.submission, found.separator or " ", found.metric)
-
-
 def explain(found: Found) -> list[str]:
     """Return what was found in a few lines."""
 

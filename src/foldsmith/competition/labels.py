@@ -76,18 +76,31 @@ def read_metadata(competition: Competition) -> Metadata:
     """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
     labels, sample = read_labels(competition), find_sample(competition)
     cells = labels.rows[list(labels.columns)]
+    asked = None if sample is None else sample.table.iloc[:, 1:]
+    is_empty = (cells == "").any(axis=1)
+    if is_empty.all():
+        _refuse_empty(labels, cells)
     try:
-        target = read_target(
-            cells, labels.names, None if sample is None else sample.table.iloc[:, 1:], competition.settings
-        )
+        target = read_target(cells[~is_empty], labels.names, asked, competition.settings)
+        if target.task != "multilabel" or len(labels.columns) > 1:
+            _refuse_empty(labels, cells)
         rows = labels.rows[["path", "group"]].assign(category=list(categories_of(cells, target)))
     except InputError as error:
-        raise InputError(f"{labels.path}: {error}") from error
+        named = str(error).startswith(str(labels.path))
+        raise error if named else InputError(f"{labels.path}: {error}") from error
     encoded = TASKS[target.task].encode(rows, target.names, labels.path)
     notes = [*labels.evidence, *target.evidence]
     return Metadata(
         target.task, labels.source, encoded.samples, encoded.classes, encoded.repeated, notes, labels, target
     )
+
+
+def _refuse_empty(labels: Labels, cells: pd.DataFrame) -> None:
+    """Raise InputError if a label is empty, which only a set of labels may be."""
+    for name in cells:
+        empty = cells.index[cells[name] == ""]
+        remedy = 'fill them in, or set task = "multilabel" in competition.toml for images without a label.'
+        Entries(labels.path, len(cells), "line").refuse(empty, f"have an empty '{name}'", remedy)
 
 
 def read_labels(competition: Competition) -> Labels:
