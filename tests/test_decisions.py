@@ -136,7 +136,19 @@ def test_a_temperature_has_the_lowest_log_loss(task: str) -> None:
     oracle = minimize_scalar(
         lambda scale: -problem.score(name, np.array([1 / scale])), bounds=(0.05, 20), method="bounded"
     )
-    assert -problem.score(name, fitted) == pytest.approx(oracle.fun, abs=1e-4)
+    # the fit allows for one mistake more than there is, so that its loss is not quite the least
+    assert oracle.fun <= -problem.score(name, fitted) < oracle.fun + 0.2 / targets.size
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_a_temperature_of_predictions_that_are_all_right_leaves_room_for_a_mistake(count: int) -> None:
+    targets = np.arange(count) % 3
+    predictions = np.full((count, 3), 0.1)
+    predictions[np.arange(count), targets] = 0.8
+    problem = problem_of("multiclass", "log_loss", targets, predictions)
+    applied = RULES["temperature"].apply(RULES["temperature"].fit(problem), predictions)
+    mistaken = 1 - applied.max(axis=1)
+    assert mistaken == pytest.approx(1.5 / (count + 1), rel=0.5)
 
 
 FOLDS = np.arange(80) % 4

@@ -49,6 +49,15 @@ def test_a_name_without_a_comma_in_its_braces_is_one_file(tmp_path: Path) -> Non
     assert decode_image(tmp_path / "a{b}.png").shape == (4, 4, 3)
 
 
+def test_a_shape_in_the_transparency_of_one_colour_is_kept(tmp_path: Path) -> None:
+    alpha = random_pixels(SIDE, SIDE)
+    Image.fromarray(np.dstack([np.zeros((SIDE, SIDE, 3), np.uint8), alpha])).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), np.repeat(alpha[..., None], 3, axis=2))
+    colours = random_pixels(SIDE, SIDE, 3)
+    Image.fromarray(np.dstack([colours, alpha])).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(decode_image(tmp_path / "b.png"), colours)
+
+
 # --- 16 bits
 
 

@@ -39,8 +39,10 @@ def stack_files(
     order = sorted(
         channels, key=lambda word: (FIRST.index(word.lower()) if word.lower() in FIRST else 3, word)
     )
+    left_out = f"; {order[3]} is not used" if len(order) > 3 else ""
+    sentence = f"an image is {len(order)} files, its channels: {', '.join(order)}{left_out}"
     stacked = [f"{stem}_{{{','.join(order)}}}{suffix}" for stem, suffix in words]
-    return sorted(stacked, key=natural_key), [f"an image is {len(order)} files: {', '.join(order)}"]
+    return sorted(stacked, key=natural_key), [sentence]
 
 
 def _names(catalog: Catalog, path: str, ids: set[str]) -> bool:

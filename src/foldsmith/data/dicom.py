@@ -19,7 +19,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
     """
     try:
         import pydicom
-        from pydicom.pixels import apply_modality_lut, convert_color_space
+        from pydicom.pixels import apply_color_lut, apply_modality_lut, convert_color_space
     except ImportError:
         raise InputError(
             "DICOM images need pydicom: .venv/bin/python -m pip install -r requirements-forms.txt"
@@ -35,6 +35,9 @@ def decode_dicom(data: bytes) -> np.ndarray:
                 space = dataset.PhotometricInterpretation
                 rgb = pixels if space == "RGB" else convert_color_space(pixels, space, "RGB")
                 return np.ascontiguousarray(rgb[..., :3]).astype(np.uint8)
+            if dataset.PhotometricInterpretation == "PALETTE COLOR":
+                rgb = apply_color_lut(pixels, dataset)
+                return (rgb >> 8 if rgb.dtype == np.uint16 else rgb).astype(np.uint8)
             low, high = _stored_range(dataset)
             if "WindowCenter" in dataset and "WindowWidth" in dataset:
                 pixels = apply_modality_lut(pixels, dataset)

@@ -83,7 +83,16 @@ def _decode_file(path: Path, min_side: int | None, depth: int) -> np.ndarray:
         raise ValueError("cannot be decoded: no image, or cut off")
     if depth < DEPTH and has_16_bits(data):
         return _stretch(data, depth)
-    return pixels
+    return pixels if np.ptp(pixels) else _shape_in_alpha(data, pixels)
+
+
+def _shape_in_alpha(data: bytes, pixels: np.ndarray) -> np.ndarray:
+    """Return the transparency of an image of one colour as its brightness, if it has one; else the image."""
+    whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if whole is None or whole.ndim < 3 or whole.shape[2] != 4 or not np.ptp(whole[..., 3]):
+        return pixels
+    alpha = whole[..., 3] if whole.dtype == np.uint8 else (whole[..., 3] >> 8).astype(np.uint8)
+    return np.repeat(alpha[..., None], 3, axis=2)
 
 
 def has_16_bits(data: bytes) -> bool:
