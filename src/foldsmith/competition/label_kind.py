@@ -68,11 +68,27 @@ def read_column(cells: pd.Series, names: dict[str, str], sample: SampleCells, se
     reading = Reading(task) if task else _by_evidence(column, words)
     if reading.task == "binary" and not reading.spellings and settings.positive and len(words) > 2:
         reading = _one_against_others(column, words, settings.positive)
+    if reading.task == "multiclass" and not task:
+        evidence += _read_as_one(column, words)
     return replace(
         reading,
         spellings={**spellings, **reading.spellings},
         evidence=[*evidence, *reading.evidence],
     )
+
+
+def _read_as_one(column: _Column, words: list[str]) -> list[str]:
+    """Return a sentence on cells that could be several labels and are read as one class; none without any."""
+    if set(words) <= {*column.names, *column.names.values(), *column.sample.columns}:
+        return []
+    for separator in SEPARATORS:
+        several = [word for word in words if len(split_cell(word, separator)) > 1]
+        if several:
+            return [
+                f"cells such as '{several[0]}' are one class each; label_separator = \"{separator}\" in "
+                "competition.toml reads them as several labels"
+            ]
+    return []
 
 
 def _pairs(pairs: list[tuple[str, str]]) -> str:
