@@ -54,8 +54,8 @@ def of_tags(folder: Path) -> None:
     labels = np.arange(TRAIN) % 3
     write_images(folder / "train-png", names_of("train_", TRAIN), labels.tolist())
     write_images(folder / "test-png", names_of("test_", TEST), [0] * TEST)
-    tags = [["clear", "clear water", "haze", "water haze", "water"][label + index % 3] for index, label in
-            enumerate(labels)]  # fmt: skip
+    sets = ["clear", "clear water", "haze", "water haze", "water"]
+    tags = [sets[index % 5] for index in range(TRAIN)]
     stems = [name.removesuffix(".png") for name in names_of("train_", TRAIN)]
     pd.DataFrame({"image_name": stems, "tags": tags}).to_csv(folder / "train_v2.csv", index=False)
     stems = [name.removesuffix(".png") for name in names_of("test_", TEST)]

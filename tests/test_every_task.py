@@ -16,6 +16,7 @@ import examine
 import infer
 import prepare
 import report
+import score
 import split
 import submit
 import train
@@ -27,7 +28,7 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_folds, load_task
 from foldsmith.tasks import TASKS, Task, build_task
 
-STAGES = (prepare, split, train, validate, infer, submit, examine, report)
+STAGES = (prepare, split, train, validate, infer, submit, examine, report, score)
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "4", "--batch-size", "8", "--folds", "2"]
 SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
 # the class of an image, 0 to 3, as the label columns of each task
