@@ -54,6 +54,7 @@ def label_as(task: str, folder: Path) -> None:
     """Replace the folder's answer.json by a table with the labels of a task, and name the task."""
     annotations = json.loads((folder / "answer.json").read_text())["annotations"]
     (folder / "answer.json").unlink()
+    folder.with_name(f"{folder.name}-truth.csv").unlink()
     rows = [(entry["file_name"], *LABELS[task](int(entry["category"]))) for entry in annotations]
     columns = [f"value{index}" for index in range(len(rows[0]) - 1)]
     pd.DataFrame(rows, columns=["file_name", *columns]).to_csv(folder / "train.csv", index=False)
