@@ -49,18 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         for stage in ("validate",) if is_first_look else ("validate", "submit"):
             require_from(run.stamp(stage), stage, trained)
     if truth.is_file() and not is_first_look:
-        images = list(load_samples(run.test_samples)["path"])
-        classes, task = load_classes(run.classes), load_task(run)
-        submitted = read_decisions(run.submission, images, classes, task)
-        true = read_decisions(truth, images, classes, task)
-        missing = [image for image in true if image not in submitted]
-        if missing:
-            raise InputError(
-                f"{run.submission} has no row for {len(missing)} images of {truth} ({first_of(missing)}); "
-                "run src/submit.py again, or check the ids of that file."
-            )
-        metric, score = score_truth(command, true, submitted, task)
-        say(f"score: true test {metric} {format_score(score)} of {len(true):,} images ({truth})")
+        metric, score, count = score_truth(command, truth)
+        say(f"score: true test {metric} {format_score(score)} of {count:,} images ({truth})")
     if run.cv.is_file():  # an average of runs has none
         show_table(f"{command.competition}, {command.name}", ["what", "result"], summarise(command))
     if run.report.is_file():
@@ -70,23 +60,32 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def score_truth(
-    command: Command, true: dict[str, Any], submitted: dict[str, Any], task: Task
-) -> tuple[str, float | None]:
-    """Return the name and the score of the run's metric; None where it is not defined.
+def score_truth(command: Command, truth: Path) -> tuple[str, float | None, int]:
+    """Return the name and the score of the run's metric on the true labels, and how many there are.
 
-    A metric of decisions is that of the submitted ones, by image; others are that of test.npz.
+    A metric of decisions is that of the submitted ones, by image; others are that of test.npz. The score is
+    None where the metric is not defined. Raise InputError if the submission lacks an image of `truth`.
     """
     run, named = command.run, read_settings(command.folder).metric
     if run.cv.is_file():
         named = load_json(run.cv)["metric"]
-    metric, images = choose_metric(task, command.metric, named), list(true)
-    targets = np.array([true[image] for image in images])
-    if metric.score_decisions is not None:
-        return metric.name, metric.score_decisions(targets, np.array([submitted[image] for image in images]))
-    test = load_npz(run.test)
-    rows = pd.Series(np.arange(len(test["path"])), index=test["path"]).loc[images]
-    return metric.name, metric.evaluate(targets, test[task.predictions_key][rows.to_numpy()])
+    classes, task = load_classes(run.classes), load_task(run)
+    metric, tests = choose_metric(task, command.metric, named), list(load_samples(run.test_samples)["path"])
+    true = read_decisions(truth, tests, classes, task)
+    targets = np.array(list(true.values()))
+    if metric.score_decisions is None:
+        test = load_npz(run.test)
+        rows = pd.Series(np.arange(len(test["path"])), index=test["path"]).loc[list(true)]
+        return metric.name, metric.evaluate(targets, test[task.predictions_key][rows.to_numpy()]), len(true)
+    submitted = read_decisions(run.submission, tests, classes, task)
+    missing = [image for image in true if image not in submitted]
+    if missing:
+        raise InputError(
+            f"{run.submission} has no row for {len(missing)} images of {truth} ({first_of(missing)}); "
+            "run src/submit.py again, or check the ids of that file."
+        )
+    decided = np.array([submitted[image] for image in true])
+    return metric.name, metric.score_decisions(targets, decided), len(true)
 
 
 def summarise(command: Command) -> list[tuple[str, str]]:

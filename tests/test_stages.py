@@ -489,7 +489,16 @@ def test_the_true_score_matches_ids_and_labels(
     truth = folder.parent / "tiny-truth.csv"
     true = pd.read_csv(truth, dtype=str).set_index("filename")["class"]
     submission = pd.read_csv(run / "submission.csv").set_index("id")
+    test = np.load(run / "test.npz")
+    names = sorted(true.unique())
+    labels = [names.index(true[path.removeprefix("test/")]) for path in test["path"].tolist()]
+    probabilities = test["probabilities"].astype(float)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    loss = sklearn.metrics.log_loss(labels, probabilities)
+    assert f"true test log_loss {loss:.4f}" in capsys.readouterr().out
     expected = (submission.idxmax(axis=1) == true[submission.index]).mean()
+    words += ["--metric", "accuracy"]
+    score.main(words)
     assert f"true test accuracy {expected:.4f}" in capsys.readouterr().out
     # the same truth by bare names; then with an unknown image
     truth.write_text(truth.read_text().replace(".png", ""))

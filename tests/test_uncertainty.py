@@ -110,7 +110,7 @@ def test_recalls_of_classes_have_wilsons_intervals() -> None:
 # --- the baseline
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", TASK.metrics)
 def test_the_baseline_is_that_of_a_dummy_classifier(metric: str) -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     right = np.random.default_rng(0).random(100) < 0.8

@@ -24,12 +24,12 @@ def test_the_views_and_their_mean_are_scored_against_the_first_view() -> None:
     table = score_views(views, labels, mean)
     assert table["view"].tolist() == ["identity", "hflip", "vflip", "mean of all views"]
     first = stacked[0].argmax(axis=1) == labels
-    for row, probabilities in zip(table.itertuples(), [*stacked, mean], strict=True):
+    for index, (row, probabilities) in enumerate(zip(table.itertuples(), [*stacked, mean], strict=True)):
         correct = probabilities.argmax(axis=1) == labels
         assert row.accuracy == pytest.approx(accuracy_score(labels, probabilities.argmax(axis=1)))
         assert row.log_loss == pytest.approx(log_loss(labels, probabilities))
         assert row.gain == pytest.approx(correct.mean() - first.mean())
-        if probabilities is not stacked[0]:  # two alike have an error too, the least that the images allow
+        if index:  # two alike have an error too, the least that the images allow
             assert row.gain_error == pytest.approx(sem(correct.astype(float) - first))
 
 

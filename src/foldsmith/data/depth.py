@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldsmith.data.images import DEPTH, bits_of, has_16_bits, image_files
+from foldsmith.data.headers import claimed_size
+from foldsmith.data.images import DEPTH, bits_of, has_16_bits, image_files, read_image_file
 
 SAMPLE_SIZE = 256  # images, evenly spaced in name order
 SUFFIXES = {".png", ".tif", ".tiff"}
@@ -18,9 +19,13 @@ def find_depth(folder: Path, images: Sequence[str]) -> int:
     count, used = min(len(images), SAMPLE_SIZE), 0
     for index in range(count):
         for path in image_files(folder / images[index * len(images) // count]):
-            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            if path.suffix.lower() not in SUFFIXES:
                 continue
-            data = path.read_bytes()
+            try:
+                data = read_image_file(path)
+                claimed_size(data)  # a bomb is not decoded
+            except ValueError:  # prepare.py says what is wrong with the file
+                continue
             if has_16_bits(data):
                 used = max(used, bits_of(data))
     return used or DEPTH

@@ -64,7 +64,7 @@ def _decode_file(path: Path, min_side: int | None, depth: int) -> np.ndarray:
     blended onto black. Raise ValueError with the reason if the file is empty, no image, cut off, or larger
     than MAX_PIXELS.
     """
-    data = _read_bytes(path)
+    data = read_image_file(path)
     if not data:
         raise ValueError("the file is empty")
     if path.suffix.lower() in dicom.SUFFIXES:
@@ -138,7 +138,8 @@ def _imread_flags(data: bytes, width: int, height: int, min_side: int | None) ->
     return next(fitting, 0) | cv2.IMREAD_COLOR_RGB
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_image_file(path: Path) -> bytes:
+    """Return the bytes of an image file. Raise ValueError if it is no regular file, or too long."""
     try:
         status = path.stat()
         # reading a pipe would block, and a device never ends
