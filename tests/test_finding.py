@@ -188,7 +188,24 @@ def objects(folder: Path, document: Callable[[], object]) -> None:
     write(folder, "labels.json", json.dumps(document()))
 
 
+def two_eyes(folder: Path) -> None:
+    touch(folder, *(f"train/{n}_{c}.png" for n in range(4) for c in CLASSES))
+    touch(folder, *(f"test/{n}_{c}.png" for n in (7, 8) for c in CLASSES))
+    rows = [[f"{n}_{c}", CLASSES[n % 2], n] for n in range(4) for c in CLASSES]
+    table(folder, "train.csv", "image,label,number", rows)
+
+
+def nested_ids(folder: Path) -> None:
+    touch(
+        folder, *(f"train/{n % 2}/{n // 2 % 2}/{n}.png" for n in range(8)), *numbered("test/0/1/t{n}.png", 4)
+    )
+    table(folder, "train.csv", "id,landmark_id", labelled("{n}"))
+    table(folder, "sample_submission.csv", "id,landmarks", [[f"t{n}", "cat 0.5"] for n in range(4)])
+
+
 LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "two files a patient that a table names": two_eyes,
+    "folders of two levels beside a table": nested_ids,
     "Train/ and Test/": lambda folder: two_folders(folder, "Train", "Test"),
     "train_images/": lambda folder: two_folders(folder, "train_images", "test_images"),
     "jpeg/train/": lambda folder: two_folders(folder, "jpeg/train", "jpeg/test"),
