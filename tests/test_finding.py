@@ -295,6 +295,12 @@ def two_tables(folder: Path) -> None:
     table(folder, "b.csv", "id,label", labelled("{n}")[::-1])
 
 
+def boxes(folder: Path) -> None:
+    both(folder)
+    rows = [[name, 32, f"[{n}.0, 2.5, 3, 4]", c, n % 3] for n, (name, c) in enumerate(labelled("{n}"))]
+    table(folder, "train.csv", "id,width,bbox,breed,source", rows)
+
+
 READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "features beside a table that cannot be guessed": (
         lambda folder: other_table(folder, "train_features.csv", "id,site"),
@@ -308,6 +314,9 @@ READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     ),
     "a table against folders": (contradicting, ["photos.csv", 'labels = "folders"'], 'labels = "folders"'),
     "two levels of folders": (two_levels, ["train/{label}", "train/*/{label}"], 'labels = "train/*/{label}"'),
+    "boxes beside columns that cannot be guessed": (
+        boxes, ["train.csv", "'bbox'", "boxes", "label_columns"], 'label_columns = ["breed"]',
+    ),
     "two label tables": (two_tables, ["a.csv", "b.csv", 'labels = "a.csv"'], 'labels = "b.csv"'),
     "no word for train and test": (
         lambda folder: touch(folder, *numbered("x/{c}/{n}.png"), "y/a.png"),
