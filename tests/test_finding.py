@@ -188,7 +188,24 @@ def objects(folder: Path, document: Callable[[], object]) -> None:
     write(folder, "labels.json", json.dumps(document()))
 
 
+def two_eyes(folder: Path) -> None:
+    touch(folder, *(f"train/{n}_{c}.png" for n in range(4) for c in CLASSES))
+    touch(folder, *(f"test/{n}_{c}.png" for n in (7, 8) for c in CLASSES))
+    rows = [[f"{n}_{c}", CLASSES[n % 2], n] for n in range(4) for c in CLASSES]
+    table(folder, "train.csv", "image,label,number", rows)
+
+
+def nested_ids(folder: Path) -> None:
+    touch(
+        folder, *(f"train/{n % 2}/{n // 2 % 2}/{n}.png" for n in range(8)), *numbered("test/0/1/t{n}.png", 4)
+    )
+    table(folder, "train.csv", "id,landmark_id", labelled("{n}"))
+    table(folder, "sample_submission.csv", "id,landmarks", [[f"t{n}", "cat 0.5"] for n in range(4)])
+
+
 LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "two files a patient that a table names": two_eyes,
+    "folders of two levels beside a table": nested_ids,
     "Train/ and Test/": lambda folder: two_folders(folder, "Train", "Test"),
     "train_images/": lambda folder: two_folders(folder, "train_images", "test_images"),
     "jpeg/train/": lambda folder: two_folders(folder, "jpeg/train", "jpeg/test"),
@@ -278,6 +295,12 @@ def two_tables(folder: Path) -> None:
     table(folder, "b.csv", "id,label", labelled("{n}")[::-1])
 
 
+def boxes(folder: Path) -> None:
+    both(folder)
+    rows = [[name, 32, f"[{n}.0, 2.5, 3, 4]", c, n % 3] for n, (name, c) in enumerate(labelled("{n}"))]
+    table(folder, "train.csv", "id,width,bbox,breed,source", rows)
+
+
 READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "features beside a table that cannot be guessed": (
         lambda folder: other_table(folder, "train_features.csv", "id,site"),
@@ -291,6 +314,9 @@ READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     ),
     "a table against folders": (contradicting, ["photos.csv", 'labels = "folders"'], 'labels = "folders"'),
     "two levels of folders": (two_levels, ["train/{label}", "train/*/{label}"], 'labels = "train/*/{label}"'),
+    "boxes beside columns that cannot be guessed": (
+        boxes, ["train.csv", "'bbox'", "boxes", "label_columns"], 'label_columns = ["breed"]',
+    ),
     "two label tables": (two_tables, ["a.csv", "b.csv", 'labels = "a.csv"'], 'labels = "b.csv"'),
     "no word for train and test": (
         lambda folder: touch(folder, *numbered("x/{c}/{n}.png"), "y/a.png"),

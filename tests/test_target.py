@@ -38,6 +38,10 @@ def read(labels: dict, sample: dict | None, names: dict | None = None, **setting
 
 # labels (column: cells), sample without ids, settings -> task, metric, submission, separator, positive
 CASES: dict[str, tuple[dict, dict | None, dict, tuple[str, str, str, str, str]]] = {
+    "pairs of integers that recur are labels": (
+        {"y": ["1 2", "1 2 7 9", "1 2 3 4", "3 4", "7 9", "1 2 7 8", "7 8"]}, None, {},
+        ("multilabel", "f1_samples", "labels", " ", ""),
+    ),
     # yes or no
     "0 and 1, a sample of .5": (
         {"y": ["0", "1"]}, {"y": ["0.5", "0.5"]}, {}, ("binary", "roc_auc", "probabilities", "", "1"),
@@ -335,6 +339,10 @@ REFUSED: dict[str, tuple[dict, dict | None, dict, list[str]]] = {
         ["rmse", "regression", "multiclass"],
     ),
     "words as numbers": ({"y": ["1", "n/a"]}, None, {"task": "regression"}, ["'y'", "'n/a'"]),
+    "masks": (
+        {"rle": ["3 2 9 4", "5 1", "7 3 20 1", ""]}, {"rle": [""]}, {}, ["'rle'", "masks", "label_columns"],
+    ),
+    "boxes": ({"box": ["[1, 2, 3.5, 4]", "[[9,8],[7,6]]"]}, None, {}, ["'box'", "boxes", "label_columns"]),
     "an empty label": ({"y": ["cat", "", "dog"]}, None, {}, ["1 of 3", "'y'"]),
 }  # fmt: skip
 

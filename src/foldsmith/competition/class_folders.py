@@ -99,6 +99,11 @@ def _pattern(below: dict[str, tuple[str, ...]], level: int) -> str:
     return "/".join([*above, *["*"] * level, "{label}"])
 
 
+def are_pieces(images: list[str]) -> bool:
+    """Return whether all folders of the images are called like pieces of a download."""
+    return all(_is_piece(name) for image in images for name in folders_below(image))
+
+
 def _is_piece(name: str) -> bool:
     """Return whether a folder is called like a piece of a download: part1, batch_b, 003, a7."""
     words = re.fullmatch(r"([A-Za-z]+?)[ _.-]*([0-9]+|[A-Za-z])?", name)

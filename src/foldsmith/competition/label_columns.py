@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from foldsmith.competition.label_words import flags_in, numbers_in
+from foldsmith.competition.label_words import flags_in, numbers_in, regions_in
+from foldsmith.competition.roles import column
 from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
@@ -28,6 +29,20 @@ def task_of_settings(settings: Settings) -> str:
     if settings.task:
         return settings.task
     return tasks[0] if len(tasks) == 1 else "regression" if settings.submission == "values" else ""
+
+
+def refuse_regions(table: pd.DataFrame) -> None:
+    """Raise InputError if a column of labels holds masks or boxes: they are about parts of an image."""
+    for name in dict.fromkeys(table.columns):
+        cells = set(column(table, name))
+        regions = regions_in(cells)
+        if regions:
+            example = min(cell for cell in cells if cell)[:30]
+            raise InputError(
+                f"column '{name}' holds {regions} ('{example}'), and foldsmith predicts labels and numbers of "
+                "whole images; to classify the images all the same, add a CSV with the columns id,label and set "
+                'labels = "FILE" in competition.toml, or name another column: label_columns = ["COLUMN"].'
+            )
 
 
 def read_columns(labels: pd.DataFrame, sample: SampleCells, settings: Settings) -> Reading:

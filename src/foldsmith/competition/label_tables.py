@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from foldsmith.competition.folder import Competition
+from foldsmith.competition.label_columns import refuse_regions
 from foldsmith.competition.label_words import SEPARATORS, sets_or_words
 from foldsmith.competition.labels_json import has_annotations
 from foldsmith.competition.roles import (
@@ -201,6 +202,10 @@ def find_columns(
         ids = [name for name in free if name not in labels.label_columns]
     missing = not ids or labels is None or not labels.label_columns
     if missing or len(ids) > 1 or ids[0] in labels.label_columns or labels.rank == 0:
+        try:
+            refuse_regions(table)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
         listed = first_of(columns, 10)
         raise InputError(
             f"{source}: {'no' if missing else 'more than one possible'} id and label column found among "

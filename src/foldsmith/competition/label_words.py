@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+RUNS = re.compile(r"\d{1,12} \d{1,12}( \d{1,12} \d{1,12})*")
+BOX = re.compile(r"\[+\s*-?[\d.]+(\s*\]?,\s*\[?\s*-?[\d.]+){3,}\s*\]+")
 INTEGER = re.compile(r"[+-]?\d+")
 # pairs of a negative and a positive answer
 FLAGS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
@@ -55,6 +57,27 @@ def flags_in(words: Collection[str]) -> dict[str, bool] | None:
         if words and {word.lower() for word in words} <= {negative, positive}:
             return {word: word.lower() == positive for word in words}
     return None
+
+
+def regions_in(cells: Collection[str]) -> str:
+    """Return what distinct cells hold if they are masks or boxes in images; empty if they are neither.
+
+    A mask is run lengths: pairs of a start and a length, and no run begins before the last one ends. Labels
+    that happen to be such pairs recur, starts do not.
+    """
+    cells = [cell for cell in cells if cell]
+    if cells and all(BOX.fullmatch(cell) for cell in cells):
+        return "boxes or polygons"
+    if not cells or not all(RUNS.fullmatch(cell) for cell in cells):
+        return ""
+    runs = [[int(token) for token in cell.split()] for cell in cells]
+    apart = all(
+        start + length <= after
+        for run in runs
+        for start, length, after in zip(run[::2], run[1::2], run[2::2], strict=False)
+    )
+    recur = len({token for run in runs for token in run}) <= len(runs)
+    return "" if recur or not apart or max(map(len, runs)) < 4 else "masks as run lengths"
 
 
 def is_negative(word: str) -> bool:

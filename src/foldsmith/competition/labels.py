@@ -180,10 +180,19 @@ def _found_source(competition: Competition, sample: Sample | None) -> Labels:
     documents = labels_json.find_label_documents(competition)
     if documents:
         return _from_json(competition, documents)
-    folders = class_folders.read_class_folders(
-        competition.train_images, _sample_words(sample), str(competition.settings_path)
-    )
     tables = find_label_tables(competition, sample)
+    try:
+        folders = class_folders.read_class_folders(
+            competition.train_images, _sample_words(sample), str(competition.settings_path)
+        )
+    except InputError:
+        labelled = max((table.named for table in tables if table.columns), default=0)
+        if (
+            not class_folders.are_pieces(competition.train_images)
+            or labelled < len(competition.train_images) / 2
+        ):
+            raise
+        folders = None
     single = folders is not None and len(set(folders.labels.values())) == 1
     if folders is None or (single and tables):  # one folder for all is no class
         chosen = choose_table(competition, tables)

@@ -4,6 +4,8 @@ import re
 from collections import defaultdict
 from pathlib import PurePosixPath
 
+import pandas as pd
+
 from foldsmith.competition.roles import column
 from foldsmith.competition.tables import Catalog
 from foldsmith.errors import InputError, first_of
@@ -19,8 +21,8 @@ def stack_files(
     """Return the images, those of several files as one name `ID_{red,green}.png`, and a sentence on them.
 
     Files are one image where `patterns`, the `files` of competition.toml, say so; or where all names have one
-    ending of the same two to four, as words after `_`, and a table names them without it. Raise InputError,
-    naming `source`, if a file of the patterns is missing.
+    ending of the same two to four, as words after `_`, and a table names them without it while none names the
+    single files. Raise InputError, naming `source`, if a file of the patterns is missing.
     """
     if patterns:
         return _by_patterns(images, patterns, source), []
@@ -34,7 +36,9 @@ def stack_files(
     if not 2 <= len(channels) <= MAX_FILES or any(found != channels for found in words.values()):
         return images, []
     ids = {PurePosixPath(stem).name for stem, _ in words}
-    if not any(_names(catalog, path, ids) for path in catalog.paths):
+    files = {name for image in images for name in (PurePosixPath(image).name, PurePosixPath(image).stem)}
+    tables = [table for path in catalog.paths if (table := catalog.read(path)) is not None]
+    if any(_names(table, files) for table in tables) or not any(_names(table, ids) for table in tables):
         return images, []
     order = sorted(
         channels, key=lambda word: (FIRST.index(word.lower()) if word.lower() in FIRST else 3, word)
@@ -45,12 +49,10 @@ def stack_files(
     return sorted(stacked, key=natural_key), [sentence]
 
 
-def _names(catalog: Catalog, path: str, ids: set[str]) -> bool:
-    """Return whether half of the cells of a table's column are such ids."""
-    table = catalog.read(path)
-    if table is None or table.empty:
-        return False
-    return any(column(table, name).isin(ids).mean() >= 0.5 for name in dict.fromkeys(table.columns))
+def _names(table: pd.DataFrame, ids: set[str]) -> bool:
+    """Return whether half of the distinct cells of a table's column are such ids, and not only a few ids."""
+    cells = [set(column(table, name)) for name in dict.fromkeys(table.columns)]
+    return any(len(words & ids) >= max(len(words) / 2, len(ids) / 10, 1) for words in cells)
 
 
 def _by_patterns(images: list[str], patterns: tuple[str, ...], source: object) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from foldsmith.competition.label_columns import read_columns
+from foldsmith.competition.label_columns import read_columns, refuse_regions
 from foldsmith.competition.label_kind import read_column
 from foldsmith.competition.label_words import flags_in, is_negative, numbers_in, split_cell
 from foldsmith.competition.sample_cells import SampleCells
@@ -67,6 +67,8 @@ def read_target(
     """
     cells = SampleCells.of(sample)
     stripped = labels.apply(lambda column: column.str.strip())
+    if not settings.task:
+        refuse_regions(stripped)
     if len(labels.columns) > 1:
         reading = read_columns(stripped, cells, settings)
     else:
