@@ -188,6 +188,19 @@ def objects(folder: Path, document: Callable[[], object]) -> None:
     write(folder, "labels.json", json.dumps(document()))
 
 
+def unusual_names(folder: Path) -> None:
+    both(folder)
+    rows = [[f"{n}.png", ("sea", "land")[n % 2], CLASSES[n % 2]] for n in range(8)]
+    table(folder, "train.csv", "image,place,individual", rows)
+    table(folder, "sample_submission.csv", "image,predictions", [[f"t{n}.png", "dog cat"] for n in range(4)])
+
+
+def subset_beside_label(folder: Path) -> None:
+    touch(folder, *numbered("all/{n}.png", 12))
+    rows = [[f"all/{n}.png", CLASSES[n % 2], ("train", "val", "test")[n // 4]] for n in range(12)]
+    table(folder, "metadata.csv", "image_path,animal,split", rows)
+
+
 def two_eyes(folder: Path) -> None:
     touch(folder, *(f"train/{n}_{c}.png" for n in range(4) for c in CLASSES))
     touch(folder, *(f"test/{n}_{c}.png" for n in (7, 8) for c in CLASSES))
@@ -204,6 +217,8 @@ def nested_ids(folder: Path) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "the words of the sample are a column's": unusual_names,
+    "a subset beside the only other column": subset_beside_label,
     "two files a patient that a table names": two_eyes,
     "folders of two levels beside a table": nested_ids,
     "Train/ and Test/": lambda folder: two_folders(folder, "Train", "Test"),
@@ -295,6 +310,13 @@ def two_tables(folder: Path) -> None:
     table(folder, "b.csv", "id,label", labelled("{n}")[::-1])
 
 
+def patients(folder: Path) -> None:
+    touch(folder, *(f"train/p{n // 2}/{n}.png" for n in range(8)), "test/a.png")
+    names = [f"train/p{n // 2}/{n}.png" for n in range(8)]
+    rows = [[name, 30 + n % 3, CLASSES[n % 2], ("", "1.0", "-1.0")[n % 3]] for n, name in enumerate(names)]
+    table(folder, "train.csv", "Path,Age,Edema,Fracture", rows)
+
+
 def boxes(folder: Path) -> None:
     both(folder)
     rows = [[name, 32, f"[{n}.0, 2.5, 3, 4]", c, n % 3] for n, (name, c) in enumerate(labelled("{n}"))]
@@ -314,6 +336,10 @@ READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     ),
     "a table against folders": (contradicting, ["photos.csv", 'labels = "folders"'], 'labels = "folders"'),
     "two levels of folders": (two_levels, ["train/{label}", "train/*/{label}"], 'labels = "train/*/{label}"'),
+    "folders of few images beside a table": (
+        patients, ["4 numbered folders", "train.csv", 'labels = "folders"'],
+        'labels = "train.csv"\nid_column = "Path"\nlabel_columns = ["Edema"]',
+    ),
     "boxes beside columns that cannot be guessed": (
         boxes, ["train.csv", "'bbox'", "boxes", "label_columns"], 'label_columns = ["breed"]',
     ),
@@ -415,6 +441,18 @@ def test_columns_of_0_and_1_are_labels(sample: bool, tmp_path: Path) -> None:
     if sample:
         table(tmp_path, "sample_submission.csv", "id,rust,scab", [[f"t{n}", 0, 0] for n in range(4)])
     assert set(read(tmp_path)[1].columns) == ({"rust", "scab"} if sample else {"rust", "scab", "wet"})
+
+
+def test_columns_of_0_and_1_are_labels_where_the_test_images_have_them_too(tmp_path: Path) -> None:
+    for subset, numbers in (("train", range(4)), ("valid", range(4, 8)), ("test", range(8, 12))):
+        touch(tmp_path, *(f"{subset}/{n}.png" for n in numbers))
+        rows = [[f"{n}.png", float(n % 2 == 0), n % 2] for n in numbers]
+        table(tmp_path, f"{subset}/_classes.csv", "filename, cat, dog", rows)
+    rows = read(tmp_path)[1].rows.set_index("path")
+    assert rows[" dog"].astype(float).to_dict() == {
+        f"{'train' if n < 4 else 'valid'}/{n}.png": n % 2 for n in range(8)
+    }
+    assert (rows[" cat"].astype(float) + rows[" dog"].astype(float) == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ CLASS_FOLDERS = ("folders", "train")  # values of `labels` for one folder per cl
 FILE_NAMES = "names"
 FOLDER_SOURCE = "the folders under train/"
 JSON_COLUMN = "category"
+FEW_IMAGES = 4  # a folder with fewer on average may be a patient's
 
 
 @dataclass(frozen=True)
@@ -287,18 +288,36 @@ def _noted(labels: Labels, sentence: str) -> Labels:
 
 
 def _noting_tables(competition: Competition, labels: Labels, tables: Sequence[LabelTable]) -> Labels:
-    """Return the labels of folders with a note on the tables that name the same images."""
+    """Return the labels of folders with a note on the tables that name the same images.
+
+    Raise InputError if numbered folders hold few images each, as those of patients do, and no table has
+    them in a column.
+    """
     tables = [table for table in tables if table.named >= len(labels.rows) / 2]
     if competition.settings.labels or not tables:
         return labels
-    names = first_of([table.path for table in tables])
-    return _noted(
-        labels,
-        f"the folders under train/ are used as classes, but {names} names their images too; if it has the "
-        f'labels, set labels = "{tables[0].path}", id_column and label_columns in '
-        f"{competition.settings_path}; "
-        f'if not, set labels = "folders" there',
+    names, count = first_of([table.path for table in tables]), labels.rows[JSON_COLUMN].nunique()
+    decide = (
+        f'if it has the labels, set labels = "{tables[0].path}", id_column and label_columns in '
+        f'{competition.settings_path}; if not, set labels = "folders" there'
     )
+    few = count * FEW_IMAGES > len(labels.rows)
+    numbered = labels.rows[JSON_COLUMN].str.contains(r"\d").all()
+    if few and numbered and not any(_has(competition, table, labels) for table in tables):
+        raise InputError(
+            f"{competition.folder}: {count:,} numbered folders hold {len(labels.rows):,} training images, so "
+            f"few each that they may be patients or objects and no classes, and {names} names the images "
+            f"too; {decide}."
+        )
+    return _noted(
+        labels, f"the folders under train/ are used as classes, but {names} names their images too; {decide}"
+    )
+
+
+def _has(competition: Competition, table: LabelTable, labels: Labels) -> bool:
+    """Return whether a column of a table has all classes of the folders as its words."""
+    frame, classes = competition.catalog.read(table.path), set(labels.rows[JSON_COLUMN])
+    return any(classes <= set(column(frame, name)) for name in dict.fromkeys(frame.columns))
 
 
 def _sample_words(sample: Sample | None) -> list[str]:
