@@ -79,6 +79,13 @@ def one_folder(folder: Path) -> None:
     table(folder, "test.csv", "id,width", [[n, 7] for n in range(8, 12)])
 
 
+def text_lists(folder: Path) -> None:
+    touch(folder, *numbered("images_1/images/{n}.png", 6), *numbered("images_2/images/{n}.png", 6, 6))
+    write(folder, "train_val_list.txt", "\n".join(numbered("{n}.png")))
+    write(folder, "test_list.txt", "\n".join(numbered("{n}.png", 4, 8)))
+    table(folder, "data.csv", "Image,label", labelled("{n}.png", 12))
+
+
 def names_say(folder: Path) -> None:
     touch(folder, *numbered("images/Train_{n}.png"), *numbered("images/Test_{n}.png", 4))
     table(folder, "labels.csv", "image,label", labelled("Train_{n}"))
@@ -227,6 +234,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "train-jpg/": lambda folder: two_folders(folder, "train-jpg", "test-jpg-v2"),
     "TrainingSet/": lambda folder: two_folders(folder, "TrainingSet", "TestingSet"),
     "one folder, two tables": one_folder,
+    "one folder, lists in text files": text_lists,
     "one folder, file names": names_say,
     "one folder, a column": column_says,
     "imgs/train/CLASS/": lambda folder: class_folders(folder, "imgs/train", "imgs/test"),
@@ -323,6 +331,12 @@ def boxes(folder: Path) -> None:
     table(folder, "train.csv", "id,width,bbox,breed,source", rows)
 
 
+def pieces_beside_columns(folder: Path) -> None:
+    touch(folder, *(f"train/images_{n % 2}/{n}.png" for n in range(8)), "test/a.png")
+    rows = [[f"{n}.png", CLASSES[n % 2], n % 3] for n in range(8)]
+    table(folder, "entries.csv", "Image Index,Finding,Visit", rows)
+
+
 READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "features beside a table that cannot be guessed": (
         lambda folder: other_table(folder, "train_features.csv", "id,site"),
@@ -339,6 +353,9 @@ READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "folders of few images beside a table": (
         patients, ["4 numbered folders", "train.csv", 'labels = "folders"'],
         'labels = "train.csv"\nid_column = "Path"\nlabel_columns = ["Edema"]',
+    ),
+    "pieces of a download beside columns that cannot be guessed": (
+        pieces_beside_columns, ["entries.csv", "Finding", "label_columns"], 'label_columns = ["Finding"]',
     ),
     "boxes beside columns that cannot be guessed": (
         boxes, ["train.csv", "'bbox'", "boxes", "label_columns"], 'label_columns = ["breed"]',

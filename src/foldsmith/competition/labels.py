@@ -24,6 +24,7 @@ from foldsmith.competition.label_tables import (
 from foldsmith.competition.roles import column
 from foldsmith.competition.sample import Sample, find_sample
 from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.subsets import folder_subset
 from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
@@ -194,8 +195,9 @@ def _found_source(competition: Competition, sample: Sample | None) -> Labels:
         ):
             raise
         folders = None
-    single = folders is not None and len(set(folders.labels.values())) == 1
-    if folders is None or (single and tables):  # one folder for all is no class
+    names = set() if folders is None else set(folders.labels.values())
+    unlikely = len(names) <= 1 or all(map(class_folders.says_piece, names))  # one folder for all is no class
+    if folders is None or (unlikely and tables):
         chosen = choose_table(competition, tables)
         if chosen:
             return _from_tables(competition, chosen)
@@ -379,6 +381,8 @@ def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labe
     for entry in tables:
         table = competition.catalog.read(entry.path)
         rows = read_label_rows(entry.path, table, entry.columns, competition)
+        rows, said = _without_test_images(rows, entry.path, competition)
+        evidence += said
         rows["path"] = _resolve(competition.root / entry.path, rows["name"], "line", competition)
         frames.append(rows.drop(columns="name"))
         evidence.append(f"{entry.path}: {entry.columns.why}")
@@ -400,6 +404,22 @@ def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labe
         columns.id_column,
         evidence,
     )
+
+
+def _without_test_images(
+    rows: pd.DataFrame, path: str, competition: Competition
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows without those about test images that lie among the training images, and a sentence."""
+    mixed = [image for image in competition.test_images if not folder_subset(image)]
+    if not mixed:
+        return rows, []
+    train = match_ids(rows["name"], competition.train_images, competition.root / path)
+    test = match_ids(rows["name"], mixed, competition.root / path)
+    unused = [one is None and other is not None for one, other in zip(train, test, strict=True)]
+    if not any(unused):
+        return rows, []
+    said = f"{sum(unused):,} rows of {path} label test images and are not used"
+    return rows[[not skip for skip in unused]].copy(), [said]
 
 
 def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) -> list[str]:
