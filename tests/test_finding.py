@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import naming
 from PIL import Image
@@ -20,8 +21,10 @@ import prepare
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.labels import Labels, read_labels
 from foldsmith.competition.sample import find_sample, rows_of_sample
+from foldsmith.competition.submission import read_submission_form
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
+from foldsmith.tasks import TASKS
 
 CLASSES = ("cat", "dog")
 
@@ -195,6 +198,13 @@ def objects(folder: Path, document: Callable[[], object]) -> None:
     write(folder, "labels.json", json.dumps(document()))
 
 
+def a_form_to_fill_in(folder: Path) -> None:
+    both(folder)
+    table(folder, "train.csv", "id,label", labelled("{n}"))
+    table(folder, "lookup.csv", "row,id,Location", [[n, n % 8, ""] for n in range(16)])
+    table(folder, "sample_submission.csv", "row,Location", [[n, ""] for n in range(16)])
+
+
 def unusual_names(folder: Path) -> None:
     both(folder)
     rows = [[f"{n}.png", ("sea", "land")[n % 2], CLASSES[n % 2]] for n in range(8)]
@@ -224,6 +234,7 @@ def nested_ids(folder: Path) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "a table with an empty column that the sample asks for": a_form_to_fill_in,
     "the words of the sample are a column's": unusual_names,
     "a subset beside the only other column": subset_beside_label,
     "two files a patient that a table names": two_eyes,
@@ -412,6 +423,17 @@ def test_a_test_list_says_which_images_the_ids_mean_even_if_they_are_names_of_ot
     competition = read_competition(tmp_path)
     rows, test_list = rows_of_sample(competition, find_sample(competition))
     assert rows == [(f"test/{3 - n}.png",) for n in range(4)] and test_list.path == "test.csv"
+
+
+def test_ids_that_are_folders_of_images_are_called_so(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"train/p{n // 2}/{n}.png" for n in range(8)), "test/p8/a.png", "test/p8/b.png")
+    table(tmp_path, "train.csv", "id,label", [[f"p{n}", CLASSES[n % 2]] for n in range(4)])
+    with pytest.raises(InputError, match=naming("train.csv", "p0", 'labels = "folders"')):
+        read(tmp_path)
+    table(tmp_path, "sample_submission.csv", "id,label", [["p8", ""]])
+    table(tmp_path, "train.csv", "id,label", [[f"p{n // 2}/{n}.png", CLASSES[n % 2]] for n in range(8)])
+    with pytest.raises(InputError, match=naming("sample_submission.csv", "p8", "test.csv", "id,image")):
+        read_submission_form(read(tmp_path)[0], pd.DataFrame(), TASKS["multiclass"])
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])

@@ -7,7 +7,7 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_columns import refuse_regions
-from foldsmith.competition.label_words import SEPARATORS, numbers_in, sets_or_words
+from foldsmith.competition.label_words import SEPARATORS, numbers_in, sets_or_words, without_brackets
 from foldsmith.competition.labels_json import has_annotations
 from foldsmith.competition.roles import (
     ID_COLUMNS,
@@ -82,6 +82,8 @@ def find_label_tables(competition: Competition, sample: Sample | None) -> list[L
             if named:
                 found.append(LabelTable(path, named, None, error))
             continue
+        if all((column(table, name) == "").all() for name in columns.label_columns):
+            continue  # a form to be filled in
         named = _count_named(table, columns.id_column, competition)
         if named >= max(len(_labelled_rows(table)) / 2, 1):
             found.append(LabelTable(path, named, columns))
@@ -163,7 +165,7 @@ def read_label_rows(
     table = _labelled_rows(table)
     rows = pd.DataFrame({"name": column(table, columns.id_column)}, index=table.index)
     for name in columns.label_columns:
-        rows[name] = column(table, name)
+        rows[name] = without_brackets(column(table, name))
     group = competition.settings.group_column
     if group in table.columns and group:
         rows["group"] = column(table, group)
@@ -171,7 +173,9 @@ def read_label_rows(
     for name in ("name", *checked):
         empty = rows.index[rows[name] == ""]
         meaning = columns.id_column if name == "name" else name
-        Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", "fill them in.")
+        several = name != "name" and len(columns.label_columns) > 1
+        remedy = "write 0 where an image does not have it." if several else "fill them in."
+        Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", remedy)
     return rows
 
 

@@ -21,10 +21,10 @@ from foldsmith.competition.label_tables import (
     find_label_tables,
     read_label_rows,
 )
-from foldsmith.competition.roles import column
+from foldsmith.competition.roles import LABEL_COLUMNS, column
 from foldsmith.competition.sample import Sample, find_sample
 from foldsmith.competition.spellings import match_ids
-from foldsmith.competition.subsets import folder_subset
+from foldsmith.competition.subsets import folder_names, folder_subset
 from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
@@ -247,8 +247,32 @@ def _beside_folders(
                 f'{str(fault).rstrip(".")}; if it is not the label file, set labels = "folders" in '
                 f"{competition.settings_path}."
             )
+    _refuse_folders_of_ids(competition, sample, folders)
     labels = _from_names(competition, folders, FOLDER_SOURCE)
     return _noting_tables(competition, labels, tables)
+
+
+def _refuse_folders_of_ids(competition: Competition, sample: Sample | None, folders: NameLabels) -> None:
+    """Raise InputError if a table labels the folders, as those of patients: they are no classes."""
+    names = set(folders.labels.values())
+    asked_for = [] if sample is None else sample.table.columns[1:]
+    wanted = {*LABEL_COLUMNS, *(name.strip().lower() for name in asked_for)}
+    for path in candidate_tables(competition, sample):
+        table = competition.catalog.read(path)
+        cells = {} if table is None else {name: column(table, name) for name in dict.fromkeys(table.columns)}
+        ids = [name for name, words in cells.items() if names <= set(words)]
+        labels = [
+            name
+            for name, words in cells.items()
+            if name not in ids and name.strip().lower() in wanted and words.nunique() < len(names)
+        ]
+        if ids and labels:
+            raise InputError(
+                f"{competition.root / path}: '{ids[0]}' names the folders of the training images (first: "
+                f"{min(names, key=natural_key)}), and '{labels[0]}' labels them; write a row for each image in "
+                "a folder, with its path as id; or, if the folders are the classes, set labels = "
+                f'"folders" in {competition.settings_path}.'
+            )
 
 
 def _judge(
@@ -448,6 +472,8 @@ def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) 
     if not missing:
         return ""
     name = PurePosixPath(names.iloc[missing[0]]).name
+    if name in folder_names(competition.train_images):
+        return "it is a folder of images; write a row for each image in it, with its path as id."
     known = {PurePosixPath(image).name: image for image in competition.train_images}
     near = difflib.get_close_matches(name, list(known)[:20_000], n=1, cutoff=0.75)
     hint = f"the nearest image is {known[near[0]]}; " if near and len(missing) == len(names) else ""

@@ -76,6 +76,11 @@ def folders_of(images: Iterable[str], depth: int = 2) -> dict[str, int]:
     return dict(counts)
 
 
+def folder_names(images: Iterable[str]) -> set[str]:
+    """Return the names of all folders above images."""
+    return {name for image in images for name in PurePosixPath(image).parts[:-1]}
+
+
 def _by_settings(folder: Path, images: list[str], settings: Settings) -> Split:
     """Return the images that train_images and test_images name; the rest is for the one that is not set."""
     chosen = {}
