@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import naming
 from PIL import Image
@@ -20,8 +21,10 @@ import prepare
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.labels import Labels, read_labels
 from foldsmith.competition.sample import find_sample, rows_of_sample
+from foldsmith.competition.submission import read_submission_form
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
+from foldsmith.tasks import TASKS
 
 CLASSES = ("cat", "dog")
 
@@ -77,6 +80,13 @@ def one_folder(folder: Path) -> None:
     touch(folder, *numbered("images/{n}.png", 12))
     table(folder, "train.csv", "id,species,width", [[name, c, 7] for name, c in labelled("{n}")])
     table(folder, "test.csv", "id,width", [[n, 7] for n in range(8, 12)])
+
+
+def text_lists(folder: Path) -> None:
+    touch(folder, *numbered("images_1/images/{n}.png", 6), *numbered("images_2/images/{n}.png", 6, 6))
+    write(folder, "train_val_list.txt", "\n".join(numbered("{n}.png")))
+    write(folder, "test_list.txt", "\n".join(numbered("{n}.png", 4, 8)))
+    table(folder, "data.csv", "Image,label", labelled("{n}.png", 12))
 
 
 def names_say(folder: Path) -> None:
@@ -188,6 +198,26 @@ def objects(folder: Path, document: Callable[[], object]) -> None:
     write(folder, "labels.json", json.dumps(document()))
 
 
+def a_form_to_fill_in(folder: Path) -> None:
+    both(folder)
+    table(folder, "train.csv", "id,label", labelled("{n}"))
+    table(folder, "lookup.csv", "row,id,Location", [[n, n % 8, ""] for n in range(16)])
+    table(folder, "sample_submission.csv", "row,Location", [[n, ""] for n in range(16)])
+
+
+def unusual_names(folder: Path) -> None:
+    both(folder)
+    rows = [[f"{n}.png", ("sea", "land")[n % 2], CLASSES[n % 2]] for n in range(8)]
+    table(folder, "train.csv", "image,place,individual", rows)
+    table(folder, "sample_submission.csv", "image,predictions", [[f"t{n}.png", "dog cat"] for n in range(4)])
+
+
+def subset_beside_label(folder: Path) -> None:
+    touch(folder, *numbered("all/{n}.png", 12))
+    rows = [[f"all/{n}.png", CLASSES[n % 2], ("train", "val", "test")[n // 4]] for n in range(12)]
+    table(folder, "metadata.csv", "image_path,animal,split", rows)
+
+
 def two_eyes(folder: Path) -> None:
     touch(folder, *(f"train/{n}_{c}.png" for n in range(4) for c in CLASSES))
     touch(folder, *(f"test/{n}_{c}.png" for n in (7, 8) for c in CLASSES))
@@ -204,6 +234,9 @@ def nested_ids(folder: Path) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "a table with an empty column that the sample asks for": a_form_to_fill_in,
+    "the words of the sample are a column's": unusual_names,
+    "a subset beside the only other column": subset_beside_label,
     "two files a patient that a table names": two_eyes,
     "folders of two levels beside a table": nested_ids,
     "Train/ and Test/": lambda folder: two_folders(folder, "Train", "Test"),
@@ -212,6 +245,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "train-jpg/": lambda folder: two_folders(folder, "train-jpg", "test-jpg-v2"),
     "TrainingSet/": lambda folder: two_folders(folder, "TrainingSet", "TestingSet"),
     "one folder, two tables": one_folder,
+    "one folder, lists in text files": text_lists,
     "one folder, file names": names_say,
     "one folder, a column": column_says,
     "imgs/train/CLASS/": lambda folder: class_folders(folder, "imgs/train", "imgs/test"),
@@ -295,10 +329,23 @@ def two_tables(folder: Path) -> None:
     table(folder, "b.csv", "id,label", labelled("{n}")[::-1])
 
 
+def patients(folder: Path) -> None:
+    touch(folder, *(f"train/p{n // 2}/{n}.png" for n in range(8)), "test/a.png")
+    names = [f"train/p{n // 2}/{n}.png" for n in range(8)]
+    rows = [[name, 30 + n % 3, CLASSES[n % 2], ("", "1.0", "-1.0")[n % 3]] for n, name in enumerate(names)]
+    table(folder, "train.csv", "Path,Age,Edema,Fracture", rows)
+
+
 def boxes(folder: Path) -> None:
     both(folder)
     rows = [[name, 32, f"[{n}.0, 2.5, 3, 4]", c, n % 3] for n, (name, c) in enumerate(labelled("{n}"))]
     table(folder, "train.csv", "id,width,bbox,breed,source", rows)
+
+
+def pieces_beside_columns(folder: Path) -> None:
+    touch(folder, *(f"train/images_{n % 2}/{n}.png" for n in range(8)), "test/a.png")
+    rows = [[f"{n}.png", CLASSES[n % 2], n % 3] for n in range(8)]
+    table(folder, "entries.csv", "Image Index,Finding,Visit", rows)
 
 
 READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
@@ -314,6 +361,13 @@ READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     ),
     "a table against folders": (contradicting, ["photos.csv", 'labels = "folders"'], 'labels = "folders"'),
     "two levels of folders": (two_levels, ["train/{label}", "train/*/{label}"], 'labels = "train/*/{label}"'),
+    "folders of few images beside a table": (
+        patients, ["4 numbered folders", "train.csv", 'labels = "folders"'],
+        'labels = "train.csv"\nid_column = "Path"\nlabel_columns = ["Edema"]',
+    ),
+    "pieces of a download beside columns that cannot be guessed": (
+        pieces_beside_columns, ["entries.csv", "Finding", "label_columns"], 'label_columns = ["Finding"]',
+    ),
     "boxes beside columns that cannot be guessed": (
         boxes, ["train.csv", "'bbox'", "boxes", "label_columns"], 'label_columns = ["breed"]',
     ),
@@ -371,6 +425,17 @@ def test_a_test_list_says_which_images_the_ids_mean_even_if_they_are_names_of_ot
     assert rows == [(f"test/{3 - n}.png",) for n in range(4)] and test_list.path == "test.csv"
 
 
+def test_ids_that_are_folders_of_images_are_called_so(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"train/p{n // 2}/{n}.png" for n in range(8)), "test/p8/a.png", "test/p8/b.png")
+    table(tmp_path, "train.csv", "id,label", [[f"p{n}", CLASSES[n % 2]] for n in range(4)])
+    with pytest.raises(InputError, match=naming("train.csv", "p0", 'labels = "folders"')):
+        read(tmp_path)
+    table(tmp_path, "sample_submission.csv", "id,label", [["p8", ""]])
+    table(tmp_path, "train.csv", "id,label", [[f"p{n // 2}/{n}.png", CLASSES[n % 2]] for n in range(8)])
+    with pytest.raises(InputError, match=naming("sample_submission.csv", "p8", "test.csv", "id,image")):
+        read_submission_form(read(tmp_path)[0], pd.DataFrame(), TASKS["multiclass"])
+
+
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_a_row_may_be_about_several_images(form: str, tmp_path: Path) -> None:
     both(tmp_path)
@@ -415,6 +480,18 @@ def test_columns_of_0_and_1_are_labels(sample: bool, tmp_path: Path) -> None:
     if sample:
         table(tmp_path, "sample_submission.csv", "id,rust,scab", [[f"t{n}", 0, 0] for n in range(4)])
     assert set(read(tmp_path)[1].columns) == ({"rust", "scab"} if sample else {"rust", "scab", "wet"})
+
+
+def test_columns_of_0_and_1_are_labels_where_the_test_images_have_them_too(tmp_path: Path) -> None:
+    for subset, numbers in (("train", range(4)), ("valid", range(4, 8)), ("test", range(8, 12))):
+        touch(tmp_path, *(f"{subset}/{n}.png" for n in numbers))
+        rows = [[f"{n}.png", float(n % 2 == 0), n % 2] for n in numbers]
+        table(tmp_path, f"{subset}/_classes.csv", "filename, cat, dog", rows)
+    rows = read(tmp_path)[1].rows.set_index("path")
+    assert rows[" dog"].astype(float).to_dict() == {
+        f"{'train' if n < 4 else 'valid'}/{n}.png": n % 2 for n in range(8)
+    }
+    assert (rows[" cat"].astype(float) + rows[" dog"].astype(float) == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,13 @@ def test_rows_that_are_no_images_are_refused(tmp_path: Path, count: int, high: i
         read_competition(folder, tmp_path / "cache")
 
 
+def test_pixels_without_a_header_are_not_read_as_one(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()
+    np.savetxt(tmp_path / "digits/train.csv", random_pixels(3, 65), fmt="%d", delimiter=",")
+    with pytest.raises(InputError, match=naming("train.csv", "no header", "65", "label,pixel0")):
+        read_competition(tmp_path / "digits", tmp_path / "cache")
+
+
 def test_bytes_in_parquet_become_files_with_the_names_of_their_classes(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow", reason="pyarrow is optional: requirements-forms.txt")
     from pyarrow import parquet

@@ -6,7 +6,14 @@ from conftest import naming
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldsmith.competition.label_words import flags_in, look_alikes, numbers_in, sets_or_words, words_in
+from foldsmith.competition.label_words import (
+    flags_in,
+    look_alikes,
+    numbers_in,
+    sets_or_words,
+    without_brackets,
+    words_in,
+)
 from foldsmith.competition.settings import Settings
 from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import InputError
@@ -410,3 +417,8 @@ def test_words_are_told_from_numbers_and_flags() -> None:
     assert words_in("hasCactus_2") == {"has", "cactus", "2"}
     assert look_alikes({"A", "a", "1", "2"}) == []
     assert sets_or_words({"type 1", "type 2", "type 3"}, " ") is False
+    lists = pd.Series(["['a', 'b c']", "[]", '["b c"]'])
+    assert list(without_brackets(lists)) == ["a|b c", "", "b c"]
+    assert list(without_brackets(pd.Series(["[1, 12]", "[3]"]))) == ["1 12", "3"]
+    plain = pd.Series(["[a]", "b"])
+    assert without_brackets(plain) is plain

@@ -104,12 +104,15 @@ def are_pieces(images: list[str]) -> bool:
     return all(_is_piece(name) for image in images for name in folders_below(image))
 
 
+def says_piece(name: str) -> bool:
+    """Return whether a folder is called by a word for a piece, not by a number alone."""
+    words = re.fullmatch(r"([A-Za-z]+?)[ _.-]*([0-9]+|[A-Za-z])?", name)
+    return words is not None and words[1].lower() in PIECES
+
+
 def _is_piece(name: str) -> bool:
     """Return whether a folder is called like a piece of a download: part1, batch_b, 003, a7."""
-    words = re.fullmatch(r"([A-Za-z]+?)[ _.-]*([0-9]+|[A-Za-z])?", name)
-    if words and words[1].lower() in PIECES:
-        return True
-    return bool(re.fullmatch(r"[0-9]+|[0-9a-fA-F]{1,2}", name))
+    return says_piece(name) or bool(re.fullmatch(r"[0-9]+|[0-9a-fA-F]{1,2}", name))
 
 
 def read_pattern(images: list[str], pattern: str, where: str) -> NameLabels:

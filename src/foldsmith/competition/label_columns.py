@@ -39,9 +39,10 @@ def refuse_regions(table: pd.DataFrame) -> None:
         if regions:
             example = min(cell for cell in cells if cell)[:30]
             raise InputError(
-                f"column '{name}' holds {regions} ('{example}'), and foldsmith predicts labels and numbers of "
-                "whole images; to classify the images all the same, add a CSV with the columns id,label and set "
-                'labels = "FILE" in competition.toml, or name another column: label_columns = ["COLUMN"].'
+                f"column '{name}' holds {regions} ('{example}'), and foldsmith predicts labels and numbers "
+                "of whole images; to classify the images all the same, add a CSV with the columns id,label "
+                'and set labels = "FILE" in competition.toml, or name another column: label_columns = '
+                '["COLUMN"].'
             )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_columns import refuse_regions
-from foldsmith.competition.label_words import SEPARATORS, sets_or_words
+from foldsmith.competition.label_words import SEPARATORS, numbers_in, sets_or_words, without_brackets
 from foldsmith.competition.labels_json import has_annotations
 from foldsmith.competition.roles import (
     ID_COLUMNS,
@@ -82,6 +82,8 @@ def find_label_tables(competition: Competition, sample: Sample | None) -> list[L
             if named:
                 found.append(LabelTable(path, named, None, error))
             continue
+        if all((column(table, name) == "").all() for name in columns.label_columns):
+            continue  # a form to be filled in
         named = _count_named(table, columns.id_column, competition)
         if named >= max(len(_labelled_rows(table)) / 2, 1):
             found.append(LabelTable(path, named, columns))
@@ -163,7 +165,7 @@ def read_label_rows(
     table = _labelled_rows(table)
     rows = pd.DataFrame({"name": column(table, columns.id_column)}, index=table.index)
     for name in columns.label_columns:
-        rows[name] = column(table, name)
+        rows[name] = without_brackets(column(table, name))
     group = competition.settings.group_column
     if group in table.columns and group:
         rows["group"] = column(table, group)
@@ -171,7 +173,9 @@ def read_label_rows(
     for name in ("name", *checked):
         empty = rows.index[rows[name] == ""]
         meaning = columns.id_column if name == "name" else name
-        Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", "fill them in.")
+        several = name != "name" and len(columns.label_columns) > 1
+        remedy = "write 0 where an image does not have it." if several else "fill them in."
+        Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", remedy)
     return rows
 
 
@@ -242,7 +246,7 @@ def _label_columns(
     settings = competition.settings
     if settings.target_columns:
         return LabelColumns("", settings.target_columns, SETTINGS, "competition.toml names them")
-    apart = {id_column, settings.group_column}
+    apart = {id_column, settings.group_column, subset_column(table)}
     free = [name for name in dict.fromkeys(table.columns) if name not in apart]
     by_sample = _named_by_sample(table, free, sample)
     if by_sample:
@@ -256,8 +260,9 @@ def _label_columns(
         )
         rank = USUAL if len(usual) == 1 else 0
         return LabelColumns("", tuple(usual), rank, f"the column is called '{usual[0]}'", others)
-    hot = [name for name in rest if set(column(table, name)) <= {"0", "1"}]
-    if len(hot) > 1 and len(hot) == len(rest):
+    wanted = rest or free  # the test images of a download may come with their labels
+    hot = [name for name in wanted if set(column(table, name)) <= {"0", "1", "0.0", "1.0"}]
+    if len(hot) > 1 and len(hot) == len(wanted):
         return LabelColumns("", tuple(hot), USUAL, "the columns hold 0 and 1")
     if features and len(rest) == 1:
         return LabelColumns("", tuple(rest), REST, "the test list has all other columns")
@@ -281,6 +286,11 @@ def _named_by_sample(table: pd.DataFrame, free: Sequence[str], sample: Sample | 
             values = set(column(table, name))
             if len(values) > 1 and values <= set(asked_for):
                 return LabelColumns("", (name,), SAMPLE, f"the columns of {sample.path} are its values")
+    if len(asked_for) == 1:
+        words = {word for cell in sample.table.iloc[:, 1].unique() for word in cell.split()}
+        known = [name for name in free if words and words <= set(column(table, name))]
+        if len(known) == 1 and numbers_in(words) is None:
+            return LabelColumns("", (known[0],), SAMPLE, f"the words in {sample.path} are its values")
     return None
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 import numpy as np
+import pandas as pd
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 RUNS = re.compile(r"\d{1,12} \d{1,12}( \d{1,12} \d{1,12})*")
@@ -122,6 +123,20 @@ def split_cell(cell: str, separator: str) -> list[str]:
     """Return the labels in a cell, without empty ones."""
     tokens = cell.split() if separator.isspace() else cell.split(separator.strip())
     return [token.strip() for token in tokens if token.strip()]
+
+
+def without_brackets(cells: pd.Series) -> pd.Series:
+    """Return cells that are lists as Python or JSON writes them, `['a', 'b']`, as texts with a separator.
+
+    Cells are returned as they are unless all are lists of words or whole numbers.
+    """
+    written = cells.str.strip()
+    if not written.str.fullmatch(r"\[.*\]").all() or regions_in(set(written)):
+        return cells
+    items = written.str.findall(r"""'[^']*'|"[^"]*"|[^\s,\[\]'"]+""")
+    words = items.map(lambda found: [item.strip("'\"").strip() for item in found])
+    separator = " " if not any(" " in word for found in words for word in found) else "|"
+    return words.map(separator.join)
 
 
 def sets_or_words(cells: Collection[str], separator: str) -> bool | None:

@@ -21,9 +21,10 @@ from foldsmith.competition.label_tables import (
     find_label_tables,
     read_label_rows,
 )
-from foldsmith.competition.roles import column
+from foldsmith.competition.roles import LABEL_COLUMNS, column
 from foldsmith.competition.sample import Sample, find_sample
 from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.subsets import folder_names, folder_subset
 from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
@@ -33,6 +34,7 @@ CLASS_FOLDERS = ("folders", "train")  # values of `labels` for one folder per cl
 FILE_NAMES = "names"
 FOLDER_SOURCE = "the folders under train/"
 JSON_COLUMN = "category"
+FEW_IMAGES = 4  # a folder with fewer on average may be a patient's
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,9 @@ def _found_source(competition: Competition, sample: Sample | None) -> Labels:
         ):
             raise
         folders = None
-    single = folders is not None and len(set(folders.labels.values())) == 1
-    if folders is None or (single and tables):  # one folder for all is no class
+    names = set() if folders is None else set(folders.labels.values())
+    unlikely = len(names) <= 1 or all(map(class_folders.says_piece, names))  # one folder for all is no class
+    if folders is None or (unlikely and tables):
         chosen = choose_table(competition, tables)
         if chosen:
             return _from_tables(competition, chosen)
@@ -244,8 +247,32 @@ def _beside_folders(
                 f'{str(fault).rstrip(".")}; if it is not the label file, set labels = "folders" in '
                 f"{competition.settings_path}."
             )
+    _refuse_folders_of_ids(competition, sample, folders)
     labels = _from_names(competition, folders, FOLDER_SOURCE)
     return _noting_tables(competition, labels, tables)
+
+
+def _refuse_folders_of_ids(competition: Competition, sample: Sample | None, folders: NameLabels) -> None:
+    """Raise InputError if a table labels the folders, as those of patients: they are no classes."""
+    names = set(folders.labels.values())
+    asked_for = [] if sample is None else sample.table.columns[1:]
+    wanted = {*LABEL_COLUMNS, *(name.strip().lower() for name in asked_for)}
+    for path in candidate_tables(competition, sample):
+        table = competition.catalog.read(path)
+        cells = {} if table is None else {name: column(table, name) for name in dict.fromkeys(table.columns)}
+        ids = [name for name, words in cells.items() if names <= set(words)]
+        labels = [
+            name
+            for name, words in cells.items()
+            if name not in ids and name.strip().lower() in wanted and words.nunique() < len(names)
+        ]
+        if ids and labels:
+            raise InputError(
+                f"{competition.root / path}: '{ids[0]}' names the folders of the training images (first: "
+                f"{min(names, key=natural_key)}), and '{labels[0]}' labels them; write a row for each image in "
+                "a folder, with its path as id; or, if the folders are the classes, set labels = "
+                f'"folders" in {competition.settings_path}.'
+            )
 
 
 def _judge(
@@ -287,18 +314,36 @@ def _noted(labels: Labels, sentence: str) -> Labels:
 
 
 def _noting_tables(competition: Competition, labels: Labels, tables: Sequence[LabelTable]) -> Labels:
-    """Return the labels of folders with a note on the tables that name the same images."""
+    """Return the labels of folders with a note on the tables that name the same images.
+
+    Raise InputError if numbered folders hold few images each, as those of patients do, and no table has
+    them in a column.
+    """
     tables = [table for table in tables if table.named >= len(labels.rows) / 2]
     if competition.settings.labels or not tables:
         return labels
-    names = first_of([table.path for table in tables])
-    return _noted(
-        labels,
-        f"the folders under train/ are used as classes, but {names} names their images too; if it has the "
-        f'labels, set labels = "{tables[0].path}", id_column and label_columns in '
-        f"{competition.settings_path}; "
-        f'if not, set labels = "folders" there',
+    names, count = first_of([table.path for table in tables]), labels.rows[JSON_COLUMN].nunique()
+    decide = (
+        f'if it has the labels, set labels = "{tables[0].path}", id_column and label_columns in '
+        f'{competition.settings_path}; if not, set labels = "folders" there'
     )
+    few = count * FEW_IMAGES > len(labels.rows)
+    numbered = labels.rows[JSON_COLUMN].str.contains(r"\d").all()
+    if few and numbered and not any(_has(competition, table, labels) for table in tables):
+        raise InputError(
+            f"{competition.folder}: {count:,} numbered folders hold {len(labels.rows):,} training images, so "
+            f"few each that they may be patients or objects and no classes, and {names} names the images "
+            f"too; {decide}."
+        )
+    return _noted(
+        labels, f"the folders under train/ are used as classes, but {names} names their images too; {decide}"
+    )
+
+
+def _has(competition: Competition, table: LabelTable, labels: Labels) -> bool:
+    """Return whether a column of a table has all classes of the folders as its words."""
+    frame, classes = competition.catalog.read(table.path), set(labels.rows[JSON_COLUMN])
+    return any(classes <= set(column(frame, name)) for name in dict.fromkeys(frame.columns))
 
 
 def _sample_words(sample: Sample | None) -> list[str]:
@@ -360,6 +405,8 @@ def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labe
     for entry in tables:
         table = competition.catalog.read(entry.path)
         rows = read_label_rows(entry.path, table, entry.columns, competition)
+        rows, said = _without_test_images(rows, entry.path, competition)
+        evidence += said
         rows["path"] = _resolve(competition.root / entry.path, rows["name"], "line", competition)
         frames.append(rows.drop(columns="name"))
         evidence.append(f"{entry.path}: {entry.columns.why}")
@@ -381,6 +428,22 @@ def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labe
         columns.id_column,
         evidence,
     )
+
+
+def _without_test_images(
+    rows: pd.DataFrame, path: str, competition: Competition
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows without those about test images that lie among the training images, and a sentence."""
+    mixed = [image for image in competition.test_images if not folder_subset(image)]
+    if not mixed:
+        return rows, []
+    train = match_ids(rows["name"], competition.train_images, competition.root / path)
+    test = match_ids(rows["name"], mixed, competition.root / path)
+    unused = [one is None and other is not None for one, other in zip(train, test, strict=True)]
+    if not any(unused):
+        return rows, []
+    said = f"{sum(unused):,} rows of {path} label test images and are not used"
+    return rows[[not skip for skip in unused]].copy(), [said]
 
 
 def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) -> list[str]:
@@ -409,6 +472,8 @@ def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) 
     if not missing:
         return ""
     name = PurePosixPath(names.iloc[missing[0]]).name
+    if name in folder_names(competition.train_images):
+        return "it is a folder of images; write a row for each image in it, with its path as id."
     known = {PurePosixPath(image).name: image for image in competition.train_images}
     near = difflib.get_close_matches(name, list(known)[:20_000], n=1, cutoff=0.75)
     hint = f"the nearest image is {known[near[0]]}; " if near and len(missing) == len(names) else ""

@@ -61,6 +61,7 @@ def _csv_columns(path: Path) -> tuple[list[str], list[str]] | None:
         return None
     if head.empty:
         return None
+    _refuse_headless(path)
     one = [name for name in head if len(str(head[name].iloc[0]).split()) >= LEAST_PIXELS]
     if len(one) == 1:
         return one, [name for name in head if name not in one]
@@ -70,6 +71,17 @@ def _csv_columns(path: Path) -> tuple[list[str], list[str]] | None:
     if len(numbered) < LEAST_PIXELS:
         return None
     return numbered, [name for name in head if name not in numbered]
+
+
+def _refuse_headless(path: Path) -> None:
+    """Raise InputError if the first line of a table holds numbers that repeat, as pixels do."""
+    with path.open(encoding="utf-8-sig") as file:
+        cells = file.readline().strip().split(",")
+    if len(cells) > LEAST_PIXELS and all(cell.isdigit() for cell in cells) and len({*cells}) < len(cells):
+        raise InputError(
+            f"{path} has no header: its first line has {len(cells)} numbers, which are an image; add a first "
+            f"line such as label,{','.join(f'pixel{n}' for n in range(3))},…,pixel{len(cells) - 2}."
+        )
 
 
 def _says_subset(path: Path, name: str) -> bool:

@@ -13,6 +13,7 @@ from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import refuse_headless
 from foldsmith.competition.listing import subset_of
 from foldsmith.competition.sample import BY_NAME, Sample, find_sample, rows_of_sample
+from foldsmith.competition.subsets import folder_names
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.process.files import atomic_write
@@ -125,10 +126,15 @@ def _read_ids(
     images, test_list = rows_of_sample(competition, sample)
     missing = [name for name, named in zip(ids, images, strict=True) if not named]
     if len(missing) > 0.01 * len(ids):
+        remedy = (
+            "these are folders of images; add test.csv with the columns id,image, a row for each image of a "
+            "folder, and a row of the submission is the mean over them"
+            if set(missing) <= folder_names(competition.test_images)
+            else "the test folder is incomplete, or belongs to another sample; download both again"
+        )
         raise InputError(
             f"{path}: {len(missing)} of {len(ids)} ids have no image in {competition.root / 'test'} "
-            f"(first: {first_of(missing)}); the test folder is incomplete, or belongs to another sample; "
-            "download both again."
+            f"(first: {first_of(missing)}); {remedy}."
         )
     if test_list is None:
         return ids, images, "", []

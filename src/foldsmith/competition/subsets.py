@@ -15,10 +15,11 @@ from foldsmith.competition.roles import (
     subset_column,
 )
 from foldsmith.competition.settings import FILE_NAME, Settings
-from foldsmith.competition.spellings import Names
+from foldsmith.competition.spellings import Names, match_ids
 from foldsmith.competition.tables import Catalog
 from foldsmith.errors import InputError, first_of
 
+LISTED = 0.9  # share of the lines of a text file that name images, if it is a list of them
 Split = tuple[list[str], list[str], list[str]]  # training images, test images, evidence
 
 
@@ -33,7 +34,10 @@ def split_subsets(folder: Path, listing: Listing, settings: Settings, catalog: C
     elif any(map(folder_subset, images)):
         train, test, evidence = _by_folders(images, catalog)
     else:
-        train, test, evidence = _by_tables(images, catalog) or _by_file_names(images) or ([], [], [])
+        found = _by_lists(listing, catalog.root) or _by_tables(images, catalog) or _by_file_names(images)
+        train, test, evidence = found or ([], [], [])
+    if not train and not test and images:
+        raise InputError(_nothing_tells(folder, images))
     for name, found in (("train", train), ("test", test)):
         if not found:
             raise InputError(_nothing_found(folder, name, images))
@@ -51,6 +55,17 @@ def _nothing_found(folder: Path, name: str, images: list[str]) -> str:
     )
 
 
+def _nothing_tells(folder: Path, images: list[str]) -> str:
+    """Return the message for images of which nothing says whether they are training or test images."""
+    held = [f"{path or '.'}/ ({count:,})" for path, count in folders_of(images).items()]
+    return (
+        f"{folder}: nothing tells training images from test images: the name of no folder or file says train "
+        f"or test, and no table or list names the test images alone; images lie in {first_of(held, 5)}. Set "
+        f'train_images = ["FOLDER"] and test_images = ["FOLDER"] in {folder / FILE_NAME} (a pattern such as '
+        '"images/9*.jpg" will do), or put the images to be predicted into a folder test/.'
+    )
+
+
 def folders_of(images: Iterable[str], depth: int = 2) -> dict[str, int]:
     """Return the top folders of images, at most `depth` deep and as deep as they say a subset, and counts."""
     counts: Counter[str] = Counter()
@@ -59,6 +74,11 @@ def folders_of(images: Iterable[str], depth: int = 2) -> dict[str, int]:
         said = [index for index, name in enumerate(parents) if subset_of(name)]
         counts["/".join(parents[: said[0] + 1] if said else parents[:1])] += 1
     return dict(counts)
+
+
+def folder_names(images: Iterable[str]) -> set[str]:
+    """Return the names of all folders above images."""
+    return {name for image in images for name in PurePosixPath(image).parts[:-1]}
 
 
 def _by_settings(folder: Path, images: list[str], settings: Settings) -> Split:
@@ -154,6 +174,29 @@ def _images_named(catalog: Catalog, path: str, names: Names) -> set[str]:
     if not columns:
         return set()
     return {image for row in images_of_rows(table, columns[0], names.images) for image in row}
+
+
+def _by_lists(listing: Listing, root: Path) -> Split | None:
+    """Return the images by text files with an image a line, such as train_val_list.txt and test_list.txt."""
+    names, said, lists = Names(listing.images), {}, []
+    for path in listing.others:
+        subset = subset_of(PurePosixPath(path).stem)
+        if not subset or PurePosixPath(path).suffix.lower() != ".txt":
+            continue
+        lines = (root / path).read_text(encoding="utf-8", errors="replace").splitlines()
+        cells = [words[0] for line in lines if (words := line.split())]
+        if not cells or max(names.share(cells)) < LISTED:
+            continue
+        try:
+            matched = match_ids(cells, names.images)
+        except InputError:
+            continue
+        said |= dict.fromkeys(filter(None, matched), "test" if subset == "test" else "train")
+        lists.append(path)
+    train, test = ([image for image in names.images if said.get(image) == name] for name in ("train", "test"))
+    if not train or not test:
+        return None
+    return train, test, [f"{first_of(lists)} list the training and test images"]
 
 
 def _by_tables(images: list[str], catalog: Catalog) -> Split | None:
