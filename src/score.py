@@ -113,7 +113,7 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     else:
         seconds = training_seconds(run, fold_runs)
         rows.append(("training", f"{seconds:,.0f} s on {fold_runs[0]['hardware']}"))
-    if run.label_issues.is_file():
+    if run.label_issues.is_file() and "accuracy" in cv["metrics"]:
         suspected, accuracy = pd.read_csv(run.label_issues)["suspected"].sum(), cv["metrics"]["accuracy"]
         suspects = describe_suspects(suspected, cv["num_images"], accuracy)
         rows.append(("suspected labels", f"{suspects} ({run.label_issues})"))

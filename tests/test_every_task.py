@@ -20,13 +20,12 @@ import split
 import train
 import validate
 from foldsmith.competition.labels import Metadata, read_metadata
-from foldsmith.competition.submission import read_submission_form
 from foldsmith.errors import InputError
 from foldsmith.recipes import RECIPES
 from foldsmith.recipes.for_task import check_for_task, notes_for_task
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_folds, load_task
-from foldsmith.tasks import TASKS, SingleLabel, Task, build_task
+from foldsmith.tasks import TASKS, Task, build_task
 
 STAGES = (prepare, split, train, validate, infer, examine, report)
 SMALL = ["--recipe", "quick", "--image-size", "16", "--epochs", "4", "--batch-size", "8", "--folds", "2"]
@@ -57,19 +56,16 @@ def read_as(task: str) -> Callable[..., Metadata]:
         metadata = read_metadata(competition)
         rows = metadata.samples.assign(category=metadata.samples["label"].map(CATEGORIES[task]))
         encoded = TASKS[task].encode(rows, {}, Path("labels"))
-        return replace(metadata, task=task, samples=encoded.samples, classes=encoded.classes)
+        kind = "values" if task == "regression" else "labels"
+        target = replace(metadata.target, task=task, metric=TASKS[task].default_metric, submission=kind)
+        return replace(metadata, task=task, samples=encoded.samples, classes=encoded.classes, target=target)
 
     return read
 
 
 def label_as(task: str, patch: pytest.MonkeyPatch) -> None:
-    """Let prepare.py read labels as those of a task, for a submission of one label a row."""
-
-    def read_form(competition: object, classes: pd.DataFrame, task: Task) -> object:
-        return read_submission_form(competition, classes, SingleLabel(len(classes)))
-
+    """Let prepare.py read labels as those of a task."""
     patch.setattr(prepare, "read_metadata", read_as(task))
-    patch.setattr(prepare, "read_submission_form", read_form)
 
 
 @pytest.fixture(scope="module", params=list(TASKS))
