@@ -7,10 +7,12 @@ import pytest
 from scipy.optimize import minimize_scalar
 from sklearn import metrics
 
-from foldsmith.evaluation.decisions import as_json, decision_of, fit_decision, unknown_class
+from foldsmith.competition.submission import SubmissionForm, fill_submission
+from foldsmith.evaluation.decisions import as_json, decider, decision_of, fit_decision, unknown_class
 from foldsmith.evaluation.rules import RULES, Problem
 from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import find_metric
+from foldsmith.tasks.set_cells import SetCells
 
 
 def draw_sets(num_images: int = 80, num_classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -219,6 +221,23 @@ def test_the_unknown_class_is_told_by_its_name() -> None:
     assert unknown_class(["none", "other", "cat"]) is None  # which of the two?
     assert unknown_class(["newfoundland", "cat", "northern lights"]) is None
     assert unknown_class(["no_finding", "nodule", "mass"]) == 0
+
+
+def test_a_submission_is_written_by_the_rule_that_was_kept() -> None:
+    targets, predictions = draw_sets()
+    task = build_task("multilabel", 3)
+    decision = fit_decision(task, task.metric("f1_samples"), targets, predictions, FOLDS)
+    images = [f"test/{row}.png" for row in range(80)]
+    cells = SetCells(["a", "b", "c"], task.decide)
+    form = SubmissionForm(["id", "tags"], images, [(image,) for image in images], cells)
+    by_image = dict(zip(images, predictions, strict=True))
+    table = fill_submission(form, by_image, np.zeros(3), decider(decision, task))
+    expected = [
+        " ".join(word for word, above in zip("abc", row, strict=True) if above)
+        for row in predictions >= decision.values
+    ]
+    assert table["tags"].tolist() == expected
+    assert fill_submission(form, by_image, np.zeros(3))["tags"].tolist() == [""] * 80  # all below one half
 
 
 def test_own_metrics_of_predictions_leave_nothing_to_fit() -> None:

@@ -309,6 +309,12 @@ def test_labels_and_sample_say_what_is_asked_for(name: str) -> None:
 
 
 REFUSED: dict[str, tuple[dict, dict | None, dict, list[str]]] = {
+    "a row for each image and class": (
+        {"y": ["cat", "dog", "eel"]},
+        {"class": ["cat", "dog"], "probability": ["0", "0"]},
+        {},
+        ["'class'", "'probability'"],
+    ),
     "spaces that fit both": ({"y": CITIES}, None, {}, ['label_separator = " "', 'task = "multiclass"']),
     "empty cells for 0 and 1": (
         {"y": ["0", "1"]}, {"y": ["", ""]}, {}, ['submission = "labels"', 'submission = "probabilities"'],

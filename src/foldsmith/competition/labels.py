@@ -269,8 +269,8 @@ def _refuse_folders_of_ids(competition: Competition, sample: Sample | None, fold
         if ids and labels:
             raise InputError(
                 f"{competition.root / path}: '{ids[0]}' names the folders of the training images (first: "
-                f"{min(names, key=natural_key)}), and '{labels[0]}' labels them; write a row for each image in "
-                "a folder, with its path as id; or, if the folders are the classes, set labels = "
+                f"{min(names, key=natural_key)}), and '{labels[0]}' labels them; write a row for each image "
+                "in a folder, with its path as id; or, if the folders are the classes, set labels = "
                 f'"folders" in {competition.settings_path}.'
             )
 

@@ -69,6 +69,7 @@ def read_target(
     stripped = labels.apply(lambda column: column.str.strip())
     if not settings.task:
         refuse_regions(stripped)
+        _refuse_row_per_class(stripped, names, cells)
     if len(labels.columns) > 1:
         reading = read_columns(stripped, cells, settings)
     else:
@@ -87,6 +88,20 @@ def read_target(
     submission, why = _submission(target, _categories(stripped, target), cells, settings)
     metric, said = _metric(target, submission, cells, settings)
     return replace(target, submission=submission, metric=metric, evidence=[*target.evidence, *why, *said])
+
+
+def _refuse_row_per_class(labels: pd.DataFrame, names: dict[str, str], sample: SampleCells) -> None:
+    """Raise InputError for a sample with a row for each image and class, and a number in it."""
+    known = {*labels.columns, *names, *names.values(), *labels.to_numpy().ravel().tolist()}
+    for index, column in enumerate(sample.columns if len(sample.columns) == 2 else ()):
+        words = {row[index] for row in sample.rows}
+        numbers = numbers_in(row[1 - index] for row in sample.rows)
+        if len(words) > 1 and words <= known and numbers is not None and numbers_in(words) is None:
+            raise InputError(
+                f"the sample submission has a row for each image and class ('{column}' holds classes, "
+                f"'{sample.columns[1 - index]}' a number), which is not supported; write a sample with a "
+                "row for each image and a column for each class, and reshape the submission."
+            )
 
 
 def _categories(labels: pd.DataFrame, target: Target) -> list[str]:
