@@ -269,8 +269,8 @@ def _refuse_folders_of_ids(competition: Competition, sample: Sample | None, fold
         if ids and labels:
             raise InputError(
                 f"{competition.root / path}: '{ids[0]}' names the folders of the training images (first: "
-                f"{min(names, key=natural_key)}), and '{labels[0]}' labels them; write a row for each image in "
-                "a folder, with its path as id; or, if the folders are the classes, set labels = "
+                f"{min(names, key=natural_key)}), and '{labels[0]}' labels them; write a row for each image "
+                "in a folder, with its path as id; or, if the folders are the classes, set labels = "
                 f'"folders" in {competition.settings_path}.'
             )
 
@@ -475,6 +475,12 @@ def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) 
     if name in folder_names(competition.train_images):
         return "it is a folder of images; write a row for each image in it, with its path as id."
     known = {PurePosixPath(image).name: image for image in competition.train_images}
+    image, _, word = name.rpartition("_")
+    if len(missing) == len(names) and image and match_ids([image], competition.train_images) != [None]:
+        return (
+            f"the ids are an image and a label ('{image}', '{word}'); write a row for each image, with a column "
+            "for each label."
+        )
     near = difflib.get_close_matches(name, list(known)[:20_000], n=1, cutoff=0.75)
     hint = f"the nearest image is {known[near[0]]}; " if near and len(missing) == len(names) else ""
     return f"{hint}add the images, or remove these rows."
