@@ -478,8 +478,8 @@ def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) 
     image, _, word = name.rpartition("_")
     if len(missing) == len(names) and image and match_ids([image], competition.train_images) != [None]:
         return (
-            f"the ids are an image and a label ('{image}', '{word}'); write a row for each image, with a column "
-            "for each label."
+            f"the ids are an image and a label ('{image}', '{word}'); write a row for each image, with a "
+            "column for each label."
         )
     near = difflib.get_close_matches(name, list(known)[:20_000], n=1, cutoff=0.75)
     hint = f"the nearest image is {known[near[0]]}; " if near and len(missing) == len(names) else ""

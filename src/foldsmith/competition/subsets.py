@@ -52,8 +52,8 @@ def _nothing_found(folder: Path, name: str, listing: Listing) -> str:
     if pieces:
         whole = pieces[0].rpartition(".")[0]
         return (
-            f"{folder / pieces[0]} is a piece of an archive, which cannot be unpacked alone; join the pieces, "
-            f"as in `cat {whole}.* > {whole}`, and remove them."
+            f"{folder / pieces[0]} is a piece of an archive, which cannot be unpacked alone; join the "
+            f"pieces, as in `cat {whole}.* > {whole}`, and remove them."
         )
     kind = "training" if name == "train" else "test"
     held = [f"{path}/ ({count:,})" for path, count in folders_of(images).items()]
