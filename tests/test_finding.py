@@ -509,10 +509,10 @@ def test_columns_of_0_and_1_are_labels_where_the_test_images_have_them_too(tmp_p
         rows = [[f"{n}.png", float(n % 2 == 0), n % 2] for n in numbers]
         table(tmp_path, f"{subset}/_classes.csv", "filename, cat, dog", rows)
     rows = read(tmp_path)[1].rows.set_index("path")
-    assert rows[" dog"].astype(float).to_dict() == {
+    assert rows["dog"].astype(float).to_dict() == {
         f"{'train' if n < 4 else 'valid'}/{n}.png": n % 2 for n in range(8)
     }
-    assert (rows[" cat"].astype(float) + rows[" dog"].astype(float) == 1).all()
+    assert (rows["cat"].astype(float) + rows["dog"].astype(float) == 1).all()
 
 
 @pytest.mark.parametrize(

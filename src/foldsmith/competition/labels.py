@@ -419,11 +419,12 @@ def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labe
             )
     columns = tables[0].columns
     rows = pd.concat(frames) if len(frames) > 1 else frames[0]
+    stripped = {name: name.strip() for name in columns.label_columns}  # names of classes, as in `a.jpg, 1, 0`
     return Labels(
         " + ".join(entry.path for entry in tables),
         competition.root / tables[0].path,
-        rows,
-        columns.label_columns,
+        rows.rename(columns=stripped),
+        tuple(stripped.values()),
         {},
         columns.id_column,
         evidence,
