@@ -342,6 +342,13 @@ def boxes(folder: Path) -> None:
     table(folder, "train.csv", "id,width,bbox,breed,source", rows)
 
 
+def masks_of_some(folder: Path) -> None:
+    both(folder)
+    rows = [[f"{n}.png", f"{n + 1} 4 {400 + n} 6" if n % 2 else "", CLASSES[n % 2]] for n in range(8)]
+    table(folder, "train.csv", "ImageId,EncodedPixels,kind", rows)
+    table(folder, "sample_submission.csv", "ImageId,EncodedPixels", [[f"t{n}.png", ""] for n in range(4)])
+
+
 def pieces_beside_columns(folder: Path) -> None:
     touch(folder, *(f"train/images_{n % 2}/{n}.png" for n in range(8)), "test/a.png")
     rows = [[f"{n}.png", CLASSES[n % 2], n % 3] for n in range(8)]
@@ -367,6 +374,9 @@ READINGS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     ),
     "pieces of a download beside columns that cannot be guessed": (
         pieces_beside_columns, ["entries.csv", "Finding", "label_columns"], 'label_columns = ["Finding"]',
+    ),
+    "masks of some of the images": (
+        masks_of_some, ["train.csv", "'EncodedPixels'", "masks", "label_columns"], 'label_columns = ["kind"]',
     ),
     "boxes beside columns that cannot be guessed": (
         boxes, ["train.csv", "'bbox'", "boxes", "label_columns"], 'label_columns = ["breed"]',
@@ -423,6 +433,17 @@ def test_a_test_list_says_which_images_the_ids_mean_even_if_they_are_names_of_ot
     competition = read_competition(tmp_path)
     rows, test_list = rows_of_sample(competition, find_sample(competition))
     assert rows == [(f"test/{3 - n}.png",) for n in range(4)] and test_list.path == "test.csv"
+
+
+def test_an_id_of_image_and_label_and_a_piece_of_an_archive_are_called_so(tmp_path: Path) -> None:
+    touch(tmp_path, *numbered("test/t{n}.png", 4), "train.zip.001", "train.zip.002")
+    with pytest.raises(InputError, match=naming("train.zip.001", "cat train.zip")):
+        read(tmp_path)
+    touch(tmp_path, *numbered("train/ID_{n}.png"))
+    rows = [[f"ID_{n}_{kind}", n % 2] for n in range(8) for kind in ("any", "left")]
+    table(tmp_path, "labels.csv", "id,label", rows)
+    with pytest.raises(InputError, match=naming("labels.csv", "'ID_0', 'any'", "column")):
+        read(tmp_path)
 
 
 def test_ids_that_are_folders_of_images_are_called_so(tmp_path: Path) -> None:
@@ -488,10 +509,10 @@ def test_columns_of_0_and_1_are_labels_where_the_test_images_have_them_too(tmp_p
         rows = [[f"{n}.png", float(n % 2 == 0), n % 2] for n in numbers]
         table(tmp_path, f"{subset}/_classes.csv", "filename, cat, dog", rows)
     rows = read(tmp_path)[1].rows.set_index("path")
-    assert rows[" dog"].astype(float).to_dict() == {
+    assert rows["dog"].astype(float).to_dict() == {
         f"{'train' if n < 4 else 'valid'}/{n}.png": n % 2 for n in range(8)
     }
-    assert (rows[" cat"].astype(float) + rows[" dog"].astype(float) == 1).all()
+    assert (rows["cat"].astype(float) + rows["dog"].astype(float) == 1).all()
 
 
 @pytest.mark.parametrize(

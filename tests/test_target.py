@@ -45,6 +45,13 @@ def read(labels: dict, sample: dict | None, names: dict | None = None, **setting
 
 # labels (column: cells), sample without ids, settings -> task, metric, submission, separator, positive
 CASES: dict[str, tuple[dict, dict | None, dict, tuple[str, str, str, str, str]]] = {
+    "a sample of five labels that do not occur": (
+        {"id": ["w_1", "w_2", "w_3"]}, {"id": ["a b c d e", "a b c d e"]}, {},
+        ("multiclass", "map_at_5", "ranked", "", ""),
+    ),
+    "a sample of a label and its probability": (
+        {"id": ["w_1", "w_2", "w_3"]}, {"id": ["a 0.5 1"]}, {}, ("multiclass", "accuracy", "labels", "", ""),
+    ),
     "pairs of integers that recur are labels": (
         {"y": ["1 2", "1 2 7 9", "1 2 3 4", "3 4", "7 9", "1 2 7 8", "7 8"]}, None, {},
         ("multilabel", "f1_samples", "labels", " ", ""),

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -166,6 +167,8 @@ def read_label_rows(
     rows = pd.DataFrame({"name": column(table, columns.id_column)}, index=table.index)
     for name in columns.label_columns:
         rows[name] = without_brackets(column(table, name))
+    if not competition.settings.task:
+        _refuse_regions(source, rows[list(columns.label_columns)])
     group = competition.settings.group_column
     if group in table.columns and group:
         rows["group"] = column(table, group)
@@ -177,6 +180,13 @@ def read_label_rows(
         remedy = "write 0 where an image does not have it." if several else "fill them in."
         Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", remedy)
     return rows
+
+
+def _refuse_regions(source: Path, table: pd.DataFrame) -> None:
+    try:
+        refuse_regions(table)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def _may_be_empty(cells: pd.Series, competition: Competition) -> bool:
@@ -206,10 +216,7 @@ def find_columns(
         ids = [name for name in free if name not in labels.label_columns]
     missing = not ids or labels is None or not labels.label_columns
     if missing or len(ids) > 1 or ids[0] in labels.label_columns or labels.rank == 0:
-        try:
-            refuse_regions(table)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
+        _refuse_regions(source, table)
         listed = first_of(columns, 10)
         raise InputError(
             f"{source}: {'no' if missing else 'more than one possible'} id and label column found among "

@@ -419,11 +419,12 @@ def _from_tables(competition: Competition, tables: Sequence[LabelTable]) -> Labe
             )
     columns = tables[0].columns
     rows = pd.concat(frames) if len(frames) > 1 else frames[0]
+    stripped = {name: name.strip() for name in columns.label_columns}  # names of classes, as in `a.jpg, 1, 0`
     return Labels(
         " + ".join(entry.path for entry in tables),
         competition.root / tables[0].path,
-        rows,
-        columns.label_columns,
+        rows.rename(columns=stripped),
+        tuple(stripped.values()),
         {},
         columns.id_column,
         evidence,
@@ -475,6 +476,12 @@ def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) 
     if name in folder_names(competition.train_images):
         return "it is a folder of images; write a row for each image in it, with its path as id."
     known = {PurePosixPath(image).name: image for image in competition.train_images}
+    image, _, word = name.rpartition("_")
+    if len(missing) == len(names) and image and match_ids([image], competition.train_images) != [None]:
+        return (
+            f"the ids are an image and a label ('{image}', '{word}'); write a row for each image, with a "
+            "column for each label."
+        )
     near = difflib.get_close_matches(name, list(known)[:20_000], n=1, cutoff=0.75)
     hint = f"the nearest image is {known[near[0]]}; " if near and len(missing) == len(names) else ""
     return f"{hint}add the images, or remove these rows."

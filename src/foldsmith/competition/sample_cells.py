@@ -8,6 +8,8 @@ import pandas as pd
 
 from foldsmith.competition.label_words import SEPARATORS, numbers_in, split_cell, words_in
 
+LISTED = 3  # words in each cell that make it a list of labels, whichever they are
+
 
 @dataclass(frozen=True)
 class SampleCells:
@@ -71,8 +73,18 @@ class SampleCells:
         return ""
 
     def most_labels(self, known: Collection[str]) -> int:
-        """Return the largest number of known labels in a cell; 0 if cells are not made of them."""
+        """Return the largest number of known labels in a cell; 0 if cells are not made of them.
+
+        Cells that all have the same three words or more are lists too, of labels that do not occur: a sample
+        may be older than the labels. Words with a fraction are probabilities.
+        """
         separator = self.separator_of_labels(known)
+        split = [split_cell(word, " ") for word in self.words]
+        lengths = {len(words) for words in split}
+        single = not any(" " in word for word in known)
+        whole = not any("." in word and numbers_in([word]) is not None for words in split for word in words)
+        if not separator and single and whole and len(lengths) == 1:
+            return max(lengths) if max(lengths) >= LISTED else 0
         return max((len(split_cell(word, separator)) for word in self.words), default=0) if separator else 0
 
     def class_in_header(self, names: dict[str, str]) -> str:

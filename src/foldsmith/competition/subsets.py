@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -40,12 +41,20 @@ def split_subsets(folder: Path, listing: Listing, settings: Settings, catalog: C
         raise InputError(_nothing_tells(folder, images))
     for name, found in (("train", train), ("test", test)):
         if not found:
-            raise InputError(_nothing_found(folder, name, images))
+            raise InputError(_nothing_found(folder, name, listing))
     return train, test, evidence
 
 
-def _nothing_found(folder: Path, name: str, images: list[str]) -> str:
+def _nothing_found(folder: Path, name: str, listing: Listing) -> str:
     """Return the message for a folder without training or test images."""
+    images = listing.images
+    pieces = [path for path in listing.others if re.fullmatch(r".+\.(\d{3}|z\d\d)", path.lower())]
+    if pieces:
+        whole = pieces[0].rpartition(".")[0]
+        return (
+            f"{folder / pieces[0]} is a piece of an archive, which cannot be unpacked alone; join the "
+            f"pieces, as in `cat {whole}.* > {whole}`, and remove them."
+        )
     kind = "training" if name == "train" else "test"
     held = [f"{path}/ ({count:,})" for path, count in folders_of(images).items()]
     what = f"images lie in {first_of(held, 5)}" if held else "there are no image files"
