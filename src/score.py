@@ -114,8 +114,7 @@ def summarise(command: Command) -> list[tuple[str, str]]:
         seconds = training_seconds(run, fold_runs)
         rows.append(("training", f"{seconds:,.0f} s on {fold_runs[0]['hardware']}"))
     if run.label_issues.is_file():
-        suspected, accuracy = pd.read_csv(run.label_issues)["suspected"].sum(), cv["metrics"]["accuracy"]
-        suspects = describe_suspects(suspected, cv["num_images"], accuracy)
+        suspects = describe_suspects(pd.read_csv(run.label_issues)["suspected"].sum(), cv)
         rows.append(("suspected labels", f"{suspects} ({run.label_issues})"))
     return rows
 
