@@ -194,6 +194,6 @@ def describe_calibration(evidence: Evidence) -> Context:
     labels, probabilities = evidence.labels, evidence.probabilities
     return {
         "calibration": calibrate(labels, evidence.folds, probabilities),
-        "is_calibrated": evidence.decision is not None and evidence.decision.kind == "class_temperature",
+        "is_calibrated": evidence.decision is not None and evidence.decision.kind == "temperature",
         "reliability": charts.draw_reliability(bin_confidences(labels, probabilities)),
     }
