@@ -105,7 +105,7 @@ def draw_scatter(true: np.ndarray, predicted: np.ndarray) -> Markup:
     frame = (
         '<svg class="reliability scatter" viewBox="0 0 {} {}" role="img" aria-label="{}">\n{}\n'
         '<path class="diagonal" d="M{} {}L{} {}"/>'
-        '<text x="{}" y="{}" text-anchor="middle">true</text></svg>'
+        '<text x="{}" y="{}" text-anchor="middle">true (across), predicted (up)</text></svg>'
     )
     label = f"Predicted against true numbers, {len(rows)} images"
     diagonal = LEFT, bottom, SIDE - TOP, TOP
