@@ -11,26 +11,25 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from foldsmith.data.cache import depth_of, run_cache_path
 from foldsmith.data.images import DEPTH, decode_image, resize_image
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.process.faults import machine_fault
-from foldsmith.process.files import save_png
+from foldsmith.process.files import load_json, save_png
 from foldsmith.process.terminal import say
 from foldsmith.run.command import WordParser
 from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import require_trained, trained_folds
-from foldsmith.run.tables import load_classes
+from foldsmith.run.tables import load_classes, load_task
 
 if TYPE_CHECKING:
     import torch
@@ -48,15 +47,15 @@ def main(argv: list[str] | None = None) -> int:
             f"{run.root} holds no trained fold; name a run's folder, output/<competition>/<run>."
         )
     fold_runs = require_trained(run, folds)
-    names = load_classes(run.classes)["class_name"]
+    describe = describer(run)
     look = look_at_native_size if typed.native_size else look_as_submitted
     for index, (path, looked) in enumerate(zip(typed.images, look(run, fold_runs, typed), strict=True)):
         same_name = sum(other.name == path.name for other in typed.images[:index])
         target = run.look(f"{path.name}-{same_name + 1}" if same_name else path.name)
         save_png(target, looked.picture)
         say(f"{path}  ({looked.method})")
-        for label, probability in top(looked.predictions, names).items():
-            say(f"  {probability:7.2%}  {label}")
+        for line in describe(looked.predictions):
+            say(f"  {line}")
         say(f"  {target}")
     return 0
 
@@ -181,10 +180,44 @@ def shrink(pixels: np.ndarray, path: Path) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
-def top(probabilities: np.ndarray, names: pd.Series) -> dict[str, float]:
-    """Return the TOP most probable classes; of equal ones the first comes first."""
+def describer(run: RunPaths) -> Callable[[np.ndarray], list[str]]:
+    """Return the function from an image's predictions (K,) to lines: the submission's answer, probabilities.
+
+    The answer is that of the decision in cv.json, if the run is validated; else of the task's own.
+    """
+    from foldsmith.evaluation.decisions import decider, decision_of  # scipy takes a second
+
+    task, names = load_task(run), list(load_classes(run.classes)["class_name"])
+    decision = decision_of(load_json(run.cv)) if run.cv.is_file() else None
+    decide = decider(decision, task)
+
+    def describe(predictions: np.ndarray) -> list[str]:
+        finished, decided = (rows[0] for rows in decide(predictions[None]))
+        if task.predictions_key == "values":
+            width = max(map(len, names))
+            values = np.atleast_1d(decided)
+            if len(names) == 1:
+                return [f"{values[0]:.6g}"]
+            return [f"{name:{width}}  {value:.6g}" for name, value in zip(names, values, strict=True)]
+        if task.name == "multilabel":
+            answer = ", ".join(names[label] for label in np.flatnonzero(decided)) or "no label"
+        else:
+            answer = names[int(decided)]
+        lines = [f"{probability:7.2%}  {label}" for label, probability in top(finished, names, task.name)]
+        return [f"answer: {answer}", *lines]
+
+    return describe
+
+
+def top(probabilities: np.ndarray, names: list[str], task: str) -> list[tuple[str, float]]:
+    """Return the TOP most probable classes; all grades in their order, of two classes the positive one.
+
+    Of equally probable classes the first comes first.
+    """
     order = np.argsort(-probabilities, kind="stable")[:TOP]
-    return {names.iloc[label]: float(probabilities[label]) for label in order}
+    if task in ("binary", "ordinal"):
+        order = np.arange(len(names)) if task == "ordinal" else [1]
+    return [(names[label], float(probabilities[label])) for label in order]
 
 
 if __name__ == "__main__":

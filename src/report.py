@@ -83,7 +83,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     """
     # imported here: scikit-learn and cleanlab take seconds, and a stage that is up to date does not need them
     from foldsmith.data.cache import open_run_cache
-    from foldsmith.evaluation.label_issues import describe_suspects, no_label_issues, rank_label_issues
+    from foldsmith.evaluation.label_issues import describe_suspects, hold_back, rank_issues_of
     from foldsmith.evaluation.last_run import compared_with, find_last_run
     from foldsmith.report import Evidence, Pictures, write_report
     from foldsmith.report.provenance import facts_of, notes_of
@@ -93,9 +93,8 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     samples, names = load_samples(run.samples), list(classes["class_name"])
     cv, task = load_json(run.cv), load_task(run)
     task = task.with_metric(choose_metric(task, command.metric, cv["metric"]))
-    predictions, issues = oof[task.predictions_key], no_label_issues()
-    if task.single_label:
-        issues = rank_label_issues(oof["path"], oof["label"], predictions, names)
+    predictions = oof[task.predictions_key]
+    issues = hold_back(rank_issues_of(task, oof["path"], oof["label"], predictions, names), cv)
     save_table(run.label_issues, issues)
     last = find_last_run(run)
     comparison = last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task)
@@ -132,10 +131,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         test_probabilities=None if test is None else test[task.predictions_key],
     )
     write_report(run.report, evidence)
-    if not task.single_label:
-        return f"labels of the task {task.name} are not judged"
-    accuracy = float(np.mean(task.correct(oof["label"], predictions)))
-    return describe_suspects(int(issues["suspected"].sum()), len(oof["label"]), accuracy)
+    return describe_suspects(int(issues["suspected"].sum()), cv)
 
 
 def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:

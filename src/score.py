@@ -112,9 +112,8 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     else:
         seconds = training_seconds(run, fold_runs)
         rows.append(("training", f"{seconds:,.0f} s on {fold_runs[0]['hardware']}"))
-    if run.label_issues.is_file() and load_task(run).single_label:
-        suspected, accuracy = pd.read_csv(run.label_issues)["suspected"].sum(), cv["metrics"]["accuracy"]
-        suspects = describe_suspects(suspected, cv["num_images"], accuracy)
+    if run.label_issues.is_file():
+        suspects = describe_suspects(pd.read_csv(run.label_issues)["suspected"].sum(), cv)
         rows.append(("suspected labels", f"{suspects} ({run.label_issues})"))
     return rows
 

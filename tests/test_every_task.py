@@ -1,8 +1,10 @@
 """Every task from labels to compared runs, and every recipe on every task."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import MakeCompetition
+from sklearn.metrics import roc_auc_score
 
 import compare
 import examine
 import infer
+import look
 import prepare
 import report
 import score
@@ -22,10 +26,13 @@ import submit
 import train
 import validate
 from foldsmith.errors import InputError
+from foldsmith.evaluation.decisions import Decision
+from foldsmith.evaluation.label_issues import COLUMNS
 from foldsmith.recipes import RECIPES
 from foldsmith.recipes.for_task import check_for_task, notes_for_task
+from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.tables import load_folds, load_task
+from foldsmith.run.tables import load_classes, load_folds, load_task
 from foldsmith.tasks import TASKS, Task, build_task
 
 STAGES = (prepare, split, train, validate, infer, submit, examine, report, score)
@@ -130,6 +137,68 @@ def test_another_metric_scores_the_run_again(finished: Finished, tmp_path: Path)
     compare.main([str(finished.run.root.parent)])
     validate.main([*finished.words, "--name", "a"])
     assert json.loads(finished.run.cv.read_text())["metric"] == task.default_metric
+
+
+def test_the_report_and_its_label_issues_are_those_of_the_task(finished: Finished) -> None:
+    run, task, oof = finished.run, load_task(finished.run), np.load(finished.run.oof)
+    page = run.report.read_text()
+    assert page.count("<h2") == len(task.report_sections) and "nan" not in re.findall(r">([^<]*)<", page)
+    issues, names = pd.read_csv(run.label_issues), list(load_classes(run.classes)["class_name"])
+    assert list(issues) == list(COLUMNS) and set(issues["path"]) <= set(oof["path"])
+    predictions = oof[task.predictions_key]
+    if task.name == "multilabel":
+        assert len(issues) == ((predictions >= 0.5) != oof["label"]).sum()
+        for name, auc in zip(names, roc_auc_score(oof["label"], predictions, average=None), strict=True):
+            assert re.search(rf"{name}</th>(\s*<td[^>]*>[^<]*</td>){{2}}\s*<td[^>]*>{auc:.4f}</td>", page)
+    elif task.single_label:
+        assert len(issues) == (predictions.argmax(axis=1) != oof["label"]).sum()
+    if task.name == "binary":
+        assert f"{roc_auc_score(oof['label'], predictions[:, 1]):.4f}" in page
+    summary = dict(score.summarise(read_command([*finished.words, "--name", "a"], "")))
+    assert str(run.label_issues) in summary["suspected labels"]
+
+
+# a decision for cv.json, and the answer that it leads to for any image
+EXTREME = {
+    "binary": ("binary_threshold", [0.0], 1),
+    "ordinal": ("cut_points", [-3.0, -2.0, -1.0], 3),
+    "multilabel": ("class_thresholds", [2.0, 0.0], [0, 1]),
+}
+
+
+def test_a_look_answers_as_the_submission_does(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    task, test = load_task(finished.run), np.load(finished.run.test)
+    run = RunPaths(shutil.copytree(finished.run.root, tmp_path / "a"))
+    shutil.copytree(finished.run.root.parent / "cache", tmp_path / "cache")
+    cv, names = json.loads(run.cv.read_text()), list(load_classes(run.classes)["class_name"])
+    image, predictions = str(finished.folder / test["path"][0]), test[task.predictions_key][0]
+
+    def looked(decision: dict | None) -> str:
+        run.cv.write_text(json.dumps({**cv, "decision": decision}))
+        assert look.main([str(run.root), image, "--device", "cpu", "--precision", "fp32"]) == 0
+        return capsys.readouterr().out
+
+    def in_words(decided: np.ndarray) -> str:
+        own = np.flatnonzero(decided) if np.ndim(decided) else [decided]
+        return ", ".join(names[label] for label in own) or "no label"
+
+    text = looked(None)
+    if task.name == "regression":
+        for name, value in zip(names, predictions, strict=True):
+            shown = re.search(rf"^ +{name} +(\S+)$", text, re.MULTILINE)
+            assert float(shown.group(1)) == pytest.approx(value, rel=1e-4)
+        return
+    assert f"answer: {in_words(task.decide(predictions[None])[0])}\n" in text
+    shown = [float(share) / 100 for share in re.findall(r"([\d.]+)%", text)]
+    in_order = {"binary": predictions[1:], "ordinal": predictions}
+    expected = in_order.get(task.name, np.sort(predictions)[::-1])
+    assert shown == pytest.approx(expected.tolist(), abs=1e-4)
+    if task.name in EXTREME:
+        kind, values, answer = EXTREME[task.name]
+        decision = Decision(kind, values, 0.1, 0.01, 0.9, 0.8, kept=True)
+        assert f"answer: {in_words(np.array(answer))}\n" in looked(asdict(decision))
 
 
 def task_for_recipes(name: str) -> tuple[Task, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,20 @@ from foldsmith.report.pictures import LONGEST, Pictures, encode_picture
 NAMES = ["ant", "bee", "cat"]
 
 
-def make_predictions(count: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_predictions(count: int = 60) -> galleries.HeldOut:
     draws = np.random.default_rng(0)
     paths = np.array([f"train/{row}.png" for row in range(count)])
-    return paths, draws.integers(0, 3, count), draws.dirichlet(np.ones(3), count).astype(np.float32)
+    labels, probabilities = draws.integers(0, 3, count), draws.dirichlet(np.ones(3), count).astype(np.float32)
+    return galleries.HeldOut(paths, labels, probabilities.argmax(axis=1), probabilities, NAMES, Pictures())
 
 
 def test_mistakes_are_the_most_confident_and_close_calls_have_the_smallest_margins() -> None:
-    paths, labels, probabilities = make_predictions()
+    held_out = make_predictions()
+    paths, labels, probabilities = held_out.paths, held_out.labels, held_out.probabilities
     predicted = probabilities.argmax(axis=1)
     wrong = [row for row in range(60) if predicted[row] != labels[row]]
     wrong.sort(key=lambda row: -probabilities[row].max())
-    cards = galleries.confident_mistakes(paths, labels, probabilities, NAMES, Pictures())
+    cards = galleries.confident_mistakes(held_out)
     assert [card["path"] for card in cards] == [paths[row] for row in wrong][: galleries.MISTAKES]
     first = wrong[0]
     assert cards[0]["lines"] == (
@@ -35,15 +38,16 @@ def test_mistakes_are_the_most_confident_and_close_calls_have_the_smallest_margi
     )
     margins = np.sort(probabilities, axis=1)
     close = sorted(range(60), key=lambda row: margins[row, -1] - margins[row, -2])
-    cards = galleries.close_calls(paths, labels, probabilities, NAMES, Pictures())
+    cards = galleries.close_calls(held_out)
     assert [card["path"] for card in cards] == [paths[row] for row in close][: galleries.CLOSE_CALLS]
-    assert galleries.close_calls(paths, labels, probabilities[:, :1], NAMES, Pictures()) == []
+    assert galleries.close_calls(replace(held_out, probabilities=probabilities[:, :1])) == []
 
 
 def test_a_pair_shows_confused_images_and_correct_ones_of_the_predicted_class() -> None:
-    paths, labels, probabilities = make_predictions()
+    held_out = make_predictions()
+    paths, labels, probabilities = held_out.paths, held_out.labels, held_out.probabilities
     pairs = pd.DataFrame({"true": ["bee"], "predicted": ["cat"], "true_label": [1], "predicted_label": [2]})
-    (pair,) = galleries.pair_examples(pairs, paths, labels, probabilities, NAMES, Pictures())
+    (pair,) = galleries.pair_examples(pairs, held_out)
     predicted = dict(zip(paths.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
     true = dict(zip(paths.tolist(), labels.tolist(), strict=True))
     assert 0 < len(pair["confused"]) <= galleries.EXAMPLES and 0 < len(pair["correct"]) <= galleries.EXAMPLES
@@ -74,10 +78,11 @@ def test_duplicates_with_two_labels_come_first_then_those_in_training_and_test()
 
 
 def test_the_example_of_a_class_is_its_most_probable_image() -> None:
-    paths, labels, probabilities = make_predictions()
+    held_out = make_predictions()
+    paths, labels, probabilities = held_out.paths, held_out.labels, held_out.probabilities
     pixels = np.repeat(np.arange(60, dtype=np.uint8), 8 * 8 * 3).reshape(60, 8, 8, 3) * 4
     pictures = Pictures(PixelCache(Path("cache"), pixels, pd.DataFrame({"path": paths})))
-    examples = galleries.class_examples(paths, labels, probabilities, pictures)
+    examples = galleries.class_examples(replace(held_out, pictures=pictures))
     for label in range(3):
         rows = np.flatnonzero(labels == label)
         best = rows[probabilities[rows, label].argmax()]

@@ -242,8 +242,9 @@ def test_names_notes_and_problems_are_text_and_never_markup(tmp_path: Path) -> N
 def test_a_class_never_predicted_is_marked(tmp_path: Path) -> None:
     evidence = make_evidence()
     assert "never predicted" not in Page(write_page(tmp_path, evidence)).text
-    evidence.probabilities[:, 2] = 0
-    page = Page(write_page(tmp_path, evidence))
+    probabilities = evidence.probabilities.copy()
+    probabilities[:, 2] = 0
+    page = Page(write_page(tmp_path, dataclasses.replace(evidence, probabilities=probabilities)))
     assert "1 of 6 classes is never predicted." in page.text
     assert "class 2 never predicted" in page.text
 

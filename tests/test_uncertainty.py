@@ -98,7 +98,9 @@ def test_a_single_image_has_no_error_in_a_metric_without_bounds() -> None:
 
 def test_recalls_of_classes_have_wilsons_intervals() -> None:
     labels = np.array([0] * 8 + [1] * 3)
-    table = class_recalls(labels, predictions_of(labels, np.arange(11) < 8), TASK).set_index("label")
+    table = class_recalls(
+        labels, TASK.decide(predictions_of(labels, np.arange(11) < 8)), TASK.num_outputs
+    ).set_index("label")
     for label, hits, count in ((0, 8, 8), (1, 0, 3)):
         expected = stats.binomtest(hits, count).proportion_ci(method="wilson")
         row = table.loc[label]

@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from foldsmith.evaluation.view_gains import score_views
 from foldsmith.report.dataset import align_views
+from foldsmith.tasks import SingleLabel
 
 
 def test_the_views_and_their_mean_are_scored_against_the_first_view() -> None:
@@ -21,7 +22,7 @@ def test_the_views_and_their_mean_are_scored_against_the_first_view() -> None:
         "prediction": stacked.argmax(axis=2),
         "given": stacked[:, np.arange(200), labels],
     }
-    table = score_views(views, labels, mean)
+    table = score_views(views, labels, mean, SingleLabel(4))
     assert table["view"].tolist() == ["identity", "hflip", "vflip", "mean of all views"]
     first = stacked[0].argmax(axis=1) == labels
     for index, (row, probabilities) in enumerate(zip(table.itertuples(), [*stacked, mean], strict=True)):

@@ -13,10 +13,16 @@ CAUSES = (
     "too few epochs for so few images",
     "a learning rate that is too high or too low",
     "labels that do not belong to the images",
-    "flips or crops that remove what tells the classes apart, such as left and right",
+    "flips or crops that remove what the labels depend on, such as left and right",
     "images that are dark, empty or too small at this size",
-    "classes that the pictures do not show",
+    "labels that the pictures do not show",
 )
+# the keys of `baseline` in words, by task; guesses of numbers are the mean as well
+BASELINE_WORDS = {
+    "multiclass": {"commonest_class": "commonest class", "chance": "chance"},
+    "multilabel": {"commonest_class": "shares of the labels", "chance": "chance"},
+    "regression": {"commonest_class": "mean of the labels"},
+}
 NUM_GUESSES = 100_000  # images are guessed repeatedly: an accuracy by chance is then exact to 0.0016
 NUM_CELLS = 20_000_000  # at most, of the guesses' probabilities
 
@@ -59,8 +65,9 @@ def _better_of(baseline: dict[str, Score], sign: int) -> Score:
 
 def describe_baseline(cv: dict) -> str:
     """Return the baseline in words, `commonest class 0.1250, chance 0.1250`; "" for an older cv.json."""
-    scores = cv.get("baseline", {}).items()
-    return ", ".join(f"{name.replace('_', ' ')} {score:.4f}" for name, score in scores if score is not None)
+    words = BASELINE_WORDS.get(cv.get("task", ""), BASELINE_WORDS["multiclass"])
+    scores = ((words.get(name), score) for name, score in cv.get("baseline", {}).items())
+    return ", ".join(f"{name} {score:.4f}" for name, score in scores if name and score is not None)
 
 
 def warn_of_baseline(cv: dict) -> str:

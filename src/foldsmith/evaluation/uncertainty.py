@@ -111,14 +111,14 @@ def share_interval(share: float, error: float, num_groups: int, num_images: int)
     return wilson_interval(share, count)
 
 
-def class_recalls(targets: np.ndarray, predictions: np.ndarray, task: Task) -> pd.DataFrame:
+def class_recalls(targets: np.ndarray, decisions: np.ndarray, num_classes: int) -> pd.DataFrame:
     """Return one row per class: label, support, recall, low, high (its 95 % Wilson interval).
 
-    Recall and interval are NaN for a class without an image.
+    `decisions` are in the form of targets: (N,) or (N, K). Recall and interval are NaN for a class without an
+    image.
     """
-    decisions = task.decide(predictions)
     rows = []
-    for label in range(task.num_outputs):
+    for label in range(num_classes):
         if targets.ndim == 1:
             own, right = targets == label, decisions == label
         else:

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.evaluation.chance import compare_paired
-from foldsmith.tasks.metrics import decide
+from foldsmith.tasks import Task
 from foldsmith.tasks.probabilities import logarithms
 
 MEAN = "mean of all views"
 
 
-def score_views(views: dict[str, np.ndarray], labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+def score_views(
+    views: dict[str, np.ndarray], labels: np.ndarray, probabilities: np.ndarray, task: Task
+) -> pd.DataFrame:
     """Return one row per view, and one for their mean: view, accuracy, log_loss, gain, gain_error.
 
     `views` are the arrays of views.npz: view (V,), prediction (V, N), and given (V, N), the probability of
@@ -21,7 +23,7 @@ def score_views(views: dict[str, np.ndarray], labels: np.ndarray, probabilities:
     gain is in accuracy over the first view, paired by image; gain_error is its standard error.
     """
     rows = np.arange(len(labels))
-    predictions = [*views["prediction"], decide(probabilities)]
+    predictions = [*views["prediction"], task.decide(probabilities)]
     label_probabilities = [*views["given"], probabilities[rows, labels]]
     names = [*views["view"].tolist(), MEAN]
     first = predictions[0] == labels

@@ -9,7 +9,6 @@ from foldsmith.evaluation.shift import measure_shift
 from foldsmith.evaluation.view_gains import score_views
 from foldsmith.report import charts, class_tables, galleries
 from foldsmith.report.evidence import Evidence
-from foldsmith.tasks.metrics import decide
 
 PROBLEM_ROWS = 200
 PROBLEM_KINDS = 20
@@ -66,8 +65,8 @@ def count_sizes(samples: pd.DataFrame) -> pd.DataFrame:
     return sizes.assign(share=sizes["count"] / len(samples))
 
 
-def describe_test(evidence: Evidence) -> Context:
-    """Return the values of adversarial validation, view gains and predicted class counts."""
+def describe_shift(evidence: Evidence) -> Context:
+    """Return the values of adversarial validation."""
     features, shift = evidence.features, None
     cards: Context = {"most_confident_test": [], "most_confident_train": []}
     if features is not None:
@@ -78,14 +77,18 @@ def describe_test(evidence: Evidence) -> Context:
                 "most_confident_test": most_confident(paths, shift.test_probability, is_test, evidence),
                 "most_confident_train": most_confident(paths, 1 - shift.test_probability, ~is_test, evidence),
             }
+    return {"shift": shift, "num_compared": 0 if features is None else len(features["path"]), **cards}
+
+
+def describe_test(evidence: Evidence) -> Context:
+    """Return the view gains and the predicted class counts of a task with one class per image."""
     views = []
     if evidence.views is not None:
         aligned = align_views(evidence.views, evidence.paths)
-        views = score_views(aligned, evidence.labels, evidence.probabilities).to_dict("records")
+        views = score_views(aligned, evidence.labels, evidence.probabilities, evidence.task).to_dict(
+            "records"
+        )
     return {
-        "shift": shift,
-        "num_compared": 0 if features is None else len(features["path"]),
-        **cards,
         "view_rows": views if len(views) > 2 else [],
         "test_rows": []
         if evidence.test_probabilities is None
@@ -122,7 +125,7 @@ def compare_counts(evidence: Evidence, test_probabilities: np.ndarray) -> pd.Dat
     """
     num_classes = len(evidence.class_names)
     held_out, test = (
-        np.bincount(decide(probabilities), minlength=num_classes)
+        np.bincount(evidence.decide(probabilities), minlength=num_classes)
         for probabilities in (evidence.probabilities, test_probabilities)
     )
     num_held_out, num_test = len(evidence.labels), len(test_probabilities)

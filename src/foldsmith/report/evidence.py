@@ -1,10 +1,12 @@
 """The inputs of the report, and the check that they belong to the same images and classes."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from foldsmith.evaluation.decisions import Decision, decider, decision_of
 from foldsmith.evaluation.last_run import RunComparison
 from foldsmith.report.pictures import Pictures
 from foldsmith.tasks import Task
@@ -44,6 +46,28 @@ class Evidence:
     @property
     def has_pictures(self) -> bool:
         return self.pictures.cache is not None
+
+    @property
+    def decision(self) -> Decision | None:
+        """The fitted rule of cv.json by which the submission is filled, if one is kept."""
+        return decision_of(self.cv)
+
+    @cached_property
+    def decided(self) -> np.ndarray:
+        """The decisions for the held-out images, by that rule, in the form of targets."""
+        return self.decide(self.probabilities)
+
+    def decide(self, predictions: np.ndarray) -> np.ndarray:
+        """Return the decisions for predictions (n, K), as the submission has them."""
+        return decider(self.decision, self.task)(predictions)[1]
+
+    def words_of(self, target: np.ndarray) -> str:
+        """Return a target or decision in words: a class name, the names of a set, or its numbers."""
+        if self.task.single_label:
+            return self.class_names[int(target)]
+        if self.task.predictions_key == "values":
+            return " ".join(f"{number:.5g}" for number in np.atleast_1d(target))
+        return ", ".join(self.class_names[label] for label in np.flatnonzero(target)) or "no label"
 
 
 def check_evidence(evidence: Evidence) -> None:

@@ -46,6 +46,8 @@ class Figures:
 
     metric: str
     num_images: int
+    num_labels: int = 0  # judged ones; 0: one per image
+    credit_name: str = "accuracy"  # of the logs' columns of accuracy
     accuracy: float | None = None  # out-of-fold
     baseline_warning: str = ""
     outliers: Mapping[int, Sequence[str]] = field(default_factory=dict)
@@ -67,6 +69,8 @@ def figures_of(context: Mapping[str, Any]) -> Figures:
     return Figures(
         metric=cv["metric"],
         num_images=len(evidence.labels),
+        num_labels=context.get("num_labels", 0),
+        credit_name=evidence.task.credit_name,
         accuracy=cv["metrics"].get("accuracy"),
         baseline_warning=warn_of_baseline(cv),
         outliers=context["outlier_folds"],
@@ -94,7 +98,7 @@ def find_all(figures: Figures) -> list[Finding]:
         *find_label_problems(figures),
         *find_shift(figures.shift),
         *find_miscalibration(figures.calibration),
-        *find_training_advice(figures.logs),
+        *find_training_advice(figures.logs, figures.credit_name),
     ]
 
 
@@ -119,12 +123,12 @@ def find_leaks(figures: Figures) -> list[Finding]:
     return findings
 
 
-def spread_in_words(spread: FoldSpread | None) -> str:
-    """Return a sentence that compares the spread of accuracy over folds with chance."""
+def spread_in_words(spread: FoldSpread | None, credit: str = "accuracy") -> str:
+    """Return a sentence that compares the spread over folds of accuracy, or other `credit`, with chance."""
     if spread is None:
         return ""
     figures = (
-        f"The standard deviation of accuracy over folds is {spread.observed:.4f}; a random split would give "
+        f"The standard deviation of {credit} over folds is {spread.observed:.4f}; a random split would give "
         f"{spread.expected:.4f} (p = {spread.p:.2g})"
     )
     significant = spread.p < SIGNIFICANCE
@@ -190,7 +194,7 @@ def find_imbalance(classes: pd.DataFrame | None, counts: np.ndarray | None) -> l
 def find_label_problems(figures: Figures) -> list[Finding]:
     """Return suspected labels, and near-duplicates with two labels or in training and test."""
     findings, suspected = [], figures.num_suspected
-    if 0 < suspected <= MAX_SUSPECTED * figures.num_images:
+    if 0 < suspected <= MAX_SUSPECTED * (figures.num_labels or figures.num_images):
         text = f"{_count(suspected, 'label is', 'labels are')} probably wrong: see label_issues.csv."
         findings.append(Finding(text, "suspected-labels"))
     if figures.num_two_labels:
@@ -231,10 +235,11 @@ def find_miscalibration(calibration: Calibration | None) -> list[Finding]:
     return [Finding(text, "calibration", warns=False)]
 
 
-def find_training_advice(logs: Mapping[int, pd.DataFrame]) -> list[Finding]:
+def find_training_advice(logs: Mapping[int, pd.DataFrame], credit: str = "accuracy") -> list[Finding]:
     """Return advice from the curves, at most one.
 
-    An overfitted network needs other images and not more epochs, so its gap comes before its loss's trend.
+    `credit` is what the columns of accuracy hold, in words. An overfitted network needs other images and
+    not more epochs, so its gap comes before its loss's trend.
     """
     falling, rising, training, held_out = 0, 0, [], []
     for log in logs.values():
@@ -252,7 +257,7 @@ def find_training_advice(logs: Mapping[int, pd.DataFrame]) -> list[Finding]:
     if np.mean(training) - np.mean(held_out) > OVERFITTED:
         rises = ", and the held-out loss rises again before the end" if rising > half else ""
         text = (
-            f"The network overfits: training accuracy is {np.mean(training):.0%}, held-out accuracy "
+            f"The network overfits: training {credit} is {np.mean(training):.0%}, held-out {credit} "
             f"{np.mean(held_out):.0%}{rises}. Augment or regularise more, start from pretrained weights, or "
             "add images; more epochs will not help."
         )

@@ -1,12 +1,12 @@
 """The images of the page: of classes, confused pairs, mistakes, close calls, suspected labels, duplicates."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from foldsmith.report.pictures import Pictures
-from foldsmith.tasks.metrics import decide
 
 MISTAKES, CLOSE_CALLS, SUSPECTS = 24, 24, 48
 PAIRS, EXAMPLES = 10, 3  # confused pairs with pictures, and pictures of each of their two rows
@@ -15,63 +15,87 @@ DUPLICATE_GROUPS = 24  # groups of near-duplicates on the page
 DUPLICATES = 6  # pictures of a group
 
 
-def class_examples(
-    paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, pictures: Pictures
-) -> dict[int, str]:
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out images of one class each: N images, K classes.
+
+    `labels` and `decided` are class indices (N,), `probabilities` (N, K); `names` has a name per class.
+    """
+
+    paths: np.ndarray
+    labels: np.ndarray
+    decided: np.ndarray
+    probabilities: np.ndarray
+    names: Sequence[str]
+    pictures: Pictures
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of each decision, (N,)."""
+        return self.probabilities[np.arange(len(self.labels)), self.decided]
+
+    def card(self, row: int) -> dict[str, object]:
+        """Return the card of an image: label and decision, or if they agree the most probable other class."""
+        label, decided, names = int(self.labels[row]), int(self.decided[row]), self.names
+        own = self.probabilities[row]
+        if label == decided:
+            others = [other for other in np.argsort(-own, kind="stable") if other != label]
+            second = int(others[0]) if others else label
+            lines = f"{names[label]} {own[label]:.0%}, correct", f"or {names[second]} {own[second]:.0%}"
+        else:
+            lines = f"label {names[label]} {own[label]:.0%}", f"predicted {names[decided]} {own[decided]:.0%}"
+        return self.pictures.card(str(self.paths[row]), *lines)
+
+
+def class_examples(held_out: HeldOut) -> dict[int, str]:
     """Return the picture with the highest probability of its class, for the first MAX_CLASSES classes."""
-    label_probabilities = probabilities[np.arange(len(labels)), labels]
+    labels = held_out.labels
+    label_probabilities = held_out.probabilities[np.arange(len(labels)), labels]
     order = np.lexsort((-label_probabilities, labels))
     first = order[np.unique(labels[order], return_index=True)[1]][:MAX_CLASSES]
-    return {int(labels[row]): pictures.uri(str(paths[row])) for row in first}
+    return {int(labels[row]): held_out.pictures.uri(str(held_out.paths[row])) for row in first}
 
 
-def confident_mistakes(
-    paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], pictures: Pictures
-) -> list[dict[str, object]]:
-    """Return the wrong predictions with the highest probability."""
-    wrong = np.flatnonzero(decide(probabilities) != labels)
-    first = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:MISTAKES]
-    return [_card(row, paths, labels, probabilities, names, pictures) for row in first]
+def confident_mistakes(held_out: HeldOut) -> list[dict[str, object]]:
+    """Return the wrong decisions with the highest probability."""
+    wrong = np.flatnonzero(held_out.decided != held_out.labels)
+    first = wrong[np.argsort(-held_out.confidence[wrong], kind="stable")][:MISTAKES]
+    return [held_out.card(row) for row in first]
 
 
-def close_calls(
-    paths: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], pictures: Pictures
-) -> list[dict[str, object]]:
+def close_calls(held_out: HeldOut) -> list[dict[str, object]]:
     """Return the images with the smallest margin between their two most probable classes; none for K = 1."""
-    if probabilities.shape[1] < 2:
+    if held_out.probabilities.shape[1] < 2:
         return []
-    top_two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    top_two = np.partition(held_out.probabilities, -2, axis=1)[:, -2:]
     first = np.argsort(top_two[:, 1] - top_two[:, 0], kind="stable")[:CLOSE_CALLS]
-    return [_card(row, paths, labels, probabilities, names, pictures) for row in first]
+    return [held_out.card(row) for row in first]
 
 
 def suspected_labels(issues: pd.DataFrame, pictures: Pictures) -> list[dict[str, object]]:
     """Return the first suspected rows of label_issues.csv."""
-    rows = issues[issues["suspected"]].head(SUSPECTS)
+
+    def words(value: object, probability: float) -> str:
+        name = f"{value:.5g}" if isinstance(value, float) else value
+        return f"{name}" if np.isnan(probability) else f"{name} {probability:.0%}"
+
     return [
         pictures.card(
             row.path,
-            f"label {row.given} {row.probability_given:.0%}",
-            f"proposed {row.proposed} {row.probability_proposed:.0%}",
+            f"label {words(row.given, row.probability_given)}",
+            f"proposed {words(row.proposed, row.probability_proposed)}",
         )
-        for row in rows.itertuples()
+        for row in issues[issues["suspected"]].head(SUSPECTS).itertuples()
     ]
 
 
-def pair_examples(
-    pairs: pd.DataFrame,
-    paths: np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    names: Sequence[str],
-    pictures: Pictures,
-) -> list[dict[str, object]]:
+def pair_examples(pairs: pd.DataFrame, held_out: HeldOut) -> list[dict[str, object]]:
     """Return images of the first PAIRS of true and predicted class.
 
     A pair has `confused` images, of the true class predicted as the other one, and `correct` images of that
     other class. Both have the highest probability of the predicted class.
     """
-    predicted = decide(probabilities)
+    labels, predicted, probabilities = held_out.labels, held_out.decided, held_out.probabilities
     examples = []
     for pair in pairs.head(PAIRS).itertuples():
         true, other = pair.true_label, pair.predicted_label
@@ -80,7 +104,7 @@ def pair_examples(
         cards = []
         for rows in (confused, correct):
             first = rows[np.argsort(-probabilities[rows, other], kind="stable")][:EXAMPLES]
-            cards.append([_card(row, paths, labels, probabilities, names, pictures) for row in first])
+            cards.append([held_out.card(row) for row in first])
         examples.append(
             {"true": pair.true, "predicted": pair.predicted, "confused": cards[0], "correct": cards[1]}
         )
@@ -118,28 +142,3 @@ def duplicate_groups(
         groups.append({"cards": cards, "count": len(group), "words": ", ".join(words), "labels": labels,
                        "across": across, "exact": exact, "paths": list(group["path"])})  # fmt: skip
     return sorted(groups, key=lambda group: (-(len(group["labels"]) > 1), -group["across"], group["exact"]))
-
-
-def _card(
-    row: int,
-    paths: np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    names: Sequence[str],
-    pictures: Pictures,
-) -> dict[str, object]:
-    """Return the card of an image: label and prediction, or if they agree the second most probable class."""
-    label, predicted = int(labels[row]), int(decide(probabilities[row : row + 1])[0])
-    if label == predicted:
-        order = np.argsort(-probabilities[row], kind="stable")
-        second = int(order[1]) if len(order) > 1 else predicted
-        lines = (
-            f"{names[label]} {probabilities[row, label]:.0%}, correct",
-            f"or {names[second]} {probabilities[row, second]:.0%}",
-        )
-    else:
-        lines = (
-            f"label {names[label]} {probabilities[row, label]:.0%}",
-            f"predicted {names[predicted]} {probabilities[row, predicted]:.0%}",
-        )
-    return pictures.card(str(paths[row]), *lines)

@@ -11,7 +11,7 @@ import jinja2
 from foldsmith.evaluation.baseline import describe_baseline
 from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import format_error, format_score, progress
-from foldsmith.report import dataset, findings, sections
+from foldsmith.report import binary, dataset, findings, multilabel, ordinal, regression, sections
 from foldsmith.report.evidence import Evidence, check_evidence
 from foldsmith.tasks.metrics import title_of
 
@@ -37,16 +37,29 @@ SECTIONS = {
     "classes": Section("Classes", "classes.html", sections.describe_classes),
     "confused-pairs": Section("Most confused pairs", "confused-pairs.html", sections.describe_classes),
     "confusion-matrix": Section("Confusion matrix", "confusion-matrix.html", sections.describe_classes),
-    "suspected-labels": Section("Suspected labels", "suspected-labels.html", sections.describe_images),
-    "mistakes": Section("Confident mistakes and close calls", "mistakes.html", sections.describe_images),
+    "suspected-labels": Section("Suspected labels", "suspected-labels.html", sections.describe_suspected),
+    "mistakes": Section("Confident mistakes and close calls", "mistakes.html", sections.describe_mistakes),
     "calibration": Section("Calibration", "calibration.html", sections.describe_calibration),
     "data": Section("Data", "data.html", dataset.describe_data),
     "near-duplicates": Section("Near-duplicates", "near-duplicates.html", dataset.describe_data),
     "problems": Section("Problems in the data", "problems.html", dataset.describe_data),
     "training-against-test": Section(
-        "Training against test", "training-against-test.html", dataset.describe_test
+        "Training against test", "training-against-test.html", dataset.describe_shift
     ),
     "test-predictions": Section("Test predictions", "test-predictions.html", dataset.describe_test),
+    "roc-curve": Section("ROC curve", "roc-curve.html", binary.describe_roc),
+    "distance-of-errors": Section(
+        "Distance of errors", "distance-of-errors.html", ordinal.describe_distances
+    ),
+    "farthest-mistakes": Section("Farthest mistakes", "farthest-mistakes.html", ordinal.describe_distances),
+    "labels": Section("Labels", "labels.html", multilabel.describe_labels),
+    "co-occurrence": Section("Labels that occur together", "co-occurrence.html", multilabel.describe_labels),
+    "surest-mistakes": Section("Surest mistakes", "surest-mistakes.html", multilabel.describe_labels),
+    "predicted-against-true": Section(
+        "Predicted against true", "predicted-against-true.html", regression.describe_numbers
+    ),
+    "residuals": Section("Residuals", "residuals.html", regression.describe_numbers),
+    "worst-images": Section("Worst images", "worst-images.html", regression.describe_numbers),
 }
 
 
@@ -76,6 +89,7 @@ def build_environment() -> jinja2.Environment:
         "percent": _percent,
         "signed": "{:+.4f}".format,
         "metric": title_of,
+        "inside": _inside_a_sentence,
     }
     return environment
 
@@ -105,6 +119,11 @@ def _provenance_line(facts: dict[str, str]) -> str:
     values = [facts[name] for name in ("training", "hardware") if name in facts]
     values += [f"seed {facts['seed']}"] if "seed" in facts else []
     return "Provenance" + (": " if values else "") + ", ".join(values)
+
+
+def _inside_a_sentence(title: str) -> str:
+    """Return a title that begins in lower case, unless it begins with an abbreviation."""
+    return title[0].lower() + title[1:] if title[1:2].islower() else title
 
 
 def _percent(share: float) -> str:

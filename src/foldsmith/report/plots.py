@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 PANELS = {
     "Loss": ("train_loss", "val_loss"),
-    "Accuracy": ("train_accuracy", "val_accuracy"),
-    "Gap: training minus held-out accuracy": ("gap",),
+    "{credit}": ("train_accuracy", "val_accuracy"),
+    "Gap: training minus held-out": ("gap",),
     "Learning rate": ("lr",),
     "Seconds per epoch": ("seconds",),
 }
@@ -24,7 +24,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 24, 10, 34
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """A linear map from values [low, high] to pixels [start, end]."""
 
     low: float
@@ -70,7 +70,7 @@ def draw_fold_scores(fold_numbers: list[int], scores: np.ndarray, outliers: np.n
 
     The scale is that of these scores (F,), two or more; `outliers` (F,) bool marks folds.
     """
-    x = _Scale(scores.min(), scores.max(), 8, 124)
+    x = Scale(scores.min(), scores.max(), 8, 124)
     mean, spread = scores.mean(), scores.std(ddof=1)
     start, end = max(0.0, x(mean - spread)), min(132.0, x(mean + spread))
     band = '<rect class="band" x="{}" y="4" width="{:.1f}" height="14"/><path class="mean" d="M{} 4v14"/>'
@@ -83,10 +83,17 @@ def draw_fold_scores(fold_numbers: list[int], scores: np.ndarray, outliers: np.n
     return Markup(frame).format(label, join(elements))
 
 
-def draw_learning_curves(logs: dict[int, pd.DataFrame]) -> dict[str, Markup]:
-    """Return a figure for each title of PANELS: its columns against the epoch, one line per fold."""
+def draw_learning_curves(logs: dict[int, pd.DataFrame], credit: str = "accuracy") -> dict[str, Markup]:
+    """Return a figure for each title of PANELS: its columns against the epoch, one line per fold.
+
+    `credit` is what the columns of accuracy hold, in words (see Task.credit_name).
+    """
     logs = {fold: log.assign(gap=log["train_accuracy"] - log["val_accuracy"]) for fold, log in logs.items()}
-    return {title: _draw_panel(title, columns, logs) for title, columns in PANELS.items()}
+    panels = {title.format(credit=credit): columns for title, columns in PANELS.items()}
+    return {
+        (title := words[0].upper() + words[1:]): _draw_panel(title, columns, logs)
+        for words, columns in panels.items()
+    }
 
 
 def _draw_panel(title: str, columns: tuple[str, ...], logs: dict[int, pd.DataFrame]) -> Markup:
@@ -95,9 +102,9 @@ def _draw_panel(title: str, columns: tuple[str, ...], logs: dict[int, pd.DataFra
         return Markup("<p>Nothing was logged.</p>")
     all_epochs = np.concatenate([line.epochs for line in lines])
     all_values = np.concatenate([line.values for line in lines])
-    x = _Scale(all_epochs.min(), all_epochs.max(), LEFT, WIDTH - RIGHT)
+    x = Scale(all_epochs.min(), all_epochs.max(), LEFT, WIDTH - RIGHT)
     margin = 0.04 * (all_values.max() - all_values.min())
-    y = _Scale(all_values.min() - margin, all_values.max() + margin, HEIGHT - BOTTOM, TOP)
+    y = Scale(all_values.min() - margin, all_values.max() + margin, HEIGHT - BOTTOM, TOP)
     parts = [_draw_axes(x, y)]
     parts += [_draw_line(line, x, y) for line in lines]
     held_out = [line for line in lines if line.column.startswith("val_")]
@@ -120,7 +127,7 @@ def _read_lines(columns: tuple[str, ...], logs: dict[int, pd.DataFrame]) -> list
     return lines
 
 
-def _draw_axes(x: _Scale, y: _Scale) -> Markup:
+def _draw_axes(x: Scale, y: Scale) -> Markup:
     elements = []
     for value in y.ticks():
         tick = '<path class="grid" d="M{} {}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
@@ -133,7 +140,7 @@ def _draw_axes(x: _Scale, y: _Scale) -> Markup:
     return join(elements)
 
 
-def _draw_line(line: _Line, x: _Scale, y: _Scale) -> Markup:
+def _draw_line(line: _Line, x: Scale, y: Scale) -> Markup:
     kind = LINE_CLASS[line.column.partition("_")[0]]
     points = [(x(epoch), y(value)) for epoch, value in zip(line.epochs, line.values, strict=True)]
     # a line of one point is invisible: the circle shows it

@@ -12,7 +12,6 @@ from foldsmith.evaluation.subsets import image_attributes, scores_by, surest_sha
 from foldsmith.evaluation.uncertainty import class_recalls
 from foldsmith.report import charts, class_tables, findings, galleries, matrix, plots
 from foldsmith.report.evidence import Evidence
-from foldsmith.tasks.metrics import decide
 
 CHANGED = 12  # pictures of either side that changed since the last run
 
@@ -36,7 +35,7 @@ def describe_folds(evidence: Evidence) -> Context:
         "outlier_folds": {fold: metrics for fold, metrics in outliers.items() if metrics},
         "lower_is_better": lower_is_better(evidence),
         "spread": spread,
-        "spread_in_words": findings.spread_in_words(spread),
+        "spread_in_words": findings.spread_in_words(spread, evidence.task.credit_name),
     }
 
 
@@ -47,25 +46,32 @@ def describe_comparison(evidence: Evidence) -> Context:
         return {"comparison": None}
     now_right = comparison.changed["now_right"]
     paths = {"now_right": comparison.changed[now_right], "now_wrong": comparison.changed[~now_right]}
-    label_of = dict(zip(evidence.paths.tolist(), evidence.labels.tolist(), strict=True))
-    names = evidence.class_names
+    label_of = dict(zip(evidence.paths.tolist(), evidence.labels, strict=True))
+    names, task = evidence.class_names, evidence.task
     classes = comparison.classes.dropna()
     beyond = classes[classes["difference"].abs() > 2 * classes["error"]]
     return {
         "comparison": comparison,
+        "has_sides": task.predictions_key == "probabilities",  # a number is never exactly right
         "is_better": abs(comparison.gain.difference) > 2 * comparison.gain.standard_error,
         "changed_classes": beyond.assign(name=[names[label] for label in beyond["label"]])
         .sort_values("difference", kind="stable")
         .to_dict("records"),
         "changed_pictures": {
-            side: [evidence.pictures.card(path, names[label_of[path]]) for path in rows["path"].head(CHANGED)]
+            side: [
+                evidence.pictures.card(path, evidence.words_of(label_of[path]))
+                for path in rows["path"].head(CHANGED)
+            ]
             for side, rows in paths.items()
         },
     }
 
 
 def describe_subsets(evidence: Evidence) -> Context:
-    """Return the scores by group, source folder and image size, and the accuracy of the surest images."""
+    """Return the scores by group, source folder and image size, and the credit of the surest images.
+
+    A predicted number has no confidence: no number is among the surest.
+    """
     task, metric = evidence.task, evidence.cv["metric"]
     figures = evidence.labels, evidence.probabilities
     attributes = {} if evidence.samples is None else image_attributes(evidence.samples, evidence.paths)
@@ -74,7 +80,9 @@ def describe_subsets(evidence: Evidence) -> Context:
             name: scores_by(values, *figures, metric, task).to_dict("records")
             for name, values in attributes.items()
         },
-        "surest": surest_shares(
+        "surest": []
+        if task.predictions_key == "values"
+        else surest_shares(
             task.confidence(evidence.probabilities), task.correct(*figures).astype(np.float64)
         ).to_dict("records"),
     }
@@ -89,7 +97,8 @@ def lower_is_better(evidence: Evidence) -> set[str]:
 
 def describe_curves(evidence: Evidence) -> Context:
     """Return the learning curves of all folds."""
-    return {"panels": plots.draw_learning_curves(evidence.logs) if evidence.logs else {}}
+    credit = evidence.task.credit_name
+    return {"panels": plots.draw_learning_curves(evidence.logs, credit) if evidence.logs else {}}
 
 
 def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
@@ -115,29 +124,29 @@ def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
 
 def describe_classes(evidence: Evidence) -> Context:
     """Return the table of classes, the most confused pairs, and the confusion matrix."""
-    names, probabilities, labels = evidence.class_names, evidence.probabilities, evidence.labels
-    counts = class_tables.count_confusions(labels, decide(probabilities), len(names))
+    names, labels = evidence.class_names, evidence.labels
+    counts = class_tables.count_confusions(labels, evidence.decided, len(names))
     classes = class_tables.score_classes(counts, names)
     images = evidence.class_counts[classes["label"]]
-    order = class_tables.order_similar_classes(counts)
+    is_ordered = evidence.task.name == "ordinal"
+    order = np.arange(len(names)) if is_ordered else class_tables.order_similar_classes(counts)
     group = matrix.find_confused_group(counts, order)
     pairs = class_tables.list_confused_pairs(counts, names)
-    predictions = evidence.paths, labels, probabilities
-    examples = galleries.class_examples(*predictions, evidence.pictures) if evidence.has_pictures else {}
+    images_held_out = held_out(evidence)
+    examples = galleries.class_examples(images_held_out) if evidence.has_pictures else {}
     pictures = [examples.get(label, "") for label in classes["label"]]
     return {
         "class_table": classes,
         "classes": classes.assign(images=images, picture=pictures)
-        .merge(class_recalls(labels, probabilities, evidence.task)[["label", "low", "high"]], on="label")
+        .merge(class_recalls(labels, evidence.decided, len(names))[["label", "low", "high"]], on="label")
         .to_dict("records"),
         "all_held_out": bool((images == classes["support"]).all()),
         "num_never_predicted": int((classes["predicted"] == 0).sum()),
         "pairs": pairs.to_dict("records"),
-        "pair_examples": galleries.pair_examples(pairs, *predictions, names, evidence.pictures)
-        if evidence.has_pictures
-        else [],
+        "pair_examples": galleries.pair_examples(pairs, images_held_out) if evidence.has_pictures else [],
         "num_wrong": int(counts.sum() - np.trace(counts)),
         "num_pairs": int(np.count_nonzero(counts) - np.count_nonzero(np.diag(counts))),
+        "is_ordered": is_ordered,
         "matrix": matrix.draw_confusion_matrix(counts, names, order),
         "group_matrix": matrix.draw_confusion_matrix(counts, names, group, with_counts=True)
         if len(group)
@@ -146,22 +155,38 @@ def describe_classes(evidence: Evidence) -> Context:
     }
 
 
-def describe_images(evidence: Evidence) -> Context:
-    """Return the galleries of suspected labels, confident mistakes and close calls."""
-    predictions = evidence.paths, evidence.labels, evidence.probabilities
-    names, pictures = evidence.class_names, evidence.pictures
-    issues = evidence.issues
+def held_out(evidence: Evidence) -> galleries.HeldOut:
+    """Return what the galleries of a task with one class per image need."""
+    return galleries.HeldOut(
+        paths=evidence.paths,
+        labels=evidence.labels,
+        decided=evidence.decided,
+        probabilities=evidence.probabilities,
+        names=evidence.class_names,
+        pictures=evidence.pictures,
+    )
+
+
+def describe_suspected(evidence: Evidence) -> Context:
+    """Return the gallery of suspected labels, and what the suspicion is worth."""
+    issues, cv = evidence.issues, evidence.cv
     num_suspected = 0 if issues is None else int(issues["suspected"].sum())
-    accuracy = float(evidence.task.correct(evidence.labels, evidence.probabilities).mean())
     return {
         "max_suspected": label_issues.MAX_SUSPECTED,
-        "labels_judged": accuracy >= label_issues.MIN_ACCURACY,
-        "suspects_in_words": label_issues.describe_suspects(num_suspected, len(evidence.labels), accuracy),
+        "labels_judged": not label_issues.why_not_judged(cv),
+        "num_labels": label_issues.count_labels(cv),
+        "suspects_in_words": label_issues.describe_suspects(num_suspected, cv),
         "num_suspected": num_suspected,
-        "suspects": [] if issues is None else galleries.suspected_labels(issues, pictures),
-        "mistakes": galleries.confident_mistakes(*predictions, names, pictures),
-        "close_calls": galleries.close_calls(*predictions, names, pictures),
+        "is_number": evidence.task.predictions_key == "values",
+        "suspected_z": label_issues.SUSPECTED_Z,
+        "suspects": [] if issues is None else galleries.suspected_labels(issues, evidence.pictures),
     }
+
+
+def describe_mistakes(evidence: Evidence) -> Context:
+    """Return the galleries of confident mistakes and close calls."""
+    images = held_out(evidence)
+    return {"mistakes": galleries.confident_mistakes(images), "close_calls": galleries.close_calls(images)}
 
 
 def describe_calibration(evidence: Evidence) -> Context:
@@ -169,5 +194,6 @@ def describe_calibration(evidence: Evidence) -> Context:
     labels, probabilities = evidence.labels, evidence.probabilities
     return {
         "calibration": calibrate(labels, evidence.folds, probabilities),
+        "is_calibrated": evidence.decision is not None and evidence.decision.kind == "temperature",
         "reliability": charts.draw_reliability(bin_confidences(labels, probabilities)),
     }

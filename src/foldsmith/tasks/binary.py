@@ -24,6 +24,23 @@ class Binary(SingleLabel):
 
     name: ClassVar[str] = "binary"
     default_metric: ClassVar[str] = "roc_auc"
+    report_sections: ClassVar[tuple[str, ...]] = (
+        "compared",
+        "folds",
+        "learning-curves",
+        "roc-curve",
+        "classes",
+        "confusion-matrix",
+        "subsets",
+        "suspected-labels",
+        "mistakes",
+        "calibration",
+        "data",
+        "near-duplicates",
+        "problems",
+        "training-against-test",
+        "test-predictions",
+    )
 
     @staticmethod
     def encode(rows: pd.DataFrame, names: Mapping[str, str], source: Path) -> Encoded:

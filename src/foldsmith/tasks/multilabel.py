@@ -50,11 +50,18 @@ class Multilabel:
     refusals: ClassVar[dict[str, str]] = {}
     ignored: ClassVar[dict[str, str]] = {}
     report_sections: ClassVar[tuple[str, ...]] = (
+        "compared",
         "folds",
         "learning-curves",
+        "labels",
+        "co-occurrence",
+        "subsets",
+        "suspected-labels",
+        "surest-mistakes",
         "data",
         "near-duplicates",
         "problems",
+        "training-against-test",
     )
 
     @property

@@ -25,6 +25,22 @@ class Ordinal(SingleLabel):
 
     name: ClassVar[str] = "ordinal"
     default_metric: ClassVar[str] = "quadratic_weighted_kappa"
+    report_sections: ClassVar[tuple[str, ...]] = (
+        "compared",
+        "folds",
+        "learning-curves",
+        "distance-of-errors",
+        "confusion-matrix",
+        "classes",
+        "subsets",
+        "suspected-labels",
+        "farthest-mistakes",
+        "data",
+        "near-duplicates",
+        "problems",
+        "training-against-test",
+        "test-predictions",
+    )
 
     def count_correct(self, logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         """Return how often the decision is the grade (B,), or the expected grade of soft targets (B, K)."""

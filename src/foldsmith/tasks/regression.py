@@ -60,11 +60,18 @@ class Regression:
     }
     ignored: ClassVar[dict[str, str]] = {"label_smoothing": "numbers have no classes to spread a share over"}
     report_sections: ClassVar[tuple[str, ...]] = (
+        "compared",
         "folds",
         "learning-curves",
+        "predicted-against-true",
+        "residuals",
+        "subsets",
+        "suspected-labels",
+        "worst-images",
         "data",
         "near-duplicates",
         "problems",
+        "training-against-test",
     )
 
     @property
