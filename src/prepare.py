@@ -80,7 +80,16 @@ def main(argv: list[str] | None = None) -> int:
         claim_run(run, command.again, **command.identity)  # other views, say, than the run had
         say(f"prepare: {run.samples} is up to date")
         return 0
+    prepare(command, competition, inputs)
+    stale = find_stale_caches(command.run.cache_root)
+    if stale:
+        say(f"prepare: {removal_advice(stale)}")
+    return 0
 
+
+def prepare(command: Command, competition: Competition, inputs: dict[str, object]) -> None:
+    """Read the labels, decode the images, and write the tables of the stage."""
+    run, recipe = command.run, command.recipe
     metadata, form = read_labels_and_form(competition)
     task = build_task(metadata.task, len(metadata.classes))
     choose_metric(task, command.metric, metadata.target.metric)  # raises InputError for another task's
@@ -125,10 +134,6 @@ def main(argv: list[str] | None = None) -> int:
         folder=str(command.folder.absolute()),
     )
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
-    stale = find_stale_caches(command.run.cache_root)
-    if stale:
-        say(f"prepare: {removal_advice(stale)}")
-    return 0
 
 
 def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
