@@ -264,8 +264,5 @@ def find_training_advice(logs: Mapping[int, pd.DataFrame], credit: str = "accura
     elif rising > half:
         text = "The held-out loss rises again before the end: train for fewer epochs, or regularise more."
     elif falling > half:
-        text = (
-            "The network is underfitted: the held-out loss still falls in the last fifth of the epochs. "
-            "Train for more epochs."
-        )
+        text = "The held-out loss still falls in the last fifth of the epochs: train for more epochs."
     return [Finding(text, "learning-curves", warns=False)] if text else []
