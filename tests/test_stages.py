@@ -484,7 +484,6 @@ def test_the_true_score_matches_ids_and_labels(
     make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, few = make_competition(labels="csv", sample="probabilities"), ["--folds", "2", "--epochs", "1"]
-    (folder / "competition.toml").write_text('metric = "accuracy"')
     run = run_stages(folder, tmp_path, *few)
     words = [str(folder), *SMALL, *few, "--output", str(tmp_path), "--name", "run"]
     truth = folder.parent / "tiny-truth.csv"
