@@ -596,7 +596,8 @@ def pack_tar(path: Path, files: dict[str, bytes]) -> None:
 
 
 def pack_7z(path: Path, files: dict[str, bytes]) -> None:
-    py7zr = pytest.importorskip("py7zr", reason="the optional package py7zr is missing")
+    import py7zr
+
     with py7zr.SevenZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(content, name)

@@ -89,7 +89,7 @@ def test_images_of_8_bits_are_left_as_they_are(tmp_path: Path) -> None:
 
 def dicom_bytes(pixels: np.ndarray, **attributes: object) -> bytes:
     """Return a DICOM file of these pixels."""
-    pydicom = pytest.importorskip("pydicom", reason="pydicom is optional: requirements-forms.txt")
+    import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
 
     meta = FileMetaDataset()

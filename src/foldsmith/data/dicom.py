@@ -1,4 +1,4 @@
-"""Pixels of DICOM files, windowed as they are stored. pydicom is optional: requirements-forms.txt."""
+"""Pixels of DICOM files, windowed as they are stored."""
 
 import io
 import warnings
@@ -22,7 +22,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
         from pydicom.pixels import apply_color_lut, apply_modality_lut, convert_color_space
     except ImportError:
         raise InputError(
-            "DICOM images need pydicom: .venv/bin/python -m pip install -r requirements-forms.txt"
+            "DICOM images need pydicom, which is not installed: .venv/bin/python -m pip install pydicom"
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of attributes that this does not read
