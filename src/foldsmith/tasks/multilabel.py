@@ -4,9 +4,9 @@ N images · B images of a batch · K labels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,11 @@ import pandas as pd
 from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.tasks import cells
-from foldsmith.tasks.metrics import Metric, metric_of, metrics_of
+from foldsmith.tasks.metrics import Metric
 from foldsmith.tasks.probabilities import FLOOR, logarithms
+from foldsmith.tasks.shared import SharedMethods
 from foldsmith.tasks.single_label import drop_repeated
-from foldsmith.tasks.task import BY_COLUMNS, CellForm, Cells, Encoded, Scaling
+from foldsmith.tasks.task import Encoded, Scaling
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Multilabel:
+class Multilabel(SharedMethods):
     """Any of K labels per image. Targets are 0 and 1, uint8 (N, K), predictions probabilities (N, K).
 
     The network is trained with `loss`: `ce` and `bce`, the binary cross entropy of each label, which is the
@@ -63,16 +64,6 @@ class Multilabel:
         "problems",
         "training-against-test",
     )
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        return metrics_of(self.name, self.decide, self.run_metric)
-
-    def with_metric(self, metric: Metric) -> Self:
-        return replace(self, run_metric=metric)
-
-    def metric(self, name: str) -> Metric:
-        return metric_of(name, self.name, self.decide)
 
     # --- label file -> targets
     @staticmethod
@@ -191,14 +182,6 @@ class Multilabel:
         }
 
     # --- submission
-    def default_cells(self, classes: pd.DataFrame, form: CellForm = BY_COLUMNS) -> Cells:
-        return cells.default_cells(self, classes, form)
-
-    def read_cells(
-        self, path: Path, table: pd.DataFrame, classes: pd.DataFrame, form: CellForm = BY_COLUMNS
-    ) -> Cells:
-        return cells.read_cells(self, path, table, classes, form)
-
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
         return cells.read_answers(self, path, table, classes)
 

@@ -4,9 +4,9 @@ N images · B images of a batch · M numbers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,10 @@ import pandas as pd
 from foldsmith.errors import InputError
 from foldsmith.natural_order import natural_key
 from foldsmith.tasks import cells
-from foldsmith.tasks.metrics import Metric, metric_of, metrics_of
+from foldsmith.tasks.metrics import Metric
+from foldsmith.tasks.shared import SharedMethods
 from foldsmith.tasks.single_label import drop_repeated
-from foldsmith.tasks.task import BY_COLUMNS, CellForm, Cells, Encoded, Scaling
+from foldsmith.tasks.task import Encoded, Scaling
 from foldsmith.tasks.value_scores import as_columns
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ NUM_BINS = 10  # quantiles of a number, which folds keep the shares of
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(SharedMethods):
     """M numbers per image. Targets are float64 (N,), or (N, M) for several, predictions values (N, M).
 
     The network predicts standard scores: its outputs times the scale, plus the offset, are the values. Offset
@@ -73,16 +74,6 @@ class Regression:
         "problems",
         "training-against-test",
     )
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        return metrics_of(self.name, self.decide, self.run_metric)
-
-    def with_metric(self, metric: Metric) -> Self:
-        return replace(self, run_metric=metric)
-
-    def metric(self, name: str) -> Metric:
-        return metric_of(name, self.name, self.decide)
 
     # --- label file -> targets
     @staticmethod
@@ -203,13 +194,5 @@ class Regression:
         }
 
     # --- submission
-    def default_cells(self, classes: pd.DataFrame, form: CellForm = BY_COLUMNS) -> Cells:
-        return cells.default_cells(self, classes, form)
-
-    def read_cells(
-        self, path: Path, table: pd.DataFrame, classes: pd.DataFrame, form: CellForm = BY_COLUMNS
-    ) -> Cells:
-        return cells.read_cells(self, path, table, classes, form)
-
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
         return cells.read_answers(self, path, table, classes)

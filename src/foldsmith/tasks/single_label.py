@@ -5,9 +5,9 @@ N images · B images of a batch · K classes.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,10 @@ import pandas as pd
 from foldsmith.errors import InputError
 from foldsmith.natural_order import natural_key
 from foldsmith.tasks import cells
-from foldsmith.tasks.metrics import Metric, decide, metric_of, metrics_of
+from foldsmith.tasks.metrics import Metric, decide
 from foldsmith.tasks.probabilities import class_prior, floor_probabilities, logarithms
-from foldsmith.tasks.task import BY_COLUMNS, CellForm, Cells, Encoded, Scaling
+from foldsmith.tasks.shared import SharedMethods
+from foldsmith.tasks.task import Encoded, Scaling
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SingleLabel:
+class SingleLabel(SharedMethods):
     """One of K classes per image. Targets are class indices int64 (N,), predictions probabilities (N, K).
 
     The network is trained with `loss`: `ce`, cross entropy, or `bce`, binary cross entropy of each class.
@@ -63,16 +64,6 @@ class SingleLabel:
         "training-against-test",
         "test-predictions",
     )
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        return metrics_of(self.name, self.decide, self.run_metric)
-
-    def with_metric(self, metric: Metric) -> Self:
-        return replace(self, run_metric=metric)
-
-    def metric(self, name: str) -> Metric:
-        return metric_of(name, self.name, self.decide)
 
     # --- label file -> targets
     @staticmethod
@@ -163,14 +154,6 @@ class SingleLabel:
         }
 
     # --- submission
-    def default_cells(self, classes: pd.DataFrame, form: CellForm = BY_COLUMNS) -> Cells:
-        return cells.default_cells(self, classes, form)
-
-    def read_cells(
-        self, path: Path, table: pd.DataFrame, classes: pd.DataFrame, form: CellForm = BY_COLUMNS
-    ) -> Cells:
-        return cells.read_cells(self, path, table, classes, form)
-
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
         return cells.read_answers(self, path, table, classes)
 
