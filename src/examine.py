@@ -88,10 +88,11 @@ def predict_by_view(
     command: Command, facts: dict[str, Any], cache: "PixelCache", rows: np.ndarray, batch_limit: "BatchLimit"
 ) -> np.ndarray:
     """Return the predictions of these rows (n,) in each view, means over the fold's networks, (V, n, K)."""
+    from foldsmith.inference.images import CachedImages
     from foldsmith.inference.networks import FoldNetworks
-    from foldsmith.inference.predict import CachedImages, ViewAverage, predict
+    from foldsmith.inference.predict import ViewAverage, predict
 
-    views, images = command.recipe.views, CachedImages(cache.pixels, rows)
+    views, images = command.recipe.views, CachedImages.of(cache, rows)
     networks = FoldNetworks.of_run(command.run, facts, command.device, command.precision)
     averages = [ViewAverage(networks.task, (view,)) for view in views]
     total = len(networks) * len(views) * len(rows)
@@ -111,7 +112,8 @@ def write_features(
     What a network was trained on looks different to it: held-out images stand beside the test's.
     """
     from foldsmith.inference.features import capture_features
-    from foldsmith.inference.predict import CachedImages, ViewAverage, predict
+    from foldsmith.inference.images import CachedImages
+    from foldsmith.inference.predict import ViewAverage, predict
     from foldsmith.inference.weights import load_trained, task_of
 
     run, folds = command.run, load_folds(command.run.folds)
@@ -127,7 +129,7 @@ def write_features(
         progress("examine: features", len(rows), "images") as advance,
     ):
         average = ViewAverage(task_of(facts))
-        predict(model, CachedImages(cache.pixels, rows), average, compute, batch_limit, advance)
+        predict(model, CachedImages.of(cache, rows), average, compute, batch_limit, advance)
     save_npz(
         run.features,
         path=np.concatenate(chosen),

@@ -47,14 +47,14 @@ def infer(command: Command, trained: list[dict[str, Any]], paths: list[str]) -> 
     # imported here: torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.predictions import average_predictions
+    from foldsmith.inference.images import CachedImages
     from foldsmith.inference.memory import BatchLimit
     from foldsmith.inference.networks import FoldNetworks
-    from foldsmith.inference.predict import CachedImages
 
     run, views = command.run, command.recipe.views  # the run's, which may be others than a fold's
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     rows = cache.rows(paths)
-    images = CachedImages(cache.pixels, rows)
+    images = CachedImages.of(cache, rows)
     predictions, batch_limit = [], BatchLimit(command.recipe.predict_batch_size)
     for provenance in trained:
         fold = provenance["fold"]

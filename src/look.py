@@ -96,9 +96,9 @@ def look_as_submitted(run: RunPaths, fold_runs: list[dict], typed: argparse.Name
     """Yield each image's predictions as src/infer.py computes them for test images."""
     from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
     from foldsmith.evaluation.predictions import average_predictions
+    from foldsmith.inference.images import CachedImages
     from foldsmith.inference.memory import BatchLimit
     from foldsmith.inference.networks import FoldNetworks
-    from foldsmith.inference.predict import CachedImages
 
     recipe = load_identity(run)["recipe"]  # its views may be others than those a fold was trained with
     size, views = recipe["image_size"], recipe["views"]

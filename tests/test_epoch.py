@@ -13,8 +13,9 @@ from torch.nn import functional
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute
 from foldsmith.inference.features import capture_features
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, ViewAverage, predict, reconstruct
+from foldsmith.inference.predict import ViewAverage, predict, reconstruct
 from foldsmith.inference.views import VIEWS, check_views
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.tasks import SingleLabel

@@ -14,8 +14,9 @@ from foldsmith.competition.submission import SubmissionForm, fill_submission, wr
 from foldsmith.evaluation.cross_validation import score
 from foldsmith.evaluation.predictions import average_predictions
 from foldsmith.inference.compute import build_compute
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, ViewAverage, predict
+from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.class_cells import LabelCells, ProbabilityCells
 from foldsmith.tasks.metrics import METRICS

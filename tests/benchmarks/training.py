@@ -36,8 +36,9 @@ from torch import nn
 
 from foldsmith.data.pixels import StoredPixels
 from foldsmith.inference.compute import build_compute
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, ViewAverage, predict
+from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.models import build_model
 from foldsmith.process.machine import usable_cores
 from foldsmith.recipes import Recipe, find_recipe, override

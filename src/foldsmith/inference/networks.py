@@ -9,8 +9,9 @@ import numpy as np
 from torch import nn
 
 from foldsmith.inference.compute import Compute
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, ViewAverage, predict
+from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.inference.weights import load_trained, task_of
 from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import Task

@@ -7,30 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from foldsmith.data.loader import prefetch
-from foldsmith.data.pixels import Pixels
 from foldsmith.inference.compute import Compute
+from foldsmith.inference.frozen import frozen_features
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.views import VIEWS
+from foldsmith.models.probe import ProbedNetwork
 from foldsmith.tasks import Task
-
-
-@dataclass(frozen=True)
-class CachedImages:
-    """Images by their `rows` (n,) of the cache's `pixels`."""
-
-    pixels: Pixels
-    rows: np.ndarray
-
-    def batches(self, size: int, compute: Compute) -> Iterator[torch.Tensor]:
-        """Yield batches of `size` images, uint8 (B, H, W, 3); for a GPU in pinned memory and prefetched."""
-
-        def load(start: int) -> torch.Tensor:
-            images = torch.from_numpy(self.pixels[self.rows[start : start + size]])
-            return images.pin_memory() if compute.on_gpu else images
-
-        # no thread on a CPU: all its cores work on the network
-        return prefetch(load, range(0, len(self.rows), size), threads=int(compute.on_gpu))
 
 
 @dataclass(frozen=True)
@@ -63,8 +46,13 @@ def predict(
 
     Batches are as large as `batch_limit` says. When a GPU's memory runs out, they are halved; order and
     images stay the same. On a GPU another batch size may round differently.
+
+    The features of a network with a frozen extractor are stored for the images of a pixel cache, so that
+    only the first prediction of an image passes through the extractor.
     """
     model.eval()
+    if isinstance(model, ProbedNetwork) and model.frozen and images.cache is not None:
+        return _predict_stored(model, images, average, compute, advance)
 
     def predict_batch(batch: torch.Tensor) -> torch.Tensor:
         return average.mean(average.logits(model, compute.normalise(batch), compute))
@@ -76,6 +64,21 @@ def predict(
             predictions.append(prediction)
             advance(len(prediction))
     return torch.cat(predictions).cpu().numpy()
+
+
+def _predict_stored(
+    model: ProbedNetwork,
+    images: CachedImages,
+    average: ViewAverage,
+    compute: Compute,
+    advance: Callable[[int], None],
+) -> np.ndarray:
+    """Return what `predict` does, by the stored features of each view."""
+    features = frozen_features(model.extractor, images, average.views, compute)
+    head = model.head.to(compute.device)
+    logits = [head(torch.from_numpy(features[view]).to(compute.device).float()) for view in average.views]
+    advance(len(images.rows))
+    return average.mean(logits).cpu().numpy()
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from foldsmith.inference.compute import Compute, build_compute, choose_device, set_determinism
-from foldsmith.models import build_model
+from foldsmith.models import HeadForm, build_trained
 from foldsmith.process.files import atomic_write
 from foldsmith.recipes import Recipe, recipe_of
 from foldsmith.tasks import Task, build_task
@@ -27,8 +27,9 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def load_weights(path: Path, provenance: dict[str, Any]) -> nn.Module:
     """Return the trained network, on the CPU, built from the run.json beside its weights."""
-    recipe = provenance["recipe"]
-    model = build_model(recipe["model"], provenance["num_classes"], recipe["image_size"], recipe["channels"])
+    probe = provenance.get("probe")
+    form = HeadForm(**probe["form"]) if probe else None
+    model = build_trained(recipe_of(provenance["recipe"]), provenance["num_classes"], form)
     load_model(model, str(path))
     return model.eval()
 

@@ -18,9 +18,11 @@ from foldsmith.models.backbone import (
 from foldsmith.models.bottleneck_resnet import BottleneckResNet
 from foldsmith.models.crnn import CRNN, CRNN_PLANS
 from foldsmith.models.plain_cnn import CNN_PLANS, PlainCNN
+from foldsmith.models.probe import HeadForm, ProbedNetwork, ProbeHead, build_extractor
 from foldsmith.models.quick_cnn import QuickCNN
 from foldsmith.models.resnet9 import ResNet9
 from foldsmith.models.whitened_cnn import WHITENED_PLANS, WhitenedCNN
+from foldsmith.recipes import Recipe
 
 # name -> constructor, which takes the number of classes, the image size in pixels, and the image channels
 MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -69,6 +71,26 @@ def build_model(
     return MODELS[name](num_classes, image_size, channels)
 
 
+def build_probed(recipe: Recipe, start: Start = FROM_SCRATCH, drop_path: float = 0.0) -> ProbedNetwork:
+    """Return the extractor of a recipe whose head is a probe, with a head of no use until one is fitted.
+
+    Raise InputError as build_model does, and for a network without stages.
+    """
+    check_model(recipe.model, start.is_trained)
+    name = recipe.model.removeprefix(TIMM)
+    extractor = build_extractor(name, recipe.image_size, recipe.channels, start, drop_path)
+    return ProbedNetwork(extractor, ProbeHead(HeadForm("linear", 1), 1), frozen=recipe.epochs == 0)
+
+
+def build_trained(recipe: Recipe, num_classes: int, form: HeadForm | None = None) -> nn.Module:
+    """Return the network of a recipe as its weights file has it; `form` is that of a probe's head."""
+    if form is None:
+        return build_model(recipe.model, num_classes, recipe.image_size, recipe.channels)
+    network = build_probed(recipe)
+    network.head = ProbeHead(form, num_classes)
+    return network
+
+
 def normalisation(
     model: nn.Module, from_pretrained: bool, channels: int = 3
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -101,6 +123,8 @@ def last_layer(model: nn.Module, num_classes: int) -> tuple[str, nn.Linear] | No
 
 def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
     """Return the blocks whose outputs serve as feature maps, by name, in execution order."""
+    if isinstance(model, ProbedNetwork):
+        model = model.backbone
     if hasattr(model, "feature_info"):  # timm's
         names = [info["module"] for info in model.feature_info]
         return {name: model.get_submodule(name) for name in names if name}

@@ -61,7 +61,9 @@ BOUNDS = {
     "seeds": AT_LEAST_1,
     "rounds": AT_LEAST_1,
     "pseudo_share": POSITIVE_SHARE,
-    "epochs": AT_LEAST_1,
+    "head": one_of("new", "probe"),
+    "layer_decay": Bound("a share above 0, up to 1", lambda value: 0 < value <= 1),
+    "epochs": COUNT,
     "batch_size": AT_LEAST_1,
     "least_steps": COUNT,
     "micro_batch": COUNT,
@@ -88,6 +90,21 @@ BOUNDS = {
     "views": Bound("at least one view", lambda value: len(value) >= 1),
 }
 RULES = (
+    Rule(
+        "epochs",
+        "at least 1 unless head is probe, which is fitted without training",
+        lambda recipe: recipe.epochs >= 1 or recipe.head == "probe",
+    ),
+    Rule(
+        "head",
+        "new unless the model is one of timm's (timm:<name>)",
+        lambda recipe: recipe.head == "new" or recipe.model.startswith("timm:"),
+    ),
+    Rule(
+        "rounds",
+        "1 if epochs is 0: a probe is fitted once",
+        lambda recipe: recipe.epochs > 0 or (recipe.rounds == 1 and recipe.seeds == 1),
+    ),
     Rule(
         "train_size",
         "at most image_size ({recipe.image_size}), or zero: --set train_size=0 --set train_size_from=0",

@@ -2,9 +2,9 @@
 
 from foldsmith.data.cache import open_run_cache
 from foldsmith.evaluation.predictions import mean_of_networks, save_held_out
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.networks import FoldNetworks
-from foldsmith.inference.predict import CachedImages
 from foldsmith.inference.weights import task_of
 from foldsmith.process.files import load_json
 from foldsmith.process.terminal import progress, say
@@ -27,7 +27,7 @@ def predict_again(command: Command, fold: int) -> None:
     say(f"train: fold {fold} predicts its held-out images again, views {', '.join(views)}")
     networks = FoldNetworks.of_run(run, facts, command.device, command.precision)
     images, batch_limit = (
-        CachedImages(cache.pixels, held_out.rows),
+        CachedImages.of(cache, held_out.rows),
         BatchLimit(command.recipe.predict_batch_size),
     )
     with progress(f"fold {fold}  held out", len(networks) * len(held_out.rows), "images") as advance:

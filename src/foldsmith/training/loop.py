@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,29 @@ class Epochs:
                 self._write_log(position.log)
                 resume.after_epoch(is_last=epoch + 1 == recipe.epochs)
         return position
+
+    def untrained(self, state: TrainingState, probe: dict[str, Any]) -> Position:
+        """Return the position of a network that is fitted and not trained: one row of the log, epoch 0."""
+        loss, accuracy = self.measure(state.ema.model)
+        seconds = probe["fit_seconds"]
+        row = {
+            "epoch": 0,
+            "lr": 0.0,
+            "train_loss": probe["training_loss"],
+            "train_accuracy": probe["training_accuracy"],
+            "val_loss": loss,
+            "val_accuracy": accuracy,
+            "seconds": seconds,
+            "images_per_second": len(self.data) / seconds,
+        }
+        if self.machine.processes.is_first:
+            save_csv(self.files.log, pd.DataFrame([row]))
+            say(
+                f"{self.name}  {probe['form']['kind']} classifier on {probe['form']['inputs']} features "
+                f"({probe['features']}), penalty {probe['penalty']:g}  training {row['train_loss']:.3f} "
+                f"{row['train_accuracy']:.1%}  held out {loss:.3f} {accuracy:.1%}  {seconds:.1f} s"
+            )
+        return Position(log=[row])
 
     def _learning_rates(self, num_batches: int) -> np.ndarray:
         """Return the learning rate of every step, float64 (epochs, num_batches)."""

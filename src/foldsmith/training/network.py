@@ -12,11 +12,13 @@ from torch import nn
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import save_held_out
 from foldsmith.inference.compute import Compute, set_determinism
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, ViewAverage, predict
+from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
-from foldsmith.models import Start, build_model, normalisation
+from foldsmith.models import Start, build_model, build_probed, normalisation
+from foldsmith.models.probe import ProbedNetwork
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.batches import TrainingData
@@ -27,6 +29,7 @@ from foldsmith.training.mixing import build_mixing
 from foldsmith.training.names import NetworkName
 from foldsmith.training.objective import build_objective
 from foldsmith.training.pretraining import load_pretrained
+from foldsmith.training.probe import fit_probe
 from foldsmith.training.recalibration import recalibrate
 from foldsmith.training.samples import Fold
 from foldsmith.training.sizes import training_sizes
@@ -70,10 +73,11 @@ class NetworkTraining:
         check_views(recipe.views)
         set_determinism(recipe.deterministic)
         model, compute, normalised = self._build()
+        probe = self._fit_probe(model, compute)
         state = build_state(model, recipe, compute)
         batch_limit = BatchLimit(recipe.predict_batch_size)
         epochs = self._epochs(compute, batch_limit)
-        position = epochs.run(state, compute)
+        position = epochs.run(state, compute) if recipe.epochs else epochs.untrained(state, probe)
         if recipe.recalibrate:
             batches = epochs.plain_batches(compute, recipe.recalibrate)
             recalibrate(state.ema.model, batches, compute, self.machine.processes)
@@ -92,9 +96,19 @@ class NetworkTraining:
             "processes": self.machine.processes.count,
             # images per process and pass; 0: whole batches. Batch norm's statistics are of as many images
             "micro_batch": position.micro_batch,
-            "training_seconds": sum(entry["seconds"] for entry in position.log),
+            **({"probe": probe} if probe else {}),
+            "training_seconds": sum(entry["seconds"] for entry in position.log)
+            + (probe.get("fit_seconds", 0.0) if recipe.epochs else 0.0),
             "seconds": time.monotonic() - started,
         }
+
+    def _fit_probe(self, model: nn.Module, compute: Compute) -> dict[str, Any]:
+        """Fit the head of a probed network; return the facts of its choice, or none of another network."""
+        if not isinstance(model, ProbedNetwork):
+            return {}
+        fitted = fit_probe(model.extractor, self.fold, self.recipe, compute)
+        model.head = fitted.head
+        return fitted.facts
 
     def rehearse(self) -> "Rehearsal":
         """Take up to three steps and predict a batch with a network that is thrown away; return the speeds.
@@ -120,7 +134,7 @@ class NetworkTraining:
         rows = self.fold.held_out.rows[: recipe.predict_batch_size]
         begun = time.monotonic()
         average = ViewAverage(self.fold.task)
-        predict(model, CachedImages(self.fold.cache.pixels, rows), average, compute, batch_limit)
+        predict(model, CachedImages.of(self.fold.cache, rows), average, compute, batch_limit)
         # the first step also allocates memory and chooses kernels
         seconds = min(after - before for before, after in pairwise(times))
         return Rehearsal(seconds, len(batches), (time.monotonic() - begun) / len(rows))
@@ -128,16 +142,22 @@ class NetworkTraining:
     def _build(self) -> tuple[nn.Module, Compute, dict[str, list[float]]]:
         """Return the network with its initial weights, its device, and the mean and std of its images."""
         recipe, fold = self.recipe, self.fold
-        torch.manual_seed(derive_seed(recipe.seed, "initial weights", fold.number))
+        # folds share the features of a probed network
+        purpose = "probed" if recipe.head == "probe" else fold.number
+        torch.manual_seed(derive_seed(recipe.seed, "initial weights", purpose))
         start = Start(recipe.pretrained, recipe.weights)
-        model = build_model(
-            recipe.model,
-            fold.task.num_outputs,
-            recipe.image_size,
-            recipe.channels,
-            start,
-            recipe.drop_path,
-        )
+        model: nn.Module
+        if recipe.head == "probe":
+            model = build_probed(recipe, start, recipe.drop_path)
+        else:
+            model = build_model(
+                recipe.model,
+                fold.task.num_outputs,
+                recipe.image_size,
+                recipe.channels,
+                start,
+                recipe.drop_path,
+            )
         if recipe.pretrain != "none":
             load_pretrained(model, fold.run)
         mean, std = normalisation(model, start.is_trained, recipe.channels)
@@ -190,6 +210,6 @@ class NetworkTraining:
         """Return the predictions of the held-out images, (n, K), in every process."""
         fold, processes = self.fold, self.machine.processes
         processes.align(model)
-        images = CachedImages(fold.cache.pixels, processes.own_rows(fold.held_out.rows))
+        images = CachedImages.of(fold.cache, processes.own_rows(fold.held_out.rows))
         own = predict(model, images, ViewAverage(fold.task, views), compute, batch_limit)
         return processes.join_rows(own)

@@ -14,8 +14,8 @@ from torch import nn
 from foldsmith.data.cache import PixelCache
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute, build_compute, set_determinism
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import build_model, normalisation
 from foldsmith.models.autoencoder import Autoencoder
@@ -66,7 +66,7 @@ class Pretraining:
         batch_limit = BatchLimit(recipe.predict_batch_size)
         error_of = partial(
             reconstruction_error,
-            images=CachedImages(self.cache.pixels, held_out),
+            images=CachedImages.of(self.cache, held_out),
             compute=compute,
             batch_limit=batch_limit,
         )
@@ -84,7 +84,7 @@ class Pretraining:
         ).run(build_state(model, recipe, compute), compute)
         load_pretrained(model, self.run)
         picture = draw_reconstructions(
-            model, CachedImages(self.cache.pixels, self.pictured), compute, batch_limit
+            model, CachedImages.of(self.cache, self.pictured), compute, batch_limit
         )
         save_png(self.run.reconstructions, picture)
         return {

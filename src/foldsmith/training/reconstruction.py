@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from foldsmith.inference.compute import Compute
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, reconstruct
+from foldsmith.inference.predict import reconstruct
 
 PICTURED = 10  # images in the picture
 

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.evaluation.predictions import mean_of_networks
+from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
-from foldsmith.inference.predict import CachedImages, ViewAverage, predict
+from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.inference.weights import load_trained
 from foldsmith.process.files import (
     digest_of,
@@ -191,7 +192,7 @@ class Rounds:
         cache, processes = self.fold.cache, self.machine.processes
         facts = {**facts, "recipe": asdict(self.recipe)}
         model, recipe, compute = load_trained(weights, facts, self.machine.device, self.machine.precision)
-        images = CachedImages(cache.pixels, processes.own_rows(cache.rows(self.test_paths)))
+        images = CachedImages.of(cache, processes.own_rows(cache.rows(self.test_paths)))
         average = ViewAverage(self.fold.task, recipe.views)
         own = predict(model, images, average, compute, self._batch_limit)
         return processes.join_rows(own).astype(np.float64)

@@ -1,0 +1,120 @@
+"""Features of a frozen network: computed once for every image and view, stored beside the pixel cache.
+
+n images · D features.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from foldsmith.data.feature_store import FEATURES, FeatureStore
+from foldsmith.inference.compute import Compute
+from foldsmith.inference.images import CachedImages
+from foldsmith.inference.memory import BatchLimit
+from foldsmith.inference.views import VIEWS
+from foldsmith.models.probe import FeatureExtractor, as_stored
+from foldsmith.process.files import digest_of
+from foldsmith.process.locks import wait_for_lock
+from foldsmith.process.machine import versions
+from foldsmith.process.terminal import progress, say
+
+BATCH = {"cpu": 64, "cuda": 256}  # images of a forward pass
+FLUSHED = 1024  # images after which the features so far are safe from a kill
+
+
+def digest_of_extractor(extractor: FeatureExtractor) -> str:
+    """Return the digest of the names and values of all weights and statistics of an extractor."""
+    digest = hashlib.sha256()
+    for name, tensor in extractor.state_dict().items():
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def frozen_features(
+    extractor: FeatureExtractor, images: CachedImages, views: Sequence[str], compute: Compute
+) -> dict[str, np.ndarray]:
+    """Return the features of images of a pixel cache in each view, float16 (n, D).
+
+    Those that are not stored are computed and stored, by one process at a time; a killed process loses at
+    most FLUSHED images. Any number of runs share a store.
+    """
+    facts = facts_of(extractor, images, compute)
+    lock = store_path(images, {**facts, "view": ""}).with_suffix(".lock")
+    with wait_for_lock(lock.with_name(f".{lock.name}"), "computes these features"):
+        stores = {view: open_store(images, {**facts, "view": view}) for view in views}
+        missing = {view: store.missing(images.rows) for view, store in stores.items()}
+        wanting = {view: store for view, store in stores.items() if len(missing[view])}
+        if wanting:
+            rows = np.unique(np.concatenate([missing[view] for view in wanting]))
+            _fill(extractor, CachedImages(images.pixels, rows, images.cache), wanting, compute)
+    return {view: store[images.rows] for view, store in stores.items()}
+
+
+def facts_of(extractor: FeatureExtractor, images: CachedImages, compute: Compute) -> dict[str, Any]:
+    """Return all that features depend on beside the view.
+
+    They are the pixel cache (files, size, decoder), the weights, the normalisation, the precision, the kind
+    of device, and the versions.
+    """
+    used = versions()
+    return {
+        "pixels": images.cache.name,
+        "network": type(extractor.backbone).__name__,
+        "weights": digest_of_extractor(extractor),
+        "stages": extractor.stages,
+        "widths": extractor.widths,
+        "offset": compute.offset.flatten().tolist(),
+        "scale": compute.scale.flatten().tolist(),
+        "precision": compute.precision,
+        "device": compute.device.type,
+        "torch": used["torch"],
+        "timm": used["timm"],
+    }
+
+
+def store_path(images: CachedImages, facts: dict[str, Any]) -> Path:
+    """Return the folder of a store, beside the pixel cache."""
+    return images.cache.with_name(f"{FEATURES}{facts['view']}-{digest_of(facts)[:16]}")
+
+
+def open_store(images: CachedImages, facts: dict[str, Any]) -> FeatureStore:
+    """Return the store of the features that `facts` describe, a new one if there is none."""
+    return FeatureStore(store_path(images, facts), len(images.pixels), sum(facts["widths"]), facts)
+
+
+@torch.inference_mode()
+def _fill(
+    extractor: FeatureExtractor, images: CachedImages, stores: dict[str, FeatureStore], compute: Compute
+) -> None:
+    """Compute the images' features in each view, batch by batch, and store them."""
+    extractor.to(compute.device, memory_format=torch.channels_last).eval()
+    batch_limit = BatchLimit(BATCH[compute.device.type])
+    size, done, since = batch_limit.size, 0, 0
+
+    def forward(normalised: torch.Tensor) -> torch.Tensor:
+        with compute.autocast():
+            return as_stored(extractor(normalised))
+
+    with progress("features", len(images.rows) * len(stores), "images") as advance:
+        for batch in images.batches(size, compute):
+            rows = images.rows[done : done + size]
+            # a short batch is filled up, as its length may change rounding: so an image's features do not
+            # depend on the other images
+            filled = torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)])
+            normalised = compute.normalise(filled)
+            for view, store in stores.items():
+                features = torch.cat(list(batch_limit.map_batches(VIEWS[view](normalised), forward)))
+                store.fill(rows, features[: len(rows)].cpu().numpy())
+                advance(len(rows))
+            done, since = done + len(rows), since + len(rows)
+            if since >= FLUSHED or done == len(images.rows):
+                for store in stores.values():
+                    store.flush()
+                since = 0
+    say(f"features: {done:,} images, views {', '.join(stores)}, stored in {images.cache.parent}")
