@@ -128,14 +128,16 @@ RULES = (
     ),
     Rule(
         "mean",
-        "one number per channel, of which there are {recipe.channels}, or empty: --set mean=",
+        "one number per channel, of which there are {recipe.channels}, or empty: --set mean= "
+        "--set std=; --set channels=3 fits three",
         lambda recipe: (
             len(recipe.mean) in (0, recipe.channels) and all(math.isfinite(value) for value in recipe.mean)
         ),
     ),
     Rule(
         "std",
-        "one positive number per channel, of which there are {recipe.channels}, or empty: --set std=",
+        "one positive number per channel, of which there are {recipe.channels}, or empty: --set mean= "
+        "--set std=; --set channels=3 fits three",
         lambda recipe: (
             len(recipe.std) in (0, recipe.channels) and all(POSITIVE.holds(value) for value in recipe.std)
         ),

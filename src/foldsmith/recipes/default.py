@@ -186,8 +186,9 @@ def describe_recipe(recipe: Recipe, facts: DatasetFacts, settings: Sequence[str]
     tuned = recipe.pretrained or bool(recipe.weights)
     budget = FINE_TUNED if tuned else FROM_SCRATCH
     steps = _steps_an_epoch(facts.num_images, recipe.batch_size)
-    colours = "of four files, which are four channels" if facts.channels == 4 else "in colour"
-    colours = "grey" if facts.grey else colours
+    colours = "grey" if facts.grey else "in colour"
+    if recipe.channels == 4:
+        colours = "in four files each, all kept as channels"
     overrides = f"; set by you: {', '.join(settings)}" if settings else ""
     return [
         f"{facts.num_images:,} images of about {facts.side} x {facts.side} pixels, {colours}: {recipe.model} "
