@@ -12,6 +12,7 @@ import torch
 from conftest import naming
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.fft import dctn
 
 import infer
 import look
@@ -27,7 +28,7 @@ from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, Draws, build_aug
 from foldsmith.data.cache import PixelCache, build_cache, cache_name, channels_of, open_cache, open_run_cache
 from foldsmith.data.channels import check_channels, describe_dropped, most_channels
 from foldsmith.data.images import decode_image, facts_of, resize_image
-from foldsmith.data.near_duplicates import find_near_duplicates, orient
+from foldsmith.data.near_duplicates import find_near_duplicates, hash_thumbnails, orient
 from foldsmith.data.survey import survey_images
 from foldsmith.errors import InputError
 from foldsmith.evaluation.feature_maps import draw_feature_maps
@@ -189,6 +190,9 @@ def test_near_duplicates_are_told_apart_by_the_fourth_channel_and_found_by_it() 
     thumbnails = np.stack([resize_image(image, 16) for image in coarse])
     alone = thumbnails.copy()
     alone[..., :3] = 0  # nothing but the fourth channel has a picture
+    expected = dctn(alone.mean(axis=3), type=2, axes=(1, 2))[:, :8, :8].reshape(8, 64) > 0
+    bits = hash_thumbnails(alone)[:, :1] >> np.arange(64, dtype=np.uint64) & np.uint64(1)
+    np.testing.assert_array_equal(bits[:, 1:], expected[:, 1:])
     mirrored = orient(alone, transposed=True, flip=0)
     pairs = find_near_duplicates(np.concatenate([alone, mirrored]), bits=7)
     assert pairs.tolist() == [[index, index + 8] for index in range(8)]
