@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foldsmith.data.cache import depth_of, run_cache_path
-from foldsmith.data.images import DEPTH, decode_image, resize_image
+from foldsmith.data.cache import channels_of, depth_of, run_cache_path
+from foldsmith.data.images import decode_image, resize_image
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.process.faults import machine_fault
@@ -103,8 +103,8 @@ def look_as_submitted(run: RunPaths, fold_runs: list[dict], typed: argparse.Name
     recipe = load_identity(run)["recipe"]  # its views may be others than those a fold was trained with
     size, views = recipe["image_size"], recipe["views"]
     smallest = None if recipe["cache"] else size  # streamed images are decoded at a reduced size
-    depth = depth_of(run_cache_path(run))
-    pixels = np.stack([resize_image(decode(path, smallest, depth), size) for path in typed.images])
+    cache = run_cache_path(run)
+    pixels = np.stack([resize_image(decode(path, cache, smallest), size) for path in typed.images])
     images, batch_limit = CachedImages(pixels, np.arange(len(pixels))), BatchLimit(2 * recipe["batch_size"])
     folds = [FoldNetworks.of_run(run, facts, typed.device, typed.precision) for facts in fold_runs]
     predictions = [each for networks in folds for each in networks.predict(images, views, batch_limit)]
@@ -131,7 +131,7 @@ def look_at_native_size(run: RunPaths, fold_runs: list[dict], typed: argparse.Na
 
     folds = [FoldNetworks.of_run(run, facts, typed.device, typed.precision) for facts in fold_runs]
     for path in typed.images:
-        image = shrink(decode(path, depth=depth_of(run_cache_path(run))), path)
+        image = shrink(decode(path, run_cache_path(run)), path)
         height, width = image.shape[:2]
         predictions, maps, name = [], {}, fold_runs[0]["recipe"]["model"]
         for networks in folds:
@@ -152,23 +152,26 @@ def look_at_native_size(run: RunPaths, fold_runs: list[dict], typed: argparse.Na
         yield Looked(np.mean(predictions, axis=0), method, draw_feature_maps(image, maps))
 
 
-def decode(path: Path, smallest: int | None = None, depth: int = DEPTH) -> np.ndarray:
-    """Return the pixels of an image file, uint8 (H, W, 3). Raise InputError if it cannot be decoded."""
+def decode(path: Path, cache: Path, smallest: int | None = None) -> np.ndarray:
+    """Return the pixels of an image, uint8 (H, W, C), as those in the run's cache.
+
+    Raise InputError if it cannot be decoded.
+    """
     try:
-        return decode_image(path, smallest, depth)
+        return decode_image(path, smallest, depth_of(cache), channels_of(cache))
     except ValueError as error:
         raise InputError(f"{path}: {error}.") from error
 
 
 def as_batch(image: np.ndarray) -> "torch.Tensor":
-    """Return an image uint8 (H, W, 3) as a batch of one."""
+    """Return an image uint8 (H, W, C) as a batch of one."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(image))[None]
 
 
 def shrink(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """Return the image (H, W, 3), shrunk to at most LARGEST pixels: memory grows with them."""
+    """Return the image (H, W, C), shrunk to at most LARGEST pixels: memory grows with them."""
     import cv2
 
     height, width = pixels.shape[:2]

@@ -30,6 +30,7 @@ from foldsmith.data.cache import (
     open_cache,
     run_cache_path,
 )
+from foldsmith.data.channels import check_channels, describe_dropped
 from foldsmith.data.depth import find_depth
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import DEPTH, collected_warnings
@@ -98,6 +99,7 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
     for line in explain(found):
         say(f"prepare: {line}")
     images = [*metadata.samples["path"], *competition.test_images]
+    check_channels(recipe, images)
     outputs = OUTPUTS.get(metadata.task, "classes")
     say(
         f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} {outputs} by "
@@ -107,13 +109,14 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
     if depth < DEPTH:
         say(f"prepare: the training images use {depth} of their 16 bits, which are mapped to 8")
     cache_path = command.run.cache_root / cache_name(
-        inputs["images"], images, recipe.image_size, recipe.cache, depth
+        inputs["images"], images, recipe.image_size, recipe.cache, depth, recipe.cached_channels
     )
     cache = decode(command, competition.root, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
     near = group_near_duplicates(cache, recipe.near_duplicates)
     problems = find_problems(competition, metadata, form, cache.index, near, samples)
-    for line in [*notes_for_task(recipe, task), *summarise(problems)]:
+    notes = [*notes_for_task(recipe, task), *describe_dropped(recipe, images)]
+    for line in [*notes, *summarise(problems)]:
         say(f"prepare: {line}")
 
     facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]
@@ -152,6 +155,7 @@ def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
             recipe.max_unreadable,
             recipe.near_duplicates,
             cv2.__version__,
+            *([recipe.channels] if recipe.channels > 3 else []),
         ],
     }
 

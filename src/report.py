@@ -114,7 +114,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         class_counts=task.class_counts(task.targets(folds)),
         logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
         problems=load_problems(run.problems),
-        notes=notes_of(command.plan, command.folds_to_use, folds, classes, task),
+        notes=notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels),
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache),

@@ -2,16 +2,17 @@
 
 `Recipe.augment` stays a string either way, so that it is compared, saved and stamped like any other field.
 
-B images a batch · S the side of an image.
+B images a batch · S the side of an image · C its channels, 3 or 4.
 """
 
+import copy
 import inspect
 import json
 import os
 import random
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,8 +171,11 @@ def _names(fields: Mapping[str, Any]) -> str:
 # --- from text or file to images
 
 
-def load_pipeline(augment: str, size: int) -> "albumentations.Compose":
-    """Build the pipeline of a text or a file. Raise InputError unless it gives uint8 (size, size, 3)."""
+def load_pipeline(augment: str, size: int, channels: int = 3) -> "albumentations.Compose":
+    """Build the pipeline of a text or a file.
+
+    Raise InputError unless it gives uint8 (size, size, channels).
+    """
     keep_offline()
     import albumentations
 
@@ -182,13 +186,47 @@ def load_pipeline(augment: str, size: int) -> "albumentations.Compose":
         pipeline = loaded if isinstance(loaded, albumentations.Compose) else albumentations.Compose([loaded])
     except Exception as error:  # the parsers' and every transform's own
         raise InputError(f"{description} is no pipeline of albumentations.save: {_reason(error)}") from error
+    if channels > 3:
+        _refuse_colour_transforms(pipeline, description, size, channels)
     try:
-        apply_pipeline(pipeline, np.zeros((1, size, size, 3), np.uint8), 0)
+        apply_pipeline(pipeline, np.zeros((1, size, size, channels), np.uint8), 0)
     except InputError as error:
         raise InputError(f"{description}: {error}") from error
     except Exception as error:  # every transform's own
         raise InputError(f"{description} fails on images of {size} x {size}: {_reason(error)}") from error
     return pipeline
+
+
+def _refuse_colour_transforms(
+    pipeline: "albumentations.Compose", description: str, size: int, channels: int
+) -> None:
+    """Raise InputError for a transform that takes three channels and no more, however rarely it is drawn."""
+    for transform in _transforms_of(pipeline):
+        if _takes(transform, size, 3) and not _takes(transform, size, channels):
+            raise InputError(
+                f"{description}: {type(transform).__name__} takes three channels, and the images have "
+                f"{channels}; remove it, or --set channels=3, which drops the fourth channel."
+            )
+
+
+def _transforms_of(compose: "albumentations.BaseCompose") -> "Iterator[albumentations.BasicTransform]":
+    """Yield the transforms of a composition and of those inside it."""
+    for entry in compose.transforms:
+        yield from _transforms_of(entry) if hasattr(entry, "transforms") else (entry,)
+
+
+def _takes(transform: "albumentations.BasicTransform", size: int, channels: int) -> bool:
+    """Return whether a transform by itself keeps size, type and channels of an image."""
+    import albumentations
+
+    always = copy.deepcopy(transform)
+    always.p = 1
+    images = np.random.default_rng(0).integers(256, size=(1, size, size, channels), dtype=np.uint8)
+    try:
+        apply_pipeline(albumentations.Compose([always]), images, 0)
+    except Exception:  # every transform's own
+        return False
+    return True
 
 
 def _load(augment: str) -> object:
@@ -206,7 +244,7 @@ def _reason(error: Exception) -> str:
 
 
 def apply_pipeline(pipeline: "albumentations.Compose", images: np.ndarray, seed: int) -> np.ndarray:
-    """Return augmented copies of uint8 images (B, S, S, 3), which depend on `seed` and the images before.
+    """Return augmented copies of uint8 images (B, S, S, C), which depend on `seed` and the images before.
 
     All transforms share one stream. `set_random_seed` would give every transform a stream of its own with the
     same numbers, so that horizontal and vertical flips always came together. Raise InputError for an image

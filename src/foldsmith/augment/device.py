@@ -3,7 +3,8 @@
 The sampled parameters are compiled into (operation, tensors) pairs on the host, which a background thread can
 do ahead of the training step. The device then runs a few operations a batch.
 
-B images a batch · S the side of an image.
+B images a batch · S the side of an image · C its channels, 3 or 4. What an operation does to a fourth channel
+is as on the host (`host.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -14,24 +15,24 @@ import numpy as np
 import torch
 from torch.nn.functional import conv2d, grid_sample
 
-from foldsmith.augment.colours import LUMA
+from foldsmith.augment.colours import widen_colour, widen_luma
 from foldsmith.augment.rows import Draws
 from foldsmith.augment.trivial import EQUALIZE, SMOOTHING, UNCHANGED, UNMOVED
 
-# a function of images (B, 3, S, S), float32 from 0 to 255, and of tensors; and these tensors, on the host
+# a function of images (B, C, S, S), float32 from 0 to 255, and of tensors; and these tensors, on the host
 Operation = tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]
 Coordinates = TypeVar("Coordinates", np.ndarray, torch.Tensor)
 
 
 def apply_draws(images: torch.Tensor, draws: Draws, side: int = 0) -> torch.Tensor:
-    """Return uint8 images (B, S, S, 3) augmented: float32 (B, S, S, 3), from 0 to 255.
+    """Return uint8 images (B, S, S, C) augmented: float32 (B, S, S, C), from 0 to 255.
 
     `side` is the size of the result in pixels; 0 keeps the size of the images.
     """
-    return apply_operations(images, compile_operations(draws, images.shape[1], side))
+    return apply_operations(images, compile_operations(draws, images.shape[1], side, images.shape[3]))
 
 
-def compile_operations(draws: Draws, source: int, side: int = 0) -> list[Operation]:
+def compile_operations(draws: Draws, source: int, side: int = 0, channels: int = 3) -> list[Operation]:
     """Return the operations for images of `source` pixels and results of `side` pixels; 0 keeps the size.
 
     Crop, shift, resize, flip and rotation are one bilinear sampling.
@@ -48,11 +49,12 @@ def compile_operations(draws: Draws, source: int, side: int = 0) -> list[Operati
     elif draws.flip is not None:
         operations.append((_flip, tuple(map(_tensor, flips.T))))
     if draws.colour is not None:
-        operations.append((_recolour, (_tensor(draws.colour), _tensor(draws.lift), _tensor(LUMA))))
+        matrices = _tensor(widen_colour(draws.colour, channels)), _tensor(draws.lift)
+        operations.append((_recolour, (*matrices, _tensor(widen_luma(channels)))))
     if draws.affine is not None:
         operations += _trivial_operations(draws)
     if draws.erased is not None:
-        operations.append((_erase, (*map(_tensor, draws.erased.T), _tensor(draws.fill))))
+        operations.append((_erase, (*map(_tensor, draws.erased.T), _tensor(draws.fill[:, :channels]))))
     return operations
 
 
@@ -62,8 +64,8 @@ def pin_operations(operations: Iterable[Operation]) -> list[Operation]:
 
 
 def apply_operations(images: torch.Tensor, operations: Iterable[Operation]) -> torch.Tensor:
-    """Return uint8 images (B, S, S, 3) after all operations: float32 (B, S, S, 3), from 0 to 255."""
-    batch = images.permute(0, 3, 1, 2).float()  # (B, S, S, 3) -> (B, 3, S, S)
+    """Return uint8 images (B, S, S, C) after all operations: float32 (B, S, S, C), from 0 to 255."""
+    batch = images.permute(0, 3, 1, 2).float()  # (B, S, S, C) -> (B, C, S, S)
     for operation, tensors in operations:
         batch = operation(batch, *(tensor.to(batch.device, non_blocking=True) for tensor in tensors))
     return batch.permute(0, 2, 3, 1)
@@ -132,8 +134,8 @@ def _to_source(
 def _recolour(
     images: torch.Tensor, colour: torch.Tensor, lift: torch.Tensor, luma: torch.Tensor
 ) -> torch.Tensor:
-    """Multiply RGB by a matrix an image, and add `lift` times its mean brightness, as on the host."""
-    pixels = images.flatten(2)  # (B, 3, S * S)
+    """Multiply channels by a matrix an image, and add `lift` times its mean brightness, as on the host."""
+    pixels = images.flatten(2)  # (B, C, S * S)
     means = pixels.mean(dim=2) @ luma  # (B,)
     changed = torch.baddbmm((lift * means).view(-1, 1, 1), colour, pixels)
     return changed.clamp(0, 255).view(images.shape)
@@ -178,22 +180,23 @@ def _warp(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 
 def _sharpen(images: torch.Tensor, sharpness: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Blend with the smoothed image, but for the outermost pixels, as Pillow does."""
-    smooth, sharpened = conv2d(images, kernel.expand(3, 1, 3, 3), padding=1, groups=3), images.clone()
+    channels, sharpened = images.shape[1], images.clone()
+    smooth = conv2d(images, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
     factor, inner = sharpness.view(-1, 1, 1, 1), (..., slice(1, -1), slice(1, -1))
     sharpened[inner] = (factor * images + (1 - factor) * smooth).clamp(0, 255)[inner]
     return sharpened
 
 
 def _look_up(images: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Replace grey levels by tables (B, 256), or (B, 3, 256) with one a channel."""
-    levels = images.round().long().flatten(2)  # (B, 3, S * S)
-    table = table.view(len(table), -1, 256).expand(-1, 3, -1)
+    """Replace grey levels by tables (B, 256), or (B, C, 256) with one a channel."""
+    levels = images.round().long().flatten(2)  # (B, C, S * S)
+    table = table.view(len(table), -1, 256).expand(-1, images.shape[1], -1)
     return table.gather(2, levels).view(images.shape)
 
 
 def _autocontrast_or_equalize(images: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
     """Apply the tables of `contrast_table`, computed for the whole batch; `kind` (B,)."""
-    levels = images.round().long().flatten(2)  # (B, 3, S * S)
+    levels = images.round().long().flatten(2)  # (B, C, S * S)
     counts = levels.new_zeros((*levels.shape[:2], 256)).scatter_add_(2, levels, torch.ones_like(levels))
     low, high = levels.amin(dim=2, keepdim=True), levels.amax(dim=2, keepdim=True)
     all_levels = torch.arange(256, device=images.device).expand(counts.shape)
@@ -218,4 +221,4 @@ def _erase(
     left, top, right, bottom = (edge.view(-1, 1) for edge in (left, top, left + width, top + height))
     columns, rows = (pixel >= left) & (pixel < right), (pixel >= top) & (pixel < bottom)
     inside = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)  # (B, 1, S, S)
-    return torch.where(inside, fill.view(-1, 3, 1, 1), images)
+    return torch.where(inside, fill[:, :, None, None], images)

@@ -1,6 +1,6 @@
 """Augmentation on the host, image by image, by OpenCV, which is faster on a CPU than tensor operations.
 
-B images a batch · S the side of an image.
+B images a batch · S the side of an image · C its channels, 3 or 4.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from foldsmith.augment.albumentations_file import apply_pipeline
-from foldsmith.augment.colours import LUMA
+from foldsmith.augment.colours import LUMA, widen_colour
 from foldsmith.augment.rows import WHOLE, Augmentation, BatchSlice, Draws
 from foldsmith.augment.trivial import SMOOTHING, UNCHANGED, UNMOVED, contrast_table
 
@@ -27,7 +27,7 @@ def augment_batch(
     seed: int,
     within: BatchSlice = WHOLE,
 ) -> np.ndarray:
-    """Return augmented copies of uint8 images (B, S, S, 3), sampled from `seed` alone.
+    """Return augmented copies of uint8 images (B, S, S, C), sampled from `seed` alone.
 
     The images may be a slice of a batch, such as one rank's share: a row of AUGMENTATIONS treats them as in
     the whole batch. A pipeline samples a slice from a seed of its own, and ignores the rest of `within`.
@@ -39,7 +39,7 @@ def augment_batch(
 
 
 def apply_draws(images: np.ndarray, draws: Draws, side: int = 0) -> np.ndarray:
-    """Return copies of uint8 images (B, S, S, 3), changed by `draws`, in `side` pixels; 0: as they were."""
+    """Return copies of uint8 images (B, S, S, C), changed by `draws`, in `side` pixels; 0: as they were."""
     augmented = _cut_and_turn(images, draws, side or images.shape[1])
     if draws.colour is not None:
         _recolour(augmented, draws)
@@ -54,7 +54,7 @@ def _cut_and_turn(images: np.ndarray, draws: Draws, size: int) -> np.ndarray:
     """Crop, resize to `size`, flip and rotate: into a new array."""
     resized = size != images.shape[1] or draws.box is not None
     copied = not resized and draws.angle is None
-    augmented = images.copy() if copied else np.empty((len(images), size, size, 3), np.uint8)
+    augmented = images.copy() if copied else np.empty((len(images), size, size, images.shape[3]), np.uint8)
     boxes = [None] * len(images) if draws.box is None else draws.box.tolist()
     flips = [(False, False)] * len(images) if draws.flip is None else draws.flip.tolist()
     for index, (box, flip) in enumerate(zip(boxes, flips, strict=True)):
@@ -95,21 +95,27 @@ def _matrix(crop: tuple[int, ...], size: int, hflip: bool, vflip: bool, angle: f
 
 
 def _recolour(images: np.ndarray, draws: Draws) -> None:
-    """Multiply RGB by a matrix an image, and add `lift` times its mean brightness, in place."""
-    for image, colour, lift in zip(images, draws.colour, draws.lift.tolist(), strict=True):
+    """Multiply channels by a matrix an image, and add `lift` times its mean brightness, in place."""
+    colours = widen_colour(draws.colour, images.shape[3])
+    for image, colour, lift in zip(images, colours, draws.lift.tolist(), strict=True):
         brightness = float(LUMA @ cv2.mean(image)[:3])
-        matrix = np.concatenate([colour, np.full((3, 1), lift * brightness, np.float32)], axis=1)
+        matrix = np.concatenate([colour, np.full((len(colour), 1), lift * brightness, np.float32)], axis=1)
         cv2.transform(image, matrix, dst=image)
 
 
 def _erase(images: np.ndarray, draws: Draws) -> None:
-    """Fill a box of each image with a colour, in place."""
-    for image, (x, y, width, height), fill in zip(images, draws.erased.tolist(), draws.fill, strict=True):
+    """Fill a box of each image with a colour, in place: of all channels, which show one thing."""
+    fills = draws.fill[:, : images.shape[3]]
+    for image, (x, y, width, height), fill in zip(images, draws.erased.tolist(), fills, strict=True):
         image[y : y + height, x : x + width] = fill
 
 
 def _transform(images: np.ndarray, draws: Draws) -> None:
-    """Apply TrivialAugment's operations other than colour matrices, in place; most images have none."""
+    """Apply TrivialAugment's operations other than colour matrices, in place; most images have none.
+
+    All act on every channel: shears and the like move the whole image, and the other operations are defined
+    for one channel, whatever it shows.
+    """
     size = images.shape[1]
     for index, image in enumerate(images):
         matrix, table = draws.affine[index], draws.table[index]
@@ -124,6 +130,6 @@ def _transform(images: np.ndarray, draws: Draws) -> None:
         if not np.array_equal(table, UNCHANGED):
             image[:] = cv2.LUT(image, table)
         if kind:
-            counts = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
+            counts = [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, -1, 0)]
             tables = np.stack([contrast_table(kind, histogram) for histogram in counts], axis=-1)
             image[:] = cv2.LUT(image, tables[None])

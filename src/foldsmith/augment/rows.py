@@ -33,12 +33,13 @@ class Draws:
       beyond the image, which is reflected there.
     - `flip` (B, 2): horizontal and vertical.
     - `angle` (B,): rotation about the centre in radians, counter-clockwise, filled with black.
-    - `colour` (B, 3, 3): multiplies RGB. `lift` (B,) times the image's mean brightness before is added.
+    - `colour` (B, 3, 3): multiplies RGB; `widen_colour` says what it does to a fourth channel. `lift` (B,)
+      times the image's mean brightness before is added.
     - `affine` (B, 2, 3): maps a pixel (x, y) of the result to one of the image, filled with black.
     - `sharpness` (B,): blends the smoothed image (0) with the image (1).
     - `table` (B, 256): lookup table of grey levels.
     - `spread` (B,): AUTOCONTRAST or EQUALIZE of trivial.py, or 0.
-    - `erased` int64 (B, 4): box that is filled with the colour `fill`, uint8 (B, 3).
+    - `erased` int64 (B, 4): box that is filled with the colour `fill`, uint8 (B, 4), of up to four channels.
     """
 
     box: np.ndarray | None = None
@@ -118,7 +119,9 @@ class Augmentation:
             boxes, fits = _draw_boxes(stream, count, side, ERASED_SHARE, ERASED_RATIO, side - 1)
             fits &= stream.random(count) < self.erase
             draws["erased"] = np.where(fits[:, None], boxes, 0)
-            draws["fill"] = stream.integers(256, size=(count, 3), dtype=np.uint8)
+            # the fourth channel's last of all, so that three channels have the colours they had without it
+            fill = [stream.integers(256, size=(count, more), dtype=np.uint8) for more in (3, 1)]
+            draws["fill"] = np.concatenate(fill, axis=1)
         return Draws(**draws)
 
     def draw_slice(self, seed: int, within: BatchSlice, length: int, size: int) -> Draws:
@@ -196,12 +199,13 @@ AUGMENTATIONS = {
 
 
 def build_augmentation(
-    name: str, size: int, erase: float = 0.0, strength: float = 1.0
+    name: str, size: int, erase: float = 0.0, strength: float = 1.0, channels: int = 3
 ) -> "Augmentation | albumentations.Compose":
     """Return a row of AUGMENTATIONS, or a pipeline from its text or file.
 
     `erase` sets a row's probability of random erasing, `strength` scales its TrivialAugment. Raise InputError
-    for an unknown name, for a pipeline that does not keep uint8 (size, size, 3), and for one with `erase`.
+    for an unknown name, for a pipeline that does not keep uint8 (size, size, channels), and for one with
+    `erase`.
     """
     if is_pipeline(name):
         if erase:
@@ -209,7 +213,7 @@ def build_augmentation(
                 f"erase={erase} is for rows of AUGMENTATIONS; --set erase=0, and add a CoarseDropout to "
                 f"{describe_augment(name)} instead."
             )
-        return load_pipeline(name, size)
+        return load_pipeline(name, size, channels)
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, [*AUGMENTATIONS, "FILE.json"])
     row = AUGMENTATIONS[name]

@@ -43,8 +43,9 @@ def stack_files(
     order = sorted(
         channels, key=lambda word: (FIRST.index(word.lower()) if word.lower() in FIRST else 3, word)
     )
-    left_out = f"; {order[3]} is not used" if len(order) > 3 else ""
-    sentence = f"an image is {len(order)} files, its channels: {', '.join(order)}{left_out}"
+    fourth = "; the fourth is used with channels=4, which the recipe default chooses"
+    sentence = f"an image is {len(order)} files, its channels: {', '.join(order)}"
+    sentence += fourth if len(order) > 3 else ""
     stacked = [f"{stem}_{{{','.join(order)}}}{suffix}" for stem, suffix in words]
     return sorted(stacked, key=natural_key), [sentence]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.competition.found import load_found
-from foldsmith.data.images import DEPTH, ImageFacts, decode_image, facts_of, file_state, resize_image
+from foldsmith.data.images import DEPTH, FOUR, ImageFacts, decode_image, facts_of, file_state, resize_image
 from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
 from foldsmith.errors import InputError
 from foldsmith.process.faults import MachineError
@@ -36,8 +36,9 @@ THUMBNAIL = 16  # pixels; side of the thumbnails for near-duplicate detection, t
 class PixelCache:
     """The images of a competition at one size.
 
-    `pixels` yields rows of uint8 (N, size, size, 3), RGB; row i is the image `index.path[i]`. `index` has the
-    columns path, width, height, grey, digest and problem. The pixels of an unreadable image are all zero.
+    `pixels` yields rows of uint8 (N, size, size, C): RGB, or the four files of an image. Row i is the image
+    `index.path[i]`. `index` has the columns path, width, height, grey, digest and problem. The pixels of an
+    unreadable image are all zero.
     """
 
     path: Path
@@ -46,7 +47,7 @@ class PixelCache:
 
     @property
     def thumbnails(self) -> np.ndarray:
-        """Return the images at 16 x 16, uint8 (N, 16, 16, 3), independent of the size of `pixels`."""
+        """Return the images at 16 x 16, uint8 (N, 16, 16, C), independent of the size of `pixels`."""
         return np.load(self.path / "thumbnails.npy", mmap_mode="r", allow_pickle=False)
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
@@ -77,22 +78,34 @@ def _states_of(folder: Path, images: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def cache_name(
-    listing: str, images: Sequence[str], size: int, stored: bool = True, depth: int = DEPTH
+    listing: str,
+    images: Sequence[str],
+    size: int,
+    stored: bool = True,
+    depth: int = DEPTH,
+    channels: int = 3,
 ) -> str:
     """Return the cache folder's name, a digest of what pixels depend on: files, images, size, decoder.
 
-    Where 16-bit images use fewer bits, the name says how many (`depth_of`).
+    Where 16-bit images use fewer bits, or images have FOUR channels, the name says how many (`depth_of`,
+    `channels_of`).
     """
-    bits = f"-{depth}bit" if depth < DEPTH else ""
+    kind = f"-{channels}ch" if channels == FOUR else ""
+    kind += f"-{depth}bit" if depth < DEPTH else ""
     if not stored:
-        return f"{STREAMED}{bits}-{digest_of([listing, *images, cv2.__version__, STREAMED_FILES])[:16]}"
-    return f"{size}px{bits}-{digest_of([listing, *images, size, cv2.__version__, FILES])[:16]}"
+        return f"{STREAMED}{kind}-{digest_of([listing, *images, cv2.__version__, STREAMED_FILES])[:16]}"
+    return f"{size}px{kind}-{digest_of([listing, *images, size, cv2.__version__, FILES])[:16]}"
 
 
 def depth_of(path: Path) -> int:
     """Return the bits of 16-bit images that a cache of that name maps to 8 (see `find_depth`)."""
     match = re.search(r"-(\d+)bit-", path.name)
     return int(match[1]) if match else DEPTH
+
+
+def channels_of(path: Path) -> int:
+    """Return the channels of the images in a cache of that name: 3 or FOUR."""
+    return FOUR if f"-{FOUR}ch-" in path.name else 3
 
 
 def open_cache(path: Path, folder: Path, size: int) -> PixelCache:
@@ -147,7 +160,7 @@ def _streamed(path: Path, index: pd.DataFrame, folder: Path, size: int) -> Strea
     if states.shape != (len(files), 2):
         raise ValueError(f"{len(files)} rows, {len(states)} states of files")
     readable = index["problem"].to_numpy() == ""
-    return StreamedPixels(files, readable, states, size, depth=depth_of(path))
+    return StreamedPixels(files, readable, states, size, depth=depth_of(path), channels=channels_of(path))
 
 
 def is_stored(path: Path) -> bool:
@@ -222,12 +235,12 @@ def build_cache(
     """Decode images of `folder` into a new cache, in parallel, and call `advance(1)` after each.
 
     The folder is renamed to `path` only when it is complete. The name `path` decides whether pixels are
-    stored. An unreadable image is recorded in the index, never replaced by another.
+    stored, and their channels. An unreadable image is recorded in the index, never replaced by another.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(path.parent)
     stored_size = size if is_stored(path) else 0
-    _refuse_small_disk(path.parent, len(images) * 3 * (stored_size**2 + THUMBNAIL**2))
+    _refuse_small_disk(path.parent, len(images) * channels_of(path) * (stored_size**2 + THUMBNAIL**2))
     # the process id keeps apart two processes that build the same cache
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.mkdir()
@@ -266,7 +279,7 @@ def _fill_cache(
         np.save(cache / "states.npy", np.array(_states_of(folder, images), np.int64).reshape(-1, 2))
     sides = {"thumbnails.npy": THUMBNAIL} | ({"pixels.npy": size} if size else {})
     arrays = [
-        np.lib.format.open_memmap(cache / name, "w+", np.uint8, (len(images), side, side, 3))
+        np.lib.format.open_memmap(cache / name, "w+", np.uint8, (len(images), side, side, channels_of(cache)))
         for name, side in sides.items()
     ]
     for name in sides:
@@ -276,7 +289,7 @@ def _fill_cache(
 
     def fill(row: int) -> ImageFacts:
         try:
-            decoded = decode_image(folder / images[row], depth=depth_of(cache))
+            decoded = decode_image(folder / images[row], depth=depth_of(cache), channels=channels_of(cache))
         except ValueError as error:
             return ImageFacts(0, 0, False, "", str(error))
         for array in arrays:

@@ -18,6 +18,7 @@ from foldsmith.data.headers import MAX_PIXELS, claimed_size
 
 DEPTH = 16  # bits of a sample, of which all are used
 BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
+FOUR = 4  # channels that only images of as many files have; all others have three
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ImageFacts:
 
     width: int  # pixels, EXIF orientation applied
     height: int
-    grey: bool  # whether the three channels are equal in every pixel
+    grey: bool  # whether the channels are equal in every pixel
     digest: str  # of the pixels, so that equal images in different files have equal digests
     problem: str = ""  # why the file could not be decoded
 
@@ -39,21 +40,29 @@ def image_files(path: Path) -> list[Path]:
     return [path.with_name(f"{match[1]}{word}{match[3]}") for word in match[2].split(",")]
 
 
-def decode_image(path: Path, min_side: int | None = None, depth: int = DEPTH) -> np.ndarray:
-    """Return the pixels of an image: uint8 (H, W, 3), RGB, EXIF orientation applied.
+def decode_image(
+    path: Path, min_side: int | None = None, depth: int = DEPTH, channels: int = 3
+) -> np.ndarray:
+    """Return the pixels of an image: uint8 (H, W, channels), RGB, EXIF orientation applied.
 
-    An image of several files has the brightness of the first three as its channels; two leave the last one
-    black. `depth` is the number of bits that the data set uses of 16, which are mapped to 8.
+    An image of several files has the brightness of the first three, or of all FOUR, as its channels; two of
+    three leave the last one black. `depth` is the number of bits that the data set uses of 16, which are
+    mapped to 8. Raise ValueError for FOUR channels of an image that is not as many files.
     """
     files = image_files(path)
+    if channels == FOUR and len(files) != FOUR:
+        number = "one file" if len(files) == 1 else f"{len(files)} files"
+        raise ValueError(
+            f"{number}, and {FOUR} channels need four, in one name such as ID_{{red,green,blue,yellow}}.png"
+        )
     if len(files) == 1:
         return _decode_file(path, min_side, depth)
-    layers = [_decode_file(file, None, depth) for file in files[:3]]
+    layers = [_decode_file(file, None, depth) for file in files[:channels]]
     if len({layer.shape for layer in layers}) > 1:
         sizes = ", ".join(f"{layer.shape[1]} x {layer.shape[0]}" for layer in layers)
         raise ValueError(f"its files have different sizes: {sizes}")
     grey = [layer if layer.ndim == 2 else cv2.cvtColor(layer, cv2.COLOR_RGB2GRAY) for layer in layers]
-    return np.dstack([*grey, *[np.zeros_like(grey[0])] * (3 - len(grey))])
+    return np.dstack([*grey, *[np.zeros_like(grey[0])] * (channels - len(grey))])
 
 
 def _decode_file(path: Path, min_side: int | None, depth: int) -> np.ndarray:
@@ -173,7 +182,7 @@ def collected_warnings() -> Iterator[list[str]]:
 
 
 def resize_image(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the whole image as (size, size, 3), its aspect ratio not kept.
+    """Return the whole image (H, W, C) as (size, size, C), its aspect ratio not kept.
 
     The interpolation is area averaging for shrinking, cubic for enlarging.
     """
@@ -185,10 +194,10 @@ def resize_image(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def facts_of(pixels: np.ndarray) -> ImageFacts:
-    """Return size, greyness and digest of decoded pixels uint8 (H, W, 3)."""
+    """Return size, greyness and digest of decoded pixels uint8 (H, W, C)."""
     height, width = pixels.shape[:2]
     digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels))
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    grey = bool(np.array_equal(red, green) and np.array_equal(green, blue))
+    first, *others = np.moveaxis(pixels, -1, 0)
+    grey = all(np.array_equal(first, other) for other in others)
     return ImageFacts(width, height, grey, digest.hexdigest())

@@ -183,7 +183,7 @@ class DeviceBatches:
         size = self.pixels.shape[1]
         draws = self.augmentation.draw_slice(key.seed, key.within, len(key.positions), size)
         positions = torch.from_numpy(key.positions)
-        operations = compile_operations(draws, size, key.within.side)
+        operations = compile_operations(draws, size, key.within.side, self.pixels.shape[3])
         if self.on_gpu:
             return positions.pin_memory(), pin_operations(operations)
         return positions, operations

@@ -6,7 +6,7 @@ also transposes them, so that one transform yields the hashes of all eight orien
 hashes differ in few bits are then compared by the correlation of their colour thumbnails: many images of sky
 have equal hashes, few are the same image.
 
-N images · S the side of a thumbnail.
+N images · S the side of a thumbnail · C its channels, 3 or 4.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,8 +26,11 @@ BATCH = 4096  # queries, or pairs, that are compared at a time
 
 
 def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
-    """Return the hashes of thumbnails uint8 (N, S, S, 3) as they are and transposed, uint64 (N, 2)."""
-    grey = thumbnails.astype(np.float32) @ LUMA.astype(np.float32)  # (N, S, S)
+    """Return the hashes of thumbnails uint8 (N, S, S, C) as they are and transposed, uint64 (N, 2)."""
+    channels = thumbnails.shape[-1]
+    # four channels are no colours: each may be the only one with a picture, so all count alike
+    weights = LUMA if channels == 3 else np.full(channels, 1 / channels)
+    grey = thumbnails.astype(np.float32) @ weights.astype(np.float32)  # (N, S, S)
     basis = _cosines(thumbnails.shape[1])  # (SIDE, S)
     coefficients = basis @ grey @ basis.T  # (N, SIDE, SIDE), rows are vertical frequencies
     return np.stack([_pack_signs(coefficients), _pack_signs(coefficients.transpose(0, 2, 1))], axis=1)
@@ -75,7 +78,7 @@ def _confirm(
 
 
 def orient(thumbnails: np.ndarray, transposed: bool, flip: int) -> np.ndarray:
-    """Return thumbnails (n, S, S, 3) transposed and flipped; `flip` is what their hashes are XORed with."""
+    """Return thumbnails (n, S, S, C) transposed and flipped; `flip` is what their hashes are XORed with."""
     oriented = thumbnails.transpose(0, 2, 1, 3) if transposed else thumbnails
     oriented = oriented[:, :, ::-1] if flip in (HFLIP, HFLIP ^ VFLIP) else oriented
     return oriented[:, ::-1] if flip in (VFLIP, HFLIP ^ VFLIP) else oriented
@@ -112,7 +115,7 @@ def _contrast(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the correlation of images (n, S, S, 3), pair by pair, over all three channels: (n,)."""
+    """Return the correlation of images (n, S, S, C), pair by pair, over all channels: (n,)."""
     a, b = (
         images - images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)  # each channel has its own mean
         for images in (first, second)

@@ -16,7 +16,7 @@ from foldsmith.process.machine import usable_cores
 
 
 class Pixels(Protocol):
-    """Images uint8 (N, size, size, 3), RGB, by row."""
+    """Images uint8 (N, size, size, C) by row; C is 3, RGB, or 4 where an image is four files."""
 
     shape: tuple[int, int, int, int]
 
@@ -26,7 +26,7 @@ class Pixels(Protocol):
 
 
 class StoredPixels:
-    """Images of an array file uint8 (N, size, size, 3), of which only the requested rows are in memory.
+    """Images of an array file uint8 (N, size, size, C), of which only the requested rows are in memory.
 
     Rows are read rather than memory-mapped: mapped pages count as memory of the process, which would grow
     with the data. Forked workers share the open file.
@@ -55,7 +55,7 @@ class StoredPixels:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | int | slice) -> np.ndarray:
-        """Return copies of these rows, uint8 (n, size, size, 3), or of one row (size, size, 3)."""
+        """Return copies of these rows, uint8 (n, size, size, C), or of one row (size, size, C)."""
         if isinstance(rows, slice):
             rows = np.arange(len(self))[rows]
         if np.ndim(rows) == 0:
@@ -81,10 +81,11 @@ class StreamedPixels:
     size: int  # pixels
     threads: int = 0  # that decode at a time; 0: one per core
     depth: int = DEPTH  # bits that 16-bit images use
+    channels: int = 3  # of decode_image
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return (len(self.files), self.size, self.size, 3)
+        return (len(self.files), self.size, self.size, self.channels)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -94,13 +95,13 @@ class StreamedPixels:
         return replace(self, threads=1)
 
     def __getitem__(self, rows: np.ndarray | int) -> np.ndarray:
-        """Return these rows, uint8 (n, size, size, 3), or one row (size, size, 3).
+        """Return these rows, uint8 (n, size, size, C), or one row (size, size, C).
 
         Raise InputError if a file changed since the cache was built.
         """
         if np.ndim(rows) == 0:
             return self[np.array([rows])][0]
-        images = np.zeros((len(rows), self.size, self.size, 3), np.uint8)
+        images = np.zeros((len(rows), *self.shape[1:]), np.uint8)
 
         def fill(index: int) -> None:
             row = int(rows[index])
@@ -120,7 +121,7 @@ class StreamedPixels:
         file = self.files[row]
         try:
             if file_state(file) == tuple(self.states[row].tolist()):
-                return decode_image(file, self.size, self.depth)
+                return decode_image(file, self.size, self.depth, self.channels)
             reason = "it has changed"
         except (ValueError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)

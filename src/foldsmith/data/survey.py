@@ -13,10 +13,11 @@ SAMPLE_SIZE = 256  # images, evenly spaced in name order; decoding them takes a 
 MIN_SIDE = 32  # pixels, to which large JPEGs may be reduced when decoded: greyness shows at any size
 
 
-def survey_images(folder: Path, images: Sequence[str]) -> DatasetFacts:
+def survey_images(folder: Path, images: Sequence[str], channels: int = 3) -> DatasetFacts:
     """Return number, median size and greyness of the images of a competition folder, from a sample of them.
 
-    Unreadable images are skipped. Raise InputError if the whole sample is unreadable.
+    `channels` is how many the images can have (`most_channels`). Unreadable images are skipped. Raise
+    InputError if the whole sample is unreadable.
     """
     count = min(len(images), SAMPLE_SIZE)
     sides, grey, reasons = [], True, []
@@ -25,7 +26,7 @@ def survey_images(folder: Path, images: Sequence[str]) -> DatasetFacts:
         for index in range(count):
             path = folder / images[index * len(images) // count]
             try:
-                facts = facts_of(decode_image(path, MIN_SIDE))
+                facts = facts_of(decode_image(path, MIN_SIDE, channels=channels))
                 width, height = claimed_size(image_files(path)[0].read_bytes()) or (facts.width, facts.height)
             except ValueError as error:
                 reasons.append(f"{path}: {error}")
@@ -37,4 +38,4 @@ def survey_images(folder: Path, images: Sequence[str]) -> DatasetFacts:
             f"none of {count} training images can be read (first: {reasons[0]}); "
             f"check the images in {folder}."
         )
-    return DatasetFacts(num_images=len(images), side=round(median(sides)), grey=grey)
+    return DatasetFacts(len(images), side=round(median(sides)), grey=grey, channels=channels)

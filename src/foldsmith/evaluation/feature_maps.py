@@ -36,12 +36,16 @@ def record_blocks(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Ten
 
 
 def draw_feature_maps(image: np.ndarray, maps: dict[str, torch.Tensor]) -> np.ndarray:
-    """Return a picture, uint8 (h, w, 3), of the image, uint8 (H, W, 3), above one row per block.
+    """Return a picture, uint8 (h, w, 3), of the image, uint8 (H, W, C), above one row per block.
+
+    Of an image with four channels the first three are drawn, as red, green and blue.
 
     A block (1, channels, h, w) is drawn as its first maps. A block (1, steps, features), or one of 1 x 1
     maps, is drawn as one matrix. Grey values run from the lowest (black) to the highest (white) of a tile.
     """
-    rows = [_row(f"image {image.shape[1]} x {image.shape[0]}", [_fit(image)])]
+    height, width, channels = image.shape
+    shown = ", the first three of its four channels" if channels > 3 else ""
+    rows = [_row(f"image {width} x {height}{shown}", [_fit(image[..., :3])])]
     for name, output in maps.items():
         first = output[0].numpy()
         if first.shape[1:] == (1, 1):

@@ -24,8 +24,8 @@ RESIDENT = 0.1  # largest share of GPU memory for training images; several folds
 class Compute:
     """A device, a precision, and the normalisation of images, `(image - offset) / scale`.
 
-    Offset and scale are (C, 1, 1), on a scale of 0 to 255. C is 3, or 1 for networks that take brightness
-    only.
+    Offset and scale are (C, 1, 1), on a scale of 0 to 255. C is that of the images, 3 or 4, or 1 for networks
+    that take brightness only.
     """
 
     device: torch.device
@@ -56,7 +56,10 @@ class Compute:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise images (B, H, W, 3) of 0 to 255: float32 (B, C, H, W) on the device, channels-last."""
+        """Normalise images (B, H, W, 3 or 4) from 0 to 255: float32 (B, C, H, W) on the device.
+
+        The memory format is channels-last.
+        """
         images = images.to(self.device, non_blocking=True).float()
         if len(self.offset) == 1:
             red, green, blue = images.split(1, dim=3)
@@ -74,9 +77,12 @@ class Compute:
         return (1 / self.scale).flatten(), (-self.offset / self.scale).flatten()
 
     def to_pixels(self, images: torch.Tensor) -> np.ndarray:
-        """Undo `normalise`, for display: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host."""
+        """Undo `normalise`, for display: float32 (B, C, H, W) -> uint8 (B, H, W, 3) on the host.
+
+        Of four channels the first three are shown.
+        """
         images = (images * self.scale + self.offset).round().clamp(0, 255).to(torch.uint8)
-        return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+        return images[:, :3].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def build_compute(

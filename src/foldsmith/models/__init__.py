@@ -96,12 +96,16 @@ def normalisation(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel, on a scale of 0 to 1.
 
-    They are those of the pretrained weights, or 0.5 without them. One channel gets the mean of the three.
+    They are those of the pretrained weights, or 0.5 without them. A single channel, and a fourth one, get the
+    mean of the three.
     """
     if not from_pretrained:
         return (0.5,) * channels, (0.5,) * channels
     mean, std = pretrained_normalisation(model)
-    return (mean, std) if channels == 3 else ((sum(mean) / 3,), (sum(std) / 3,))
+    if channels == 3:
+        return mean, std
+    mean_of_three = (sum(mean) / 3,), (sum(std) / 3,)
+    return mean_of_three if channels == 1 else (mean + mean_of_three[0], std + mean_of_three[1])
 
 
 def takes_any_size(model: nn.Module) -> bool:

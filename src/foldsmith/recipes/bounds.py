@@ -50,7 +50,7 @@ BOUNDS = {
     "augment_strength": SHARE,
     "erase": SHARE,
     "augment_on": one_of("auto", "device", "workers"),
-    "channels": Bound("1 or 3", lambda value: value in (1, 3)),
+    "channels": Bound("1, 3 or 4", lambda value: value in (1, 3, 4)),
     "drop_path": BELOW_1,
     "pretrain": one_of("none", "autoencoder"),
     "pretrain_epochs": AT_LEAST_1,
@@ -145,14 +145,16 @@ RULES = (
     ),
     Rule(
         "mean",
-        "one number per channel, or empty",
+        "one number per channel, of which there are {recipe.channels}, or empty: --set mean= "
+        "--set std=; --set channels=3 fits three",
         lambda recipe: (
             len(recipe.mean) in (0, recipe.channels) and all(math.isfinite(value) for value in recipe.mean)
         ),
     ),
     Rule(
         "std",
-        "one positive number per channel, or empty",
+        "one positive number per channel, of which there are {recipe.channels}, or empty: --set mean= "
+        "--set std=; --set channels=3 fits three",
         lambda recipe: (
             len(recipe.std) in (0, recipe.channels) and all(POSITIVE.holds(value) for value in recipe.std)
         ),

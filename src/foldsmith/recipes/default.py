@@ -4,8 +4,8 @@ Every constant is defined once, with its reason. A user's settings are known bef
 `--image-size 64` also decides the network and the augmentation, `--batch-size 32` the learning rate.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from foldsmith.augment.albumentations_file import is_pipeline
@@ -75,11 +75,13 @@ class DatasetFacts:
     """The facts about the training images that the recipe depends on, from a survey.
 
     `side` is that of a square with the median image's area, in pixels. `grey`: no image has colour.
+    `channels` is 4 where every training and test image is four files, otherwise 3.
     """
 
     num_images: int
     side: int
     grey: bool
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,24 @@ class RecipeEvidence:
 
     facts: DatasetFacts
     pretrained: bool
+
+    def as_entry(self) -> dict[str, Any]:
+        """Return the entry of identity.json, in which three channels are not written.
+
+        So runs of versions that knew no others stay as they are.
+        """
+        entry = asdict(self)
+        if self.facts.channels == 3:
+            del entry["facts"]["channels"]
+        return entry
+
+    @classmethod
+    def of_entry(cls, entry: Mapping[str, Any]) -> "RecipeEvidence | None":
+        """Return the evidence of an entry; None if there is none, or it is of a version with other facts."""
+        facts = {"channels": 3, **entry.get("facts", {})}
+        if set(facts) != {field.name for field in fields(DatasetFacts)}:
+            return None
+        return cls(DatasetFacts(**facts), entry["pretrained"])
 
 
 def wants_weights(facts: DatasetFacts, settings: Sequence[str]) -> bool:
@@ -122,7 +142,7 @@ def resolve_default(evidence: RecipeEvidence, settings: Sequence[str] = ()) -> R
     steps = base.epochs * _steps_an_epoch(facts.num_images, base.batch_size)
     resolved = replace(
         DEFAULT,
-        channels=1 if facts.grey else 3,
+        channels=1 if facts.grey else facts.channels,
         pretrained=pretrained,
         image_size=base.image_size,
         batch_size=base.batch_size,
@@ -167,6 +187,8 @@ def describe_recipe(recipe: Recipe, facts: DatasetFacts, settings: Sequence[str]
     budget = FINE_TUNED if tuned else FROM_SCRATCH
     steps = _steps_an_epoch(facts.num_images, recipe.batch_size)
     colours = "grey" if facts.grey else "in colour"
+    if recipe.channels == 4:
+        colours = "in four files each, all kept as channels"
     overrides = f"; set by you: {', '.join(settings)}" if settings else ""
     return [
         f"{facts.num_images:,} images of about {facts.side} x {facts.side} pixels, {colours}: {recipe.model} "

@@ -78,7 +78,9 @@ class Recipe:
 
     # model
     model: str = "timm:resnet18"  # a name of foldsmith.models.MODELS, or timm:<name>
-    channels: int = 3  # 3: colour; 1: brightness alone
+    # 3: colour; 1: brightness alone; 4: the files of images that are four files. A fourth file is otherwise
+    # dropped
+    channels: int = 3
     pretrained: bool = False  # timm models: start from timm's weights (downloaded, or the file of `weights`)
     drop_path: float = 0.0  # timm models: stochastic depth, share of the images that skip a residual branch
     weights: str = ""  # timm models: start from this weights file; empty: no file
@@ -202,6 +204,11 @@ class Recipe:
             ema_decay=0.0,
             validate_every=1,
         )
+
+    @property
+    def cached_channels(self) -> int:
+        """Return the channels of cached pixels; brightness is computed from three when it is used."""
+        return max(self.channels, 3)
 
     @property
     def predict_batch_size(self) -> int:

@@ -33,10 +33,13 @@ class Pictures:
 
 
 def encode_picture(pixels: np.ndarray) -> str:
-    """Return pixels, uint8 (S, S, 3), as a JPEG data URI of at most LONGEST pixels a side."""
+    """Return pixels, uint8 (S, S, C), as a JPEG data URI of at most LONGEST pixels a side.
+
+    Of four channels the first three are shown.
+    """
     side = min(LONGEST, len(pixels))
     if side < len(pixels):
         pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
     options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), options)
+    _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., 2::-1]), options)
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"

@@ -15,10 +15,17 @@ from foldsmith.tasks import Task
 
 
 def notes_of(
-    plan: FoldPlan, scored: Sequence[int], folds: pd.DataFrame, classes: pd.DataFrame, task: Task
+    plan: FoldPlan,
+    scored: Sequence[int],
+    folds: pd.DataFrame,
+    classes: pd.DataFrame,
+    task: Task,
+    channels: int = 3,
 ) -> list[str]:
     """Return sentences for the top of the page; `scored` are the folds with scores, `folds` is folds.csv."""
     notes = []
+    if channels > 3:
+        notes.append("Pictures show the first three of the four channels, as red, green and blue.")
     if len(scored) < len(plan.folds):
         notes.append(f"Only {len(scored)} of {len(plan.folds)} folds are trained and scored.")
     if plan.limit is not None:

@@ -135,7 +135,7 @@ class Command:
     def identity(self) -> dict[str, object]:
         """Return the run's identity besides the data: recipe, folds, evidence."""
         parts = {"recipe": asdict(self.recipe), "folds": asdict(self.plan)}
-        return parts if self.evidence is None else {**parts, "evidence": asdict(self.evidence)}
+        return parts if self.evidence is None else {**parts, "evidence": self.evidence.as_entry()}
 
     def limited(self, facts: DatasetFacts) -> DatasetFacts:
         """Return the facts with the number of images that `--limit` leaves."""
@@ -393,10 +393,7 @@ def _evidence_of(identity: dict[str, Any]) -> RecipeEvidence | None:
 
     Surveyed again, it could differ: without internet, for example, the pretrained weights are not available.
     """
-    held = identity.get("evidence", {})
-    if set(held.get("facts", {})) != {field.name for field in fields(DatasetFacts)}:
-        return None  # a fixed recipe, or a version with other facts
-    return RecipeEvidence(DatasetFacts(**held["facts"]), held["pretrained"])
+    return RecipeEvidence.of_entry(identity.get("evidence", {}))  # a fixed recipe has none
 
 
 def _check(command: Command) -> None:

@@ -50,7 +50,7 @@ def build_batches(
     `purpose` tells apart the random streams of one seed, such as those of folds.
     """
     augmentation = build_augmentation(
-        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength, recipe.cached_channels
     )
     rank_and_count = machine.processes.rank_and_count
     batch_size = fitted_batch_size(recipe, len(data))

@@ -41,7 +41,7 @@ def check_recipe(recipe: Recipe, device: str, precision: str) -> None:
 def _check_augmentation(recipe: Recipe) -> None:
     """Raise InputError for an unknown augmentation, or one that other fields of the recipe do not fit."""
     augmentation = build_augmentation(
-        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength
+        recipe.augment, recipe.image_size, recipe.erase, recipe.augment_strength, recipe.cached_channels
     )
     if not isinstance(augmentation, Augmentation):
         fields = ("train_size", "train_size_from", "alternating_flip")
@@ -53,9 +53,8 @@ def _check_augmentation(recipe: Recipe) -> None:
                 + " ".join(f"--set {field}={NEUTRAL[field]}" for field in unfit)
             )
         # a transform that changes the size in some draws would otherwise stop a training hours later
-        images = np.random.default_rng(0).integers(
-            256, size=(TRIED_DRAWS, recipe.image_size, recipe.image_size, 3), dtype=np.uint8
-        )
+        shape = (TRIED_DRAWS, recipe.image_size, recipe.image_size, recipe.cached_channels)
+        images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
         apply_pipeline(augmentation, images, recipe.seed)
     if recipe.augment_on == "device":
         refuse_on_device(augmentation, streamed=not recipe.cache)

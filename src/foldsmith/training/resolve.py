@@ -2,6 +2,7 @@
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.labels import read_metadata
+from foldsmith.data.channels import most_channels
 from foldsmith.data.survey import survey_images
 from foldsmith.process.terminal import say
 from foldsmith.recipes import RecipeEvidence
@@ -19,7 +20,8 @@ def resolve_recipe(command: Command, competition: Competition) -> Command:
         return command
     # images without a label are not trained on, so they are not surveyed
     labelled = list(read_metadata(competition).samples["path"])
-    facts, missing = survey_images(competition.root, labelled), ""
+    channels = most_channels([*labelled, *competition.test_images])
+    facts, missing = survey_images(competition.root, labelled, channels), ""
     uses_weights = wants_weights(facts, command.settings)
     if uses_weights:
         # importing torch takes seconds, which small images should not pay
