@@ -58,7 +58,13 @@ def test_an_override_has_the_type_of_its_field(setting: str, field: str, value: 
 def test_every_field_is_for_training_or_for_use_and_views_are_both_with_pseudo_labels(
     rounds: int,
 ) -> None:
-    later = {"least_steps": 1, "head": "probe", "layer_decay": 0.5, "freeze_norm": True, "grad_checkpointing": True}
+    later = {
+        "least_steps": 1,
+        "head": "probe",
+        "layer_decay": 0.5,
+        "freeze_norm": True,
+        "grad_checkpointing": True,
+    }
     recipe = asdict(replace(BASE, model="timm:resnet18", rounds=rounds, **later))
     training, used = set(training_fields(recipe)), set(use_fields(rounds))
     assert training | used == {field.name for field in fields(Recipe)} and not training & used

@@ -71,22 +71,25 @@ def build_model(
     return MODELS[name](num_classes, image_size, channels)
 
 
-def build_probed(recipe: Recipe, start: Start = FROM_SCRATCH, drop_path: float = 0.0) -> ProbedNetwork:
-    """Return the extractor of a recipe whose head is a probe, with a head of no use until one is fitted.
+def build_probed(
+    recipe: Recipe, num_classes: int, start: Start = FROM_SCRATCH, drop_path: float = 0.0
+) -> ProbedNetwork:
+    """Return the network of a recipe whose head is a probe, with a random head until one is fitted.
 
     Raise InputError as build_model does, and for a network without stages.
     """
     check_model(recipe.model, start.is_trained)
     name = recipe.model.removeprefix(TIMM)
     extractor = build_extractor(name, recipe.image_size, recipe.channels, start, drop_path)
-    return ProbedNetwork(extractor, ProbeHead(HeadForm("linear", 1), 1), frozen=recipe.epochs == 0)
+    head = ProbeHead(HeadForm("linear", sum(extractor.widths)), num_classes)
+    return ProbedNetwork(extractor, head, frozen=recipe.epochs == 0)
 
 
 def build_trained(recipe: Recipe, num_classes: int, form: HeadForm | None = None) -> nn.Module:
     """Return the network of a recipe as its weights file has it; `form` is that of a probe's head."""
     if form is None:
         return build_model(recipe.model, num_classes, recipe.image_size, recipe.channels)
-    network = build_probed(recipe)
+    network = build_probed(recipe, num_classes)
     network.head = ProbeHead(form, num_classes)
     return network
 

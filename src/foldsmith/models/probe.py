@@ -148,6 +148,19 @@ class ProbedNetwork(nn.Module):
         return {f"extractor.backbone.{name}" for name in names}
 
 
+def recompute_activations(model: nn.Module) -> None:
+    """Make a timm network compute its activations again in the backward pass, which saves memory.
+
+    Chen et al., Training deep nets with sublinear memory cost, 2016. Raise InputError for a network that
+    cannot.
+    """
+    backbone = model.backbone if isinstance(model, ProbedNetwork) else model
+    try:
+        backbone.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise InputError("the model cannot recompute activations: --set grad_checkpointing=false.") from error
+
+
 def as_stored(features: torch.Tensor) -> torch.Tensor:
     """Return features as float16; larger values become the largest float16."""
     return features.clamp(-HALF_MAX, HALF_MAX).half()

@@ -84,14 +84,14 @@ class Recipe:
     pretrained: bool = False  # timm models: start from timm's weights (downloaded, or the file of `weights`)
     drop_path: float = 0.0  # timm models: stochastic depth, share of the images that skip a residual branch
     weights: str = ""  # timm models: start from this weights file; empty: no file
-    # timm models. new: a linear layer with random weights in place of the network's classifier; probe: a head on
-    # features of several depths, fitted to the labels before training. With epochs=0 the network stays as it is
+    # timm models. new: a linear layer with random weights in place of the network's classifier; probe: a head
+    # on features of several depths, fitted to the labels before training. With epochs=0 nothing is trained
     head: str = later_field("new")
     # timm models: the learning rate of each group of layers is that of the next one times this; 1: one rate
     layer_decay: float = later_field(1.0)
     # batch norm keeps the statistics of the initial weights, which small batches would spoil
     freeze_norm: bool = later_field(False)
-    # timm models: compute activations again in the backward pass, which saves memory and costs a third more time
+    # timm models: compute activations again in the backward pass: less memory, a third more time
     grad_checkpointing: bool = later_field(False)
     # of normalisation, one number per channel on a scale of 0 to 1; empty: those of the pretrained weights,
     # or .5 without weights

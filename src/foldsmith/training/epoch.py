@@ -59,7 +59,7 @@ def train_one_epoch(
     """
     state, compute, tally = step.state, step.compute, tally or Tally.new(len(rates))
     tally.move_to(compute.device)
-    state.model.train()
+    state.start_training()
     begun = time.monotonic() - tally.seconds
     for rate, (images, labels) in zip(rates[tally.step :].tolist(), batches, strict=True):
         for group in state.optimizer.param_groups:

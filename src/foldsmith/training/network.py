@@ -18,7 +18,7 @@ from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.inference.views import check_views
 from foldsmith.inference.weights import save_weights
 from foldsmith.models import Start, build_model, build_probed, normalisation
-from foldsmith.models.probe import ProbedNetwork
+from foldsmith.models.probe import ProbedNetwork, recompute_activations
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.training.batches import TrainingData
@@ -148,7 +148,7 @@ class NetworkTraining:
         start = Start(recipe.pretrained, recipe.weights)
         model: nn.Module
         if recipe.head == "probe":
-            model = build_probed(recipe, start, recipe.drop_path)
+            model = build_probed(recipe, fold.task.num_outputs, start, recipe.drop_path)
         else:
             model = build_model(
                 recipe.model,
@@ -158,6 +158,8 @@ class NetworkTraining:
                 start,
                 recipe.drop_path,
             )
+        if recipe.grad_checkpointing:
+            recompute_activations(model)
         if recipe.pretrain != "none":
             load_pretrained(model, fold.run)
         mean, std = normalisation(model, start.is_trained, recipe.channels)

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from foldsmith.errors import unknown_name
+from foldsmith.errors import InputError, unknown_name
 from foldsmith.inference.compute import has_bf16
+from foldsmith.models.probe import ProbedNetwork
 from foldsmith.recipes import Recipe
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
@@ -35,21 +36,47 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Groups:
     """Return the trained parameters in groups with the same weight decay, learning rate and optimizer.
 
     Only matrices and filters have weight decay. `lr_scale` is the rate of a group as a multiple of the
-    recipe's, 1 except for an autoencoder's encoder. `use_muon`: the group is updated by Muon.
+    recipe's, 1 except for an autoencoder's encoder, and for the layers of `layer_decay`. `use_muon`: the
+    group is updated by Muon.
     """
     encoder_scale = recipe.encoder_lr / recipe.lr if recipe.encoder_lr else 1.0
+    layer_scales = scales_of_layers(model, recipe.layer_decay)
     trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
     matrices = decaying_matrices(model, trained)
     hidden = hidden_matrices(matrices) if recipe.optimizer == "muon" else set()
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, tensor in trained.items():
         decay = recipe.weight_decay if name in matrices else 0.0
-        scale = encoder_scale if name.startswith("encoder.") else 1.0
+        scale = encoder_scale if name.startswith("encoder.") else layer_scales.get(name, 1.0)
         groups.setdefault((decay, scale, name in hidden), []).append(tensor)
     return [
         {"params": tensors, "weight_decay": decay, "lr_scale": scale, "use_muon": by_muon}
         for (decay, scale, by_muon), tensors in groups.items()
     ]
+
+
+def scales_of_layers(model: nn.Module, decay: float) -> dict[str, float]:
+    """Return the learning rate of a timm network's parameters as multiples of the recipe's, by name.
+
+    The classifier has 1, the group of layers below it `decay`, the next one its square (Clark et al.,
+    ELECTRA, 2020); groups are timm's. It is empty with a decay of 1. Raise InputError for a network without
+    groups.
+    """
+    if decay == 1:
+        return {}
+    backbone = model.backbone if isinstance(model, ProbedNetwork) else model
+    if not hasattr(backbone, "group_matcher"):
+        raise InputError(f"layer_decay={decay} needs timm's groups of layers, which the model lacks.")
+    from timm.models._manipulate import group_with_matcher  # importing timm takes seconds
+
+    groups = group_with_matcher(
+        backbone.named_parameters(), backbone.group_matcher(coarse=False), reverse=True
+    )
+    head = {id(parameter) for parameter in backbone.get_classifier().parameters()}
+    own = {name: id(parameter) in head for name, parameter in backbone.named_parameters()}
+    last = max(groups.values()) + isinstance(model, ProbedNetwork)  # whose head is a group of its own
+    prefix = "extractor.backbone." if isinstance(model, ProbedNetwork) else ""
+    return {prefix + name: 1.0 if own[name] else decay ** (last - group) for name, group in groups.items()}
 
 
 def decaying_matrices(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:

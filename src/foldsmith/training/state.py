@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from foldsmith.inference.compute import Compute
 from foldsmith.recipes import Recipe
@@ -20,6 +21,15 @@ class TrainingState:
     ema: EMA
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    freeze_norm: bool = False  # batch norm stays in evaluation mode
+
+    def start_training(self) -> None:
+        """Put the model in training mode."""
+        self.model.train()
+        if self.freeze_norm:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -43,4 +53,5 @@ def build_state(model: nn.Module, recipe: Recipe, compute: Compute) -> TrainingS
     """Return the state before the first step; move the model to the device, in channels-last memory."""
     model = model.to(compute.device, memory_format=torch.channels_last)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
-    return TrainingState(model, EMA(model, recipe.ema_decay), build_optimizer(model, recipe), scaler)
+    optimizer = build_optimizer(model, recipe)
+    return TrainingState(model, EMA(model, recipe.ema_decay), optimizer, scaler, recipe.freeze_norm)
