@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from foldsmith.models import last_layer
+from foldsmith.models.probe import ProbedNetwork
 
 
 @contextmanager
@@ -21,15 +22,24 @@ def capture_features(model: nn.Module, num_classes: int) -> Iterator[list[np.nda
     one. A batch whose forward pass fails, because memory ran out, adds none.
     """
     captured: list[np.ndarray] = []
+    head_inputs: list[torch.Tensor] = []  # of the current batch
+
+    def save_input(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        head_inputs[:] = [inputs[0].detach()]
 
     def append_features(module: nn.Module, inputs: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
-        features = inputs[0].detach() if head else logits.detach()
+        features = head_inputs.pop() if head else logits.detach()
         flat = features.float().flatten(2).mean(dim=2) if features.ndim > 2 else features
         captured.append(flat.float().cpu().numpy())
 
     head = last_layer(model, num_classes)
-    handle = (head[1] if head else model).register_forward_hook(append_features)
+    # stored features pass through the head of a probed network alone
+    whole = model.head if isinstance(model, ProbedNetwork) else model
+    handles = [whole.register_forward_hook(append_features)]
+    if head:
+        handles.append(head[1].register_forward_pre_hook(save_input))
     try:
         yield captured
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

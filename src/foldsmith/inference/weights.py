@@ -9,7 +9,8 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from foldsmith.inference.compute import Compute, build_compute, choose_device, set_determinism
-from foldsmith.models import HeadForm, build_trained
+from foldsmith.models import build_model, build_probed
+from foldsmith.models.probe import HeadForm, ProbeHead
 from foldsmith.process.files import atomic_write
 from foldsmith.recipes import Recipe, recipe_of
 from foldsmith.tasks import Task, build_task
@@ -27,9 +28,13 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def load_weights(path: Path, provenance: dict[str, Any]) -> nn.Module:
     """Return the trained network, on the CPU, built from the run.json beside its weights."""
-    probe = provenance.get("probe")
-    form = HeadForm(**probe["form"]) if probe else None
-    model = build_trained(recipe_of(provenance["recipe"]), provenance["num_classes"], form)
+    recipe, num_classes = provenance["recipe"], provenance["num_classes"]
+    model: nn.Module
+    if "probe" in provenance:
+        model = build_probed(recipe_of(recipe), num_classes)
+        model.head = ProbeHead(HeadForm(**provenance["probe"]["form"]), num_classes)
+    else:
+        model = build_model(recipe["model"], num_classes, recipe["image_size"], recipe["channels"])
     load_model(model, str(path))
     return model.eval()
 

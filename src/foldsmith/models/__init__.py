@@ -85,15 +85,6 @@ def build_probed(
     return ProbedNetwork(extractor, head, frozen=recipe.epochs == 0)
 
 
-def build_trained(recipe: Recipe, num_classes: int, form: HeadForm | None = None) -> nn.Module:
-    """Return the network of a recipe as its weights file has it; `form` is that of a probe's head."""
-    if form is None:
-        return build_model(recipe.model, num_classes, recipe.image_size, recipe.channels)
-    network = build_probed(recipe, num_classes)
-    network.head = ProbeHead(form, num_classes)
-    return network
-
-
 def normalisation(
     model: nn.Module, from_pretrained: bool, channels: int = 3
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
