@@ -9,12 +9,21 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from foldsmith.augment.albumentations_file import is_pipeline
+from foldsmith.recipes.borrowed import (
+    MOST_SMALL_IMAGES,
+    Backbone,
+    describe_borrowed,
+    resolve_borrowed,
+)
+from foldsmith.recipes.borrowed import (
+    SMALL_SIDE as SMALL_PHOTO,
+)
 from foldsmith.recipes.general import CUTMIX, DEFAULT
 from foldsmith.recipes.recipe import Recipe, override, read_settings
 from foldsmith.recipes.words import in_words
 
 # the fields that decide other fields if a user sets them
-DECIDING = ("image_size", "batch_size", "epochs", "pretrained", "weights", "augment", "momentum")
+DECIDING = ("image_size", "batch_size", "epochs", "augment", "momentum")
 LR_BATCH = 64  # images; the batch size that Budget.lr is stated for
 LEAST_BATCH = 32  # images; batch norm's statistics of fewer are too noisy
 STEPS_AN_EPOCH = 100  # aimed at: fewer steps with larger batches learn less from the same images
@@ -43,9 +52,6 @@ class Budget:
 FROM_SCRATCH = Budget(
     num_images=600_000, least_epochs=10, most_epochs=80, most_batch=256, lr=0.0105, lr_power=0.25
 )
-# Pretrained features need fewer images. AdamW's rate grows with the root of the batch size (Malladi et al.,
-# On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, 2022).
-FINE_TUNED = Budget(num_images=200_000, least_epochs=10, most_epochs=30, most_batch=64, lr=2e-4, lr_power=0.5)
 
 # --- from scratch
 SIDE_STEP = 4  # pixels; sides are rounded up to a multiple of it, because networks halve them at least twice
@@ -59,12 +65,6 @@ MIDDLE_SIDE = 64
 SMALL_MODEL, MODEL = "whitened-cnn", "timm:resnet18"
 # up to this number of training images half of the batches get CutMix: without it the network overfits
 FEW_IMAGES = 5_000
-
-# --- fine-tuned
-# timm's weights, pretrained on ImageNet-12k, then fine-tuned on ImageNet-1k; Apache licence 2.0
-TUNED_MODEL, TUNED_AUGMENT = "timm:convnext_tiny.in12k_ft_in1k", "photo"
-TUNED_SIDE = 224  # pixels; the side that the weights were trained at
-LEAST_TUNED_SIDE = 96  # pixels; smaller images enlarged to 224 are blurred, and gain little from the weights
 
 # share of all steps over which the EMA of the weights reaches back, and the largest decay
 AVERAGED_SHARE, MOST_EMA_DECAY = 0.05, 0.9998
@@ -86,39 +86,46 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class RecipeEvidence:
-    """The evidence for a run's recipe; `pretrained`: the weights of TUNED_MODEL are available."""
+    """The evidence for a run's recipe; `backbone` is the pretrained network that is used, None without one."""
 
     facts: DatasetFacts
-    pretrained: bool
+    backbone: Backbone | None = None
 
     def as_entry(self) -> dict[str, Any]:
-        """Return the entry of identity.json, in which three channels are not written.
+        """Return the entry of identity.json, in which three channels and no backbone are not written.
 
         So runs of versions that knew no others stay as they are.
         """
-        entry = asdict(self)
+        entry = {"facts": asdict(self.facts), "pretrained": self.backbone is not None}
         if self.facts.channels == 3:
             del entry["facts"]["channels"]
-        return entry
+        return entry if self.backbone is None else {**entry, "backbone": asdict(self.backbone)}
 
     @classmethod
     def of_entry(cls, entry: Mapping[str, Any]) -> "RecipeEvidence | None":
         """Return the evidence of an entry; None if there is none, or it is of a version with other facts."""
-        facts = {"channels": 3, **entry.get("facts", {})}
+        facts, backbone = {"channels": 3, **entry.get("facts", {})}, entry.get("backbone", {})
         if set(facts) != {field.name for field in fields(DatasetFacts)}:
             return None
-        return cls(DatasetFacts(**facts), entry["pretrained"])
+        if entry["pretrained"] and set(backbone) != {field.name for field in fields(Backbone)}:
+            return None
+        return cls(DatasetFacts(**facts), Backbone(**backbone) if backbone else None)
 
 
 def wants_weights(facts: DatasetFacts, settings: Sequence[str]) -> bool:
-    """Return whether the recipe uses the weights of TUNED_MODEL if they are available.
+    """Return whether the recipe uses pretrained weights if they are available.
 
-    It does not for small images, or if a user sets the network, its initial weights, or a pretraining.
+    It does for photographs, and for small images in colour if they are few; not if a user sets the network or
+    a pretraining without weights, or a small image size. Weights that a user sets are always used.
     """
     typed = read_settings(settings)
-    if typed.keys() & {"model", "weights", "pretrained"} or typed.get("pretrain", "none") != "none":
+    if typed.get("weights") or typed.get("pretrained"):
+        return True
+    if typed.keys() & {"model", "pretrained"} or typed.get("pretrain", "none") != "none":
         return False
-    return typed.get("image_size", facts.side) >= LEAST_TUNED_SIDE
+    if typed.get("image_size", facts.side) >= SMALL_PHOTO:
+        return True
+    return "image_size" not in typed and not facts.grey and facts.num_images <= MOST_SMALL_IMAGES
 
 
 def resolve_default(evidence: RecipeEvidence, settings: Sequence[str] = ()) -> Recipe:
@@ -127,36 +134,29 @@ def resolve_default(evidence: RecipeEvidence, settings: Sequence[str] = ()) -> R
     Settings of the DECIDING fields change the fields that depend on them. Raise InputError for wrong ones.
     """
     facts, typed = evidence.facts, read_settings(settings)
+    channels = 1 if facts.grey else facts.channels
+    if evidence.backbone is not None and wants_weights(facts, settings):
+        return resolve_borrowed(evidence.backbone, facts.num_images, channels, settings)
     # other fields are checked at the end: the bound of train_size depends on the image_size resolved below
     base = replace(DEFAULT, **{field: value for field, value in typed.items() if field in DECIDING})
-    pretrained = typed.get("pretrained", evidence.pretrained and wants_weights(facts, settings))
-    tuned = pretrained or bool(base.weights)
-    budget = FINE_TUNED if tuned else FROM_SCRATCH
     sizes = {
-        "image_size": TUNED_SIDE if tuned else _scratch_size(facts.side),
-        "batch_size": _batch_size(facts.num_images, budget.most_batch),
-        "epochs": _epochs(facts.num_images, budget),
+        "image_size": _scratch_size(facts.side),
+        "batch_size": _batch_size(facts.num_images, FROM_SCRATCH.most_batch),
+        "epochs": _epochs(facts.num_images, FROM_SCRATCH),
     }
     base = replace(base, **{field: typed.get(field, value) for field, value in sizes.items()})
-    rest = _tuned_fields() if tuned else _scratch_fields(facts, base)
     steps = base.epochs * _steps_an_epoch(facts.num_images, base.batch_size)
     resolved = replace(
         DEFAULT,
-        channels=1 if facts.grey else facts.channels,
-        pretrained=pretrained,
+        channels=channels,
         image_size=base.image_size,
         batch_size=base.batch_size,
         epochs=base.epochs,
-        lr=budget.lr * (base.batch_size / LR_BATCH) ** budget.lr_power,
+        lr=FROM_SCRATCH.lr * (base.batch_size / LR_BATCH) ** FROM_SCRATCH.lr_power,
         ema_decay=round(min(max(1 - 1 / (AVERAGED_SHARE * steps), 0.0), MOST_EMA_DECAY), 4),
-        **rest,
+        **_scratch_fields(facts, base),
     )
     return override(Recipe(**vars(resolved)), settings)
-
-
-def _tuned_fields() -> dict[str, Any]:
-    """Return the fields for fine-tuning a network."""
-    return {"model": TUNED_MODEL, "augment": TUNED_AUGMENT, "optimizer": "adamw", "weight_decay": 0.05}
 
 
 def _scratch_fields(facts: DatasetFacts, base: Recipe) -> dict[str, Any]:
@@ -181,18 +181,19 @@ DATASET_RECIPES: dict[str, Callable[[RecipeEvidence, Sequence[str]], Recipe]] = 
 }
 
 
-def describe_recipe(recipe: Recipe, facts: DatasetFacts, settings: Sequence[str] = ()) -> list[str]:
-    """Return two lines that explain the recipe resolved from these facts."""
-    tuned = recipe.pretrained or bool(recipe.weights)
-    budget = FINE_TUNED if tuned else FROM_SCRATCH
-    steps = _steps_an_epoch(facts.num_images, recipe.batch_size)
+def describe_recipe(recipe: Recipe, evidence: RecipeEvidence, settings: Sequence[str] = ()) -> list[str]:
+    """Return lines that explain the recipe resolved from this evidence, whose facts are limited."""
+    facts, backbone = evidence.facts, evidence.backbone
     colours = "grey" if facts.grey else "in colour"
     if recipe.channels == 4:
         colours = "in four files each, all kept as channels"
     overrides = f"; set by you: {', '.join(settings)}" if settings else ""
+    images = f"{facts.num_images:,} images of about {facts.side} x {facts.side} pixels, {colours}"
+    if backbone is not None:
+        return [f"{images}{overrides}", *describe_borrowed(recipe, backbone, facts.num_images)]
+    budget, steps = FROM_SCRATCH, _steps_an_epoch(facts.num_images, recipe.batch_size)
     return [
-        f"{facts.num_images:,} images of about {facts.side} x {facts.side} pixels, {colours}: {recipe.model} "
-        f"{'fine-tuned' if tuned else 'from scratch'} at {recipe.image_size} pixels, "
+        f"{images}: {recipe.model} from scratch at {recipe.image_size} pixels, "
         f"{in_words(recipe.augment)}{overrides}",
         f"{recipe.epochs} epochs, {recipe.epochs * facts.num_images:,} images trained on "
         f"(target {budget.num_images:,}, in {budget.least_epochs} to {budget.most_epochs} epochs); batches "

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -93,6 +94,7 @@ class Command:
     output: Path
     metric: str
     again: bool
+    budget: float | None  # minutes that `default` plans for; None: those of its device
     limit_test: int | None  # number of test images that are predicted; None: all
     until: str | None  # name of the last stage that src/run.py runs; None: all
     words: tuple[str, ...]
@@ -151,11 +153,14 @@ class Command:
     def resolved(self, evidence: RecipeEvidence) -> "Command":
         """Return the command with its recipe resolved from this evidence.
 
-        The evidence kept in it says whether the pretrained weights are used, not whether they are available.
+        The evidence kept in it says whether a pretrained network is used, not whether one is available.
         """
         used = replace(evidence, facts=self.limited(evidence.facts))
-        recipe = DATASET_RECIPES[self.dataset_recipe](used, self.settings)
-        return replace(self, recipe=recipe, evidence=replace(evidence, pretrained=recipe.pretrained))
+        recipe, kept = (
+            DATASET_RECIPES[self.dataset_recipe](used, self.settings),
+            replace(evidence, backbone=None),
+        )
+        return replace(self, recipe=recipe, evidence=evidence if recipe.head == "probe" else kept)
 
 
 class WordParser(argparse.ArgumentParser):
@@ -247,6 +252,21 @@ def _add_recipe_words(parser: argparse.ArgumentParser) -> None:
     for field in SHORT_FIELDS:
         add(f"--{field.replace('_', '-')}", metavar="N", help=f"short for --set {field}=N")
 
+    budget = (
+        "minutes that the recipe default plans for, with units 90s, 20m or 2h (30 on a CPU, 120 on a GPU)"
+    )
+    add("--budget", metavar="MINUTES", type=minutes_of, help=budget)
+
+
+def minutes_of(text: str) -> float:
+    """Return the minutes of a duration such as 20, 20m, 2h or 90s. Raise ArgumentTypeError for other text."""
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", text.strip())
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text}: write minutes, or a number with s, m or h, such as 20m or 2h"
+        )
+    return float(match[1]) * {"s": 1 / 60, "m": 1, "h": 60, "": 1}[match[2]]
+
 
 def _add_fold_words(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -314,6 +334,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         output=typed.output,
         metric=typed.metric,
         again=typed.again,
+        budget=typed.budget,
         limit_test=typed.limit_test,
         until=typed.until,
         words=tuple(words),

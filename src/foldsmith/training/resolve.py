@@ -1,13 +1,21 @@
 """Resolve a recipe from the dataset, once per run."""
 
+from dataclasses import replace
+
+import numpy as np
+
 from foldsmith.competition.folder import Competition
-from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.labels import Metadata, read_metadata
 from foldsmith.data.channels import most_channels
 from foldsmith.data.survey import survey_images
 from foldsmith.process.terminal import say
-from foldsmith.recipes import RecipeEvidence
-from foldsmith.recipes.default import TUNED_MODEL, describe_recipe, wants_weights
+from foldsmith.recipes import RecipeEvidence, read_settings
+from foldsmith.recipes.borrowed import BACKBONES, CPU, GPU, LARGER_SIZES, SMALL_SIDE, Backbone
+from foldsmith.recipes.default import DatasetFacts, describe_recipe, wants_weights
+from foldsmith.recipes.general import PROBE
+from foldsmith.recipes.recipe import override
 from foldsmith.run.command import Command
+from foldsmith.tasks import build_task
 
 
 def resolve_recipe(command: Command, competition: Competition) -> Command:
@@ -18,19 +26,67 @@ def resolve_recipe(command: Command, competition: Competition) -> Command:
     """
     if not command.dataset_recipe or (command.evidence is not None and not command.again):
         return command
+    metadata = read_metadata(competition)
     # images without a label are not trained on, so they are not surveyed
-    labelled = list(read_metadata(competition).samples["path"])
+    labelled = list(metadata.samples["path"])
     channels = most_channels([*labelled, *competition.test_images])
     facts, missing = survey_images(competition.root, labelled, channels), ""
-    uses_weights = wants_weights(facts, command.settings)
-    if uses_weights:
-        # importing torch takes seconds, which small images should not pay
-        from foldsmith.models.backbone import fetch_weights
-
-        missing = fetch_weights(TUNED_MODEL.removeprefix("timm:"))
-    resolved = command.resolved(RecipeEvidence(facts, pretrained=uses_weights and not missing))
+    backbone = None
+    if wants_weights(command.limited(facts), command.settings):
+        backbone, missing = find_backbone(command, competition, metadata, facts)
+    resolved = command.resolved(RecipeEvidence(facts, backbone))
     if missing:
         say(f"{command.dataset_recipe}: no pretrained weights, {missing}")
-    for line in describe_recipe(resolved.recipe, resolved.limited(facts), command.settings):
+    limited = RecipeEvidence(resolved.limited(facts), backbone)
+    for line in describe_recipe(resolved.recipe, limited, command.settings):
         say(f"{command.dataset_recipe}: {line}")
     return resolved
+
+
+def find_backbone(
+    command: Command, competition: Competition, metadata: Metadata, facts: DatasetFacts
+) -> tuple[Backbone | None, str]:
+    """Return the pretrained network to use, and why there is none; one of the two is empty.
+
+    It is that of the user's settings, or the one of BACKBONES for the kind of device. Small images are
+    enlarged to the side at which a probe of a sample is better.
+    """
+    # importing torch takes seconds, which a run without weights should not pay
+    from foldsmith.inference.compute import choose_device
+    from foldsmith.models.backbone import fetch_weights
+    from foldsmith.training.backbone_choice import Sample, best_size, compare_sizes, cost_of
+
+    device = CPU if choose_device(command.device).type == "cpu" else GPU
+    typed = read_settings(command.settings)
+    model = typed.get("model", BACKBONES[device])
+    if not typed.get("weights"):
+        missing = fetch_weights(model.removeprefix("timm:"))
+        if missing and typed.get("pretrained"):
+            return None, missing
+        if missing:
+            return None, missing
+    row = override(
+        replace(PROBE, model=model, channels=1 if facts.grey else facts.channels), command.settings
+    )
+    size, losses = typed.get("image_size", 0), {}
+    if not size and facts.side < SMALL_SIDE:
+        task = build_task(metadata.task, len(metadata.classes))
+        sample = Sample(
+            competition.root, list(metadata.samples["path"]), task.targets(metadata.samples), task
+        )
+        losses = compare_sizes(row, sample, command.device, command.precision)
+        size = best_size(losses)
+    size = size or (PROBE.image_size if device == GPU else LARGER_SIZES[-1])
+    gflops, reference = cost_of(row.model, size, row.channels)
+    plan = command.plan
+    return Backbone(
+        model=row.model,
+        gflops=round(gflops, 3),
+        reference=reference,
+        size=size,
+        device=device,
+        num_test=len(competition.test_images),
+        num_folds=len(plan.folds),
+        budget=command.budget or 0.0,
+        losses={str(side): round(float(np.mean(loss)), 4) for side, loss in losses.items()},
+    ), ""

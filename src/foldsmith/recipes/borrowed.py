@@ -1,0 +1,117 @@
+"""How `default` uses a pretrained network: which one, at which size, as a probe or fine-tuned from it.
+
+Every constant is defined once, with its reason. Times are estimates from arithmetic, so that the same images
+on the same kind of machine always give the same recipe; src/train.py measures before a long training.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from foldsmith.recipes.general import FINETUNE, PROBE
+from foldsmith.recipes.recipe import Recipe, override, read_settings
+
+CPU, GPU = "cpu", "gpu"
+# networks of timm whose weights may be used for anything (Apache licence 2.0), by the kind of device: on a CPU
+# a small one, whose features of 1,000 images take a minute
+BACKBONES = {CPU: "timm:tf_efficientnet_lite0.in1k", GPU: "timm:convnext_tiny.in12k_ft_in1k"}
+# GFLOP per second: on a CPU measured with EfficientNet-Lite0, on one core with AVX2 and on one with bfloat16 (19
+# and 47); on a GPU a guess for one of the size of a T4, which larger ones beat
+SPEEDS = {CPU: 19.0, GPU: 5_000.0}
+BACKWARD = 3  # cost of a training step as a multiple of a forward pass
+BUDGETS = {
+    CPU: 30.0,
+    GPU: 120.0,
+}  # minutes for features, all folds and the test images, unless --budget is typed
+SMALL_SIDE = 96  # pixels; images below it are enlarged
+# images; of more small ones a network from scratch learns more than it loses: CIFAR-10 reaches 89 % with 40,000
+MOST_SMALL_IMAGES = 15_000
+TUNED_IMAGES = 60_000  # aimed at in all epochs of a fold
+LEAST_EPOCHS, MOST_EPOCHS = 5, 30  # fewer do not pay for their time, more overfit
+LARGER_SIZES = (128, 192)  # pixels; sides that are compared for small images
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network at hand.
+
+    `gflops` is the cost of an image of `reference` x `reference` pixels in one forward pass, in units of 10^9
+    multiplications and additions. `size` is the side at which a probe of a sample was best; `losses` are its
+    losses by side. `device` is cpu or gpu, `num_test` the number of test images, `num_folds` that of folds.
+    """
+
+    model: str
+    gflops: float
+    reference: int
+    size: int
+    device: str
+    num_test: int
+    num_folds: int
+    budget: float  # minutes; 0: that of BUDGETS
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def minutes(self) -> float:
+        """Return the minutes that may be used."""
+        return self.budget or BUDGETS[self.device]
+
+    def seconds_per_image(self, size: int) -> float:
+        """Return the estimated time of one image of this side in one forward pass."""
+        return self.gflops * (size / self.reference) ** 2 / SPEEDS[self.device]
+
+    def probe_seconds(self, num_images: int, size: int, num_views: int = 2) -> float:
+        """Return the estimated time of the features of all training and test images."""
+        return (num_images + self.num_test) * num_views * self.seconds_per_image(size)
+
+    def epoch_seconds(self, num_images: int, size: int) -> float:
+        """Return the estimated time of one epoch of every fold."""
+        trained = num_images * max(1, self.num_folds - 1)
+        return trained * BACKWARD * self.seconds_per_image(size)
+
+    def tuning_seconds(self, size: int) -> float:
+        """Return the estimated time in which every fold's fine-tuned network predicts the test images."""
+        return self.num_folds * self.num_test * 2 * self.seconds_per_image(size)
+
+
+def affordable_epochs(backbone: Backbone, num_images: int, size: int) -> int:
+    """Return the epochs of fine-tuning that fit the budget, at most those aimed at; 0: only a probe fits."""
+    left = 60 * backbone.minutes - backbone.probe_seconds(num_images, size) - backbone.tuning_seconds(size)
+    fitting = int(left / backbone.epoch_seconds(num_images, size))
+    wanted = min(max(round(TUNED_IMAGES / num_images), LEAST_EPOCHS), MOST_EPOCHS)
+    return min(fitting, wanted) if fitting >= LEAST_EPOCHS else 0
+
+
+def resolve_borrowed(
+    backbone: Backbone, num_images: int, channels: int, settings: Sequence[str] = ()
+) -> Recipe:
+    """Return the recipe for this backbone: fine-tuned where the budget allows it, otherwise a probe."""
+    typed = read_settings(settings)
+    size = typed.get("image_size", backbone.size)
+    epochs = typed.get("epochs", affordable_epochs(backbone, num_images, size))
+    row = FINETUNE if epochs else PROBE
+    resolved = replace(
+        row, name="default", model=backbone.model, image_size=size, epochs=epochs, channels=channels
+    )
+    return override(resolved, settings)
+
+
+def describe_borrowed(recipe: Recipe, backbone: Backbone, num_images: int) -> list[str]:
+    """Return lines that explain the choice, with its arithmetic."""
+    size = recipe.image_size
+    probe, epoch = backbone.probe_seconds(num_images, size), backbone.epoch_seconds(num_images, size)
+    lines = [
+        f"{recipe.model} with borrowed weights at {size} pixels, "
+        + (f"probed, then fine-tuned for {recipe.epochs} epochs" if recipe.epochs else "probed: its features "
+           "are kept as they are, and a classifier is fitted to them")
+    ]  # fmt: skip
+    if len(backbone.losses) > 1:
+        losses = ", ".join(f"{side} pixels {loss:.3f}" for side, loss in backbone.losses.items())
+        lines.append(
+            f"loss of a probe on a sample: {losses}; a larger side is used for a gain beyond its error"
+        )
+    fits = "fit" if recipe.epochs else f"do not fit {LEAST_EPOCHS} of"
+    lines.append(
+        f"estimate: {num_images + backbone.num_test:,} images x 2 views at {backbone.seconds_per_image(size):.2g} "
+        f"s: {probe / 60:.1f} minutes of features; an epoch of {backbone.num_folds} folds {epoch / 60:.1f} "
+        f"minutes; {fits} the budget of {backbone.minutes:g} minutes (--budget MINUTES)"
+    )
+    return lines
