@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import MakeCompetition, naming
 from huggingface_hub import constants
@@ -17,11 +18,11 @@ import train
 from foldsmith.errors import InputError
 from foldsmith.models import backbone
 from foldsmith.process.files import load_json, save_json
-from foldsmith.recipes import DatasetFacts, RecipeEvidence
-from foldsmith.recipes.default import TUNED_MODEL
+from foldsmith.recipes import DatasetFacts
+from foldsmith.recipes.borrowed import BACKBONES
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
-from foldsmith.training import check
+from foldsmith.training import backbone_choice, check
 
 PHOTO = 100  # pixels; large enough for pretrained weights
 
@@ -34,6 +35,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
         requested: list[str] = []
         monkeypatch.setattr(backbone, "fetch_weights", lambda name: requested.append(name) or missing)
         monkeypatch.setattr(check, "open_weights", lambda recipe: None)
+        losses = {128: np.zeros(4), 192: np.zeros(4)}
+        monkeypatch.setattr(backbone_choice, "compare_sizes", lambda *words: losses)
         return requested
 
     return answer
@@ -99,7 +102,7 @@ def test_the_availability_of_weights_is_checked_once(
     answers = ("", "as the cable is cut")
     requested = hub(answers[not there])
     assert prepare.main(words) == 0
-    assert requested == [TUNED_MODEL.removeprefix("timm:")]
+    assert requested == [BACKBONES["cpu"].removeprefix("timm:")]
     assert ("the cable is cut" in capsys.readouterr().out) == (not there)
     first = load_json(run.identity)
     assert first["recipe"]["pretrained"] == there == first["evidence"]["pretrained"]
@@ -129,7 +132,7 @@ def test_without_internet_it_trains_from_scratch_and_says_so(
     folder = make_competition(size=PHOTO)
     assert prepare.main(words_of(folder)) == 0
     output = capsys.readouterr().out
-    assert re.search(naming("timm:resnet18", 100, TUNED_MODEL.removeprefix("timm:")), output)
+    assert re.search(naming("timm:resnet18", 100, BACKBONES["cpu"].removeprefix("timm:")), output)
     assert load_json(run_of(folder).identity)["recipe"]["model"] == "timm:resnet18"
 
 
@@ -177,19 +180,20 @@ def test_every_run_of_an_ablation_starts_from_the_same_weights(
     words = [*words_of(folder), "--drop", "label_smoothing", "lr=0.1"]
     full, without = ablate.read_words(["default", *words])
     assert len(requested) == 1
-    evidence = RecipeEvidence(DatasetFacts(18, PHOTO, grey=False), pretrained=True)
+    evidence = full.evidence
+    assert evidence.facts == DatasetFacts(18, PHOTO, grey=False) and evidence.backbone is not None
     for command in (full, *without.values()):
-        assert command.evidence == evidence and command.recipe.model == TUNED_MODEL
+        assert command.evidence == evidence and command.recipe.model == BACKBONES["cpu"]
         assert "pretrained=true" in command.words
     hub("as the cable is cut")
     for command in (full, *without.values()):  # as prepare resolves the arguments
-        assert read_command([*command.words], "").resolved(RecipeEvidence(evidence.facts, False)) == command
+        assert read_command([*command.words], "").resolved(evidence) == command
 
 
 @pytest.mark.parametrize("drop", ["pretrained", "epochs=2", "batch_size=64"])
 def test_a_field_that_decides_others_cannot_be_dropped_alone(
     drop: str, make_competition: MakeCompetition, hub: Callable[[str], list[str]]
 ) -> None:
-    hub("")
+    hub("" if drop == "pretrained" else "as the cable is cut")
     with pytest.raises(InputError, match=naming("--drop", drop, "default")):
         ablate.read_words(["default", *words_of(make_competition(size=PHOTO)), "--drop", drop])

@@ -11,19 +11,17 @@ from foldsmith.recipes.general import FINETUNE, PROBE
 from foldsmith.recipes.recipe import Recipe, override, read_settings
 
 CPU, GPU = "cpu", "gpu"
-# networks of timm whose weights may be used for anything (Apache licence 2.0), by the kind of device: on a CPU
-# a small one, whose features of 1,000 images take a minute
+# networks of timm whose weights may be used for anything (Apache licence 2.0), by the kind of device: on a
+# CPU a small one, whose features of 1,000 images take a minute
 BACKBONES = {CPU: "timm:tf_efficientnet_lite0.in1k", GPU: "timm:convnext_tiny.in12k_ft_in1k"}
-# GFLOP per second: on a CPU measured with EfficientNet-Lite0, on one core with AVX2 and on one with bfloat16 (19
-# and 47); on a GPU a guess for one of the size of a T4, which larger ones beat
+# GFLOP per second: on a CPU measured with EfficientNet-Lite0 on one core with AVX2 (47 with bfloat16); on a
+# GPU a guess for one of the size of a T4, which larger ones beat
 SPEEDS = {CPU: 19.0, GPU: 5_000.0}
 BACKWARD = 3  # cost of a training step as a multiple of a forward pass
-BUDGETS = {
-    CPU: 30.0,
-    GPU: 120.0,
-}  # minutes for features, all folds and the test images, unless --budget is typed
+# minutes for features, all folds and the test images, unless --budget is typed
+BUDGETS = {CPU: 30.0, GPU: 120.0}
 SMALL_SIDE = 96  # pixels; images below it are enlarged
-# images; of more small ones a network from scratch learns more than it loses: CIFAR-10 reaches 89 % with 40,000
+# images; on more small ones a network from scratch is better: CIFAR-10 reaches 89 % with 40,000
 MOST_SMALL_IMAGES = 15_000
 TUNED_IMAGES = 60_000  # aimed at in all epochs of a fold
 LEAST_EPOCHS, MOST_EPOCHS = 5, 30  # fewer do not pay for their time, more overfit
@@ -105,13 +103,12 @@ def describe_borrowed(recipe: Recipe, backbone: Backbone, num_images: int) -> li
     ]  # fmt: skip
     if len(backbone.losses) > 1:
         losses = ", ".join(f"{side} pixels {loss:.3f}" for side, loss in backbone.losses.items())
-        lines.append(
-            f"loss of a probe on a sample: {losses}; a larger side is used for a gain beyond its error"
-        )
-    fits = "fit" if recipe.epochs else f"do not fit {LEAST_EPOCHS} of"
+        lines.append(f"loss of a probe on a sample: {losses}; a larger side must gain more than its error")
     lines.append(
-        f"estimate: {num_images + backbone.num_test:,} images x 2 views at {backbone.seconds_per_image(size):.2g} "
-        f"s: {probe / 60:.1f} minutes of features; an epoch of {backbone.num_folds} folds {epoch / 60:.1f} "
-        f"minutes; {fits} the budget of {backbone.minutes:g} minutes (--budget MINUTES)"
+        f"estimate: {num_images + backbone.num_test:,} images x 2 views at "
+        f"{backbone.seconds_per_image(size):.2g} s: {probe / 60:.1f} minutes of features; an epoch of "
+        f"{backbone.num_folds} folds {epoch / 60:.1f} minutes; "
+        + (f"{recipe.epochs} epochs fit" if recipe.epochs else f"{LEAST_EPOCHS} epochs do not fit")
+        + f" the budget of {backbone.minutes:g} minutes (--budget MINUTES)"
     )
     return lines

@@ -91,21 +91,6 @@ BOUNDS = {
 }
 RULES = (
     Rule(
-        "epochs",
-        "at least 1 unless head is probe, which is fitted without training",
-        lambda recipe: recipe.epochs >= 1 or recipe.head == "probe",
-    ),
-    Rule(
-        "head",
-        "new unless the model is one of timm's (timm:<name>)",
-        lambda recipe: recipe.head == "new" or recipe.model.startswith("timm:"),
-    ),
-    Rule(
-        "rounds",
-        "1 if epochs is 0: a probe is fitted once",
-        lambda recipe: recipe.epochs > 0 or (recipe.rounds == 1 and recipe.seeds == 1),
-    ),
-    Rule(
         "train_size",
         "at most image_size ({recipe.image_size}), or zero: --set train_size=0 --set train_size_from=0",
         lambda recipe: 0 <= recipe.train_size <= recipe.image_size,
@@ -158,6 +143,21 @@ RULES = (
         lambda recipe: (
             len(recipe.std) in (0, recipe.channels) and all(POSITIVE.holds(value) for value in recipe.std)
         ),
+    ),
+    Rule(
+        "epochs",
+        "at least 1 unless head is probe, which is fitted without training",
+        lambda recipe: recipe.epochs >= 1 or recipe.head == "probe",
+    ),
+    Rule(
+        "head",
+        "new unless the model is one of timm's (timm:<name>)",
+        lambda recipe: recipe.head == "new" or recipe.model.startswith("timm:"),
+    ),
+    Rule(
+        "rounds",
+        "1 if epochs is 0: a probe is fitted once",
+        lambda recipe: recipe.epochs > 0 or (recipe.rounds == 1 and recipe.seeds == 1),
     ),
 )
 

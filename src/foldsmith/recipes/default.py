@@ -86,7 +86,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class RecipeEvidence:
-    """The evidence for a run's recipe; `backbone` is the pretrained network that is used, None without one."""
+    """The evidence for a run's recipe; `backbone` is the pretrained network that is used, or None."""
 
     facts: DatasetFacts
     backbone: Backbone | None = None

@@ -156,11 +156,10 @@ class Command:
         The evidence kept in it says whether a pretrained network is used, not whether one is available.
         """
         used = replace(evidence, facts=self.limited(evidence.facts))
-        recipe, kept = (
-            DATASET_RECIPES[self.dataset_recipe](used, self.settings),
-            replace(evidence, backbone=None),
-        )
-        return replace(self, recipe=recipe, evidence=evidence if recipe.head == "probe" else kept)
+        recipe = DATASET_RECIPES[self.dataset_recipe](used, self.settings)
+        if recipe.head != "probe":
+            evidence = replace(evidence, backbone=None)
+        return replace(self, recipe=recipe, evidence=evidence)
 
 
 class WordParser(argparse.ArgumentParser):
@@ -262,9 +261,7 @@ def minutes_of(text: str) -> float:
     """Return the minutes of a duration such as 20, 20m, 2h or 90s. Raise ArgumentTypeError for other text."""
     match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", text.strip())
     if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(
-            f"{text}: write minutes, or a number with s, m or h, such as 20m or 2h"
-        )
+        raise argparse.ArgumentTypeError(f"{text}: write minutes, or a number with s, m or h, such as 2h")
     return float(match[1]) * {"s": 1 / 60, "m": 1, "h": 60, "": 1}[match[2]]
 
 

@@ -8,6 +8,7 @@ from foldsmith.competition.folder import Competition
 from foldsmith.competition.labels import Metadata, read_metadata
 from foldsmith.data.channels import most_channels
 from foldsmith.data.survey import survey_images
+from foldsmith.errors import InputError
 from foldsmith.process.terminal import say
 from foldsmith.recipes import RecipeEvidence, read_settings
 from foldsmith.recipes.borrowed import BACKBONES, CPU, GPU, LARGER_SIZES, SMALL_SIDE, Backbone
@@ -62,12 +63,13 @@ def find_backbone(
     if not typed.get("weights"):
         missing = fetch_weights(model.removeprefix("timm:"))
         if missing and typed.get("pretrained"):
-            return None, missing
+            raise InputError(
+                f"pretrained=true: there are no weights, {missing}; --set weights=FILE names some."
+            )
         if missing:
             return None, missing
-    row = override(
-        replace(PROBE, model=model, channels=1 if facts.grey else facts.channels), command.settings
-    )
+    channels = 1 if facts.grey else facts.channels
+    row = override(replace(PROBE, model=model, channels=channels), command.settings)
     size, losses = typed.get("image_size", 0), {}
     if not size and facts.side < SMALL_SIDE:
         task = build_task(metadata.task, len(metadata.classes))
