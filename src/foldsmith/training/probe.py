@@ -11,7 +11,7 @@ from foldsmith.augment.rows import Augmentation, build_augmentation
 from foldsmith.data.folds import assign_holdout, choose_limited
 from foldsmith.evaluation.predictions import related_images
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.frozen import frozen_features
+from foldsmith.inference.frozen import digest_of_extractor, frozen_features
 from foldsmith.inference.images import CachedImages
 from foldsmith.models.probe import ALL, LAST, STAGES, FeatureExtractor, ProbeHead
 from foldsmith.recipes import Recipe
@@ -68,6 +68,7 @@ def fit_probe(extractor: FeatureExtractor, fold: Fold, recipe: Recipe, compute: 
         "inner_loss": loss,
         "tried": [{**asdict(entry), "inner_loss": loss} for loss, entry in tried],
         "views": list(views),
+        "extractor": digest_of_extractor(extractor),
         "training_loss": training_loss,
         "training_accuracy": accuracy,
         "feature_seconds": computed - begun,
