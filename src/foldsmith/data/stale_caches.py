@@ -12,7 +12,7 @@ def find_stale_caches(caches: Path) -> list[Path]:
     """Return the caches in `caches` that no run of this competition uses: of other sizes or changed files."""
     used = {load_json(stamp).get("cache") for stamp in caches.parent.glob("*/stamps/prepare.json")}
     probes = [load_json(run).get("probe") for run in caches.parent.glob("*/fold*/run.json")]
-    extractors = {probe["extractor"] for probe in probes if probe}
+    extractors = {digest for probe in probes if probe for digest in probe["extractors"]}
     found = [path for path in caches.glob("[!.]*") if not path.name.startswith(UNPACKED)]
     return sorted(path for path in found if not _is_used(path, used, extractors))
 

@@ -5,6 +5,7 @@ n images · D features.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from foldsmith.inference.compute import Compute
 from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.views import VIEWS
-from foldsmith.models.probe import FeatureExtractor, as_stored
+from foldsmith.models.probe import Extractor, FeatureExtractor, JoinedExtractor, as_stored
 from foldsmith.process.files import digest_of
 from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.machine import versions
@@ -24,6 +25,12 @@ from foldsmith.process.terminal import progress, say
 
 BATCH = {"cpu": 64, "cuda": 256}  # images of a forward pass
 FLUSHED = 1024  # images after which the features so far are safe from a kill
+
+
+def digests_of(extractor: Extractor) -> list[str]:
+    """Return the digest of each network of an extractor."""
+    parts = extractor.parts if isinstance(extractor, JoinedExtractor) else [extractor]
+    return [digest_of_extractor(part) for part in parts]
 
 
 def digest_of_extractor(extractor: FeatureExtractor) -> str:
@@ -37,13 +44,15 @@ def digest_of_extractor(extractor: FeatureExtractor) -> str:
 
 
 def frozen_features(
-    extractor: FeatureExtractor, images: CachedImages, views: Sequence[str], compute: Compute
+    extractor: Extractor, images: CachedImages, views: Sequence[str], compute: Compute
 ) -> dict[str, np.ndarray]:
     """Return the features of images of a pixel cache in each view, float16 (n, D).
 
     Those that are not stored are computed and stored, by one process at a time; a killed process loses at
     most FLUSHED images. Any number of runs share a store.
     """
+    if isinstance(extractor, JoinedExtractor):
+        return _joined_features(extractor, images, views, compute)
     facts = facts_of(extractor, images, compute)
     lock = store_path(images, {**facts, "view": ""}).with_suffix(".lock")
     with wait_for_lock(lock.with_name(f".{lock.name}"), "computes these features"):
@@ -54,6 +63,17 @@ def frozen_features(
             rows = np.unique(np.concatenate([missing[view] for view in wanting]))
             _fill(extractor, CachedImages(images.pixels, rows, images.cache), wanting, compute)
     return {view: store[images.rows] for view, store in stores.items()}
+
+
+def _joined_features(
+    extractor: JoinedExtractor, images: CachedImages, views: Sequence[str], compute: Compute
+) -> dict[str, np.ndarray]:
+    """Return the features of each network side by side; they are stored by network, as for its own probe."""
+    parts = []
+    for part, normalisation in zip(extractor.parts, extractor.normalisations, strict=True):
+        offset, scale = (255 * compute.offset.new_tensor(values).view(-1, 1, 1) for values in normalisation)
+        parts.append(frozen_features(part, images, views, replace(compute, offset=offset, scale=scale)))
+    return {view: np.concatenate([features[view] for features in parts], axis=1) for view in views}
 
 
 def facts_of(extractor: FeatureExtractor, images: CachedImages, compute: Compute) -> dict[str, Any]:

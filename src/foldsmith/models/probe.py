@@ -14,6 +14,7 @@ from foldsmith.errors import InputError
 from foldsmith.models.backbone import FROM_SCRATCH, Start, build_backbone
 
 NUM_STAGES = 3  # stages at the end of the backbone, whose outputs are features beside those of its last layer
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel, on a scale of 0 to 1
 HALF_MAX = 65504.0  # largest float16
 LAST, STAGES, ALL = "last", "stages", "all"  # sets of features
 
@@ -119,13 +120,52 @@ class FeatureExtractor(nn.Module):
         return output.float()
 
 
+class JoinedExtractor(nn.Module):
+    """Map images (B, C, H, W) to the features of several extractors, side by side.
+
+    Images come in the normalisation of the first network and are renormalised for each of the others.
+    `normalisations` are (mean, std) of each, per channel.
+    """
+
+    def __init__(self, parts: list[FeatureExtractor], normalisations: list[Normalisation]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.normalisations = normalisations
+        self.widths = [width for extractor in parts for width in extractor.widths]
+        self.stages = [stage for extractor in parts for stage in extractor.stages]
+
+    @property
+    def backbone(self) -> nn.Module:
+        """Return the first network, whose blocks are drawn."""
+        return self.parts[0].backbone
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in self.normalisations[0])
+        features = [self.parts[0](images)]
+        for extractor, normalisation in zip(self.parts[1:], self.normalisations[1:], strict=True):
+            own_mean, own_std = (images.new_tensor(values).view(-1, 1, 1) for values in normalisation)
+            features.append(extractor((images * std + mean - own_mean) / own_std))
+        return torch.cat(features, dim=1)
+
+    def columns_of(self, chosen: str) -> list[int]:
+        """Return the indices of a set of features of all extractors: LAST, STAGES or ALL."""
+        columns, start = [], 0
+        for extractor in self.parts:
+            columns += [start + column for column in extractor.columns_of(chosen)]
+            start += sum(extractor.widths)
+        return columns
+
+
+Extractor = FeatureExtractor | JoinedExtractor
+
+
 class ProbedNetwork(nn.Module):
     """A feature extractor and a head; `frozen`: the extractor keeps its initial weights.
 
     Features of a frozen extractor are computed once for every image and view, and stored.
     """
 
-    def __init__(self, extractor: FeatureExtractor, head: ProbeHead, frozen: bool) -> None:
+    def __init__(self, extractor: Extractor, head: ProbeHead, frozen: bool) -> None:
         super().__init__()
         self.extractor, self.head, self.frozen = extractor, head, frozen
 

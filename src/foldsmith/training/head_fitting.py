@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from torch import nn
 from torch.nn.functional import dropout, gelu
 
-from foldsmith.models.probe import FeatureExtractor, HeadForm, ProbeHead
+from foldsmith.models.probe import Extractor, HeadForm, ProbeHead
 from foldsmith.recipes import Recipe
 from foldsmith.seeding import derive_seed
 from foldsmith.tasks import Task
@@ -69,7 +69,7 @@ def one_thread() -> Iterator[None]:
 
 
 def fit_head(
-    extractor: FeatureExtractor, data: ProbeData, choice: Choice, start: ProbeHead | None = None
+    extractor: Extractor, data: ProbeData, choice: Choice, start: ProbeHead | None = None
 ) -> ProbeHead:
     """Return the head with the lowest loss and penalty on all views; a linear one goes on from `start`."""
     columns = torch.tensor(extractor.columns_of(choice.features))

@@ -11,9 +11,9 @@ from foldsmith.augment.rows import Augmentation, build_augmentation
 from foldsmith.data.folds import assign_holdout, choose_limited
 from foldsmith.evaluation.predictions import related_images
 from foldsmith.inference.compute import Compute
-from foldsmith.inference.frozen import digest_of_extractor, frozen_features
+from foldsmith.inference.frozen import digests_of, frozen_features
 from foldsmith.inference.images import CachedImages
-from foldsmith.models.probe import ALL, LAST, STAGES, FeatureExtractor, ProbeHead
+from foldsmith.models.probe import ALL, LAST, STAGES, Extractor, ProbeHead
 from foldsmith.recipes import Recipe
 from foldsmith.run.tables import load_folds
 from foldsmith.seeding import derive_seed
@@ -39,7 +39,7 @@ class FittedProbe:
     facts: dict[str, Any]
 
 
-def fit_probe(extractor: FeatureExtractor, fold: Fold, recipe: Recipe, compute: Compute) -> FittedProbe:
+def fit_probe(extractor: Extractor, fold: Fold, recipe: Recipe, compute: Compute) -> FittedProbe:
     """Return the head fitted on a fold's training images.
 
     Form and penalty have the lowest loss on a quarter of the training images, which shares no group with the
@@ -68,7 +68,7 @@ def fit_probe(extractor: FeatureExtractor, fold: Fold, recipe: Recipe, compute: 
         "inner_loss": loss,
         "tried": [{**asdict(entry), "inner_loss": loss} for loss, entry in tried],
         "views": list(views),
-        "extractor": digest_of_extractor(extractor),
+        "extractors": digests_of(extractor),
         "training_loss": training_loss,
         "training_accuracy": accuracy,
         "feature_seconds": computed - begun,
@@ -93,9 +93,7 @@ def inner_split(fold: Fold, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return used[parts != 0], used[parts == 0]
 
 
-def try_heads(
-    extractor: FeatureExtractor, fitted: ProbeData, judged: ProbeData
-) -> Iterator[tuple[float, Choice]]:
+def try_heads(extractor: Extractor, fitted: ProbeData, judged: ProbeData) -> Iterator[tuple[float, Choice]]:
     """Yield the inner loss of each head tried: the candidates, then penalties of the best linear one."""
 
     def attempt(choice: Choice, start: ProbeHead | None = None) -> tuple[float, ProbeHead]:
