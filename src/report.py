@@ -112,7 +112,10 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         probabilities=predictions,
         class_names=names,
         class_counts=task.class_counts(task.targets(folds)),
-        logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use},
+        # a probe is fitted in no epoch, so it has no curve
+        logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use}
+        if command.recipe.epochs
+        else {},
         problems=load_problems(run.problems),
         notes=notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels),
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),

@@ -24,6 +24,7 @@ from foldsmith.models import build_probed, last_layer
 from foldsmith.models.probe import ALL, LAST, STAGES, FeatureExtractor, HeadForm, build_extractor
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.recipes import RECIPES, Recipe
+from foldsmith.recipes.for_task import notes_for_task
 from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import build_task
 from foldsmith.training.head_fitting import Choice, ProbeData, fit_head, one_thread, predict_head
@@ -404,3 +405,11 @@ def test_real_weights_tell_colours_and_shapes_apart(make_competition: MakeCompet
 def test_recipe_rows_are_valid() -> None:
     assert isinstance(RECIPES["finetune"], Recipe) and RECIPES["finetune"].head == "probe"
     assert RECIPES["probe"].epochs == 0
+
+
+def test_fields_of_training_are_said_to_have_no_effect_on_a_probe() -> None:
+    task = build_task("multiclass", 3)
+    assert notes_for_task(PROBE, task) == []
+    (note,) = notes_for_task(replace(PROBE, mixup=0.2, drop_path=0.1), task)
+    assert "mixup" in note and "drop_path" in note
+    assert notes_for_task(replace(RECIPES["finetune"], mixup=0.2), task) == []

@@ -21,6 +21,13 @@ def check_for_task(recipe: Recipe, task: Task) -> None:
             )
 
 
+# fields of training alone, which a probe has none of
+TRAINED_ONLY = (
+    "erase", "alternating_flip", "train_size", "train_size_from", "mixup", "cutmix", "sampling", "ema_decay",
+    "recalibrate", "clip_grad", "sam", "drop_path", "layer_decay", "freeze_norm", "grad_checkpointing",
+)  # fmt: skip
+
+
 def notes_for_task(recipe: Recipe, task: Task) -> list[str]:
     """Return a sentence for each field that the task reads in its own way."""
     notes = []
@@ -29,6 +36,9 @@ def notes_for_task(recipe: Recipe, task: Task) -> list[str]:
     for field, reason in task.ignored.items():
         if _is_set(recipe, field):
             notes.append(f"{field}={getattr(recipe, field)} has no effect, because {reason}")
+    unused = [field for field in TRAINED_ONLY if recipe.epochs == 0 and _is_set(recipe, field)]
+    if unused:
+        notes.append(f"{', '.join(unused)}: no effect, because nothing is trained (epochs=0)")
     return notes
 
 

@@ -54,6 +54,7 @@ def facts_of(
         "command": first["command"],
         "recipe": f"{first['recipe']['name']}: "
         + (", ".join(f"{name} = {in_words(value)}" for name, value in changed.items()) or "the defaults"),
+        **({"classifier": _probes_in_words(runs)} if "probe" in first else {}),
         "seed": str(first["seed"]),
         "folds": folds_in_words(plan),
         "parameters": f"{first['parameters']:,}",
@@ -72,6 +73,17 @@ def changed_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in recipe.items()
         if name != "name" and (tuple(value) if isinstance(value, list) else value) != defaults.get(name)
     }
+
+
+def _probes_in_words(runs: Sequence[dict[str, Any]]) -> str:
+    """Return the heads that the folds were fitted with, each with its folds."""
+    heads: dict[str, list[str]] = {}
+    for run in runs:
+        probe = run["probe"]
+        penalty = f", penalty {probe['penalty']:g} / images" if probe["penalty"] else ""
+        words = f"{probe['kind']} on {probe['form']['inputs']:,} features ({probe['features']}){penalty}"
+        heads.setdefault(words, []).append(str(run["fold"]))
+    return "; ".join(f"fold {', '.join(folds)}: {words}" for words, folds in heads.items())
 
 
 def _networks_in_words(first: Mapping[str, Any]) -> str:
