@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pandas as pd
 
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.found import Found, explain, save_found
@@ -35,7 +36,7 @@ from foldsmith.data.channels import check_channels, describe_dropped
 from foldsmith.data.depth import find_depth
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import DEPTH, collected_warnings
-from foldsmith.data.known_images import find_known_images
+from foldsmith.data.known_images import find_known_images, find_trained_images
 from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.stale_caches import find_stale_caches, removal_advice
@@ -121,10 +122,10 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
     notes = [*notes_for_task(recipe, task), *describe_dropped(recipe, images)]
     for line in [*notes, *summarise(problems)]:
         say(f"prepare: {line}")
-    borrowed = weights_of(command, metadata)
 
     facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]
     samples = samples.join(facts, on="path")
+    borrowed = weights_of(command, samples, metadata.classes)
     test_samples = facts.loc[competition.test_images].reset_index()
     data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
     # only now that the new input is known to be good may --again remove an old run
@@ -144,10 +145,11 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
 
 
-def weights_of(command: Command, metadata: Metadata) -> dict[str, Any]:
+def weights_of(command: Command, samples: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
     """Print where the initial weights are from, and whether they may know the images; return the facts.
 
-    None are returned for random ones. Raise InputError if the weights cannot be had.
+    `samples` has the digests of the images. Nothing is returned for random weights. Raise InputError if the
+    weights cannot be had.
     """
     recipe = command.recipe
     if not (recipe.pretrained or recipe.weights):
@@ -158,7 +160,8 @@ def weights_of(command: Command, metadata: Metadata) -> dict[str, Any]:
         say(f"prepare: model={recipe.model}, which weights={recipe.weights} names")
     weights = describe_weights(recipe)
     say(f"prepare: weights: {in_words(weights)}")
-    known = find_known_images(metadata.samples["path"], metadata.classes)
+    known = find_trained_images(Path(weights["file"]), samples["digest"])
+    known = known or find_known_images(samples["path"], classes)
     if known:
         say(f"prepare: {known}")
     return {"weights": weights, "known_images": known}

@@ -25,8 +25,7 @@ import split
 import train
 import validate
 from foldsmith.errors import InputError
-from foldsmith.inference.weights import save_weights
-from foldsmith.models import Start, build_model, build_probed, normalisation, weight_sources
+from foldsmith.models import Start, build_model, normalisation, weight_sources
 from foldsmith.models.backbone import fetch_weights
 from foldsmith.models.weight_sources import describe_weights, find_weights
 from foldsmith.process.files import load_json
@@ -335,10 +334,8 @@ def test_two_names_with_two_normalisations_are_refused(donor: Path, tmp_path: Pa
 
 
 def saved_by_us(path: Path) -> None:
-    recipe = Recipe(name="x", model=f"timm:{NAME}", image_size=SIZE, head="probe", epochs=0)
-    network = build_probed(recipe)
-    network.backbone.load_state_dict({key: value for key, value in tensors_of().items() if key not in HEAD})
-    save_weights(path, network)
+    state = {f"extractor.backbone.{key}": value for key, value in tensors_of().items() if key not in HEAD}
+    save_file({**state, "head.classifier.weight": torch.ones(3, 8)}, path)
 
 
 FORMS = {
@@ -487,6 +484,13 @@ def test_a_run_records_its_weights_and_goes_on_without_them(
 
     assert validate.main(words) == report.main(words) == 0
     assert digest[:12] in run.report.read_text()
+
+    own = [*words[:-1], f"weights={run.weights(0)}", "--name", "again"]
+    assert prepare.main(own) == 0, "the fold names its network, and its images are known"
+    known = load_json(run.root.with_name("again") / run.stamp("prepare").relative_to(run.root))[
+        "known_images"
+    ]
+    assert re.search(naming(6, 12, run.weights(0)), known)
 
     before = run.fold_run(0).read_bytes()
     cached.unlink()

@@ -1,10 +1,14 @@
-"""Signs that a competition's images are ImageNet's, which the network of pretrained weights may have seen."""
+"""Images that the network of the initial weights has seen: signs of ImageNet's, and those of our runs."""
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
+
+from foldsmith.recipes.weight_names import trained_here
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.tables import load_folds, load_samples
 
 # names of ImageNet's files, and of its classes, which are WordNet ids
 IMAGE_NAME = re.compile(r"ILSVRC20\d\d_\w+|n\d{8}_\d+")
@@ -25,6 +29,27 @@ def find_known_images(paths: Iterable[str], classes: pd.DataFrame) -> str:
     return (
         f"{' and '.join(signs)}: the network of the pretrained weights may have seen these very images, so "
         "the score may be too good."
+    )
+
+
+def find_trained_images(weights: Path, digests: Iterable[str]) -> str:
+    """Return a sentence if a fold of an earlier run, whose `weights` these are, was trained on these images.
+
+    `digests` are those of the training images. Empty for other weights.
+    """
+    trained, run = trained_here(weights), RunPaths(weights.parents[1])
+    if not trained or not (run.samples.is_file() and run.folds.is_file()):
+        return ""
+    folds = load_folds(run.folds)
+    paths = set(folds.loc[folds["fold"] != trained["fold"], "path"])
+    samples = load_samples(run.samples)
+    seen = set(samples.loc[samples["path"].isin(paths), "digest"])
+    known = [digest in seen for digest in digests]
+    if not any(known):
+        return ""
+    return (
+        f"{sum(known):,} of {len(known):,} training images are among those that {weights} was trained on, so "
+        "the score is too good: start from weights of other images."
     )
 
 

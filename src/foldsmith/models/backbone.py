@@ -42,6 +42,7 @@ class Start:
 
 
 FROM_SCRATCH = Start()
+STATISTICS = ("running_mean", "running_var")  # buffers that are learned; other ones are constants
 
 
 def build_backbone(
@@ -186,12 +187,14 @@ def _check_arrived(
     `state` are the names in the file. Of networks whose names timm translates, only matrices are checked: the
     initial values of norms and biases may be those of the file.
     """
+    learned = {key for key, _ in model.named_parameters()}
     translated = sum(key in state for key in fresh.state_dict()) < len(fresh.state_dict()) / 2
     initial = fresh.state_dict()
     absent = [
         key
         for key, tensor in model.state_dict().items()
         if key not in state
+        and (key in learned or key.endswith(STATISTICS))
         and not key.startswith(tuple(f"{head}." for head in heads))
         and (tensor.ndim >= 2 or (tensor.ndim == 1 and not translated))
         and torch.equal(tensor, initial[key])

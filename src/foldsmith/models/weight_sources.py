@@ -32,7 +32,7 @@ from foldsmith.recipes.weight_names import (
 
 KAGGLE_INPUT = Path("/kaggle/input")  # where Kaggle mounts data sets and models
 MOUNT_DEPTH = 6  # folders below it: a model's files are in MODEL/FRAMEWORK/VARIATION/VERSION
-MOUNT_FILES = 1_000  # a folder with more files holds images
+MOUNT_ENTRIES = 1_000  # a folder with more files or folders holds images
 HUB_SECONDS = 10.0  # a hub that does not answer within them counts as absent
 # entries of timm's pretrained_cfg that a config.json describes its weights by
 DESCRIBING = (
@@ -125,7 +125,7 @@ def _of_path(name: str, weights: str) -> WeightsSource:
         configuration = read_configuration(folder)
         if configuration:
             held = _entries_of(configuration, folder / CONFIGURATION)
-            return WeightsSource(str(folder), file, name, weights, "license" in held, held)
+            return WeightsSource("a folder", file, name, weights, "license" in held, held)
     stem = stem_of(file.name)
     if trained := trained_here(file):
         held = {key: tuple(trained["normalisation"][key]) for key in ("mean", "std")}
@@ -135,7 +135,7 @@ def _of_path(name: str, weights: str) -> WeightsSource:
         _refuse_other_normalisation(name, stem, weights)
     # of two names of one network the one with a tag says more
     model = stem if published and fits(stem, name) and "." in stem else name
-    return WeightsSource("a file" if folder is None else str(folder), file, model, weights, published)
+    return WeightsSource("a file" if folder is None else "a folder", file, model, weights, published)
 
 
 def _refuse_other_normalisation(name: str, stem: str, weights: str) -> None:
@@ -274,9 +274,10 @@ def _fitting(name: str) -> Iterator[WeightsSource]:
     for root, folders, files in os.walk(KAGGLE_INPUT):
         folder = Path(root)
         folders.sort()
-        if len(folder.relative_to(KAGGLE_INPUT).parts) >= MOUNT_DEPTH:
+        images = max(len(files), len(folders)) > MOUNT_ENTRIES
+        if images or len(folder.relative_to(KAGGLE_INPUT).parts) >= MOUNT_DEPTH:
             folders.clear()
-        if len(files) > MOUNT_FILES:
+        if images:
             continue
         described = _described(folder, name) if CONFIGURATION in files else None
         if described is not None:
