@@ -12,8 +12,10 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
+import pandas as pd
 
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.found import Found, explain, save_found
@@ -34,6 +36,7 @@ from foldsmith.data.channels import check_channels, describe_dropped
 from foldsmith.data.depth import find_depth
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import DEPTH, collected_warnings
+from foldsmith.data.known_images import find_known_images, find_trained_images
 from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.stale_caches import find_stale_caches, removal_advice
@@ -43,6 +46,7 @@ from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.for_task import check_for_task, notes_for_task
+from foldsmith.recipes.weight_names import in_words
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.identity import as_saved, load_identity
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
@@ -121,6 +125,7 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
 
     facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]
     samples = samples.join(facts, on="path")
+    borrowed = weights_of(command, samples, metadata.classes)
     test_samples = facts.loc[competition.test_images].reset_index()
     data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
     # only now that the new input is known to be good may --again remove an old run
@@ -135,8 +140,31 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
         [*tables, run.problems, run.found],
         cache=cache_path.name,
         folder=str(command.folder.absolute()),
+        **borrowed,
     )
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
+
+
+def weights_of(command: Command, samples: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
+    """Print where the initial weights are from, and whether they may know the images; return the facts.
+
+    `samples` has the digests of the images. Nothing is returned for random weights. Raise InputError if the
+    weights cannot be had.
+    """
+    recipe = command.recipe
+    if not (recipe.pretrained or recipe.weights):
+        return {}
+    from foldsmith.models.weight_sources import describe_weights
+
+    if command.model_by_weights:
+        say(f"prepare: model={recipe.model}, which weights={recipe.weights} names")
+    weights = describe_weights(recipe)
+    say(f"prepare: weights: {in_words(weights)}")
+    known = find_trained_images(Path(weights["file"]), samples["digest"])
+    known = known or find_known_images(samples["path"], classes)
+    if known:
+        say(f"prepare: {known}")
+    return {"weights": weights, "known_images": known}
 
 
 def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:

@@ -132,6 +132,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         differing=last.differing if last else [],
         comparison=comparison,
         test_probabilities=None if test is None else test[task.predictions_key],
+        known_images=load_json(run.stamp("prepare")).get("known_images", ""),
     )
     write_report(run.report, evidence)
     return describe_suspects(int(issues["suspected"].sum()), cv)

@@ -14,7 +14,7 @@ import os
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foldsmith.errors import InputError
 from foldsmith.process.devices import spread, started_by_torchrun
@@ -127,11 +127,29 @@ def rounds_of(command: Command, plan: Plan, fold: int, processes: "Processes | N
     )
 
 
+def initial_weights(command: Command, digest: object) -> dict[str, Any]:
+    """Return the facts of the initial weights; none for random ones.
+
+    Raise InputError if they are others than those of src/prepare.py, whose `digest` the fold is stamped with.
+    """
+    from foldsmith.models.weight_sources import describe_weights
+
+    weights = describe_weights(command.recipe)
+    if digest and weights["digest"] != digest:
+        raise InputError(
+            f"{weights['file']} has the digest {weights['digest'][:12]}, and the weights of src/prepare.py "
+            f"had {str(digest)[:12]}; use those again, or train from the new ones: --again, from "
+            "src/prepare.py on."
+        )
+    return weights
+
+
 def train(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> None:
     """Train all networks of a fold, and stamp it in its run.json."""
     from foldsmith.training.processes import ALONE
 
     run, processes, inputs = command.run, processes or ALONE, plan.inputs_of(fold)
+    weights = initial_weights(command, inputs["weights"])
     rounds = rounds_of(command, plan, fold, processes)
     if processes.is_first:
         if command.again:
@@ -150,6 +168,7 @@ def train(command: Command, plan: Plan, fold: int, processes: "Processes | None"
         seed=command.recipe.seed,
         folds=inputs["folds"],
         pretrained=inputs["pretrained"],
+        weights=weights,
         made_from=digest_of(plan.inputs),  # the same for all folds
         command=command.line("train"),
         finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -371,6 +371,7 @@ GOOD = Figures(
             {"num_over_folds": 3, "num_across": 1, "num_two_labels": 2},
             ["3 different folds", "2 two labels", "1 training and test"],
         ),
+        ("known images", {"known_images": "40 of 80 class names"}, ["40 of 80 class names"]),
         ("perfect", {"accuracy": 1.0}, ["500 group_column"]),
         (
             "overconfident",

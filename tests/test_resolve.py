@@ -16,7 +16,7 @@ import pretrain
 import split
 import train
 from foldsmith.errors import InputError
-from foldsmith.models import backbone
+from foldsmith.models import backbone, weight_sources
 from foldsmith.process.files import load_json, save_json
 from foldsmith.recipes import DatasetFacts
 from foldsmith.recipes.borrowed import BACKBONES
@@ -24,6 +24,14 @@ from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
 from foldsmith.training import backbone_choice, check
 
+WEIGHTS = {
+    "name": "net",
+    "source": "a test",
+    "file": "net.bin",
+    "megabytes": 1.0,
+    "digest": "0",
+    "licence": "",
+}
 PHOTO = 100  # pixels; large enough for pretrained weights
 
 
@@ -37,6 +45,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
         monkeypatch.setattr(check, "open_weights", lambda recipe: None)
         losses = {128: np.zeros(4), 192: np.zeros(4)}
         monkeypatch.setattr(backbone_choice, "compare_sizes", lambda *words: losses)
+        monkeypatch.setattr(weight_sources, "describe_weights", lambda recipe: WEIGHTS)
         return requested
 
     return answer
@@ -126,9 +135,9 @@ def test_without_internet_it_trains_from_scratch_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(backbone, "_hub_answers", lambda: False)
+    monkeypatch.setattr(weight_sources, "hub_answers", lambda: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # monkeypatch restores what the code sets
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = make_competition(size=PHOTO)
     assert prepare.main(words_of(folder)) == 0
     output = capsys.readouterr().out

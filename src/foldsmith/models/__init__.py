@@ -23,6 +23,7 @@ from foldsmith.models.quick_cnn import QuickCNN
 from foldsmith.models.resnet9 import ResNet9
 from foldsmith.models.whitened_cnn import WHITENED_PLANS, WhitenedCNN
 from foldsmith.recipes import Recipe
+from foldsmith.recipes.weight_names import TIMM
 
 # name -> constructor, which takes the number of classes, the image size in pixels, and the image channels
 MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -34,7 +35,6 @@ MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
     **{name: partial(PlainCNN, plan) for name, plan in CNN_PLANS.items()},
     **{name: partial(WhitenedCNN, plan) for name, plan in WHITENED_PLANS.items()},
 }
-TIMM = "timm:"
 
 
 def check_model(name: str, pretrained: bool = False) -> None:

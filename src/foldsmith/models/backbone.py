@@ -1,17 +1,16 @@
 """Any network of timm, with a new head for the competition's classes."""
 
 import difflib
-import os
-import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import nn
 
-from foldsmith.errors import InputError
-from foldsmith.recipes import check_weights_file
+from foldsmith.errors import InputError, message_of
+from foldsmith.models.weight_sources import WeightsSource, find_weights
+from foldsmith.recipes.weight_names import TIMM
 
 
 def check_backbone(name: str) -> None:
@@ -21,12 +20,18 @@ def check_backbone(name: str) -> None:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
         hint = f"; near it: {', '.join(near)}" if near else ""
-        raise InputError(f"unknown timm model '{name}'{hint} (timm.list_models() lists all).")
+        raise InputError(
+            f"unknown timm model '{name}'{hint}; --set model={TIMM}NAME names one (timm.list_models() lists "
+            "all)."
+        )
 
 
 @dataclass(frozen=True)
 class Start:
-    """The initial weights of a network: those of `file`, or timm's if `pretrained`, or random ones."""
+    """The initial weights of a network: those that a recipe's `weights` names, or timm's, or random ones.
+
+    `file` is the field's value; `pretrained` are timm's if it is empty.
+    """
 
     pretrained: bool = False
     file: str = ""
@@ -37,6 +42,7 @@ class Start:
 
 
 FROM_SCRATCH = Start()
+STATISTICS = ("running_mean", "running_var")  # buffers that are learned; other ones are constants
 
 
 def build_backbone(
@@ -52,123 +58,156 @@ def build_backbone(
     In training a residual branch is left out of up to the share `drop_path` of the images (stochastic depth,
     Huang et al. 2016). Raise InputError for weights that cannot be fetched, or are another network's.
     """
-    if start.pretrained and not start.file:
-        _give_up_at_once()
+    source = find_weights(name, start.file) if start.is_trained else None
     import timm
 
-    check_weights_file(start.file)
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
     if drop_path:
         options["drop_path_rate"] = drop_path
     try:
-        model = _create(name, image_size, start, options)
+        model = _create(name, image_size, source, options)
     except InputError:
         raise
-    # the hub, its transport, torch.load and safetensors each have errors of their own
+    # torch.load, safetensors and timm each have errors of their own
     except Exception as error:
-        raise _cannot_build(name, start, drop_path, error) from error
+        raise _cannot_build(name, source, drop_path, error) from error
     dropped = [module for module in model.modules() if isinstance(module, timm.layers.DropPath)]
     if drop_path and not any(module.drop_prob for module in dropped):  # some ignore the option
         raise no_drop_path(name, drop_path)
     return model
 
 
-def _create(name: str, image_size: int, start: Start, options: dict[str, Any]) -> nn.Module:
+def _create(name: str, image_size: int, source: WeightsSource | None, options: dict[str, Any]) -> nn.Module:
     import timm
 
     configuration = timm.get_pretrained_cfg(name)
     if configuration is not None and configuration.fixed_input_size:
         options = {**options, "img_size": image_size}
-    if start.file:
-        return _load_from_file(name, options, start.file)
-    return timm.create_model(name, pretrained=start.pretrained, **options)
+    if source is None:
+        return timm.create_model(name, **options)
+    return _load(name, options, source)
 
 
-def _load_from_file(name: str, options: dict[str, Any], file: str) -> nn.Module:
-    """Return timm's network with the weights of a local file. Raise InputError if some did not arrive."""
+def _load(name: str, options: dict[str, Any], source: WeightsSource) -> nn.Module:
+    """Return timm's network with the weights of a file and a new head.
+
+    Raise InputError if the file cannot be read, or lacks a tensor.
+    """
     import timm
 
+    state = _read(source)
     with torch.random.fork_rng(devices=[]):
         fresh = timm.create_model(name, **options)
-    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, **options)
-    _check_arrived(model, fresh, name, file)
+    state = _without_prefix(state, list(fresh.state_dict()), source)
+    # timm drops the head of a file with another number of classes than the network's
+    trained = source.pretrained_cfg()
+    heads = (trained.classifier,) if isinstance(trained.classifier, str) else tuple(trained.classifier or ())
+    overlay = {**source.configuration, "state_dict": state}
+    described = trained.num_classes + (trained.label_offset or 0)
+    if any(len(state.get(f"{head}.weight", ())) != described for head in heads):
+        overlay["num_classes"] = -1  # the head is not the one that timm describes, so it is never kept
+    model = timm.create_model(source.model, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    del model.pretrained_cfg["state_dict"]  # a copy of all weights
+    _check_arrived(model, fresh, state, source, heads)
     return model
 
 
-def _cannot_build(name: str, start: Start, drop_path: float, error: Exception) -> InputError:
+def _read(source: WeightsSource) -> dict[str, torch.Tensor]:
+    """Return the tensors of a weights file by name. Raise InputError for a pickle of more than tensors."""
+    from timm.models import load_state_dict
+
+    try:
+        return load_state_dict(str(source.file))
+    except RuntimeError as error:
+        if "weights_only" not in str(error):
+            raise
+        raise InputError(
+            f"{source.in_words} cannot be loaded into {source.model}: {source.file.name} is damaged, or a "
+            "pickle of more than tensors, which could run any program. Where you trust it, save its tensors "
+            "alone: safetensors.torch.save_file(model.state_dict(), 'FILE.safetensors')."
+        ) from error
+
+
+def _without_prefix(
+    state: dict[str, torch.Tensor], names: list[str], source: WeightsSource
+) -> dict[str, torch.Tensor]:
+    """Return the tensors without the prefix that wrappers write before a network's `names`, if there is one.
+
+    Tensors beside the network's, such as those of another head, are left out with it. Raise InputError if
+    several networks are in the file.
+    """
+    if any(name in state for name in names):
+        return state
+    first = names[0]
+    prefixes = [key.removesuffix(first) for key in state if key.endswith(f".{first}")]
+    counts = {prefix: sum(prefix + name in state for name in names) for prefix in prefixes}
+    most = [prefix for prefix, count in counts.items() if count == max(counts.values())]
+    if len(most) > 1:
+        raise InputError(
+            f"{source.in_words} cannot be loaded into {source.model}: it holds several networks, "
+            f"{' and '.join(most)}; save the tensors of one of them as a file."
+        )
+    if not most:
+        return state
+    return {key.removeprefix(most[0]): tensor for key, tensor in state.items() if key.startswith(most[0])}
+
+
+def _cannot_build(name: str, source: WeightsSource | None, drop_path: float, error: Exception) -> InputError:
     """Return the sentence for what timm raised while it built a network."""
     if isinstance(error, TypeError) and "drop_path_rate" in str(error):
         return no_drop_path(name, drop_path)
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if start.file:
-        return InputError(f"weights={start.file} cannot be loaded into {name}: {reason}")
-    if not start.pretrained:
+    if source is None:
         return InputError(f"timm cannot build {name}: {reason}")
-    return InputError(
-        f"the pretrained weights of {name} could not be fetched ({reason}). "
-        "Without a network, name a local file (--set weights=FILE) or use --set pretrained=false."
-    )
+    remedy = "" if source.typed else "; remove the file to fetch it again, or write --set weights=FILE."
+    return InputError(f"{source.in_words} cannot be loaded into {name}: {reason}{remedy}")
 
 
 def fetch_weights(name: str) -> str:
-    """Fetches timm's weights of a network into the hub's cache, where they may be already.
+    """Fetch timm's weights of a network into the hub's cache, unless they are on this machine.
 
-    Returns why they cannot be had, or nothing.
+    Return why they cannot be had, or nothing.
     """
-    _give_up_at_once()
-    import timm
-
     try:
-        timm.create_model(name, pretrained=True)
-    # the hub, its transport, torch.load and safetensors each have errors of their own
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120].rstrip(" .")
-        return f"as those of {name} could not be fetched ({type(error).__name__}: {reason})"
+        find_weights(name)
+    except InputError as error:
+        return f"as {message_of(error)}".rstrip(".")
     return ""
 
 
-def _give_up_at_once() -> None:
-    """Set the hub's client offline if the hub cannot be reached: it would otherwise retry for a minute.
+def _check_arrived(
+    model: nn.Module,
+    fresh: nn.Module,
+    state: Collection[str],
+    source: WeightsSource,
+    heads: tuple[str, ...],
+) -> None:
+    """Raise InputError if a tensor still has the value of `fresh`: timm skips tensors that a file lacks.
 
-    Offline it uses its cache. HF_HUB_OFFLINE has no effect here, because albumentations has already imported
-    the client, which reads the variable at import.
+    `state` are the names in the file. Of networks whose names timm translates, only matrices are checked: the
+    initial values of norms and biases may be those of the file.
     """
-    if not _hub_answers():
-        from huggingface_hub import constants
-
-        constants.HF_HUB_OFFLINE = True
-
-
-def _check_arrived(model: nn.Module, fresh: nn.Module, name: str, weights: str) -> None:
-    """Raise InputError if a tensor still has the values of `fresh`: timm skips tensors that a file lacks."""
-    head = {id(parameter) for parameter in model.get_classifier().parameters()}
-    pairs = zip(model.named_parameters(), fresh.parameters(), strict=True)
+    learned = {key for key, _ in model.named_parameters()}
+    translated = sum(key in state for key in fresh.state_dict()) < len(fresh.state_dict()) / 2
+    initial = fresh.state_dict()
     absent = [
         key
-        for (key, tensor), start in pairs
-        if tensor.ndim >= 2 and id(tensor) not in head and torch.equal(tensor, start)
+        for key, tensor in model.state_dict().items()
+        if key not in state
+        and (key in learned or key.endswith(STATISTICS))
+        and not key.startswith(tuple(f"{head}." for head in heads))
+        and (tensor.ndim >= 2 or (tensor.ndim == 1 and not translated))
+        and torch.equal(tensor, initial[key])
     ]
     if absent:
         raise InputError(
-            f"weights={weights} cannot be loaded into {name}: it has none of {len(absent)} tensors "
+            f"{source.in_words} cannot be loaded into {source.model}: it has none of {len(absent)} tensors "
             f"(first: {absent[0]}), so it belongs to another network."
         )
 
 
 def no_drop_path(name: str, drop_path: float) -> InputError:
     return InputError(f"drop_path={drop_path}: model {name} has no residual branch that could be left out.")
-
-
-def _hub_answers(seconds: float = 5.0) -> bool:
-    """Return whether the hub with timm's weights can be reached; True behind a proxy, where it is unknown."""
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True
-    hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    try:
-        with socket.create_connection((hub.hostname, hub.port or 443), timeout=seconds):
-            return True
-    except OSError:
-        return False
 
 
 def pretrained_normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -24,11 +24,11 @@ from foldsmith.recipes.recipe import (
     SYNONYMS,
     DatasetRecipe,
     Recipe,
-    check_weights_file,
     override,
     read_settings,
     recipe_of,
 )
+from foldsmith.recipes.weight_names import check_weights_file
 
 __all__ = [
     "DATASET_RECIPES",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from foldsmith.augment.albumentations_file import pipeline_text, refuse_pipelines
@@ -81,9 +80,12 @@ class Recipe:
     # 3: colour; 1: brightness alone; 4: the files of images that are four files. A fourth file is otherwise
     # dropped
     channels: int = 3
-    pretrained: bool = False  # timm models: start from timm's weights (downloaded, or the file of `weights`)
+    # timm models: start from timm's weights, of a cache or a mount of Kaggle, else downloaded; or `weights`
+    pretrained: bool = False
     drop_path: float = 0.0  # timm models: stochastic depth, share of the images that skip a residual branch
-    weights: str = ""  # timm models: start from this weights file; empty: no file
+    # timm models: start from these weights: a file, a folder with one, hf-hub:ORG/NAME or local-dir:FOLDER;
+    # empty: none
+    weights: str = ""
     # timm models. new: a linear layer with random weights in place of the network's classifier; probe: a head
     # on features of several depths, fitted to the labels before training. With epochs=0 nothing is trained
     head: str = later_field("new")
@@ -256,12 +258,6 @@ def training_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in recipe.items()
         if name not in used and (name not in later or value != later[name])
     }
-
-
-def check_weights_file(weights: str) -> None:
-    """Raise InputError if a recipe's weights file does not exist; empty means none."""
-    if weights and not Path(weights).is_file():
-        raise InputError(f"weights={weights}: file not found.")
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:

@@ -38,6 +38,7 @@ class Evidence:
     views: dict[str, np.ndarray] | None = None  # views.npz
     features: dict[str, np.ndarray] | None = None  # features.npz
     test_probabilities: np.ndarray | None = None  # (M, K) float32
+    known_images: str = ""  # sentence on images that the pretraining may have seen
     is_limited: bool = False  # whether --limit leaves training images out
     last_run: str = ""  # name of the run that was validated last before this one
     differing: list[tuple[str, str, str]] = field(default_factory=list)  # field, value there, value here

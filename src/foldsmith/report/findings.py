@@ -41,7 +41,7 @@ class Figures:
     `outliers` lists, by fold, the metrics in which it is an outlier. `classes` is the table of
     `score_classes`, `class_counts` (K,) the training images of its rows. `num_over_folds` counts pictures
     with copies in several folds, `num_two_labels` those with two labels, `num_across` those that are in the
-    test as well.
+    test as well. `known_images` is the sentence on images that the pretraining may have seen, "" without any.
     """
 
     metric: str
@@ -58,6 +58,7 @@ class Figures:
     num_over_folds: int = 0
     num_two_labels: int = 0
     num_across: int = 0
+    known_images: str = ""
     shift: Shift | None = None
     calibration: Calibration | None = None
     logs: Mapping[int, pd.DataFrame] = field(default_factory=dict)
@@ -81,6 +82,7 @@ def figures_of(context: Mapping[str, Any]) -> Figures:
         num_over_folds=context.get("num_over_folds", 0),
         num_two_labels=context.get("num_two_labels", 0),
         num_across=context.get("num_across", 0),
+        known_images=evidence.known_images,
         shift=context.get("shift"),
         calibration=context.get("calibration"),
         logs=evidence.logs,
@@ -92,6 +94,7 @@ def find_all(figures: Figures) -> list[Finding]:
     return [
         *find_no_better_than_baseline(figures.baseline_warning),
         *find_leaks(figures),
+        *find_pretrained_images(figures.known_images),
         *find_outlier_folds(figures.outliers, figures.metric, figures.spread),
         *find_unpredicted_classes(figures.classes),
         *find_imbalance(figures.classes, figures.class_counts),
@@ -121,6 +124,11 @@ def find_leaks(figures: Figures) -> list[Finding]:
         )
         findings.append(Finding(text, "folds", warns=False))
     return findings
+
+
+def find_pretrained_images(known_images: str) -> list[Finding]:
+    """Return the warning that the network of the pretrained weights may have seen the images."""
+    return [Finding(known_images, "data")] if known_images else []
 
 
 def spread_in_words(spread: FoldSpread | None, credit: str = "accuracy") -> str:

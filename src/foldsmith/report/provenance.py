@@ -9,6 +9,7 @@ import pandas as pd
 from foldsmith.data.folds import rare_classes
 from foldsmith.errors import first_of
 from foldsmith.recipes import Recipe
+from foldsmith.recipes.weight_names import in_words as weights_in_words
 from foldsmith.recipes.words import in_words
 from foldsmith.run.command import FoldPlan
 from foldsmith.tasks import Task
@@ -55,6 +56,7 @@ def facts_of(
         "recipe": f"{first['recipe']['name']}: "
         + (", ".join(f"{name} = {in_words(value)}" for name, value in changed.items()) or "the defaults"),
         **({"classifier": _probes_in_words(runs)} if "probe" in first else {}),
+        **({"weights": weights_in_words(first["weights"])} if first.get("weights") else {}),
         "seed": str(first["seed"]),
         "folds": folds_in_words(plan),
         "parameters": f"{first['parameters']:,}",

@@ -25,6 +25,7 @@ from foldsmith.recipes import (
     read_settings,
     recipe_of,
 )
+from foldsmith.recipes.weight_names import MODEL_BY_WEIGHTS, TIMM, network_of
 from foldsmith.run.fields import describe_fields
 from foldsmith.run.identity import competition_folder_of, load_identity
 from foldsmith.run.paths import RunPaths
@@ -98,6 +99,7 @@ class Command:
     limit_test: int | None  # number of test images that are predicted; None: all
     until: str | None  # name of the last stage that src/run.py runs; None: all
     words: tuple[str, ...]
+    model_by_weights: bool = False  # whether the recipe's weights name its network
 
     @property
     def competition(self) -> str:
@@ -312,6 +314,9 @@ def read_command(argv: list[str] | None, description: str) -> Command:
     recipe_word = typed.recipe or ("quick" if folder.name == DEMO.name else "default")
     held = _held_identity(typed, folder)
     recipe = recipe_of(held["recipe"]) if held else find_recipe(recipe_word)
+    model_by_weights = not held and _weights_name_model(recipe, settings)
+    if model_by_weights:
+        settings.append(f"model={TIMM}{network_of(read_settings(settings)['weights'])}")
     values = read_settings(settings)
     dataset_recipe = recipe_word if recipe_word in DATASET_RECIPES and not held else ""
     if not dataset_recipe:  # the settings of a dataset's recipe are applied when it is resolved
@@ -335,6 +340,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         limit_test=typed.limit_test,
         until=typed.until,
         words=tuple(words),
+        model_by_weights=model_by_weights,
     )
     _check(command)
     evidence = _evidence_of(load_identity(command.run)) if dataset_recipe else None
@@ -387,6 +393,12 @@ def _settings_of(typed: argparse.Namespace) -> list[str]:
     """Return the FIELD=VALUE settings; options such as `--epochs` come last and override `--set`."""
     short = {field: getattr(typed, field) for field in SHORT_FIELDS}
     return [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
+
+
+def _weights_name_model(recipe: Recipe, settings: list[str]) -> bool:
+    """Return whether typed weights name the recipe's network, as no other one is typed."""
+    typed = read_settings(settings)
+    return recipe.name in MODEL_BY_WEIGHTS and bool(typed.get("weights")) and "model" not in typed
 
 
 def _plan_of(typed: argparse.Namespace, held: dict[str, Any]) -> FoldPlan:

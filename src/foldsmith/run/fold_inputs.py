@@ -23,17 +23,32 @@ def inputs_of(command: Command, to_label: Sequence[str]) -> dict[str, object]:
         "identity": training_identity(run),
         "folds": digest_of_file(run.folds),
         "versions": versions(),
-        "weights": digest_of_weights(command.recipe.weights),
+        "weights": digest_of_weights(command),
         "augmentation": digest_of_augmentation(command.recipe.augment),
         "pretrained": digest_of_pretraining(command),
         "test": digest_of([digest_of_file(run.test_samples), *to_label]) if to_label else "",
     }
 
 
-def digest_of_weights(path: str) -> str:
-    """Return the digest of a weights file; empty without one. Raise InputError if it is missing."""
-    check_weights_file(path)
-    return digest_of_file(Path(path)) if path else ""
+def digest_of_weights(command: Command) -> str:
+    """Return the digest of the file of the initial weights; empty for random ones.
+
+    A cached or fetched file is the one that src/prepare.py recorded. Where it is gone, its recorded digest
+    counts, so that a run whose folds are done needs neither the file nor a network. Raise InputError if a
+    typed file or folder is missing.
+    """
+    recipe = command.recipe
+    if not (recipe.weights or recipe.pretrained):
+        return ""
+    check_weights_file(recipe.weights)
+    if recipe.weights and Path(recipe.weights).is_file():
+        return digest_of_file(Path(recipe.weights))
+    stamp = command.run.stamp("prepare")
+    recorded = load_json(stamp).get("weights") if stamp.is_file() else None
+    if not recorded:  # a run of a version that did not record them
+        return ""
+    file = Path(recorded["file"])
+    return digest_of_file(file) if file.is_file() else recorded["digest"]
 
 
 def digest_of_augmentation(name: str) -> str:
