@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 import infer
 import run as run_stage
 import train
+from foldsmith.data.cache import open_run_cache
 from foldsmith.data.feature_store import FeatureStore
 from foldsmith.errors import InputError
 from foldsmith.inference import frozen
@@ -20,6 +21,7 @@ from foldsmith.inference.compute import build_compute
 from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import ViewAverage, predict
+from foldsmith.inference.weights import load_trained
 from foldsmith.models import build_probed, last_layer
 from foldsmith.models.probe import ALL, LAST, STAGES, FeatureExtractor, HeadForm, build_extractor
 from foldsmith.process.files import load_json, load_npz
@@ -413,3 +415,34 @@ def test_fields_of_training_are_said_to_have_no_effect_on_a_probe() -> None:
     (note,) = notes_for_task(replace(PROBE, mixup=0.2, drop_path=0.1), task)
     assert "mixup" in note and "drop_path" in note
     assert notes_for_task(replace(RECIPES["finetune"], mixup=0.2), task) == []
+
+
+def test_joined_networks_have_the_features_of_both_and_compute_none(
+    probed: tuple[Path, RunPaths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, paths = probed
+    words = words_of(folder, "--name", "other", "--set", "model=timm:test_resnet", "--until", "train")
+    assert run_stage.main(words) == 0
+    passes = count_passes(monkeypatch)
+    joined = words_of(folder, "--name", "both", "--set", "join=other")
+    assert run_stage.main([*joined, "--until", "infer"]) == 0
+    # test images were not predicted by the second run
+    assert sum(count for count in passes if count > 1) == 2 * frozen.BATCH["cpu"]
+    both = RunPaths(paths.root.parent / "both")
+    facts = load_json(both.fold_run(0))
+    parts = [load_json(RunPaths(paths.root.parent / name).fold_run(0)) for name in ("probe", "other")]
+    assert facts["probe"]["extractors"] == [part["probe"]["extractors"][0] for part in parts]
+    model, _, compute = load_trained(both.weights(0), facts, "cpu", "fp32")
+    cached = open_run_cache(both, folder, SIDE)
+    rows = np.arange(4)
+    average = ViewAverage(build_task("multiclass", 3), ("identity", "hflip"))
+    stored, whole = (
+        predict(model, CachedImages(cached.pixels, rows, cache), average, compute, BatchLimit(4))
+        for cache in (cached.path, None)
+    )
+    np.testing.assert_allclose(stored, whole, atol=1e-4)
+    with pytest.raises(InputError, match=naming("join", "nowhere")):
+        run_stage.main(words_of(folder, "--name", "third", "--set", "join=nowhere", "--until", "train"))
+    small = words_of(folder, "--name", "fourth", "--set", "join=other", "--until", "train")
+    with pytest.raises(InputError, match=naming("join=other", "32", "48")):
+        run_stage.main([*small, "--image-size", "48"])

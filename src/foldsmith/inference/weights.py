@@ -1,6 +1,7 @@
 """Trained weights: saving them, and loading them as a network that is ready to predict."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from foldsmith.inference.compute import Compute, build_compute, choose_device, set_determinism
 from foldsmith.models import build_model, build_probed
-from foldsmith.models.probe import HeadForm, ProbeHead
+from foldsmith.models.probe import Extractor, HeadForm, JoinedExtractor, ProbeHead
 from foldsmith.process.files import atomic_write
 from foldsmith.recipes import Recipe, recipe_of
 from foldsmith.tasks import Task, build_task
@@ -32,11 +33,30 @@ def load_weights(path: Path, provenance: dict[str, Any]) -> nn.Module:
     model: nn.Module
     if "probe" in provenance:
         model = build_probed(recipe_of(recipe), num_classes)
-        model.head = ProbeHead(HeadForm(**provenance["probe"]["form"]), num_classes)
+        probe = provenance["probe"]
+        model.extractor = join_extractors(model.extractor, provenance["normalisation"], probe["joined"])
+        model.head = ProbeHead(HeadForm(**probe["form"]), num_classes)
     else:
         model = build_model(recipe["model"], num_classes, recipe["image_size"], recipe["channels"])
     load_model(model, str(path))
     return model.eval()
+
+
+def join_extractors(
+    own: Extractor, normalisation: Mapping[str, Any], joined: Sequence[Mapping[str, Any]]
+) -> Extractor:
+    """Return an extractor of a network's features and those of `joined`, which are run.json of probes.
+
+    `normalisation` is that of `own`. The joined networks have random weights.
+    """
+    if not joined:
+        return own
+    others = [build_probed(recipe_of(facts["recipe"]), facts["num_classes"]).extractor for facts in joined]
+    normalisations = [
+        (tuple(entry["mean"]), tuple(entry["std"]))
+        for entry in (normalisation, *(facts["normalisation"] for facts in joined))
+    ]
+    return JoinedExtractor([own, *others], normalisations)
 
 
 def load_trained(

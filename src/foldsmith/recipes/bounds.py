@@ -150,6 +150,11 @@ RULES = (
         lambda recipe: recipe.epochs >= 1 or recipe.head == "probe",
     ),
     Rule(
+        "join",
+        "empty unless head is probe and epochs is 0",
+        lambda recipe: not recipe.join or (recipe.head == "probe" and recipe.epochs == 0),
+    ),
+    Rule(
         "head",
         "new unless the model is one of timm's (timm:<name>)",
         lambda recipe: recipe.head == "new" or recipe.model.startswith("timm:"),

@@ -36,6 +36,7 @@ NEUTRAL = {
     "sam": "0",
     "drop_path": "0",
     "head": "new",
+    "join": "",
     "layer_decay": "1",
     "freeze_norm": "false",
     "grad_checkpointing": "false",

@@ -89,6 +89,8 @@ class Recipe:
     # timm models. new: a linear layer with random weights in place of the network's classifier; probe: a head
     # on features of several depths, fitted to the labels before training. With epochs=0 nothing is trained
     head: str = later_field("new")
+    # names of other runs of `probe`, whose networks' features are put beside this one's
+    join: tuple[str, ...] = later_field(())
     # timm models: the learning rate of each group of layers is that of the next one times this; 1: one rate
     layer_decay: float = later_field(1.0)
     # batch norm keeps the statistics of the initial weights, which small batches would spoil

@@ -10,6 +10,7 @@ from foldsmith.process.machine import versions
 from foldsmith.recipes import PRETRAINED, check_weights_file
 from foldsmith.run.command import Command
 from foldsmith.run.identity import training_identity
+from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import require_whole
 
 
@@ -19,7 +20,10 @@ def inputs_of(command: Command, to_label: Sequence[str]) -> dict[str, object]:
     `to_label` are the test images that may be pseudo-labelled. Raise InputError for missing files.
     """
     run = command.run
+    # written only where there is one, so that runs of versions without it stay current
+    joined = {"joined": digests_of_joined(command)} if command.recipe.join else {}
     return {
+        **joined,
         "identity": training_identity(run),
         "folds": digest_of_file(run.folds),
         "versions": versions(),
@@ -49,6 +53,32 @@ def digest_of_weights(command: Command) -> str:
         return ""
     file = Path(recorded["file"])
     return digest_of_file(file) if file.is_file() else recorded["digest"]
+
+
+def digests_of_joined(command: Command) -> list[str]:
+    """Return the digests of the first folds of the runs that the recipe joins.
+
+    Raise InputError if one is not trained, or is no probe of the same images in the same size.
+    """
+    digests = []
+    for name in command.recipe.join:
+        run = RunPaths(command.run.root.parent / name)
+        if not run.fold_run(0).is_file():
+            raise InputError(
+                f"join={name}: {run.root} has no fitted fold 0; run the recipe probe by that name."
+            )
+        require_whole(run.fold_run(0), "train")
+        facts = load_json(run.fold_run(0))
+        if "probe" not in facts or facts["recipe"]["epochs"]:
+            raise InputError(f"join={name}: {run.root} is no probe; join runs of the recipe probe.")
+        pixels = [load_json(each.stamp("prepare"))["cache"] for each in (run, command.run)]
+        if pixels[0] != pixels[1]:
+            raise InputError(
+                f"join={name}: {run.root} has features of images of {facts['recipe']['image_size']} pixels, "
+                f"and this run's have {command.recipe.image_size} (or other files); use one --image-size."
+            )
+        digests.append(digest_of_file(run.weights(0)))
+    return digests
 
 
 def digest_of_augmentation(name: str) -> str:

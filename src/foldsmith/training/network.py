@@ -16,10 +16,12 @@ from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.inference.views import check_views
-from foldsmith.inference.weights import save_weights
+from foldsmith.inference.weights import join_extractors, load_weights, save_weights
 from foldsmith.models import Start, build_model, build_probed, normalisation
-from foldsmith.models.probe import ProbedNetwork, recompute_activations
+from foldsmith.models.probe import Extractor, ProbedNetwork, recompute_activations
+from foldsmith.process.files import load_json
 from foldsmith.recipes import Recipe
+from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
 from foldsmith.training.batches import TrainingData
 from foldsmith.training.epoch import Tally, train_one_epoch
@@ -51,6 +53,22 @@ def trains_in_fp32(recipe: Recipe, model: nn.Module) -> bool:
         return True
     depthwise = (module for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups > 1)
     return recipe.head == "probe" and recipe.epochs > 0 and any(depthwise)
+
+
+def joined_facts(run: RunPaths, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return what the networks of the runs that a recipe joins are built from."""
+    facts = [load_json(RunPaths(run.root.parent / name).fold_run(0)) for name in recipe.join]
+    return [{key: entry[key] for key in ("recipe", "num_classes", "normalisation")} for entry in facts]
+
+
+def load_joined(own: Extractor, normalisation: dict[str, Any], run: RunPaths, recipe: Recipe) -> Extractor:
+    """Return an extractor of a network's own features and those of the runs that the recipe joins."""
+    extractor = join_extractors(own, normalisation, joined_facts(run, recipe))
+    for part, name in zip(extractor.parts[1:], recipe.join, strict=True):
+        other = RunPaths(run.root.parent / name)
+        trained = load_weights(other.weights(0), load_json(other.fold_run(0)))
+        part.load_state_dict(trained.extractor.state_dict())
+    return extractor
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,7 @@ class NetworkTraining:
         precision = choose_precision(self.machine.precision, compute.device)
         fitted = fit_probe(model.extractor, self.fold, self.recipe, replace(compute, precision=precision))
         model.head = fitted.head
-        return fitted.facts
+        return {**fitted.facts, "joined": joined_facts(self.fold.run, self.recipe)}
 
     def rehearse(self) -> "Rehearsal":
         """Take up to three steps and predict a batch with a network that is thrown away; return the speeds.
@@ -180,6 +198,8 @@ class NetworkTraining:
         mean, std = normalisation(model, start.is_trained, recipe.channels)
         mean, std = recipe.mean or mean, recipe.std or std
         compute = self.machine.compute(mean, std, reconstructs=trains_in_fp32(recipe, model))
+        if isinstance(model, ProbedNetwork) and recipe.join:
+            model.extractor = load_joined(model.extractor, {"mean": mean, "std": std}, fold.run, recipe)
         if recipe.pretrain == "none":
             fit_first_layer(model, fold.cache.pixels, fold.training.rows, compute)
         if compute.on_gpu and self.machine.processes.count > 1:
