@@ -65,7 +65,7 @@ def test_every_field_is_for_training_or_for_use_and_views_are_both_with_pseudo_l
         "freeze_norm": True,
         "grad_checkpointing": True,
     }
-    recipe = asdict(replace(BASE, model="timm:resnet18", rounds=rounds, **later))
+    recipe = {**asdict(replace(BASE, model="timm:resnet18", rounds=rounds, **later)), "join": ["other"]}
     training, used = set(training_fields(recipe)), set(use_fields(rounds))
     assert training | used == {field.name for field in fields(Recipe)} and not training & used
     assert ("views" in training) == (rounds > 1)
