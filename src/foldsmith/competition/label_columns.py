@@ -89,7 +89,12 @@ def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str
             'task = "multilabel" in competition.toml for independent labels'
         )
         return Reading("multiclass", names=names, evidence=[said])
+    pair = (
+        "-1 (no) or 1"
+        if any(flag.strip() == "-1" for known in flags.values() for flag in known)
+        else "0 or 1"
+    )
     said = (
-        f"{len(columns)} label columns are 0 or 1, up to {int(sums.max())} of them in a row: a set of labels"
+        f"{len(columns)} label columns are {pair}, up to {int(sums.max())} of them in a row: a set of labels"
     )
     return Reading("multilabel", names=names, evidence=[said])

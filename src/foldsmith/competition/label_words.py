@@ -10,6 +10,7 @@ import pandas as pd
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 RUNS = re.compile(r"\d{1,12} \d{1,12}( \d{1,12} \d{1,12})*")
 BOX = re.compile(r"\[+\s*-?[\d.]+(\s*\]?,\s*\[?\s*-?[\d.]+){3,}\s*\]+")
+VECTOR = re.compile(r"\[\s*[01]([,\s]+[01])+\s*\]")
 INTEGER = re.compile(r"[+-]?\d+")
 # pairs of a negative and a positive answer
 FLAGS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
@@ -49,10 +50,10 @@ def numbers_in(cells: Iterable[str]) -> np.ndarray | None:
 
 
 def flags_in(words: Collection[str]) -> dict[str, bool] | None:
-    """Return which words are positive if all are 0 and 1, true and false, or yes and no; else None."""
+    """Return which words are positive if all are 0 and 1, -1 and 1, no and yes, or the like; else None."""
     numbers = numbers_in(words)
     if numbers is not None:
-        known = bool(np.isin(numbers, (0.0, 1.0)).all())
+        known = any(np.isin(numbers, pair).all() for pair in ((0.0, 1.0), (-1.0, 1.0)))
         return dict(zip(words, (numbers == 1).tolist(), strict=True)) if known else None
     for negative, positive in FLAGS:
         if words and {word.lower() for word in words} <= {negative, positive}:
@@ -61,12 +62,14 @@ def flags_in(words: Collection[str]) -> dict[str, bool] | None:
 
 
 def regions_in(cells: Collection[str]) -> str:
-    """Return what distinct cells hold if they are masks or boxes in images; empty if they are neither.
+    """Return what distinct cells hold if they are masks, boxes or one-hot vectors; empty if they are labels.
 
     A mask is run lengths: pairs of a start and a length, and no run begins before the last one ends. Labels
     that happen to be such pairs recur, starts do not.
     """
     cells = [cell for cell in cells if cell]
+    if cells and all(VECTOR.fullmatch(cell) for cell in cells) and len(set(map(len, cells))) == 1:
+        return "vectors of 0 and 1"
     if cells and all(BOX.fullmatch(cell) for cell in cells):
         return "boxes or polygons"
     if not cells or not all(RUNS.fullmatch(cell) for cell in cells):

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from foldsmith.competition.folder import Competition
+from foldsmith.competition.listing import subset_of
 from foldsmith.competition.roles import (
     column,
     image_columns,
@@ -14,7 +15,7 @@ from foldsmith.competition.roles import (
     is_test_name,
     sample_rank,
 )
-from foldsmith.competition.spellings import Names, match_ids
+from foldsmith.competition.spellings import Names, images_by_folder, match_ids
 from foldsmith.errors import InputError, first_of
 
 CERTAIN_RANK = 3  # of a name that is always a sample submission's
@@ -74,7 +75,10 @@ def find_sample(competition: Competition) -> Sample | None:
     by_content = [
         path
         for path in catalog.paths
-        if not is_test_name(path) and not is_sample_name(path) and _lists_test_images(competition, path)
+        if not is_test_name(path)
+        and not is_sample_name(path)
+        and not subset_of(PurePosixPath(path).stem)  # train.csv, validation.csv
+        and _lists_test_images(competition, path)
     ]
     return _only(competition, by_content, "its ids are the test images") if by_content else None
 
@@ -179,6 +183,9 @@ def rows_of_sample(competition: Competition, sample: Sample) -> tuple[list[tuple
     if test_list is not None:
         return [test_list.images.get(name, ()) for name in ids], test_list
     images = match_ids(ids, competition.test_images, competition.root / sample.path)
+    folders = None if any(images) else images_by_folder(ids, competition.test_images)
+    if folders is not None:
+        return [folders.get(name, ()) for name in ids], None
     return [() if image is None else (image,) for image in images], None
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import refuse_headless
 from foldsmith.competition.listing import subset_of
-from foldsmith.competition.sample import BY_NAME, Sample, find_sample, rows_of_sample
+from foldsmith.competition.sample import BY_NAME, Sample, rows_of_sample
 from foldsmith.competition.subsets import folder_names
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
@@ -63,7 +63,7 @@ def read_submission_form(
     to hold. Raise InputError if the sample does not fit the test
     images or the classes.
     """
-    sample = find_sample(competition)
+    sample = competition.sample
     if sample is None:
         columns = default_columns(task, classes, cell_form)
         return _default_form(competition.test_images, columns, task.default_cells(classes, cell_form))
@@ -127,7 +127,7 @@ def _read_ids(
     missing = [name for name, named in zip(ids, images, strict=True) if not named]
     if len(missing) > 0.01 * len(ids):
         remedy = (
-            "these are folders of images; add test.csv with the columns id,image, a row for each image of a "
+            "some are folders of images; add test.csv with the columns id,image, a row for each image of a "
             "folder, and a row of the submission is the mean over them"
             if set(missing) <= folder_names(competition.test_images)
             else "the test folder is incomplete, or belongs to another sample; download both again"
@@ -136,9 +136,10 @@ def _read_ids(
             f"{path}: {len(missing)} of {len(ids)} ids have no image in {competition.root / 'test'} "
             f"(first: {first_of(missing)}); {remedy}."
         )
-    if test_list is None:
-        return ids, images, "", []
     most = max(map(len, images))
+    if test_list is None:
+        said = f"the ids of {sample.path} are folders: a row is the mean of up to {most} images"
+        return ids, images, "", [said] if most > 1 else []
     several = f"; a row is the mean of up to {most} images" if most > 1 else ""
     sentence = (
         f"the ids of {sample.path} are those of '{test_list.id_column}' in {test_list.path}, which names the "

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -153,11 +154,11 @@ def cell_text(value: Any) -> str:
 
 
 class Catalog:
-    """The tables of a root, parsed once. `paths` are POSIX paths below `root`."""
+    """The tables of a root, parsed once. `paths` are POSIX paths below `root`; `read` are read already."""
 
-    def __init__(self, root: Path, paths: list[str]) -> None:
-        self.root, self.paths = root, paths
-        self._read: dict[str, pd.DataFrame | InputError] = {}
+    def __init__(self, root: Path, paths: list[str], read: Mapping[str, pd.DataFrame] | None = None) -> None:
+        self.root, self.paths = root, [*paths, *(read or {})]
+        self._read: dict[str, pd.DataFrame | InputError] = dict(read or {})
 
     def read(self, path: str) -> pd.DataFrame | None:
         """Return a table, or None for a file that is none; `fault` says why."""
