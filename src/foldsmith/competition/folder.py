@@ -7,8 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from foldsmith.competition.archives import unpack_archives
+from foldsmith.competition.array_shapes import image_axes
 from foldsmith.competition.left_out import leave_out_copies_and_masks
 from foldsmith.competition.listing import Listing, list_folder, refuse_unsupported
+from foldsmith.competition.long_form import widen_tables
 from foldsmith.competition.pixel_tables import find_pixel_tables, names_tables, write_pixel_tables
 from foldsmith.competition.settings import FILE_NAME, Settings, read_settings
 from foldsmith.competition.stacks import stack_files
@@ -20,6 +22,9 @@ from foldsmith.process.terminal import printable
 
 if TYPE_CHECKING:
     from foldsmith.competition.sample import Sample
+
+
+FEWEST_ARRAYS = 10  # fewer hold many images each
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def read_competition(folder: Path, cache: Path | None = None) -> Competition:
     texts = read_text_tables(root, listing.others, listing.images)
     catalog = Catalog(root, listing.tables, texts)
     _refuse_images_in_tables(root, listing, catalog)
+    evidence += widen_tables(catalog, listing.images)
     images, stacked = stack_files(listing.images, settings.files, catalog, folder / FILE_NAME)
     listing = replace(listing, images=images)
     decided = (
@@ -108,11 +114,21 @@ def _choose_images(root: Path, listing: Listing) -> tuple[Listing, list[str]]:
     Arrays are images where there are no image files. Raise InputError if there is nothing that can be read.
     """
     arrays = [path for path in listing.unsupported if path.lower().endswith(".npy")]
-    if not listing.images and arrays:
+    if not listing.images and len(arrays) >= FEWEST_ARRAYS and image_axes(_shape_of(root / arrays[0])):
         said = f"{len(arrays):,} arrays of numpy are the images (first: {arrays[0]})"
         return replace(listing, images=arrays), [said]
     refuse_unsupported(root, listing)
     return leave_out_copies_and_masks(root, listing)
+
+
+def _shape_of(path: Path) -> tuple[int, ...]:
+    """Return the shape of a saved array, of which only the header is read; empty if there is none."""
+    import numpy as np
+
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (ValueError, OSError, EOFError):
+        return ()
 
 
 def _neighbours_of(folder: Path) -> str:

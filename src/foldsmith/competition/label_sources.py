@@ -1,5 +1,6 @@
 """Which source the labels come from: the one that competition.toml names, or that the evidence speaks for."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -25,6 +26,7 @@ from foldsmith.competition.label_tables import (
     choose_table,
     find_columns,
     find_label_tables,
+    has_columns_of,
 )
 from foldsmith.competition.listing import folder_subset
 from foldsmith.competition.roles import LABEL_COLUMNS, column, image_columns, images_of_rows
@@ -186,6 +188,18 @@ def _with_validation(competition: Competition, folders: NameLabels, labels: Labe
 
 
 def _no_labels(competition: Competition) -> str:
+    """Return the message for images without labels, also where the labels are images of the same names."""
+    folders = defaultdict(set)
+    for image in competition.train_images:
+        folders[PurePosixPath(image).name].add(PurePosixPath(image).parent.as_posix())
+    pairs = [where for where in folders.values() if len(where) == 2]
+    if 2 * len(pairs) > len(folders):
+        one, other = sorted(pairs[0])
+        return (
+            f"{competition.folder} has no labels: {len(pairs):,} images of {one}/ and {other}/ have the same "
+            "names, so that one may be what the other is turned into; foldsmith predicts labels and numbers "
+            "of whole images."
+        )
     return (
         f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id "
         "and a label "
@@ -201,8 +215,12 @@ def _beside_folders(
     Raise InputError if a table contradicts the folders and nothing decides, and for a table that cannot be
     read: it may hold the labels, and folders must not become classes because of that.
     """
-    strong = [table for table in tables if table.columns and table.columns.rank >= ALIKE]
-    strong = [table for table in strong if table.named >= len(folders.labels) / 2]
+    ranked = [table for table in tables if table.columns and table.columns.rank >= ALIKE]
+    strong = [
+        table
+        for table in ranked
+        if 2 * sum(other.named for other in ranked if has_columns_of(other, table)) >= len(folders.labels)
+    ]
     if strong:
         chosen = choose_table(competition, strong)
         labels = labels_of_tables(competition, chosen)

@@ -8,7 +8,13 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_columns import refuse_regions
-from foldsmith.competition.label_words import SEPARATORS, numbers_in, sets_or_words, without_brackets
+from foldsmith.competition.label_words import (
+    SEPARATORS,
+    flags_in,
+    numbers_in,
+    sets_or_words,
+    without_brackets,
+)
 from foldsmith.competition.labels_json import has_annotations
 from foldsmith.competition.roles import (
     ID_COLUMNS,
@@ -72,6 +78,7 @@ def candidate_tables(competition: Competition, sample: Sample | None) -> list[st
         if not is_sample_name(path)
         and not is_test_name(path)
         and (sample is None or path != sample.path)
+        and path not in [form.source for form in competition.catalog.long.values()]
         and not has_annotations(competition.catalog.documents.get(path))
     ]
 
@@ -127,7 +134,7 @@ def choose_table(competition: Competition, tables: Sequence[LabelTable]) -> list
     best = [table for table in fitting if table.columns.rank == fitting[0].columns.rank]
     most = max(best, key=lambda table: table.named)
     # a table of some of the images, such as that of their boxes, is no rival of one of all
-    best = [table for table in best if _has_columns_of(table, most) or 2 * table.named > most.named]
+    best = [table for table in best if has_columns_of(table, most) or 2 * table.named > most.named]
     for rival in tables:
         unclear = rival.columns is None and rival.named >= most.named
         if unclear and most.columns.rank in (ALIKE, ELIMINATION):
@@ -140,7 +147,8 @@ def choose_table(competition: Competition, tables: Sequence[LabelTable]) -> list
     return best
 
 
-def _has_columns_of(table: LabelTable, other: LabelTable) -> bool:
+def has_columns_of(table: LabelTable, other: LabelTable) -> bool:
+    """Return whether two tables hold ids and labels in the same columns, as those of train and val do."""
     return replace(table.columns, why="", others=()) == replace(other.columns, why="", others=())
 
 
@@ -159,7 +167,7 @@ def _complement(competition: Competition, tables: Sequence[LabelTable]) -> bool:
     """Return whether tables have the same columns and name different images, as train.csv and val.csv do."""
     seen: set[str] = set()
     for table in tables:
-        same = _has_columns_of(table, tables[0])
+        same = has_columns_of(table, tables[0])
         frame = competition.catalog.read(table.path)
         images = set(match_ids(column(frame, table.columns.id_column), competition.train_images)) - {None}
         if not same or images & seen:
@@ -183,7 +191,8 @@ def read_label_rows(
     for name in columns.label_columns:
         rows[name] = without_brackets(column(table, name))
     if not competition.settings.task:
-        _refuse_regions(source, rows[list(columns.label_columns)])
+        others = table[[name for name in dict.fromkeys(table.columns) if name != columns.id_column]]
+        _refuse_regions(source, rows[list(columns.label_columns)], others)
     group = competition.settings.group_column
     if group in table.columns and group:
         rows["group"] = column(table, group)
@@ -191,15 +200,17 @@ def read_label_rows(
     for name in ("name", *checked):
         empty = rows.index[rows[name] == ""]
         meaning = columns.id_column if name == "name" else name
-        several = name != "name" and len(columns.label_columns) > 1
+        several = (
+            name != "name" and len(columns.label_columns) > 1 and flags_in(set(rows[name]) - {""}) is not None
+        )
         remedy = "write 0 where an image does not have it." if several else "fill them in."
         Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", remedy)
     return rows
 
 
-def _refuse_regions(source: Path, table: pd.DataFrame) -> None:
+def _refuse_regions(source: Path, table: pd.DataFrame, others: pd.DataFrame) -> None:
     try:
-        refuse_regions(table)
+        refuse_regions(table, others)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
 
@@ -231,7 +242,7 @@ def find_columns(
         ids = [name for name in free if name not in labels.label_columns]
     missing = not ids or labels is None or not labels.label_columns
     if missing or len(ids) > 1 or ids[0] in labels.label_columns or labels.rank == 0:
-        _refuse_regions(source, table)
+        _refuse_regions(source, table, table[[name for name in dict.fromkeys(columns) if name not in ids]])
         what = "no" if missing else "more than one possible"
         raise InputError(f"{source}: {what} {_which_columns(table, ids, competition)}")
     chosen = (ids[0], *labels.label_columns)

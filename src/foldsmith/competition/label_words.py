@@ -72,6 +72,8 @@ def regions_in(cells: Collection[str]) -> str:
         return "vectors of 0 and 1"
     if cells and all(BOX.fullmatch(cell) for cell in cells):
         return "boxes or polygons"
+    if boxes_in(cells):
+        return "boxes of labels"
     if not cells or not all(RUNS.fullmatch(cell) for cell in cells):
         return ""
     runs = [[int(token) for token in cell.split()] for cell in cells]
@@ -82,6 +84,24 @@ def regions_in(cells: Collection[str]) -> str:
     )
     recur = len({token for run in runs for token in run}) <= len(runs)
     return "" if recur or not apart or max(map(len, runs)) < 4 else "masks as run lengths"
+
+
+def boxes_in(cells: Collection[str]) -> bool:
+    """Return whether all cells are boxes between spaces: a label or confidence, or both, and four sides each.
+
+    A list of five labels is none: its words are all alike, and none occurs twice.
+    """
+    rows = [cell.split() for cell in cells if cell.strip()]
+    return bool(rows) and any(all(_is_boxes(row, length) for row in rows) for length in (5, 6))
+
+
+def _is_boxes(tokens: list[str], length: int) -> bool:
+    groups = [tokens[start : start + length] for start in range(0, len(tokens), length)]
+    if any(len(group) < length or numbers_in(group[1:]) is None for group in groups):
+        return False
+    first = groups[0][0]
+    unlike = not INTEGER.fullmatch(first) or any("." in token for token in tokens)
+    return unlike or any(len(set(group)) < length for group in groups)
 
 
 def is_negative(word: str) -> bool:

@@ -1,6 +1,6 @@
 """Read labels of every form into one table of samples."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -8,7 +8,9 @@ from foldsmith.competition.class_names import find_class_names
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.groups import find_group_candidates, read_groups
 from foldsmith.competition.label_rows import Labels
+from foldsmith.competition.label_sets import sets_of_rows
 from foldsmith.competition.label_sources import found_source, named_source
+from foldsmith.competition.sample_cells import SampleCells, refuse_sample_form
 from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import Entries, InputError
 from foldsmith.tasks import TASKS
@@ -36,20 +38,27 @@ class Metadata:
 
 def read_metadata(competition: Competition) -> Metadata:
     """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
-    labels, sample = read_labels(competition), competition.sample
-    cells = labels.rows[list(labels.columns)]
+    sample, settings = competition.sample, competition.settings
     asked = None if sample is None else sample.table.iloc[:, 1:]
+    if not settings.submission and sample is not None:
+        refuse_sample_form(competition.root / sample.path, SampleCells.of(asked))
+    labels = read_labels(competition)
+    labels, separator = sets_of_rows(labels, SampleCells.of(asked), settings)
+    cells = labels.rows[list(labels.columns)]
     is_empty = (cells == "").any(axis=1)
     if is_empty.all():
         _refuse_empty(labels, cells)
     try:
-        target = read_target(cells[~is_empty], labels.names, asked, competition.settings)
+        decided = replace(settings, label_separator=separator) if separator else settings
+        target = read_target(cells[~is_empty], labels.names, asked, decided)
         if target.task != "multilabel" or len(labels.columns) > 1:
             _refuse_empty(labels, cells)
         rows = labels.rows[["path", "group"]].assign(category=list(categories_of(cells, target)))
     except InputError as error:
         named = str(error).startswith(str(labels.path))
         raise error if named else InputError(f"{labels.path}: {error}") from error
+    if separator and not any(" " in word for words in rows["category"] for word in words):
+        target = replace(target, separator=" ")
     encoded = TASKS[target.task].encode(rows, target.names, labels.path)
     notes = [*labels.evidence, *target.evidence]
     return Metadata(

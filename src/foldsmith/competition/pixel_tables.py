@@ -140,7 +140,12 @@ def write_pixel_tables(
     if said:
         say(f"prepare: {said} into {target}")
     names = first_of([table.path for table in tables])
-    return target, [f"the images inside {names} are written to {target}, named by id or row"]
+    evidence = [f"the images inside {names} are written to {target}, named by id or row"]
+    for table in tables:
+        if subset_of(PurePosixPath(table.path).name) == "val":
+            used = "training" if table.subset == "train" else "test"
+            evidence.append(f"the validation images of {table.path} count as {used} images")
+    return target, evidence
 
 
 def _state(path: Path) -> list[int]:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.listing import subset_of
+from foldsmith.competition.long_form import LongForm
 from foldsmith.competition.roles import (
     column,
     image_columns,
@@ -25,11 +26,15 @@ COVERED = 0.99  # share of rows that must name a test image
 
 @dataclass(frozen=True)
 class Sample:
-    """The sample submission: its path below the root, its table, and what says that it is one."""
+    """The sample submission: its path below the root, its table, and what says that it is one.
+
+    `long` is its form if it has a row for each image and label; `table` then has a row for each image.
+    """
 
     path: str
     table: pd.DataFrame
     evidence: str
+    long: LongForm | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def _read(competition: Competition, path: str, evidence: str) -> Sample:
     table = competition.catalog.read(path)
     if table is None:
         raise competition.catalog.fault(path) or InputError(f"{path} is no table.")
-    return Sample(path, table, evidence)
+    return Sample(path, table, evidence, competition.catalog.long.get(path))
 
 
 def _only(competition: Competition, paths: list[str], evidence: str) -> Sample:
@@ -101,7 +106,7 @@ def _only(competition: Competition, paths: list[str], evidence: str) -> Sample:
                 f"{competition.folder} has several sample submissions ({first_of(paths)}); set "
                 f'sample = "{paths[0]}" or sample = "{other}" in {competition.settings_path}.'
             )
-    return Sample(paths[0], first, evidence)
+    return Sample(paths[0], first, evidence, competition.catalog.long.get(paths[0]))
 
 
 def _lists_test_images(competition: Competition, path: str) -> bool:

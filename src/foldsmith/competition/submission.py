@@ -12,7 +12,9 @@ import pandas as pd
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import refuse_headless
 from foldsmith.competition.listing import subset_of
+from foldsmith.competition.long_form import LongForm, split_ids
 from foldsmith.competition.sample import BY_NAME, Sample, rows_of_sample
+from foldsmith.competition.spellings import Names
 from foldsmith.competition.subsets import folder_names
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
@@ -32,7 +34,8 @@ class SubmissionForm:
     `columns` are the header. `ids` and `images` are the rows in order. A row is about one image, or about
     several, whose predictions are averaged, or about none if the test images lack it. `cells` are the columns
     beside the id, as the competition's task reads them. `sample` and `test_list` are the paths of the sample
-    submission and of the table that says which images its ids mean; empty if there is none.
+    submission and of the table that says which images its ids mean; empty if there is none. With `long` the
+    file has a row for each image and label.
     """
 
     columns: list[str]
@@ -42,6 +45,7 @@ class SubmissionForm:
     notes: list[str] = field(default_factory=list)
     sample: str = ""
     test_list: str = ""
+    long: LongForm | None = None
 
     @property
     def content(self) -> dict[str, list[str]]:
@@ -83,7 +87,8 @@ def read_submission_form(
     cells = task.read_cells(path, table.iloc[:, 1:], classes, cell_form)
     if sample.evidence != BY_NAME:
         notes = [f"{sample.path} is the sample submission: {sample.evidence}", *notes]
-    return SubmissionForm(columns, ids, images, cells, [*notes, *cells.notes], sample.path, test_list)
+    notes = [*notes, *cells.notes]
+    return SubmissionForm(columns, ids, images, cells, notes, sample.path, test_list, sample.long)
 
 
 def _default_form(test_images: list[str], columns: list[str], cells: Cells) -> SubmissionForm:
@@ -130,7 +135,8 @@ def _read_ids(
             "some are folders of images; add test.csv with the columns id,image, a row for each image of a "
             "folder, and a row of the submission is the mean over them"
             if set(missing) <= folder_names(competition.test_images)
-            else "the test folder is incomplete, or belongs to another sample; download both again"
+            else _labels_in_ids(missing, competition.test_images)
+            or "the test folder is incomplete, or belongs to another sample; download both again"
         )
         raise InputError(
             f"{path}: {len(missing)} of {len(ids)} ids have no image in {competition.root / 'test'} "
@@ -146,6 +152,17 @@ def _read_ids(
         f"images in '{test_list.image_column}'{several}"
     )
     return ids, images, test_list.path, [sentence]
+
+
+def _labels_in_ids(ids: list[str], images: list[str]) -> str:
+    """Return the remedy for ids that are an image, or a folder of images, and a label; empty for others."""
+    pairs = split_ids(ids, {*folder_names(images), *Names(images).bare})
+    if not pairs:
+        return ""
+    return (
+        f"the ids are an image or folder and a label ('{pairs[0][0]}', '{pairs[0][1]}'), with several "
+        "columns a row, which is not supported; write a sample with a row for each image and a column for each label"
+    )
 
 
 def fill_submission(
@@ -175,7 +192,8 @@ def fill_submission(
         )
     table = form.cells.fill(*(decide(rows) if decide else (rows,)))
     table.insert(0, "id", form.ids)
-    return table.set_axis(form.columns, axis=1)  # a header may repeat a name
+    table = table.set_axis(form.columns, axis=1)  # a header may repeat a name
+    return form.long.lengthen(table) if form.long else table
 
 
 def _mean_of(images: tuple[str, ...], predictions: dict[str, np.ndarray], prior: np.ndarray) -> np.ndarray:
@@ -218,18 +236,19 @@ def check_submission(path: Path, form: SubmissionForm, competition: Competition)
     first fault that a competition would reject: header, ids, order, labels, or probabilities.
     """
     header, *rows = _read_exactly(path)
-    if header != form.columns:
-        raise InputError(
-            f"{path}: the header is {first_of(header, 10)}; it must be {first_of(form.columns, 10)}."
-        )
+    columns, named = (list(form.long.header), form.long.ids) if form.long else (form.columns, form.ids)
+    if header != columns:
+        raise InputError(f"{path}: the header is {first_of(header, 10)}; it must be {first_of(columns, 10)}.")
     ids = [row[0] if row else "" for row in rows]
-    counts = f"{len(ids)} rows for {len(form.ids)} ids; " if len(ids) != len(form.ids) else ""
-    for line, (written, expected) in enumerate(zip_longest(ids, form.ids, fillvalue="missing"), start=2):
+    counts = f"{len(ids)} rows for {len(named)} ids; " if len(ids) != len(named) else ""
+    for line, (written, expected) in enumerate(zip_longest(ids, named, fillvalue="missing"), start=2):
         if written != expected:
             raise InputError(f"{path}, line {line}: {counts}the id is '{written}'; it must be '{expected}'.")
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {len(row)} cells; it must have {len(header)}.")
+    if form.long:
+        rows = form.long.widen([row[1] for row in rows]).to_numpy().tolist()
     form.cells.check(path, rows)
     return disagreements(form, competition)
 

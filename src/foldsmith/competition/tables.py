@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from foldsmith.errors import Entries, InputError
+
+if TYPE_CHECKING:
+    from foldsmith.competition.long_form import LongForm
 
 DELIMITERS = (",", ";", "\t", "|")
 CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
@@ -154,11 +157,15 @@ def cell_text(value: Any) -> str:
 
 
 class Catalog:
-    """The tables of a root, parsed once. `paths` are POSIX paths below `root`; `read` are read already."""
+    """The tables of a root, parsed once. `paths` are POSIX paths below `root`; `read` are read already.
+
+    `long` are the forms of tables that are read in another shape than they are written (`long_form`).
+    """
 
     def __init__(self, root: Path, paths: list[str], read: Mapping[str, pd.DataFrame] | None = None) -> None:
         self.root, self.paths = root, [*paths, *(read or {})]
         self._read: dict[str, pd.DataFrame | InputError] = dict(read or {})
+        self.long: dict[str, LongForm] = {}
 
     def read(self, path: str) -> pd.DataFrame | None:
         """Return a table, or None for a file that is none; `fault` says why."""
@@ -169,6 +176,10 @@ class Catalog:
                 self._read[path] = error
         table = self._read[path]
         return None if isinstance(table, InputError) else table
+
+    def replace(self, path: str, table: pd.DataFrame, form: "LongForm") -> None:
+        """Read a table in another shape from here on."""
+        self._read[path], self.long[path] = table, form
 
     def fault(self, path: str) -> InputError | None:
         """Return what is wrong with a file that is no table; None if it is one."""

@@ -4,17 +4,17 @@ import io
 
 import numpy as np
 
+from foldsmith.competition.array_shapes import image_axes
 from foldsmith.data.headers import MAX_PIXELS
 
 SUFFIX = ".npy"
-MAX_LAYERS = 16  # of one image, such as the six spectrograms of one recording
 
 
 def decode_array(data: bytes) -> np.ndarray:
     """Return the pixels of a .npy file, uint8 (H, W, 3).
 
     The array is (H, W), (H, W, C) or (C, H, W) with one, three or four channels, of which the first three are
-    used; other layers of a (L, H, W) array, up to MAX_LAYERS, stand below each other. Whole numbers from 0 to
+    used; the layers of a (L, H, W) array stand below each other. Whole numbers from 0 to
     255 are taken as they are, fractions from 0 to 1 are scaled by 255, and other ranges are mapped from the
     image's own minimum and maximum. Raise ValueError for any other array.
     """
@@ -27,18 +27,14 @@ def decode_array(data: bytes) -> np.ndarray:
 
 def _layout(values: np.ndarray) -> np.ndarray:
     """Return the array as (H, W) or (H, W, 3). Raise ValueError for a shape that is no image's."""
-    shape = values.shape
-    if values.size > MAX_PIXELS:
-        raise ValueError(f"an array of shape {shape}, larger than the limit of {MAX_PIXELS:,}")
-    if values.ndim == 2:
-        return values
-    if values.ndim == 3 and shape[2] in (1, 3, 4):
-        return values[..., 0] if shape[2] == 1 else values[..., :3]
-    if values.ndim == 3 and shape[0] in (1, 3, 4):
-        return values[0] if shape[0] == 1 else values[:3].transpose(1, 2, 0)
-    if values.ndim == 3 and shape[0] <= MAX_LAYERS:
-        return values.reshape(-1, shape[2])
-    raise ValueError(f"an array of shape {shape}, which is no image: save (H, W) or (H, W, 3)")
+    axes = image_axes(values.shape)
+    if not axes or values.size > MAX_PIXELS:
+        raise ValueError(f"an array of shape {values.shape}, which is no image: save (H, W) or (H, W, 3)")
+    if axes == "CHW":
+        values = values.transpose(1, 2, 0)
+    if axes == "LHW":
+        return values.reshape(-1, values.shape[2])
+    return values if axes == "HW" else values[..., 0] if values.shape[2] == 1 else values[..., :3]
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
