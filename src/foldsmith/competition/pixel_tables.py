@@ -35,8 +35,8 @@ READERS = {".csv": read_csv, PARQUET: read_parquet, IDX: read_idx}
 class PixelTable:
     """A table with an image a row; `subset` is train or test, or the column that says which.
 
-    `kind` names its reader. `numbered` says that images without an id are named by their row alone, which
-    only one table of a subset can have.
+    The subset of a table that is not used is empty. `kind` names the reader. `numbered` says that images
+    without an id are named by their row alone, which only one table of a subset can have.
     """
 
     path: str
@@ -49,32 +49,47 @@ class PixelTable:
 def find_pixel_tables(root: Path, listing: Listing, settings: Settings) -> list[PixelTable]:
     """Return the tables of images in a folder without image files, or with a few beside them.
 
-    Raise InputError if a table for both subsets stands beside tables for each, and settings do not decide.
+    Tables that are not used, such as second copies, are returned with an empty `subset`. Raise InputError if
+    a table for both subsets stands beside tables for each, and settings do not decide.
     """
     if len(listing.images) > FEW_IMAGES or any(map(folder_subset, listing.images)):
         return []
-    found = [table for path in _distinct(root, listing) if (table := _pixel_table(root, path)) is not None]
+    paths = [*listing.tables, *listing.others]
+    tables = [table for path in paths if (table := _pixel_table(root, path)) is not None]
+    found = _without_copies(root, tables)
     kinds = {table.kind for table in found}
     if IDX in kinds and len(kinds) > 1:  # the same images in two forms
         found = [table for table in found if table.kind != IDX]
+    found = _named(found, settings) or _with_validation(found)
+    _refuse_both(root, found)
+    counts = Counter(table.subset for table in found)
+    used = [replace(table, numbered=counts[table.subset] == 1 and table.kind != PARQUET) for table in found]
+    rest = {table.path for table in tables} - {table.path for table in found}
+    return used + [replace(table, subset="", subset_column="") for table in tables if table.path in rest]
+
+
+def _named(tables: list[PixelTable], settings: Settings) -> list[PixelTable]:
+    """Return the tables that train_images and test_images in competition.toml name."""
     patterns = {"train": settings.train_images, "test": settings.test_images}
-    named = [
+    return [
         replace(table, subset=subset, subset_column="")
-        for table in found
+        for table in tables
         for subset in patterns
         if any(fnmatch.fnmatchcase(table.path, pattern) for pattern in patterns[subset])
     ]
-    found = named or _with_validation(found)
-    both, single = ([table for table in found if bool(table.subset_column) == divided] for divided in (1, 0))
+
+
+def _refuse_both(root: Path, tables: list[PixelTable]) -> None:
+    """Raise InputError if a table that is divided by a column stands beside others."""
+    both, single = ([table for table in tables if bool(table.subset_column) == divided] for divided in (1, 0))
     if both and single:
-        lines = [f'{name}_images = ["{path}"]' for name in patterns for path in _of_subset(single, name)[:1]]
+        firsts = {table.subset: table.path for table in reversed(single)}
+        lines = [f'{subset}_images = ["{path}"]' for subset, path in sorted(firsts.items(), reverse=True)]
         raise InputError(
             f"{root}: {both[0].path} holds training and test images by its column '{both[0].subset_column}', "
             f"and {first_of([table.path for table in single])} hold images too; remove one or the other, or "
             f"write {' and '.join(lines)} into {FILE_NAME}."
         )
-    counts = Counter(table.subset for table in found)
-    return [replace(table, numbered=counts[table.subset] == 1 and table.kind != PARQUET) for table in found]
 
 
 def _with_validation(tables: list[PixelTable]) -> list[PixelTable]:
@@ -89,20 +104,17 @@ def names_tables(settings: Settings, tables: list[PixelTable]) -> bool:
     return any(fnmatch.fnmatchcase(table.path, pattern) for table in tables for pattern in patterns)
 
 
-def _of_subset(tables: list[PixelTable], subset: str) -> list[str]:
-    return [table.path for table in tables if table.subset == subset]
-
-
-def _distinct(root: Path, listing: Listing) -> list[str]:
-    """Return the paths of files, of copies in two folders the one that lies higher."""
-    kept: dict[tuple[str, int], list[str]] = {}
-    for path in sorted([*listing.tables, *listing.others], key=lambda path: path.count("/")):
-        name = re.sub(r"[\W_]", "", PurePosixPath(path).name.lower())
-        alike = kept.setdefault((name, (root / path).stat().st_size), [])
-        if not alike or digest_of_file(root / path) not in [digest_of_file(root / other) for other in alike]:
-            alike.append(path)
-    chosen = {path for alike in kept.values() for path in alike}
-    return [path for path in [*listing.tables, *listing.others] if path in chosen]
+def _without_copies(root: Path, tables: list[PixelTable]) -> list[PixelTable]:
+    """Return the tables without second copies, which lie deeper or are called alike."""
+    kept: dict[tuple[str, int], list[PixelTable]] = {}
+    for table in sorted(tables, key=lambda table: table.path.count("/")):
+        name = re.sub(r"[\W_]", "", PurePosixPath(table.path).name.lower())
+        alike = kept.setdefault((name, (root / table.path).stat().st_size), [])
+        digests = [digest_of_file(root / other.path) for other in alike]
+        if not alike or digest_of_file(root / table.path) not in digests:
+            alike.append(table)
+    chosen = {table.path for alike in kept.values() for table in alike}
+    return [table for table in tables if table.path in chosen]
 
 
 def _pixel_table(root: Path, path: str) -> PixelTable | None:
@@ -139,10 +151,10 @@ def write_pixel_tables(
     said = fill_once(target, "writes the images of these tables", lambda new: _write(root, tables, new))
     if said:
         say(f"prepare: {said} into {target}")
-    names = first_of([table.path for table in tables])
+    names = first_of([table.path for table in tables if table.subset])
     evidence = [f"the images inside {names} are written to {target}, named by id or row"]
     for table in tables:
-        if subset_of(PurePosixPath(table.path).name) == "val":
+        if table.subset and subset_of(PurePosixPath(table.path).name) == "val":
             used = "training" if table.subset == "train" else "test"
             evidence.append(f"the validation images of {table.path} count as {used} images")
     return target, evidence
@@ -158,6 +170,8 @@ def _write(root: Path, tables: list[PixelTable], target: Path) -> str:
     rows: dict[str, list[pd.DataFrame]] = {"train": [], "test": []}
     for subset in rows:
         (target / subset).mkdir()
+    used = {root / table.path for table in tables}
+    tables = [table for table in tables if table.subset]
     with progress("writing images", len(tables), "tables") as advance:
         for table in tables:
             start = 1
@@ -165,7 +179,6 @@ def _write(root: Path, tables: list[PixelTable], target: Path) -> str:
                 _write_rows(target, table, _with_ids(frame, table, start), images, rows)
                 start += len(frame)
             advance(1)
-    used = {root / table.path for table in tables}
     used |= {other for table in tables if table.kind == IDX and (other := labels_beside(root / table.path))}
     for subset, frames in rows.items():
         if frames and len(frames[0].columns) > 1:

@@ -161,7 +161,8 @@ def _labels_in_ids(ids: list[str], images: list[str]) -> str:
         return ""
     return (
         f"the ids are an image or folder and a label ('{pairs[0][0]}', '{pairs[0][1]}'), with several "
-        "columns a row, which is not supported; write a sample with a row for each image and a column for each label"
+        "columns a row, which is not supported; write a sample with a row for each image and a column for "
+        "each label"
     )
 
 
