@@ -1,6 +1,7 @@
 """Layouts of public data sets and contests: what is read of each, against expectations written by hand."""
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -170,6 +171,26 @@ def otherwise_spelled(folder: Path) -> None:
     table(folder, "train.csv", "id,label", *([n, word(n)] for n in range(1, 9)))
 
 
+def photos_of_units(folder: Path) -> None:
+    touch(folder, *(f"train_photos/{n}.jpg" for n in range(16)))
+    touch(folder, *(f"test_photos/{n}.jpg" for n in range(20, 24)))
+    table(folder, "photo_ids.csv", "photo_id,business_id", *([n, 1000 + n // 2] for n in range(16)))
+    table(folder, "test_ids.csv", "photo_id,business_id", *([n, 1000 + n // 2] for n in range(20, 24)))
+    table(folder, "train.csv", "business_id,kind", *([1000 + n, word(n)] for n in range(8)))
+    table(folder, "sample_submission.csv", "business_id,kind", *([1000 + n, "cat"] for n in (10, 11)))
+
+
+def numbered_photos(folder: Path) -> None:
+    touch(folder, *(f"train_images/p{n // 2}-{n}.jpg" for n in range(16)))
+    touch(folder, *(f"test_images/p{n // 2}-{n}.jpg" for n in range(20, 24)))
+    table(folder, "train/train.csv", "Age,PetID,Speed", *([n % 5, f"p{n}", word(n)] for n in range(8)))
+    table(folder, "test/sample_submission.csv", "PetID,Speed", *([f"p{n}", "cat"] for n in (10, 11)))
+
+
+def photo_word(number: int) -> str:
+    return word(number // 2)
+
+
 # --- the sample
 
 
@@ -305,12 +326,16 @@ KINDS: dict[str, tuple[Callable[[Path], None], Expected]] = {
     ),
     "ids of image and label": (
         long_ids,
-        Expected(either, task="multilabel", notes=("train.csv has a row for each image and label",), names=()),
+        Expected(either, task="multilabel", notes=("train.csv has a row for each image",), names=()),
     ),
     "a list of folder and label": (
         long_list_of_folders,
         Expected(of_study, 16, task="multilabel", notes=("label by test.csv", "are folders"), names=()),
     ),
+    "a list of the photos of businesses": (
+        photos_of_units, Expected(photo_word, 16, notes=("'business_id' in photo_ids.csv", "8 ids")),
+    ),
+    "several photos a pet": (numbered_photos, Expected(photo_word, 16, notes=("beginnings of names",))),
     "arrays": (arrays, Expected(notes=("12 arrays",))),
     "idx files": (idx_files, Expected(number_word, notes=("t10k-images-idx3-ubyte",), names=())),
     "stray images beside tables of pixels": (
@@ -325,7 +350,7 @@ def read(folder: Path) -> tuple[Competition, Metadata]:
 
 
 def number_of(path: str) -> int:
-    return int("".join(char for char in Path(path).stem if char.isdigit()))
+    return int(re.findall(r"\d+", Path(path).stem)[-1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -388,6 +413,20 @@ def one_hot_cells(folder: Path) -> None:
     table(folder, "train.csv", "filename,target,kind", *rows)
 
 
+def two_stages(folder: Path) -> None:
+    touch(folder, *(f"train/{word(n)}/{n}.png" for n in range(8)))
+    touch(folder, *(f"test_stg{1 + n // 2}/t{n}.png" for n in range(4)))
+    first, second = ["t0.png", "t1.png"], ["test_stg2/t2.png", "test_stg2/t3.png"]
+    for stage, ids in ((1, first), (2, [*first, *second])):
+        rows = [[name, 0.5, 0.5] for name in ids]
+        table(folder, f"sample_submission_stg{stage}.csv", "image,cat,dog", *rows)
+
+
+def parts_and_studies(folder: Path) -> None:
+    names = [f"{('elbow', 'hand')[n // 8]}/patient{n}/study_{word(n)}/{n}.png" for n in range(16)]
+    touch(folder, *(f"train/{name}" for name in names), "test/a.png")
+
+
 def pixel_tables_twice(folder: Path) -> None:
     pixels = " ".join(["7"] * 64)
     for name, usages in (("all.csv", ("Training", "PublicTest")), ("train.csv", None), ("test.csv", None)):
@@ -439,6 +478,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], list[object]]] = {
     "lists that contradict each other": (torn_lists, ["train.txt", "test.txt", "5.png"]),
     "no label column": (many_columns, ["train.csv", 'label_columns = ["species"]', "species, colour"]),
     "images as labels": (cleaned_images, ["train/", "train_cleaned/", 8]),
+    "samples of two stages": (two_stages, ['sample = "sample_submission_stg2.csv"', "2 more"]),
+    "levels of which the deepest repeats": (
+        parts_and_studies,
+        ['"train/{label}"', '"train/*/*/{label}"', "study_cat"],
+    ),
     "MATLAB": (files("train_32x32.mat"), ["train_32x32.mat", "loadmat"]),
     "pickles": (files("data_batch_1", content=b"\x80\x04."), ["data_batch_1", "pickle"]),
     "pieces": (files("train.zip.001", "test.zip.001"), ["cat train.zip.*", "cat test.zip.*"]),

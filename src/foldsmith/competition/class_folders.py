@@ -83,20 +83,26 @@ def _class_level(
     whole = [level for level in levels if not all(_is_piece(folders[level]) for folders in below.values())]
     if len(whole) == 1:
         return whole[0], "; the folders beside that level are pieces of the download"
-    first, second = (whole or levels)[:2]
-    parents = defaultdict(set)
-    for folders in below.values():
-        parents[folders[second]].add(folders[:second])
-    if any(len(above) == 1 for above in parents.values()):
+    first, *deeper = whole or levels
+    candidates = [first, *(level for level in deeper if _repeats(below, level))]
+    if len(candidates) == 1:
         return first, "; the folders in them are not"
     examples = [
-        first_of(dict.fromkeys(folders[level] for folders in below.values()), 2) for level in (first, second)
+        first_of(dict.fromkeys(folders[level] for folders in below.values()), 2) for level in candidates
     ]
-    lines = [f'labels = "{_pattern(below, level)}"' for level in (first, second)]
+    lines = [f'labels = "{_pattern(below, level)}"' for level in candidates]
     raise InputError(
-        f"the training images lie in folders of two levels that repeat, {examples[0]} and {examples[1]}, and "
-        f"either could be the class; write {lines[0]} or {lines[1]} into {where}."
+        f"the training images lie in folders of several levels that repeat, {' and '.join(examples)}, and "
+        f"any could be the class; write {' or '.join(lines)} into {where}."
     )
+
+
+def _repeats(below: dict[str, tuple[str, ...]], level: int) -> bool:
+    """Return whether each folder of a level lies in two folders or more of the levels above."""
+    parents = defaultdict(set)
+    for folders in below.values():
+        parents[folders[level]].add(folders[:level])
+    return all(len(above) > 1 for above in parents.values())
 
 
 def _pattern(below: dict[str, tuple[str, ...]], level: int) -> str:

@@ -294,9 +294,10 @@ def _of_numbers(column: _Column, values: np.ndarray) -> Reading:
     counts = column.cells.value_counts()
     scattered = len(values) > MANY_VALUES and counts.median() <= 2 and not words_in(name) & ID_NAMES
     if scattered and len(sample.words & column.words) < 2 or (graded and column.usual(QUANTITY_NAMES)):
+        grades = ' task = "ordinal" if they are grades,' if graded else ""
         raise InputError(
-            f'column {shown}; set in competition.toml task = "regression" if they are quantities, or task = '
-            '"multiclass" if they are classes.'
+            f'column {shown}; set in competition.toml task = "regression" if they are quantities,{grades} or '
+            'task = "multiclass" if they are classes.'
         )
     others = 'task = "ordinal" or task = "regression" in competition.toml reads them as grades or quantities'
     return Reading("multiclass", evidence=[f"{shown}, read as classes; {others}"])

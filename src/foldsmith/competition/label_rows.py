@@ -9,11 +9,11 @@ import pandas as pd
 from foldsmith.competition import labels_json
 from foldsmith.competition.class_folders import NameLabels
 from foldsmith.competition.folder import Competition
-from foldsmith.competition.folder_ids import expand_folders
 from foldsmith.competition.label_tables import LabelTable, read_label_rows
 from foldsmith.competition.listing import folder_subset
 from foldsmith.competition.spellings import how_loosely, match_ids
 from foldsmith.competition.subsets import folder_names
+from foldsmith.competition.units import expand_units
 from foldsmith.errors import Entries, InputError, first_of
 
 JSON_COLUMN = "category"
@@ -79,7 +79,7 @@ def labels_of_tables(competition: Competition, tables: Sequence[LabelTable]) -> 
         rows = read_label_rows(entry.path, table, entry.columns, competition)
         rows, said = _without_test_images(rows, entry.path, competition)
         evidence += said
-        expanded = None if _names_images(rows, competition) else expand_folders(rows, competition, entry.path)
+        expanded = None if _names_images(rows, competition) else expand_units(rows, competition, entry.path)
         if expanded is None:
             rows["path"] = _resolve(competition.root / entry.path, rows["name"], "line", competition)
         else:

@@ -10,7 +10,6 @@ import pandas as pd
 from foldsmith.competition import class_folders, labels_json
 from foldsmith.competition.class_folders import NameLabels
 from foldsmith.competition.folder import Competition
-from foldsmith.competition.folder_ids import find_folder_table
 from foldsmith.competition.label_rows import (
     JSON_COLUMN,
     Labels,
@@ -28,10 +27,11 @@ from foldsmith.competition.label_tables import (
     find_label_tables,
     has_columns_of,
 )
-from foldsmith.competition.listing import folder_subset
+from foldsmith.competition.listing import folder_subset, subset_of
 from foldsmith.competition.roles import LABEL_COLUMNS, column, image_columns, images_of_rows
 from foldsmith.competition.sample import Sample
 from foldsmith.competition.spellings import Names
+from foldsmith.competition.units import find_unit_table
 from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
 
@@ -97,12 +97,15 @@ def found_source(competition: Competition, sample: Sample | None) -> Labels:
     documents = labels_json.find_label_documents(competition)
     if documents:
         return labels_of_json(competition, documents)
-    by_folder = find_folder_table(competition, sample)
-    if by_folder:
-        labels = labels_of_tables(competition, by_folder)
-        other = f'labels = "folders" in {competition.settings_path} reads the folders as classes'
-        return _noted(labels, other)
     tables = find_label_tables(competition, sample)
+    of_units = find_unit_table(competition, sample)
+    best = max((table.columns.rank for table in tables if table.columns), default=0)
+    if of_units and of_units[0].columns.rank > best:
+        labels = labels_of_tables(competition, of_units)
+        if any(map(class_folders.folders_below, competition.train_images)):
+            other = f'labels = "folders" in {competition.settings_path} reads the folders as classes'
+            labels = _noted(labels, other)
+        return labels
     try:
         folders = class_folders.read_class_folders(
             competition.train_images, _sample_words(sample), str(competition.settings_path)
@@ -117,7 +120,7 @@ def found_source(competition: Competition, sample: Sample | None) -> Labels:
         folders = None
     names = set() if folders is None else set(folders.labels.values())
     unlikely = len(names) <= 1 or all(map(class_folders.says_piece, names))  # one folder for all is no class
-    if folders is None or (unlikely and tables):
+    if folders is None or (unlikely and (tables or candidate_tables(competition, sample))):
         chosen = choose_table(competition, tables)
         if chosen:
             return labels_of_tables(competition, chosen)
@@ -137,10 +140,23 @@ def _unlabelled(competition: Competition, sample: Sample | None, tables: Sequenc
             raise table.fault
     if names is not None:
         return labels_of_names(competition, names, NAME_SOURCE)
-    candidates = [*labels_json.faulty_documents(competition), *candidate_tables(competition, sample)]
+    asked_for = set() if sample is None else set(sample.table.columns[1:])
+    likely = sorted(
+        candidate_tables(competition, sample),
+        key=lambda path: (
+            not asked_for & set(_columns(competition, path)), subset_of(PurePosixPath(path).stem) != "train",
+        ),
+    )  # fmt: skip
+    candidates = [*labels_json.faulty_documents(competition), *likely]
     if candidates:
         return _from_file(competition, candidates[0], sample)
     raise InputError(_no_labels(competition))
+
+
+def _columns(competition: Competition, path: str) -> list[str]:
+    """Return the columns of a table; none of a file that is no table."""
+    table = competition.catalog.read(path)
+    return [] if table is None else list(table.columns)
 
 
 def _agreeing_column(competition: Competition, table: LabelTable, names: NameLabels) -> str:

@@ -80,7 +80,7 @@ def read_labels(competition: Competition) -> Labels:
     labels = named_source(competition, sample) or found_source(competition, sample)
     rows, evidence = read_groups(labels.rows, competition, labels.path)
     names, said = labels.names, []
-    if not competition.settings.group_column:
+    if not competition.settings.group_column and not rows["group"].any():
         cells = rows.drop_duplicates("path").set_index("path")[list(labels.columns)].agg(" ".join, axis=1)
         evidence = find_group_candidates(competition, cells)
     if not names and len(labels.columns) == 1:

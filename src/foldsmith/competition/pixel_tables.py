@@ -60,7 +60,7 @@ def find_pixel_tables(root: Path, listing: Listing, settings: Settings) -> list[
     kinds = {table.kind for table in found}
     if IDX in kinds and len(kinds) > 1:  # the same images in two forms
         found = [table for table in found if table.kind != IDX]
-    found = _named(found, settings) or _with_validation(found)
+    found = _named(found, settings) or _with_subsets(found)
     _refuse_both(root, found)
     counts = Counter(table.subset for table in found)
     used = [replace(table, numbered=counts[table.subset] == 1 and table.kind != PARQUET) for table in found]
@@ -92,10 +92,17 @@ def _refuse_both(root: Path, tables: list[PixelTable]) -> None:
         )
 
 
-def _with_validation(tables: list[PixelTable]) -> list[PixelTable]:
-    """Return the tables with those of validation images as training tables, or without others as the test."""
-    instead = "train" if any(table.subset == "test" or table.subset_column for table in tables) else "test"
-    return [replace(table, subset=instead) if table.subset == "val" else table for table in tables]
+def _with_subsets(tables: list[PixelTable]) -> list[PixelTable]:
+    """Return the tables that are used, each with train or test or the column that says which.
+
+    Validation images are training images, or the test images where there are no others. A table whose name
+    says nothing holds training images, unless another table says that it does.
+    """
+    said = {table.subset for table in tables}
+    validation = "train" if "test" in said or any(table.subset_column for table in tables) else "test"
+    subsets = {"val": validation, "": "" if "train" in said else "train"}
+    chosen = [replace(table, subset=subsets.get(table.subset, table.subset)) for table in tables]
+    return [table for table in chosen if table.subset or table.subset_column]
 
 
 def names_tables(settings: Settings, tables: list[PixelTable]) -> bool:
@@ -122,12 +129,12 @@ def _pixel_table(root: Path, path: str) -> PixelTable | None:
     name, suffix = PurePosixPath(path).name, PurePosixPath(path).suffix.lower()
     said = "test" if "t10k" in name else subset_of(name)
     if suffix == PARQUET:
-        return PixelTable(path, PARQUET, subset_of(path) or "train")
+        return PixelTable(path, PARQUET, subset_of(path))
     if suffix == ".csv" and (columns := csv_columns(root / path)) is not None:
         column = next((name for name in columns[1] if _says_subset(root / path, name)), "")
-        return PixelTable(path, ".csv", said or "train", "" if said else column)
+        return PixelTable(path, ".csv", said, "" if said else column)
     if "idx3" in name.lower() and is_idx(root / path, IDX_IMAGES):
-        return PixelTable(path, IDX, said or "train")
+        return PixelTable(path, IDX, said)
     return None
 
 
@@ -154,7 +161,9 @@ def write_pixel_tables(
     names = first_of([table.path for table in tables if table.subset])
     evidence = [f"the images inside {names} are written to {target}, named by id or row"]
     for table in tables:
-        if table.subset and subset_of(PurePosixPath(table.path).name) == "val":
+        if not table.subset:
+            evidence.append(f"{table.path} is not used: a copy, or neither train nor test by its name")
+        elif subset_of(PurePosixPath(table.path).name) == "val":
             used = "training" if table.subset == "train" else "test"
             evidence.append(f"the validation images of {table.path} count as {used} images")
     return target, evidence

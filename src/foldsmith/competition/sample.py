@@ -74,6 +74,7 @@ def find_sample(competition: Competition) -> Sample | None:
             return _read(competition, path, BY_NAME)
         fitting = [other for other in top if _fits(competition, other)]
         if fitting:
+            _refuse_larger(competition, fitting[0], top)
             return _only(competition, fitting, "by its name and ids")
         if sample_rank(path) >= CERTAIN_RANK:
             return _read(competition, path, BY_NAME)
@@ -107,6 +108,19 @@ def _only(competition: Competition, paths: list[str], evidence: str) -> Sample:
                 f'sample = "{paths[0]}" or sample = "{other}" in {competition.settings_path}.'
             )
     return Sample(paths[0], first, evidence, competition.catalog.long.get(paths[0]))
+
+
+def _refuse_larger(competition: Competition, path: str, others: list[str]) -> None:
+    """Raise InputError if another sample, whose ids cannot be read, has all ids of this one and more."""
+    ids = set(competition.catalog.read(path).iloc[:, 0])
+    for other in others:
+        table = competition.catalog.read(other)
+        if other != path and table is not None and ids < set(table.iloc[:, 0]):
+            raise InputError(
+                f"{competition.folder} has several sample submissions: {other} has all {len(ids)} ids of "
+                f'{path} and {len(table) - len(ids)} more; set sample = "{other}" or sample = "{path}" in '
+                f"{competition.settings_path}."
+            )
 
 
 def _lists_test_images(competition: Competition, path: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from foldsmith.competition.listing import is_image
 from foldsmith.errors import InputError, first_of
 
-FOLDERS = 0.99  # share of ids that must be folders, if they are
+UNITS = 0.99  # share of ids that must have images, if an id stands for several
 Spelling = Callable[[PurePosixPath], str]
 
 
@@ -160,19 +160,21 @@ def _refuse_ambiguous(ids: Sequence[str], found: Sequence[Sequence[str]], source
 
 
 def images_by_folder(ids: Sequence[str], images: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
-    """Return the images below the folder that each id names, also without leading zeros.
+    """Return the images of each id: those below a folder of its name, or whose names are the id and a number.
 
-    Return None unless nearly all ids are folders, and no image lies in the folders of two.
+    Ids may lack leading zeros. Return None unless nearly all ids have images, and no image belongs to two.
     """
     below: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        for name in set(PurePosixPath(image).parts[:-1]):
+        path = PurePosixPath(image)
+        numbered = re.fullmatch(r"(.+)[-_ ]\d+", path.stem)
+        for name in {*path.parts[:-1], *([numbered[1]] if numbered else [])}:
             below[name].append(image)
     plain = Counter(name.lstrip("0") for name in below)
     zeros = {name.lstrip("0"): name for name in below if plain[name.lstrip("0")] == 1}
-    folders = {name: name if name in below else zeros.get(name.lstrip("0"), "") for name in ids}
-    found = {name: tuple(below[folder]) for name, folder in folders.items() if folder}
-    named = [image for group in found.values() for image in group]
-    if not ids or len(found) < FOLDERS * len(folders) or len(set(named)) < len(named):
+    named = {name: name if name in below else zeros.get(name.lstrip("0"), "") for name in ids}
+    found = {name: tuple(below[known]) for name, known in named.items() if known}
+    flat = [image for group in found.values() for image in group]
+    if not ids or len(found) < UNITS * len(named) or len(set(flat)) < len(flat):
         return None
     return found

@@ -14,7 +14,7 @@ from foldsmith.competition.label_tables import refuse_headless
 from foldsmith.competition.listing import subset_of
 from foldsmith.competition.long_form import LongForm, split_ids
 from foldsmith.competition.sample import BY_NAME, Sample, rows_of_sample
-from foldsmith.competition.spellings import Names
+from foldsmith.competition.spellings import Names, how_loosely
 from foldsmith.competition.subsets import folder_names
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
@@ -143,8 +143,11 @@ def _read_ids(
             f"(first: {first_of(missing)}); {remedy}."
         )
     most = max(map(len, images))
+    loose = how_loosely(ids, competition.test_images)
+    if loose:
+        return ids, images, "", [f"the ids of {sample.path} are read {loose}, as in '{ids[0]}'"]
     if test_list is None:
-        said = f"the ids of {sample.path} are folders: a row is the mean of up to {most} images"
+        said = f"the ids of {sample.path} stand for several images: a row is the mean of up to {most}"
         return ids, images, "", [said] if most > 1 else []
     several = f"; a row is the mean of up to {most} images" if most > 1 else ""
     sentence = (

@@ -7,7 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from foldsmith.competition.listing import Listing, folder_subset, pieces_of_archives, subset_of, words_of
+from foldsmith.competition.listing import (
+    UNSUPPORTED,
+    Listing,
+    folder_subset,
+    pieces_of_archives,
+    subset_of,
+    words_of,
+)
 from foldsmith.competition.roles import (
     image_columns,
     images_of_rows,
@@ -52,6 +59,13 @@ def _nothing_found(folder: Path, name: str, listing: Listing) -> str:
     if message := pieces_of_archives(listing):
         return message
     kind = "training" if name == "train" else "test"
+    closed = [path for path in listing.unsupported if subset_of(PurePosixPath(path).name) == name]
+    if closed:
+        what = UNSUPPORTED[PurePosixPath(closed[0]).suffix.lower()]
+        return (
+            f"{folder} has no {kind} images: {closed[0]} is {what}, which foldsmith does not read; convert "
+            f"it to image files in {name}/."
+        )
     held = [f"{path}/ ({count:,})" for path, count in folders_of(images).items()]
     what = f"images lie in {first_of(held, 5)}" if held else "there are no image files"
     return (
