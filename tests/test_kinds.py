@@ -462,7 +462,7 @@ def many_columns(folder: Path) -> None:
 
 
 def cleaned_images(folder: Path) -> None:
-    touch(folder, *(f"{part}/{n}.png" for part in ("train", "train_cleaned") for n in range(8)), "test/a.png")
+    touch(folder, *(f"{name}/{n}.png" for name in ("train", "train_cleaned") for n in range(8)), "test/a.png")
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], list[object]]] = {

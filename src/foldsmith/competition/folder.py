@@ -141,8 +141,9 @@ def _neighbours_of(folder: Path) -> str:
 def _files_beside(images: list[str], listing: Listing) -> list[str]:
     """Return the files that are no images, in the top folders of the images."""
     tops = {PurePosixPath(image).parts[0] for image in images if "/" in image}
-    files = [path for path in listing.others if "/" in path and PurePosixPath(path).parts[0] in tops]
-    return [printable(path) for path in files]
+    used = set(images)
+    files = [*listing.others, *(path for path in listing.unsupported if path not in used)]
+    return [printable(path) for path in files if "/" in path and PurePosixPath(path).parts[0] in tops]
 
 
 def _refuse_images_in_tables(root: Path, listing: Listing, catalog: Catalog) -> None:

@@ -199,7 +199,10 @@ def _of_two(column: _Column, words: list[str]) -> Reading:
             if ranks
             else Reading("multiclass")
         )
-    numeric = flags is not None and numbers_in(words) is not None
+    numbers = numbers_in(words)
+    numeric = (
+        flags is not None and numbers is not None and numbers.min() >= 0
+    )  # -1 and 1 are no probabilities
     if not numeric and sample.words <= set(words):
         return Reading("multiclass")
     if sample.could_be_probabilities and not (sample.mixes_zero_and_one and numeric):

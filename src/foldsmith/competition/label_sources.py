@@ -100,7 +100,7 @@ def found_source(competition: Competition, sample: Sample | None) -> Labels:
     tables = find_label_tables(competition, sample)
     of_units = find_unit_table(competition, sample)
     best = max((table.columns.rank for table in tables if table.columns), default=0)
-    if of_units and of_units[0].columns.rank > best:
+    if of_units and of_units[0].columns.rank > best and not _are_classes(competition, of_units[0], sample):
         labels = labels_of_tables(competition, of_units)
         if any(map(class_folders.folders_below, competition.train_images)):
             other = f'labels = "folders" in {competition.settings_path} reads the folders as classes'
@@ -126,6 +126,12 @@ def found_source(competition: Competition, sample: Sample | None) -> Labels:
             return labels_of_tables(competition, chosen)
         return _unlabelled(competition, sample, tables)
     return _with_validation(competition, folders, _beside_folders(competition, sample, folders, tables))
+
+
+def _are_classes(competition: Competition, table: LabelTable, sample: Sample | None) -> bool:
+    """Return whether the sample names the units of a table as classes."""
+    ids = column(competition.catalog.read(table.path), table.columns.id_column)
+    return bool(set(ids) & set(_sample_words(sample)))
 
 
 def _unlabelled(competition: Competition, sample: Sample | None, tables: Sequence[LabelTable]) -> Labels:

@@ -10,7 +10,6 @@ from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_columns import refuse_regions
 from foldsmith.competition.label_words import (
     SEPARATORS,
-    flags_in,
     numbers_in,
     sets_or_words,
     without_brackets,
@@ -36,6 +35,7 @@ from foldsmith.errors import Entries, InputError, first_of
 
 # how certain the label columns are, by what says so
 SETTINGS, SAMPLE, USUAL, ALIKE, REST, ELIMINATION = 6, 5, 4, 3, 2, 1
+UNSURE_FLAGS = {"-1", "0", "1", "-1.0", "0.0", "1.0"}  # -1 stands for an uncertain 1 beside 0, as in CheXpert
 FLAG_CELLS = ({"0", "1", "0.0", "1.0"}, {"-1", "1", "-1.0", "1.0"})
 
 
@@ -200,9 +200,7 @@ def read_label_rows(
     for name in ("name", *checked):
         empty = rows.index[rows[name] == ""]
         meaning = columns.id_column if name == "name" else name
-        several = (
-            name != "name" and len(columns.label_columns) > 1 and flags_in(set(rows[name]) - {""}) is not None
-        )
+        several = name != "name" and len(columns.label_columns) > 1 and set(rows[name]) <= {"", *UNSURE_FLAGS}
         remedy = "write 0 where an image does not have it." if several else "fill them in."
         Entries(source, len(rows), "line").refuse(empty, f"have an empty '{meaning}'", remedy)
     return rows
@@ -244,18 +242,20 @@ def find_columns(
     if missing or len(ids) > 1 or ids[0] in labels.label_columns or labels.rank == 0:
         _refuse_regions(source, table, table[[name for name in dict.fromkeys(columns) if name not in ids]])
         what = "no" if missing else "more than one possible"
-        raise InputError(f"{source}: {what} {_which_columns(table, ids, competition)}")
+        raise InputError(f"{source}: {what} {_which_columns(path, table, ids, competition)}")
     chosen = (ids[0], *labels.label_columns)
     if any(columns.count(name) > 1 for name in chosen):
         raise InputError(f"{source}: column '{chosen[0]}' or '{chosen[-1]}' occurs twice; rename one.")
     return labels.with_id(ids[0])
 
 
-def _which_columns(table: pd.DataFrame, ids: Sequence[str], competition: Competition) -> str:
+def _which_columns(path: str, table: pd.DataFrame, ids: Sequence[str], competition: Competition) -> str:
     """Return the columns among which none was found, the likely ones, and the lines that decide."""
     columns = list(dict.fromkeys(table.columns))
     named = ids[0] if ids else columns[0]
     likely = likely_labels(table, {*ids, named, competition.settings.group_column, subset_column(table)})
+    in_path = [name for name in columns if len(name) > 3 and name.lower() in path.lower() and name != named]
+    likely = list(dict.fromkeys([*in_path, *likely]))
     example = (likely or [name for name in columns if name != named] or columns)[0]
     shown = f"; {first_of(likely, 6)} look like labels" if len(likely) > 1 else ""
     return (
@@ -332,9 +332,9 @@ def label_columns(
     alike = [name for name in wanted if is_like_label(name) and not is_box_column(name)]
     if alike:
         chosen = _one_of_twins(table, alike)
-        return LabelColumns(
-            "", tuple(chosen), ALIKE if len(chosen) == 1 else 0, f"the column is called '{chosen[0]}'"
-        )
+        others = tuple(likely_labels(table, {*alike, *apart, *(features if rest else ())}))
+        rank = ALIKE if len(chosen) == 1 else 0
+        return LabelColumns("", tuple(chosen), rank, f"the column is called '{chosen[0]}'", others)
     if not id_column and len(free) == 2:
         rest = [name for name in free if name.strip().lower() not in ID_COLUMNS]
         return LabelColumns("", tuple(rest), ELIMINATION,

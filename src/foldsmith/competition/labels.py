@@ -39,18 +39,18 @@ class Metadata:
 def read_metadata(competition: Competition) -> Metadata:
     """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
     sample, settings = competition.sample, competition.settings
-    asked = None if sample is None else sample.table.iloc[:, 1:]
+    wanted = None if sample is None else sample.table.iloc[:, 1:]
     if not settings.submission and sample is not None:
-        refuse_sample_form(competition.root / sample.path, SampleCells.of(asked))
+        refuse_sample_form(competition.root / sample.path, SampleCells.of(wanted))
     labels = read_labels(competition)
-    labels, separator = sets_of_rows(labels, SampleCells.of(asked), settings)
+    labels, separator = sets_of_rows(labels, SampleCells.of(wanted), settings)
     cells = labels.rows[list(labels.columns)]
     is_empty = (cells == "").any(axis=1)
     if is_empty.all():
         _refuse_empty(labels, cells)
     try:
         decided = replace(settings, label_separator=separator) if separator else settings
-        target = read_target(cells[~is_empty], labels.names, asked, decided)
+        target = read_target(cells[~is_empty], labels.names, wanted, decided)
         if target.task != "multilabel" or len(labels.columns) > 1:
             _refuse_empty(labels, cells)
         rows = labels.rows[["path", "group"]].assign(category=list(categories_of(cells, target)))

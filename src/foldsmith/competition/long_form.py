@@ -62,7 +62,7 @@ def widen_tables(catalog: Catalog, images: list[str]) -> list[str]:
         table = catalog.read(path)
         if table is not None and table.shape[1] == 2 and len(table) >= 4:
             found = _by_ids(list(table.iloc[:, 0].str.strip()), names, folders)
-            pairs |= {path: found} if found else {}
+            pairs |= {path: found} if found and not _contradicts(found, table) else {}
     labels = {path: {label for _, label in found} for path, found in pairs.items()}
     headers = [set(table.columns) for path in catalog.paths if (table := catalog.read(path)) is not None]
     chosen = {
@@ -82,6 +82,12 @@ def widen_tables(catalog: Catalog, images: list[str]) -> list[str]:
         f"images, {len(set(form.labels))} labels ({first_of(dict.fromkeys(form.labels))})"
         for path, form in chosen.items()
     ]
+
+
+def _contradicts(pairs: list[tuple[str, str]], table: pd.DataFrame) -> bool:
+    """Return whether two rows have different cells for one label of an image."""
+    rows = pd.DataFrame(pairs).assign(cell=list(table.iloc[:, 1].str.strip())).drop_duplicates()
+    return bool(rows.duplicated([0, 1]).any())
 
 
 def _by_ids(ids: list[str], names: Names, folders: set[str]) -> list[tuple[str, str]] | None:

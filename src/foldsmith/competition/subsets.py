@@ -302,11 +302,10 @@ def _by_subset_column(images: list[str], names: Names, catalog: Catalog) -> Spli
 def _sentence_on(column: str, path: str, cells: Iterable[str], said: list[str], predicted: str) -> str:
     """Return how a column tells training from test images, with the meaning of its cells."""
     meanings = {cell.strip(): subset for cell, subset in zip(cells, said, strict=True)}
-    shown = first_of([f"{cell} is {subset}" for cell, subset in sorted(meanings.items())], 5)
+    coded = [f"{cell} is {subset}" for cell, subset in sorted(meanings.items()) if cell.lower() != subset]
+    shown = f" ({first_of(coded, 5)})" if coded else ""
     instead = "; without test images the validation images are predicted" if predicted == "val" else ""
-    return (
-        f"the column '{column}' of {path} says which images are training and test images ({shown}){instead}"
-    )
+    return f"the column '{column}' of {path} says which images are training and test images{shown}{instead}"
 
 
 def _by_file_names(images: list[str]) -> Split | None:

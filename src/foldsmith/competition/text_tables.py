@@ -15,6 +15,7 @@ from foldsmith.natural_order import natural_key
 HEAD = 60  # lines that are looked at before a whole file is read
 NAMED = 0.9  # share of the lines that name an image, in a table of images
 LONGEST = 10_000_000  # lines
+MOST_NAMES = 100_000  # of classes
 LABEL_WORDS = {"label", "labels", "class", "classes", "category", "categories"}
 # words in the name of a file that lists the names of classes
 LIST_WORDS = {*LABEL_WORDS, "names", "synset", "synsets", "words", "mapping", "species"}
@@ -29,17 +30,19 @@ def read_text_tables(root: Path, paths: Iterable[str], images: Sequence[str]) ->
     """
     names, tables, numbered = Names(images), {}, {}
     for path in sorted(paths, key=natural_key):
-        if PurePosixPath(path).suffix.lower() != ".txt":
+        if PurePosixPath(path).suffix.lower() != ".txt" or not (root / path).is_file():
             continue
         head = _lines(root / path, HEAD)
         column = _image_column(_cells(head), names)
         if column is not None:
-            tables[path] = _table_of_images(path, _cells(_lines(root / path, LONGEST)), column, names)
+            rows = _cells(_lines(root / path, LONGEST))
+            if rows:
+                tables[path] = _table_of_images(path, rows, column, names)
         elif (rows := _cells(head)) and {len(row) for row in rows} == {2} and rows[0][0].isdigit():
             numbered[path] = dict(_cells(_lines(root / path, LONGEST)))
         if path not in tables and LIST_WORDS & set(words_of(PurePosixPath(path).stem)):
-            listed = _class_names(_lines(root / path, LONGEST))
-            if listed is not None:
+            listed = _class_names(_lines(root / path, MOST_NAMES + 1))
+            if listed is not None and len(listed) <= MOST_NAMES:
                 tables[path] = listed
     return {path: _joined(table, path, numbered) for path, table in tables.items()}
 
@@ -85,8 +88,6 @@ def _image_column(rows: Sequence[Sequence[str]], names: Names) -> int | None:
 
 def _table_of_images(path: str, rows: list[list[str]], column: int, names: Names) -> pd.DataFrame:
     """Return the rows of a file with an image a line; a header is read if the first line names no image."""
-    if not rows:
-        return pd.DataFrame()
     header = rows[0] if max(names.share([rows[0][column]])) == 0 else None
     rows = rows[1:] if header else rows
     frame = pd.DataFrame(rows, index=range(1, len(rows) + 1), dtype=str)

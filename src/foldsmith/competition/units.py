@@ -38,7 +38,7 @@ def find_unit_table(competition: Competition, sample: Sample | None) -> list[Lab
 
 
 def _names_images(table: pd.DataFrame, names: Names) -> bool:
-    """Return whether a table has the ids of images, and not only numbers that images are called by as well."""
+    """Return whether a table has ids of images, not only a few numbers that are names of images too."""
     return any(column(table, name).nunique() > len(table) / 2 for name in image_columns(table, names))
 
 
