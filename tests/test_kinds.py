@@ -147,6 +147,30 @@ def class_ids(folder: Path) -> None:
     table(folder, "Train.csv", "Width,Roi.X1,Roi.X2,ClassId,Path", *rows)
 
 
+def lists_of_classes(folder: Path) -> None:
+    plain(folder)
+    document = {name: [f"{n}.png" for n in range(8) if word(n) == name] for name in WORDS}
+    lines(folder, "classes.json", json.dumps(document))
+
+
+def lists_of_subsets(folder: Path) -> None:
+    touch(folder, *(f"images/{word(n)}/{n}.png" for n in range(12)))
+    document = {"train": [f"{n}.png" for n in range(8)], "test": [f"{n}.png" for n in range(8, 12)]}
+    lines(folder, "splits.json", json.dumps(document))
+
+
+def lists_of_labels(folder: Path) -> None:
+    plain(folder)
+    lines(folder, "tags.json", json.dumps({f"{n}.png": WORDS[: 1 + n % 2] for n in range(8)}))
+
+
+def system_rows(folder: Path) -> None:
+    plain(folder)
+    table(
+        folder, "train.csv", "image,cultivar", *([f"{n}.png", word(n)] for n in range(8)), [".DS_Store", ""]
+    )
+
+
 def several_rows(folder: Path) -> None:
     plain(folder)
     rows = [[f"{n}.png", "cat", 1, 2, 3, 4] for n in range(8)] + [
@@ -311,6 +335,15 @@ KINDS: dict[str, tuple[Callable[[Path], None], Expected]] = {
     "a class id that the folders repeat": (
         class_ids, Expected(number_word, notes=("ClassId", "agree"), names=()),
     ),
+    "JSON lists of the images of each class": (lists_of_classes, Expected(notes=("classes.json",))),
+    "JSON lists of the images of each subset": (
+        lists_of_subsets, Expected(notes=("'split' of splits.json",)),
+    ),
+    "JSON lists of the labels of each image": (
+        lists_of_labels,
+        Expected(lambda n: "cat dog" if n % 2 else "cat", task="multilabel", notes=("tags.json", "4 of 8")),
+    ),
+    "a row about a system file": (system_rows, Expected(notes=("1 rows of train.csv", ".DS_Store"))),
     "several rows an image": (
         several_rows,
         Expected(lambda n: "cat dog" if n < 4 else "cat", task="multilabel", notes=("4 of 8", "multiclass")),

@@ -10,7 +10,8 @@ from foldsmith.competition import labels_json
 from foldsmith.competition.class_folders import NameLabels
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import LabelTable, read_label_rows
-from foldsmith.competition.listing import folder_subset
+from foldsmith.competition.listing import folder_subset, is_system
+from foldsmith.competition.roles import column
 from foldsmith.competition.spellings import how_loosely, match_ids
 from foldsmith.competition.subsets import folder_names
 from foldsmith.competition.units import expand_units
@@ -76,6 +77,8 @@ def labels_of_tables(competition: Competition, tables: Sequence[LabelTable]) -> 
     frames, evidence = [], []
     for entry in tables:
         table = competition.catalog.read(entry.path)
+        table, said = _without_system_files(table, entry.columns.id_column, entry.path)
+        evidence += said
         rows = read_label_rows(entry.path, table, entry.columns, competition)
         rows, said = _without_test_images(rows, entry.path, competition)
         evidence += said
@@ -107,6 +110,16 @@ def labels_of_tables(competition: Competition, tables: Sequence[LabelTable]) -> 
         columns.id_column,
         evidence,
     )
+
+
+def _without_system_files(table: pd.DataFrame, ids: str, path: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table without rows about files of an operating system (.DS_Store), and a sentence."""
+    names = column(table, ids)
+    unused = names.map(lambda name: is_system(PurePosixPath(name).name))
+    if not unused.any():
+        return table, []
+    said = f"{int(unused.sum())} rows of {path} name system files ({names[unused].iloc[0]}), not used"
+    return table[~unused], [said]
 
 
 def _without_test_images(

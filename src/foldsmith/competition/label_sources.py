@@ -325,7 +325,12 @@ def _noting_tables(competition: Competition, labels: Labels, tables: Sequence[La
     Raise InputError if numbered folders hold few images each, as those of patients do, and no table has
     them in a column.
     """
-    tables = [table for table in tables if table.named >= len(labels.rows) / 2]
+    said = NameLabels(dict(zip(labels.rows["path"], labels.rows[JSON_COLUMN], strict=True)), "")
+    tables = [
+        table
+        for table in tables
+        if table.named >= len(labels.rows) / 2 and not _agreeing_column(competition, table, said)
+    ]
     if competition.settings.labels or not tables:
         return labels
     names, count = first_of([table.path for table in tables]), labels.rows[JSON_COLUMN].nunique()

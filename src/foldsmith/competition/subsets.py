@@ -224,8 +224,8 @@ def _by_lists(listing: Listing, root: Path) -> Split | None:
 def _images_of_list(path: Path, names: Names) -> list[str]:
     """Return the images that the lines of a text file name; none if it is no list of images."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    cells = [words[0] for line in lines if (words := re.split(r"[\s,;]+", line.strip())) and words[0]]
-    whole = [line.strip() for line in lines if line.strip()]
+    whole = [line.strip().lstrip("/") for line in lines if line.strip()]
+    cells = [words[0] for line in whole if (words := re.split(r"[\s,;]+", line)) and words[0]]
     for entries in (cells, whole):  # names may hold spaces
         if entries and max(names.share(entries)) >= LISTED:
             try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from foldsmith.competition.listing import subset_of
 from foldsmith.errors import Entries, InputError
 
 if TYPE_CHECKING:
@@ -124,11 +125,19 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 
 
 def _frame_of_objects(path: Path, document: Any) -> pd.DataFrame:
-    """Return a JSON document as a table: a list of objects, the `images` of a COCO file, or a dictionary."""
+    """Return a JSON document as a table: a list of objects, the `images` of a COCO file, or a dictionary.
+
+    A dictionary of lists has a row for each entry of a list.
+    """
     if isinstance(document, dict) and isinstance(document.get("images"), list):
         document = document["images"]
     if isinstance(document, dict) and document and all(map(_is_plain, document.values())):
         document = [{"key": key, "value": value} for key, value in document.items()]
+    elif isinstance(document, dict) and document and all(map(_is_list, document.values())):
+        # {"cat": ["0.jpg", …]}, {"0.jpg": ["cat", …]} or {"train": ["0.jpg", …]}
+        names = ("split", "image") if all(map(subset_of, document)) else ("key", "value")
+        pairs = [(key, value) for key, values in document.items() for value in values]
+        document = [dict(zip(names, pair, strict=True)) for pair in pairs]
     if not isinstance(document, list) or not document or not all(isinstance(row, dict) for row in document):
         raise InputError(f"{path} is no table: neither a list of objects nor an object with 'images'.")
     columns = list(dict.fromkeys(key for row in document for key in row))
@@ -143,6 +152,10 @@ def _frame_of_objects(path: Path, document: Any) -> pd.DataFrame:
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_plain, value))
 
 
 def cell_text(value: Any) -> str:
