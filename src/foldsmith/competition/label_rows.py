@@ -115,7 +115,7 @@ def labels_of_tables(competition: Competition, tables: Sequence[LabelTable]) -> 
 def _without_system_files(table: pd.DataFrame, ids: str, path: str) -> tuple[pd.DataFrame, list[str]]:
     """Return a table without rows about files of an operating system (.DS_Store), and a sentence."""
     names = column(table, ids)
-    unused = names.map(lambda name: is_system(PurePosixPath(name).name))
+    unused = names.map(lambda name: is_system(PurePosixPath(name.replace("\\", "/")).name))
     if not unused.any():
         return table, []
     said = f"{int(unused.sum())} rows of {path} name system files ({names[unused].iloc[0]}), not used"
