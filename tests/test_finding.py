@@ -446,14 +446,17 @@ def test_an_id_of_image_and_label_and_a_piece_of_an_archive_are_called_so(tmp_pa
         read(tmp_path)
 
 
-def test_ids_that_are_folders_of_images_are_called_so(tmp_path: Path) -> None:
+def test_ids_that_are_folders_stand_for_their_images_and_are_groups(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/p{n // 2}/{n}.png" for n in range(8)), "test/p8/a.png", "test/p8/b.png")
     table(tmp_path, "train.csv", "id,label", [[f"p{n}", CLASSES[n % 2]] for n in range(4)])
-    with pytest.raises(InputError, match=naming("train.csv", "p0", 'labels = "folders"')):
-        read(tmp_path)
     table(tmp_path, "sample_submission.csv", "id,label", [["p8", ""]])
-    table(tmp_path, "train.csv", "id,label", [[f"p{n // 2}/{n}.png", CLASSES[n % 2]] for n in range(8)])
-    with pytest.raises(InputError, match=naming("sample_submission.csv", "p8", "test.csv", "id,image")):
+    competition, labels = read(tmp_path)
+    assert labels_by_name(labels) == {f"train/p{n // 2}/{n}.png": CLASSES[n // 2 % 2] for n in range(8)}
+    assert list(labels.rows["group"]) == [f"p{n // 2}" for n in range(8)]
+    assert any("train.csv are folders" in sentence and "8 images" in sentence for sentence in labels.evidence)
+    assert rows_of_sample(competition, competition.sample)[0] == [("test/p8/a.png", "test/p8/b.png")]
+    table(tmp_path, "sample_submission.csv", "id,label", [["p8", ""], ["p9", ""]])
+    with pytest.raises(InputError, match=naming("sample_submission.csv", "p8")):
         read_submission_form(read(tmp_path)[0], pd.DataFrame(), TASKS["multiclass"])
 
 

@@ -610,7 +610,7 @@ def test_a_column_of_row_numbers_is_not_taken_for_the_ids(tmp_path: Path) -> Non
 
 def test_columns_that_could_both_be_meant_are_refused(tmp_path: Path) -> None:
     for header in (["id", "image", "label"], ["id", "class", "label"]):
-        write_rows(tmp_path / "labels.csv", header, [[row, row, row % 3] for row in range(12)])
+        write_rows(tmp_path / "labels.csv", header, [[row, (row + 1) % 12, row % 3] for row in range(12)])
         with pytest.raises(InputError, match=naming("labels.csv", *header)):
             read(tmp_path)
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from foldsmith.competition.cached_folder import fill_once, link_rest
 from foldsmith.competition.listing import ARCHIVE_SUFFIXES, is_system, list_folder
 from foldsmith.errors import InputError
 from foldsmith.process.faults import MachineError
 from foldsmith.process.files import digest_of
-from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.terminal import printable, progress, say
 
 UNPACKED = "unpacked-"  # prefix of the folders in the cache that archives are unpacked into
@@ -75,10 +75,9 @@ def unpack_archives(folder: Path, archives: list[str], cache: Path) -> tuple[Pat
     if not needed:
         return folder, []
     root = cache / f"{UNPACKED}{_digest(folder, needed)[:16]}"
-    if not root.is_dir():
-        with wait_for_lock(cache / f".{root.name}.lock", "unpacks these archives"):
-            if not root.is_dir():
-                _build(folder, needed, root)
+    said = fill_once(root, "unpacks these archives", lambda target: _unpack_all(folder, needed, target))
+    if said:
+        say(f"prepare: {said} into {root}")
     names = ", ".join(archive.path.name for archive in needed[:5]) + (", …" if len(needed) > 5 else "")
     return root, [f"{names} {'is' if len(needed) == 1 else 'are'} unpacked in {root}"]
 
@@ -96,21 +95,14 @@ def _digest(folder: Path, archives: list[Archive]) -> str:
     return digest_of([os.fsencode(folder.resolve()).hex(), states, entries])
 
 
-def _build(folder: Path, archives: list[Archive], root: Path) -> None:
-    """Unpack the archives into a temporary folder, link the rest, and rename it to `root`."""
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        with progress("unpacking", sum(len(archive.members) for archive in archives), "files") as advance:
-            for archive in archives:
-                _unpack(archive, temporary, advance)
-        _unpack_nested(temporary)
-        _link_rest(folder, temporary, {archive.path for archive in archives})
-        temporary.rename(root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    say(f"prepare: unpacked {len(archives)} archive{'s' if len(archives) > 1 else ''} into {root}")
+def _unpack_all(folder: Path, archives: list[Archive], root: Path) -> str:
+    """Unpack the archives into an empty folder, link the rest of `folder`, and return what was done."""
+    with progress("unpacking", sum(len(archive.members) for archive in archives), "files") as advance:
+        for archive in archives:
+            _unpack(archive, root, advance)
+    _unpack_nested(root)
+    link_rest(folder, root, {archive.path for archive in archives})
+    return f"unpacked {len(archives)} archive{'s' if len(archives) > 1 else ''}"
 
 
 def _unpack_nested(root: Path) -> None:
@@ -127,20 +119,6 @@ def _unpack_nested(root: Path) -> None:
         raise InputError(
             f"{found[0]} holds archives in archives, more than {MAX_DEPTH} deep; unpack it yourself."
         )
-
-
-def _link_rest(folder: Path, root: Path, used: set[Path]) -> None:
-    """Link the entries of `folder` that no archive holds into `root`; contents of archives come first."""
-    for entry in folder.iterdir():
-        target = root / entry.name
-        if entry in used or is_system(entry.name):
-            continue
-        holds_used = entry.is_dir() and any(entry in path.parents for path in used)
-        if holds_used or (entry.is_dir() and target.is_dir() and not target.is_symlink()):
-            target.mkdir(exist_ok=True)
-            _link_rest(entry, target, used)
-        elif not target.exists():
-            target.symlink_to(entry.resolve())
 
 
 def read_archive(root: Path, name: str) -> Archive:

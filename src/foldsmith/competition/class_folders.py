@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from foldsmith.competition.listing import subset_of
+from foldsmith.competition.listing import folder_subset, subset_of
 from foldsmith.errors import InputError, first_of
 
 # a folder called by such a word and a number holds a piece of a download, and is no class
@@ -50,15 +50,22 @@ def read_class_folders(images: list[str], words: Collection[str], where: str) ->
     """Return the classes by folders; None if no image lies in one below train/.
 
     `words` are the classes that the sample submission names. Folders that all images share are no classes.
-    Raise InputError, with the lines for competition.toml `where`, if two levels could be the class.
+    Validation images whose folders are none of the training classes (`val/images/`) get no label here. Raise
+    InputError, with the lines for competition.toml `where`, if two levels could be the class.
     """
-    below = {image: folders for image in images if (folders := folders_below(image))}
+    held = {image: folders for image in images if (folders := folders_below(image))}
+    # the classes are those of the training images
+    below = {image: folders for image, folders in held.items() if folder_subset(image) != "val"} or held
     if not below:
         return None
     depth = min(map(len, below.values()))
     values = [Counter(folders[level] for folders in below.values()) for level in range(depth)]
     levels = [level for level in range(depth) if len(values[level]) > 1] or [0]
     level, why = _class_level(below, levels, words, where)
+    rest = {image: folders for image, folders in held.items() if image not in below}
+    named = [len(folders) > level and folders[level] in values[level] for folders in rest.values()]
+    if sum(named) >= len(named) / 2:
+        below = {image: folders for image, folders in held.items() if len(folders) > level}
     labels = {image: folders[level] for image, folders in below.items()}
     shown = first_of(values[level], 3)
     return NameLabels(labels, f"folders are classes ({shown}){why}", all(map(_is_piece, values[level])))
@@ -76,20 +83,26 @@ def _class_level(
     whole = [level for level in levels if not all(_is_piece(folders[level]) for folders in below.values())]
     if len(whole) == 1:
         return whole[0], "; the folders beside that level are pieces of the download"
-    first, second = (whole or levels)[:2]
-    parents = defaultdict(set)
-    for folders in below.values():
-        parents[folders[second]].add(folders[:second])
-    if any(len(above) == 1 for above in parents.values()):
+    first, *deeper = whole or levels
+    candidates = [first, *(level for level in deeper if _repeats(below, level))]
+    if len(candidates) == 1:
         return first, "; the folders in them are not"
     examples = [
-        first_of(dict.fromkeys(folders[level] for folders in below.values()), 2) for level in (first, second)
+        first_of(dict.fromkeys(folders[level] for folders in below.values()), 2) for level in candidates
     ]
-    lines = [f'labels = "{_pattern(below, level)}"' for level in (first, second)]
+    lines = [f'labels = "{_pattern(below, level)}"' for level in candidates]
     raise InputError(
-        f"the training images lie in folders of two levels that repeat, {examples[0]} and {examples[1]}, and "
-        f"either could be the class; write {lines[0]} or {lines[1]} into {where}."
+        f"the training images lie in folders of several levels that repeat, {' and '.join(examples)}, and "
+        f"any could be the class; write {' or '.join(lines)} into {where}."
     )
+
+
+def _repeats(below: dict[str, tuple[str, ...]], level: int) -> bool:
+    """Return whether each folder of a level lies in two folders or more of the levels above."""
+    parents = defaultdict(set)
+    for folders in below.values():
+        parents[folders[level]].add(folders[:level])
+    return all(len(above) > 1 for above in parents.values())
 
 
 def _pattern(below: dict[str, tuple[str, ...]], level: int) -> str:

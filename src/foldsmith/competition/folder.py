@@ -4,16 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from foldsmith.competition.archives import unpack_archives
+from foldsmith.competition.array_shapes import image_axes
+from foldsmith.competition.left_out import leave_out_copies_and_masks
 from foldsmith.competition.listing import Listing, list_folder, refuse_unsupported
-from foldsmith.competition.pixel_tables import find_pixel_tables, write_pixel_tables
+from foldsmith.competition.long_form import widen_tables
+from foldsmith.competition.pixel_tables import find_pixel_tables, names_tables, write_pixel_tables
 from foldsmith.competition.settings import FILE_NAME, Settings, read_settings
 from foldsmith.competition.stacks import stack_files
 from foldsmith.competition.subsets import split_subsets
 from foldsmith.competition.tables import Catalog
+from foldsmith.competition.text_tables import read_text_tables
 from foldsmith.errors import InputError, first_of
 from foldsmith.process.terminal import printable
+
+if TYPE_CHECKING:
+    from foldsmith.competition.sample import Sample
+
+
+FEWEST_ARRAYS = 10  # fewer hold many images each
 
 
 @dataclass(frozen=True)
@@ -31,12 +42,19 @@ class Competition:
     test_images: list[str]
     other_files: Sequence[str] = ()
     unpacked: Path | None = None
-    table_paths: Sequence[str] | None = None
     evidence: Sequence[str] = ()
+    tables: Catalog | None = None
 
     @property
     def root(self) -> Path:
         return self.unpacked or self.folder
+
+    @cached_property
+    def sample(self) -> "Sample | None":
+        """Return the sample submission, found once. Raise InputError if several tables could be it."""
+        from foldsmith.competition.sample import find_sample  # which needs this module
+
+        return find_sample(self)
 
     @property
     def settings_path(self) -> Path:
@@ -44,9 +62,8 @@ class Competition:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """Return the tables, read from disk when they are first needed."""
-        paths = list_folder(self.root).tables if self.table_paths is None else list(self.table_paths)
-        return Catalog(self.root, paths)
+        """Return the tables, listed when they are first needed if nobody has read them."""
+        return self.tables or Catalog(self.root, list_folder(self.root).tables)
 
 
 def read_competition(folder: Path, cache: Path | None = None) -> Competition:
@@ -60,23 +77,58 @@ def read_competition(folder: Path, cache: Path | None = None) -> Competition:
     if listing.archives and cache:
         root, evidence = unpack_archives(folder, listing.archives, cache)
         listing = list_folder(root)
-    pixel_tables = find_pixel_tables(root, listing) if cache else []
+    pixel_tables = find_pixel_tables(root, listing, settings) if cache else []
     if pixel_tables:
         root, written = write_pixel_tables(folder, root, pixel_tables, cache)
         listing, evidence = list_folder(root), [*evidence, *written]
-    refuse_unsupported(root, listing)
-    catalog = Catalog(root, listing.tables)
+    listing, said = _choose_images(root, listing)
+    evidence += said
+    texts = read_text_tables(root, listing.others, listing.images)
+    catalog = Catalog(root, listing.tables, texts)
     _refuse_images_in_tables(root, listing, catalog)
+    evidence += widen_tables(catalog, listing.images)
     images, stacked = stack_files(listing.images, settings.files, catalog, folder / FILE_NAME)
-    listing, evidence = replace(listing, images=images), [*evidence, *stacked]
-    train, test, sentences = split_subsets(folder, listing, settings, catalog)
-    others = _files_beside([*train, *test], listing)
-    unpacked = None if root == folder else root
-    competition = Competition(
-        folder, settings, train, test, others, unpacked, listing.tables, [*evidence, *sentences]
+    listing = replace(listing, images=images)
+    decided = (
+        replace(settings, train_images=(), test_images=())
+        if names_tables(settings, pixel_tables)
+        else settings
     )
-    competition.__dict__["catalog"] = catalog  # the tables that were read already
-    return competition
+    train, test, sentences = split_subsets(folder, listing, decided, catalog)
+    listing = replace(listing, others=[path for path in listing.others if path not in texts])
+    return Competition(
+        folder,
+        settings,
+        train,
+        test,
+        other_files=_files_beside([*train, *test], listing),
+        unpacked=None if root == folder else root,
+        evidence=[*evidence, *stacked, *sentences],
+        tables=catalog,
+    )
+
+
+def _choose_images(root: Path, listing: Listing) -> tuple[Listing, list[str]]:
+    """Return the listing with the files that are images of the data set, and sentences.
+
+    Arrays are images where there are no image files. Raise InputError if there is nothing that can be read.
+    """
+    arrays = [path for path in listing.unsupported if path.lower().endswith(".npy")]
+    if not listing.images and len(arrays) >= FEWEST_ARRAYS and image_axes(_shape_of(root / arrays[0])):
+        said = f"{len(arrays):,} arrays of numpy are the images (first: {arrays[0]})"
+        return replace(listing, images=arrays), [said]
+    refuse_unsupported(root, listing)
+    return leave_out_copies_and_masks(root, listing)
+
+
+def _shape_of(path: Path) -> tuple[int, ...]:
+    """Return the shape of a saved array, of which only the header is read; empty if there is none."""
+    import numpy as np
+
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (ValueError, OSError, EOFError):
+        return ()
 
 
 def _neighbours_of(folder: Path) -> str:
@@ -89,8 +141,9 @@ def _neighbours_of(folder: Path) -> str:
 def _files_beside(images: list[str], listing: Listing) -> list[str]:
     """Return the files that are no images, in the top folders of the images."""
     tops = {PurePosixPath(image).parts[0] for image in images if "/" in image}
-    files = [path for path in listing.others if "/" in path and PurePosixPath(path).parts[0] in tops]
-    return [printable(path) for path in files]
+    used = set(images)
+    files = [*listing.others, *(path for path in listing.unsupported if path not in used)]
+    return [printable(path) for path in files if "/" in path and PurePosixPath(path).parts[0] in tops]
 
 
 def _refuse_images_in_tables(root: Path, listing: Listing, catalog: Catalog) -> None:

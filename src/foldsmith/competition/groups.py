@@ -31,10 +31,10 @@ def read_groups(
     InputError if no table has it, or if it does not name every labelled image.
     """
     name = competition.settings.group_column
+    if "group" in rows and (name or rows["group"].any()):
+        return rows, []
     if not name:
         return rows.assign(group=""), []
-    if "group" in rows:
-        return rows, []
     for path, table, images in _tables_of_images(competition):
         if name in table.columns:
             groups = dict(zip(images, column(table, name), strict=True))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from foldsmith.competition.label_words import flags_in, numbers_in, regions_in
-from foldsmith.competition.roles import column
+from foldsmith.competition.roles import column, likely_labels
 from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
@@ -31,18 +31,22 @@ def task_of_settings(settings: Settings) -> str:
     return tasks[0] if len(tasks) == 1 else "regression" if settings.submission == "values" else ""
 
 
-def refuse_regions(table: pd.DataFrame) -> None:
-    """Raise InputError if a column of labels holds masks or boxes: they are about parts of an image."""
+def refuse_regions(table: pd.DataFrame, others: pd.DataFrame | None = None) -> None:
+    """Raise InputError if a column of labels holds masks or boxes: they are about parts of an image.
+
+    `others` is the whole table, of which a column that looks like labels is named.
+    """
     for name in dict.fromkeys(table.columns):
         cells = set(column(table, name))
         regions = regions_in(cells)
         if regions:
             example = min(cell for cell in cells if cell)[:30]
+            likely = [] if others is None else likely_labels(others, {name})
             raise InputError(
                 f"column '{name}' holds {regions} ('{example}'), and foldsmith predicts labels and numbers "
                 "of whole images; to classify the images all the same, add a CSV with the columns id,label "
                 'and set labels = "FILE" in competition.toml, or name another column: label_columns = '
-                '["COLUMN"].'
+                f'["{(likely or ["COLUMN"])[0]}"].'
             )
 
 
@@ -63,8 +67,9 @@ def read_columns(labels: pd.DataFrame, sample: SampleCells, settings: Settings) 
     other = next(column for column in columns if flags[column] is None)
     cell = next(cell for cell in labels[other] if flags_in({cell}) is None)
     raise InputError(
-        f"the label columns {first_of(columns, 8)} are not all 0 and 1 ('{other}' has '{cell}'); set in "
-        f'competition.toml label_columns = ["{other}"] for one of them, or task = "regression" for numbers.'
+        f"the label columns {first_of(columns, 8)} are not all 0 and 1 ('{other}' has '{cell}'), and several "
+        f'classes an image are not supported; set in competition.toml label_columns = ["{other}"] for one of '
+        'them, without a sample of all, or task = "regression" for numbers.'
     )
 
 
@@ -89,7 +94,12 @@ def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str
             'task = "multilabel" in competition.toml for independent labels'
         )
         return Reading("multiclass", names=names, evidence=[said])
+    pair = (
+        "-1 (no) or 1"
+        if any(flag.strip() == "-1" for known in flags.values() for flag in known)
+        else "0 or 1"
+    )
     said = (
-        f"{len(columns)} label columns are 0 or 1, up to {int(sums.max())} of them in a row: a set of labels"
+        f"{len(columns)} label columns are {pair}, up to {int(sums.max())} of them in a row: a set of labels"
     )
     return Reading("multilabel", names=names, evidence=[said])

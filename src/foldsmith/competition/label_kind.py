@@ -199,7 +199,10 @@ def _of_two(column: _Column, words: list[str]) -> Reading:
             if ranks
             else Reading("multiclass")
         )
-    numeric = flags is not None and numbers_in(words) is not None
+    numbers = numbers_in(words)
+    numeric = (
+        flags is not None and numbers is not None and numbers.min() >= 0
+    )  # -1 and 1 are no probabilities
     if not numeric and sample.words <= set(words):
         return Reading("multiclass")
     if sample.could_be_probabilities and not (sample.mixes_zero_and_one and numeric):
@@ -294,9 +297,10 @@ def _of_numbers(column: _Column, values: np.ndarray) -> Reading:
     counts = column.cells.value_counts()
     scattered = len(values) > MANY_VALUES and counts.median() <= 2 and not words_in(name) & ID_NAMES
     if scattered and len(sample.words & column.words) < 2 or (graded and column.usual(QUANTITY_NAMES)):
+        grades = ' task = "ordinal" if they are grades,' if graded else ""
         raise InputError(
-            f'column {shown}; set in competition.toml task = "regression" if they are quantities, or task = '
-            '"multiclass" if they are classes.'
+            f'column {shown}; set in competition.toml task = "regression" if they are quantities,{grades} or '
+            'task = "multiclass" if they are classes.'
         )
     others = 'task = "ordinal" or task = "regression" in competition.toml reads them as grades or quantities'
     return Reading("multiclass", evidence=[f"{shown}, read as classes; {others}"])

@@ -10,6 +10,7 @@ import pandas as pd
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 RUNS = re.compile(r"\d{1,12} \d{1,12}( \d{1,12} \d{1,12})*")
 BOX = re.compile(r"\[+\s*-?[\d.]+(\s*\]?,\s*\[?\s*-?[\d.]+){3,}\s*\]+")
+VECTOR = re.compile(r"\[\s*[01]([,\s]+[01])+\s*\]")
 INTEGER = re.compile(r"[+-]?\d+")
 # pairs of a negative and a positive answer
 FLAGS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
@@ -49,10 +50,10 @@ def numbers_in(cells: Iterable[str]) -> np.ndarray | None:
 
 
 def flags_in(words: Collection[str]) -> dict[str, bool] | None:
-    """Return which words are positive if all are 0 and 1, true and false, or yes and no; else None."""
+    """Return which words are positive if all are 0 and 1, -1 and 1, no and yes, or the like; else None."""
     numbers = numbers_in(words)
     if numbers is not None:
-        known = bool(np.isin(numbers, (0.0, 1.0)).all())
+        known = any(np.isin(numbers, pair).all() for pair in ((0.0, 1.0), (-1.0, 1.0)))
         return dict(zip(words, (numbers == 1).tolist(), strict=True)) if known else None
     for negative, positive in FLAGS:
         if words and {word.lower() for word in words} <= {negative, positive}:
@@ -61,14 +62,18 @@ def flags_in(words: Collection[str]) -> dict[str, bool] | None:
 
 
 def regions_in(cells: Collection[str]) -> str:
-    """Return what distinct cells hold if they are masks or boxes in images; empty if they are neither.
+    """Return what distinct cells hold if they are masks, boxes or one-hot vectors; empty if they are labels.
 
     A mask is run lengths: pairs of a start and a length, and no run begins before the last one ends. Labels
     that happen to be such pairs recur, starts do not.
     """
     cells = [cell for cell in cells if cell]
+    if cells and all(VECTOR.fullmatch(cell) for cell in cells) and len(set(map(len, cells))) == 1:
+        return "vectors of 0 and 1"
     if cells and all(BOX.fullmatch(cell) for cell in cells):
         return "boxes or polygons"
+    if boxes_in(cells):
+        return "boxes of labels"
     if not cells or not all(RUNS.fullmatch(cell) for cell in cells):
         return ""
     runs = [[int(token) for token in cell.split()] for cell in cells]
@@ -79,6 +84,24 @@ def regions_in(cells: Collection[str]) -> str:
     )
     recur = len({token for run in runs for token in run}) <= len(runs)
     return "" if recur or not apart or max(map(len, runs)) < 4 else "masks as run lengths"
+
+
+def boxes_in(cells: Collection[str]) -> bool:
+    """Return whether all cells are boxes between spaces: a label or confidence, or both, and four sides each.
+
+    A list of five labels is none: its words are all alike, and none occurs twice.
+    """
+    rows = [cell.split() for cell in cells if cell.strip()]
+    return bool(rows) and any(all(_is_boxes(row, length) for row in rows) for length in (5, 6))
+
+
+def _is_boxes(tokens: list[str], length: int) -> bool:
+    groups = [tokens[start : start + length] for start in range(0, len(tokens), length)]
+    if any(len(group) < length or numbers_in(group[1:]) is None for group in groups):
+        return False
+    first = groups[0][0]
+    unlike = not INTEGER.fullmatch(first) or any("." in token for token in tokens)
+    return unlike or any(len(set(group)) < length for group in groups)
 
 
 def is_negative(word: str) -> bool:

@@ -17,15 +17,24 @@ TABLE_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z"}
 SYSTEM_FOLDERS = {"__macosx"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db"}
-# a form of data that holds images and is not read -> what to convert it to
+NUMPY = (".npy", ".npz")
+# a form of data that holds images and is not read -> what it is, and how it is opened
 UNSUPPORTED = {
     ".bson": "BSON",
     **dict.fromkeys((".tfrec", ".tfrecord", ".tfrecords"), "TFRecord"),
-    **dict.fromkeys((".npz", ".npy"), "arrays of numpy"),
+    **dict.fromkeys(NUMPY, "arrays of numpy"),
     **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"), "video"),
     ".rar": "a RAR archive",
+    ".mat": "a MATLAB file (scipy.io.loadmat opens it)",
+    **dict.fromkeys((".pkl", ".pickle"), "a pickle of Python (it can run code: open only one you trust)"),
+    ".bin": "binary arrays (numpy.fromfile reads them)",
+    **dict.fromkeys((".nii", ".mha", ".nrrd"), "a volume of medical images"),
+    ".mdb": "LMDB",
+    ".rec": "RecordIO",
+    ".arrow": "Arrow",
 }
+PICKLE = re.compile(rb"\x80[\x02-\x05]")  # the first bytes of a pickle, whatever it is called
 # words in the name of a folder or file -> what it holds
 WORDS = {
     "train": ("train", "training", "trainset", "trainval"),
@@ -119,13 +128,40 @@ def subset_of(name: str) -> str:
     return said.pop() if len(said) == 1 else ""
 
 
+def folder_subset(image: str, skip: int = 0) -> str:
+    """Return the subset that the image's folders say; the first one that says any, after the first `skip`."""
+    return next(filter(None, map(subset_of, PurePosixPath(image).parts[skip:-1])), "")
+
+
+def pieces_of_archives(listing: Listing) -> str:
+    """Return the message for pieces of archives, such as train.zip.001; empty if there are none."""
+    pieces = [path for path in listing.others if re.fullmatch(r".+\.(\d{3}|z\d\d)", path.lower())]
+    wholes = list(dict.fromkeys(path.rpartition(".")[0] for path in pieces))
+    if not pieces:
+        return ""
+    commands = "; ".join(f"cat {whole}.* > {whole}" for whole in wholes[:4])
+    return (
+        f"{pieces[0]} is a piece of an archive, which cannot be unpacked alone; join the pieces, as in "
+        f"`{commands}`, and remove them."
+    )
+
+
 def refuse_unsupported(root: Path, listing: Listing) -> None:
     """Raise InputError if the folder's images are in a form that cannot be read."""
-    if listing.images or not listing.unsupported:
+    if listing.images:
         return
-    first = listing.unsupported[0]
-    kind = UNSUPPORTED[PurePosixPath(first).suffix.lower()]
-    raise InputError(
-        f"{root / first} is {kind}, which foldsmith does not read, and the folder has no image files; "
-        "convert it to image files (PNG or JPEG) in train/ and test/, and a CSV with the columns id,label."
-    )
+    if message := pieces_of_archives(listing):
+        raise InputError(message)
+    pickles = [path for path in listing.others if PICKLE.match(_first_bytes(root / path))]
+    for path in [*listing.unsupported[:1], *pickles[:1]]:
+        kind = UNSUPPORTED.get(PurePosixPath(path).suffix.lower(), UNSUPPORTED[".pkl"])
+        raise InputError(
+            f"{root / path} is {kind}, which foldsmith does not read, and the folder has no image files; "
+            "convert it to image files (PNG or JPEG) in train/ and test/, and a CSV with the columns "
+            "id,label."
+        )
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)

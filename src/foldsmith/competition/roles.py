@@ -1,6 +1,7 @@
 """What a table is for: which of its columns names images, which labels them, which tells subsets apart."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
 import pandas as pd
@@ -14,7 +15,26 @@ ID_COLUMNS = (
     "imageid", "id_code", "image_path", "filepath", "file_path",
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "class", "category", "target", "class_id", "category_id", "label_id", "y")
-SUBSET_COLUMNS = ("split", "subset", "set", "partition", "phase", "usage", "dataset")
+LABEL_WORDS = {"label", "labels", "class", "classes", "category", "categories", "target", "targets"}
+# columns of boxes in images: xmin, x1, Roi.X1, bbox_x2, Bbox [x, w], width
+BOX = re.compile(
+    r"(bbox|box|roi)?[\W_]*([xywh][\W_]*(min|max|[0-9]|center)?|(min|max)[xy]|left|right|top|bottom|width|height)"
+    r"[\W_]*|bbox|boxes",
+    re.I,
+)
+LIKELY_LABELS = {
+    "diagnosis", "dx", "species", "breed", "disease", "emotion", "genre", "tags", "attribute", "attributes",
+    "type", "finding", "grade", "score", "rating", "name", "variety", "family",
+}  # fmt: skip
+MOST_CLASSES = 200
+SUBSET_COLUMNS = ("split", "subset", "set", "partition", "phase", "usage", "dataset", "data set")
+SUBSET_WORDS = {"split", "partition", "subset"}  # in a longer name, as train_test_split
+CODES = {"0": "train", "1": "val", "2": "test"}  # as in CelebA's partition
+# columns of yes and no -> the subset where it is no, and where it is yes
+SUBSET_FLAGS = {"is valid": ("train", "val"), "is val": ("train", "val"), "is test": ("train", "test"),
+                "is train": ("test", "train"), "is training": ("test", "train"),
+                "train test split": ("test", "train")}  # fmt: skip
+TRUE, FALSE = {"1", "1.0", "true"}, {"0", "0.0", "false"}
 PROBE = 400  # rows that are looked at before a whole column is matched
 
 
@@ -42,6 +62,40 @@ def is_test_name(path: str) -> bool:
     if said or "train" in words or "test" in words:
         return said == "test"
     return next((subset_of(name) for name in reversed(pure.parts[:-1]) if subset_of(name)), "") == "test"
+
+
+def is_box_column(name: str) -> bool:
+    """Return whether a column is called like a side or corner of a box in an image."""
+    return BOX.fullmatch(name.strip()) is not None
+
+
+def is_like_label(name: str) -> bool:
+    """Return whether a column's name ends with a word for labels, as in `Finding Labels` or ClassId."""
+    words = [word for word in words_of(name) if word not in ("id", "name", "names", "idx", "index")]
+    return bool(words) and words[-1] in LABEL_WORDS
+
+
+def likely_labels(table: pd.DataFrame, apart: Collection[str]) -> list[str]:
+    """Return the columns that look like labels, the likeliest first: their words repeat, and are no measures.
+
+    `apart` are the columns that hold something else.
+    """
+    found = {}
+    for name in dict.fromkeys(table.columns):
+        cells = column(table, name)
+        count = cells.nunique()
+        fractions = cells.str.fullmatch(r"-?\d*\.\d*[1-9]\d*").mean() > 0.1
+        if (
+            name in apart
+            or is_box_column(name)
+            or fractions
+            or not 2 <= count <= min(MOST_CLASSES, len(table) / 2)
+        ):
+            continue
+        known = is_like_label(name) or bool(LIKELY_LABELS & set(words_of(name)))
+        text = bool(cells.str.contains(r"[^\W\d]").mean() > 0.5)
+        found[name] = (not known, not text)
+    return sorted(found, key=found.get)
 
 
 def column(table: pd.DataFrame, name: str) -> pd.Series:
@@ -82,10 +136,25 @@ def images_of_rows(table: pd.DataFrame, name: str, images: Sequence[str]) -> lis
 
 
 def subset_column(table: pd.DataFrame) -> str:
-    """Return the column whose cells say train, val or test; empty if there is none."""
+    """Return the column whose cells say training, validation or test; empty if there is none."""
     for name in dict.fromkeys(table.columns):
-        if name.strip().lower() in SUBSET_COLUMNS:
-            said = {subset_of(cell.strip()) for cell in column(table, name).unique()}
-            if "" not in said and "test" in said and len(said) > 1:
-                return name
+        said = {subset for subset in set(subset_cells(table, name))}
+        if "" not in said and len(said) > 1:
+            return name
     return ""
+
+
+def subset_cells(table: pd.DataFrame, name: str) -> list[str]:
+    """Return what each cell of a column says: train, val or test; empty texts for a column of another kind.
+
+    Understood are words, 0, 1 and 2 in a column called like a partition, and yes or no in one such as
+    is_valid.
+    """
+    words, cells = words_of(name), column(table, name).str.lower()
+    flags, distinct = SUBSET_FLAGS.get(" ".join(words)), set(cells)
+    if flags and distinct <= TRUE | FALSE:
+        return [flags[cell in TRUE] for cell in cells]
+    if name.strip().lower() not in SUBSET_COLUMNS and not SUBSET_WORDS & set(words):
+        return [""] * len(cells)
+    codes = CODES if distinct == CODES.keys() else {cell: subset_of(cell) for cell in distinct}
+    return [codes[cell] for cell in cells]

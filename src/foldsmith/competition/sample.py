@@ -6,6 +6,8 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from foldsmith.competition.folder import Competition
+from foldsmith.competition.listing import subset_of
+from foldsmith.competition.long_form import LongForm
 from foldsmith.competition.roles import (
     column,
     image_columns,
@@ -14,7 +16,7 @@ from foldsmith.competition.roles import (
     is_test_name,
     sample_rank,
 )
-from foldsmith.competition.spellings import Names, match_ids
+from foldsmith.competition.spellings import Names, images_by_folder, match_ids
 from foldsmith.errors import InputError, first_of
 
 CERTAIN_RANK = 3  # of a name that is always a sample submission's
@@ -24,11 +26,15 @@ COVERED = 0.99  # share of rows that must name a test image
 
 @dataclass(frozen=True)
 class Sample:
-    """The sample submission: its path below the root, its table, and what says that it is one."""
+    """The sample submission: its path below the root, its table, and what says that it is one.
+
+    `long` is its form if it has a row for each image and label; `table` then has a row for each image.
+    """
 
     path: str
     table: pd.DataFrame
     evidence: str
+    long: LongForm | None = None
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,17 @@ def find_sample(competition: Competition) -> Sample | None:
             return _read(competition, path, BY_NAME)
         fitting = [other for other in top if _fits(competition, other)]
         if fitting:
+            _refuse_larger(competition, fitting[0], top)
             return _only(competition, fitting, "by its name and ids")
         if sample_rank(path) >= CERTAIN_RANK:
             return _read(competition, path, BY_NAME)
     by_content = [
         path
         for path in catalog.paths
-        if not is_test_name(path) and not is_sample_name(path) and _lists_test_images(competition, path)
+        if not is_test_name(path)
+        and not is_sample_name(path)
+        and not subset_of(PurePosixPath(path).stem)  # train.csv, validation.csv
+        and _lists_test_images(competition, path)
     ]
     return _only(competition, by_content, "its ids are the test images") if by_content else None
 
@@ -84,7 +94,7 @@ def _read(competition: Competition, path: str, evidence: str) -> Sample:
     table = competition.catalog.read(path)
     if table is None:
         raise competition.catalog.fault(path) or InputError(f"{path} is no table.")
-    return Sample(path, table, evidence)
+    return Sample(path, table, evidence, competition.catalog.long.get(path))
 
 
 def _only(competition: Competition, paths: list[str], evidence: str) -> Sample:
@@ -97,7 +107,20 @@ def _only(competition: Competition, paths: list[str], evidence: str) -> Sample:
                 f"{competition.folder} has several sample submissions ({first_of(paths)}); set "
                 f'sample = "{paths[0]}" or sample = "{other}" in {competition.settings_path}.'
             )
-    return Sample(paths[0], first, evidence)
+    return Sample(paths[0], first, evidence, competition.catalog.long.get(paths[0]))
+
+
+def _refuse_larger(competition: Competition, path: str, others: list[str]) -> None:
+    """Raise InputError if another sample, whose ids cannot be read, has all ids of this one and more."""
+    ids = set(competition.catalog.read(path).iloc[:, 0])
+    for other in others:
+        table = competition.catalog.read(other)
+        if other != path and table is not None and ids < set(table.iloc[:, 0]):
+            raise InputError(
+                f"{competition.folder} has several sample submissions: {other} has all {len(ids)} ids of "
+                f'{path} and {len(table) - len(ids)} more; set sample = "{other}" or sample = "{path}" in '
+                f"{competition.settings_path}."
+            )
 
 
 def _lists_test_images(competition: Competition, path: str) -> bool:
@@ -179,6 +202,9 @@ def rows_of_sample(competition: Competition, sample: Sample) -> tuple[list[tuple
     if test_list is not None:
         return [test_list.images.get(name, ()) for name in ids], test_list
     images = match_ids(ids, competition.test_images, competition.root / sample.path)
+    folders = None if any(images) else images_by_folder(ids, competition.test_images)
+    if folders is not None:
+        return [folders.get(name, ()) for name in ids], None
     return [() if image is None else (image,) for image in images], None
 
 

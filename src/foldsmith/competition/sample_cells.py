@@ -2,11 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from foldsmith.competition.label_words import SEPARATORS, numbers_in, split_cell, words_in
+from foldsmith.competition.label_words import SEPARATORS, boxes_in, numbers_in, split_cell, words_in
+from foldsmith.errors import InputError
 
 LISTED = 3  # words in each cell that make it a list of labels, whichever they are
 
@@ -49,6 +51,19 @@ class SampleCells:
         """Return whether the cells are 0 and 1 and not the same in all rows, as labels are."""
         numbers = self.numbers
         return numbers is not None and set(numbers.tolist()) == {0.0, 1.0} and len(set(self.rows)) > 1
+
+    @property
+    def have_confidence(self) -> bool:
+        """Return whether each cell of the only column is a label and its probability, as in `137790 0.5`."""
+        split = [word.split() for word in self.words if word]
+        return bool(split) and all(
+            len(tokens) == 2
+            and (tokens[0].isdigit() or numbers_in(tokens[:1]) is None)
+            and "." in tokens[1]
+            and (number := numbers_in(tokens[1:])) is not None
+            and 0 <= number[0] <= 1
+            for tokens in split
+        )
 
     @property
     def shown(self) -> str:
@@ -104,3 +119,20 @@ class SampleCells:
             )
         ]
         return named[0] if len(named) == 1 else ""
+
+
+def refuse_sample_form(path: Path, cells: SampleCells) -> None:
+    """Raise InputError for cells that are not written: boxes in images, and lists in brackets."""
+    words = cells.words - {""}
+    if boxes_in(words):
+        raise InputError(
+            f"{path} asks for boxes in images ('{min(words)[:40]}'), and foldsmith predicts labels and "
+            "numbers of whole images; to write a label into each cell all the same, set submission = "
+            '"labels" in competition.toml.'
+        )
+    if words and all(word.startswith("[") and word.endswith("]") for word in words):
+        raise InputError(
+            f"{path} has lists in brackets ('{min(words)[:40]}'), which are not written; set submission = "
+            '"ranked" or submission = "labels" in competition.toml for labels between spaces, and add the '
+            "brackets to submission.csv yourself."
+        )

@@ -7,10 +7,11 @@ from typing import Any
 
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.tasks.metrics import find_metric, is_custom
+from foldsmith.tasks.task import CONFIDENT
 
 FILE_NAME = "competition.toml"
 TASK_NAMES = ("multiclass", "binary", "multilabel", "ordinal", "regression")
-SUBMISSION_KINDS = ("labels", "probabilities", "ranked", "values")
+SUBMISSION_KINDS = ("labels", "probabilities", "ranked", "values", CONFIDENT)
 LISTS = ("label_columns", "train_images", "test_images", "files")
 
 

@@ -1,6 +1,7 @@
 """How tables write images: by path, by name, with or without ending, and how ids are matched to images."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -8,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from foldsmith.competition.listing import is_image
 from foldsmith.errors import InputError, first_of
 
+UNITS = 0.99  # share of ids that must have images, if an id stands for several
 Spelling = Callable[[PurePosixPath], str]
 
 
@@ -124,6 +126,18 @@ def loose_reading(ids: Sequence[str], paths: Sequence[PurePosixPath]) -> tuple[s
     return None
 
 
+def how_loosely(ids: Iterable[str], images: Iterable[str]) -> str:
+    """Return in which unusual way `match_ids` reads these ids; empty for one of the usual spellings."""
+    ids, paths = list(ids), [PurePosixPath(image) for image in images]
+    plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
+    for spelling in SPELLINGS:
+        named = _group_by_spelling(paths, spelling)
+        if any(name in named or other in named for name, other in zip(ids, plain, strict=True)):
+            return ""
+    loose = loose_reading(plain, paths)
+    return loose[0] if loose else ""
+
+
 def _group_by_spelling(paths: Iterable[PurePosixPath], spelling: Spelling) -> dict[str, list[str]]:
     """Return the images by their spelling."""
     named: dict[str, list[str]] = {}
@@ -143,3 +157,24 @@ def _refuse_ambiguous(ids: Sequence[str], found: Sequence[Sequence[str]], source
             raise InputError(
                 f"{where}the id '{name}' matches {first_of(meant)}; write ids with folder and extension."
             )
+
+
+def images_by_folder(ids: Sequence[str], images: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
+    """Return the images of each id: those below a folder of its name, or whose names are the id and a number.
+
+    Ids may lack leading zeros. Return None unless nearly all ids have images, and no image belongs to two.
+    """
+    below: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        path = PurePosixPath(image)
+        numbered = re.fullmatch(r"(.+)[-_ ]\d+", path.stem)
+        for name in {*path.parts[:-1], *([numbered[1]] if numbered else [])}:
+            below[name].append(image)
+    plain = Counter(name.lstrip("0") for name in below)
+    zeros = {name.lstrip("0"): name for name in below if plain[name.lstrip("0")] == 1}
+    named = {name: name if name in below else zeros.get(name.lstrip("0"), "") for name in ids}
+    found = {name: tuple(below[known]) for name, known in named.items() if known}
+    flat = [image for group in found.values() for image in group]
+    if not ids or len(found) < UNITS * len(named) or len(set(flat)) < len(flat):
+        return None
+    return found

@@ -12,7 +12,9 @@ import pandas as pd
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import refuse_headless
 from foldsmith.competition.listing import subset_of
-from foldsmith.competition.sample import BY_NAME, Sample, find_sample, rows_of_sample
+from foldsmith.competition.long_form import LongForm, split_ids
+from foldsmith.competition.sample import BY_NAME, Sample, rows_of_sample
+from foldsmith.competition.spellings import Names, how_loosely
 from foldsmith.competition.subsets import folder_names
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
@@ -32,7 +34,8 @@ class SubmissionForm:
     `columns` are the header. `ids` and `images` are the rows in order. A row is about one image, or about
     several, whose predictions are averaged, or about none if the test images lack it. `cells` are the columns
     beside the id, as the competition's task reads them. `sample` and `test_list` are the paths of the sample
-    submission and of the table that says which images its ids mean; empty if there is none.
+    submission and of the table that says which images its ids mean; empty if there is none. With `long` the
+    file has a row for each image and label.
     """
 
     columns: list[str]
@@ -42,6 +45,7 @@ class SubmissionForm:
     notes: list[str] = field(default_factory=list)
     sample: str = ""
     test_list: str = ""
+    long: LongForm | None = None
 
     @property
     def content(self) -> dict[str, list[str]]:
@@ -63,7 +67,7 @@ def read_submission_form(
     to hold. Raise InputError if the sample does not fit the test
     images or the classes.
     """
-    sample = find_sample(competition)
+    sample = competition.sample
     if sample is None:
         columns = default_columns(task, classes, cell_form)
         return _default_form(competition.test_images, columns, task.default_cells(classes, cell_form))
@@ -83,7 +87,8 @@ def read_submission_form(
     cells = task.read_cells(path, table.iloc[:, 1:], classes, cell_form)
     if sample.evidence != BY_NAME:
         notes = [f"{sample.path} is the sample submission: {sample.evidence}", *notes]
-    return SubmissionForm(columns, ids, images, cells, [*notes, *cells.notes], sample.path, test_list)
+    notes = [*notes, *cells.notes]
+    return SubmissionForm(columns, ids, images, cells, notes, sample.path, test_list, sample.long)
 
 
 def _default_form(test_images: list[str], columns: list[str], cells: Cells) -> SubmissionForm:
@@ -127,24 +132,41 @@ def _read_ids(
     missing = [name for name, named in zip(ids, images, strict=True) if not named]
     if len(missing) > 0.01 * len(ids):
         remedy = (
-            "these are folders of images; add test.csv with the columns id,image, a row for each image of a "
+            "some are folders of images; add test.csv with the columns id,image, a row for each image of a "
             "folder, and a row of the submission is the mean over them"
             if set(missing) <= folder_names(competition.test_images)
-            else "the test folder is incomplete, or belongs to another sample; download both again"
+            else _labels_in_ids(missing, competition.test_images)
+            or "the test folder is incomplete, or belongs to another sample; download both again"
         )
         raise InputError(
             f"{path}: {len(missing)} of {len(ids)} ids have no image in {competition.root / 'test'} "
             f"(first: {first_of(missing)}); {remedy}."
         )
-    if test_list is None:
-        return ids, images, "", []
     most = max(map(len, images))
+    loose = how_loosely(ids, competition.test_images)
+    if loose:
+        return ids, images, "", [f"the ids of {sample.path} are read {loose}, as in '{ids[0]}'"]
+    if test_list is None:
+        said = f"the ids of {sample.path} stand for several images: a row is the mean of up to {most}"
+        return ids, images, "", [said] if most > 1 else []
     several = f"; a row is the mean of up to {most} images" if most > 1 else ""
     sentence = (
         f"the ids of {sample.path} are those of '{test_list.id_column}' in {test_list.path}, which names the "
         f"images in '{test_list.image_column}'{several}"
     )
     return ids, images, test_list.path, [sentence]
+
+
+def _labels_in_ids(ids: list[str], images: list[str]) -> str:
+    """Return the remedy for ids that are an image, or a folder of images, and a label; empty for others."""
+    pairs = split_ids(ids, {*folder_names(images), *Names(images).bare})
+    if not pairs:
+        return ""
+    return (
+        f"the ids are an image or folder and a label ('{pairs[0][0]}', '{pairs[0][1]}'), with several "
+        "columns a row, which is not supported; write a sample with a row for each image and a column for "
+        "each label"
+    )
 
 
 def fill_submission(
@@ -174,7 +196,8 @@ def fill_submission(
         )
     table = form.cells.fill(*(decide(rows) if decide else (rows,)))
     table.insert(0, "id", form.ids)
-    return table.set_axis(form.columns, axis=1)  # a header may repeat a name
+    table = table.set_axis(form.columns, axis=1)  # a header may repeat a name
+    return form.long.lengthen(table) if form.long else table
 
 
 def _mean_of(images: tuple[str, ...], predictions: dict[str, np.ndarray], prior: np.ndarray) -> np.ndarray:
@@ -217,18 +240,19 @@ def check_submission(path: Path, form: SubmissionForm, competition: Competition)
     first fault that a competition would reject: header, ids, order, labels, or probabilities.
     """
     header, *rows = _read_exactly(path)
-    if header != form.columns:
-        raise InputError(
-            f"{path}: the header is {first_of(header, 10)}; it must be {first_of(form.columns, 10)}."
-        )
+    columns, named = (list(form.long.header), form.long.ids) if form.long else (form.columns, form.ids)
+    if header != columns:
+        raise InputError(f"{path}: the header is {first_of(header, 10)}; it must be {first_of(columns, 10)}.")
     ids = [row[0] if row else "" for row in rows]
-    counts = f"{len(ids)} rows for {len(form.ids)} ids; " if len(ids) != len(form.ids) else ""
-    for line, (written, expected) in enumerate(zip_longest(ids, form.ids, fillvalue="missing"), start=2):
+    counts = f"{len(ids)} rows for {len(named)} ids; " if len(ids) != len(named) else ""
+    for line, (written, expected) in enumerate(zip_longest(ids, named, fillvalue="missing"), start=2):
         if written != expected:
             raise InputError(f"{path}, line {line}: {counts}the id is '{written}'; it must be '{expected}'.")
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {len(row)} cells; it must have {len(header)}.")
+    if form.long:
+        rows = form.long.widen([row[1] for row in rows]).to_numpy().tolist()
     form.cells.check(path, rows)
     return disagreements(form, competition)
 

@@ -7,12 +7,20 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from foldsmith.competition.listing import Listing, subset_of, words_of
+from foldsmith.competition.listing import (
+    UNSUPPORTED,
+    Listing,
+    folder_subset,
+    pieces_of_archives,
+    subset_of,
+    words_of,
+)
 from foldsmith.competition.roles import (
     image_columns,
     images_of_rows,
     is_sample_name,
     is_test_name,
+    subset_cells,
     subset_column,
 )
 from foldsmith.competition.settings import FILE_NAME, Settings
@@ -48,14 +56,16 @@ def split_subsets(folder: Path, listing: Listing, settings: Settings, catalog: C
 def _nothing_found(folder: Path, name: str, listing: Listing) -> str:
     """Return the message for a folder without training or test images."""
     images = listing.images
-    pieces = [path for path in listing.others if re.fullmatch(r".+\.(\d{3}|z\d\d)", path.lower())]
-    if pieces:
-        whole = pieces[0].rpartition(".")[0]
-        return (
-            f"{folder / pieces[0]} is a piece of an archive, which cannot be unpacked alone; join the "
-            f"pieces, as in `cat {whole}.* > {whole}`, and remove them."
-        )
+    if message := pieces_of_archives(listing):
+        return message
     kind = "training" if name == "train" else "test"
+    closed = [path for path in listing.unsupported if subset_of(PurePosixPath(path).name) == name]
+    if closed:
+        what = UNSUPPORTED[PurePosixPath(closed[0]).suffix.lower()]
+        return (
+            f"{folder} has no {kind} images: {closed[0]} is {what}, which foldsmith does not read; convert "
+            f"it to image files in {name}/."
+        )
     held = [f"{path}/ ({count:,})" for path, count in folders_of(images).items()]
     what = f"images lie in {first_of(held, 5)}" if held else "there are no image files"
     return (
@@ -123,11 +133,6 @@ def _matches(image: str, pattern: str) -> bool:
     return image == pattern or image.startswith(f"{pattern}/") or fnmatch.fnmatchcase(image, pattern)
 
 
-def folder_subset(image: str, skip: int = 0) -> str:
-    """Return the subset that the image's folders say; the first one that says any, after the first `skip`."""
-    return next(filter(None, map(subset_of, PurePosixPath(image).parts[skip:-1])), "")
-
-
 def _by_folders(images: list[str], catalog: Catalog) -> Split:
     """Return the images by the words train, val and test in the names of their folders."""
     common = len(PurePosixPath(os.path.commonpath([os.path.dirname(image) for image in images])).parts)
@@ -157,9 +162,9 @@ def _by_folders(images: list[str], catalog: Catalog) -> Split:
         )
     unused = sorted({*by[""]} - {*by["test"]})
     if unused:
+        held = [folder or "the folder itself" for folder in folders_of(unused)]
         evidence.append(
-            f"{first_of(folders_of(unused))} ({len(unused):,} images): neither train nor test by "
-            "name, not used"
+            f"{first_of(held)} ({len(unused):,} images): neither train nor test by name, not used"
         )
     order = {image: index for index, image in enumerate(images)}
     return sorted([*by["train"], *by["val"]], key=order.get), sorted(by["test"], key=order.get), evidence
@@ -186,26 +191,63 @@ def _images_named(catalog: Catalog, path: str, names: Names) -> set[str]:
 
 
 def _by_lists(listing: Listing, root: Path) -> Split | None:
-    """Return the images by text files with an image a line, such as train_val_list.txt and test_list.txt."""
-    names, said, lists = Names(listing.images), {}, []
+    """Return the images by text files with an image a line, such as train_val_list.txt and test_list.txt.
+
+    Of numbered splits (train1.txt, test1.txt, train2.txt …) the first is taken where they differ. Raise
+    InputError if lists without such numbers contradict each other.
+    """
+    names, lists = Names(listing.images), []
     for path in listing.others:
         subset = subset_of(PurePosixPath(path).stem)
-        if not subset or PurePosixPath(path).suffix.lower() != ".txt":
-            continue
-        lines = (root / path).read_text(encoding="utf-8", errors="replace").splitlines()
-        cells = [words[0] for line in lines if (words := line.split())]
-        if not cells or max(names.share(cells)) < LISTED:
-            continue
-        try:
-            matched = match_ids(cells, names.images)
-        except InputError:
-            continue
-        said |= dict.fromkeys(filter(None, matched), "test" if subset == "test" else "train")
-        lists.append(path)
+        if subset and PurePosixPath(path).suffix.lower() == ".txt":
+            found = _images_of_list(root / path, names)
+            if found:
+                lists.append((path, "test" if subset == "test" else "train", found))
+    numbers = sorted({number for path, _, _ in lists if (number := _number_of(path))}, key=int)
+    evidence = []
+    if numbers and (torn := _contradiction(lists)):
+        evidence = [f"{torn[0]} and {torn[1]} differ: split {numbers[0]} of {len(numbers)} is used"]
+        lists = [entry for entry in lists if _number_of(entry[0]) in ("", numbers[0])]
+    if torn := _contradiction(lists):
+        raise InputError(
+            f"{torn[0]} and {torn[1]} list one image ({torn[2]}) as a training and as a test image; remove "
+            f"one of them, or set train_images and test_images in {FILE_NAME}."
+        )
+    said = {image: subset for _, subset, found in lists for image in found}
     train, test = ([image for image in names.images if said.get(image) == name] for name in ("train", "test"))
     if not train or not test:
         return None
-    return train, test, [f"{first_of(lists)} list the training and test images"]
+    paths = first_of([path for path, _, _ in lists])
+    return train, test, [f"{paths} list the training and test images", *evidence]
+
+
+def _images_of_list(path: Path, names: Names) -> list[str]:
+    """Return the images that the lines of a text file name; none if it is no list of images."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    whole = [line.strip().lstrip("/") for line in lines if line.strip()]
+    cells = [words[0] for line in whole if (words := re.split(r"[\s,;]+", line)) and words[0]]
+    for entries in (cells, whole):  # names may hold spaces
+        if entries and max(names.share(entries)) >= LISTED:
+            try:
+                return [image for image in match_ids(entries, names.images) if image is not None]
+            except InputError:
+                return []
+    return []
+
+
+def _number_of(path: str) -> str:
+    """Return the number at the end of a list's name, as in train1.txt; empty without one."""
+    match = re.search(r"(\d+)$", PurePosixPath(path).stem)
+    return match[1] if match else ""
+
+
+def _contradiction(lists: list[tuple[str, str, list[str]]]) -> tuple[str, str, str] | None:
+    """Return a training list and a test list that share an image, and that image; None if none do."""
+    for path, subset, images in lists:
+        for other, second, listed in lists:
+            if subset == "train" and second == "test" and (shared := set(images) & set(listed)):
+                return path, other, min(shared)
+    return None
 
 
 def _by_tables(images: list[str], catalog: Catalog) -> Split | None:
@@ -235,7 +277,10 @@ def _by_tables(images: list[str], catalog: Catalog) -> Split | None:
 
 
 def _by_subset_column(images: list[str], names: Names, catalog: Catalog) -> Split | None:
-    """Return the images by a column of a table that says train or test for each."""
+    """Return the images by a column of a table that says train, val or test for each.
+
+    Without the word test the validation images are those to be predicted.
+    """
     for path in catalog.paths:
         table = catalog.read(path)
         if table is None or table.empty:
@@ -243,18 +288,24 @@ def _by_subset_column(images: list[str], names: Names, catalog: Catalog) -> Spli
         column, ids = subset_column(table), image_columns(table, names)
         if not column or not ids:
             continue
-        said: dict[str, str] = {}
-        for row, subset in zip(images_of_rows(table, ids[0], images), table[column], strict=True):
-            said |= dict.fromkeys(row, subset_of(subset.strip()))
-        train = [image for image in images if said.get(image) in ("train", "val")]
-        test = [image for image in images if said.get(image) == "test"]
+        cells, said = subset_cells(table, column), {}
+        for row, subset in zip(images_of_rows(table, ids[0], images), cells, strict=True):
+            said |= dict.fromkeys(row, subset)
+        predicted = "test" if "test" in said.values() else "val"
+        train = [image for image in images if said.get(image) in {"train", "val"} - {predicted}]
+        test = [image for image in images if said.get(image) == predicted]
         if train and test:
-            return (
-                train,
-                test,
-                [f"the column '{column}' of {path} says which images are training and test images"],
-            )
+            return train, test, [_sentence_on(column, path, table[column], cells, predicted)]
     return None
+
+
+def _sentence_on(column: str, path: str, cells: Iterable[str], said: list[str], predicted: str) -> str:
+    """Return how a column tells training from test images, with the meaning of its cells."""
+    meanings = {cell.strip(): subset for cell, subset in zip(cells, said, strict=True)}
+    coded = [f"{cell} is {subset}" for cell, subset in sorted(meanings.items()) if cell.lower() != subset]
+    shown = f" ({first_of(coded, 5)})" if coded else ""
+    instead = "; without test images the validation images are predicted" if predicted == "val" else ""
+    return f"the column '{column}' of {path} says which images are training and test images{shown}{instead}"
 
 
 def _by_file_names(images: list[str]) -> Split | None:

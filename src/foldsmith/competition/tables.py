@@ -5,13 +5,18 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from foldsmith.competition.listing import subset_of
 from foldsmith.errors import Entries, InputError
+
+if TYPE_CHECKING:
+    from foldsmith.competition.long_form import LongForm
 
 DELIMITERS = (",", ";", "\t", "|")
 CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
@@ -120,11 +125,19 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 
 
 def _frame_of_objects(path: Path, document: Any) -> pd.DataFrame:
-    """Return a JSON document as a table: a list of objects, the `images` of a COCO file, or a dictionary."""
+    """Return a JSON document as a table: a list of objects, the `images` of a COCO file, or a dictionary.
+
+    A dictionary of lists has a row for each entry of a list.
+    """
     if isinstance(document, dict) and isinstance(document.get("images"), list):
         document = document["images"]
     if isinstance(document, dict) and document and all(map(_is_plain, document.values())):
         document = [{"key": key, "value": value} for key, value in document.items()]
+    elif isinstance(document, dict) and document and all(map(_is_list, document.values())):
+        # {"cat": ["0.jpg", …]}, {"0.jpg": ["cat", …]} or {"train": ["0.jpg", …]}
+        names = ("split", "image") if all(map(subset_of, document)) else ("key", "value")
+        pairs = [(key, value) for key, values in document.items() for value in values]
+        document = [dict(zip(names, pair, strict=True)) for pair in pairs]
     if not isinstance(document, list) or not document or not all(isinstance(row, dict) for row in document):
         raise InputError(f"{path} is no table: neither a list of objects nor an object with 'images'.")
     columns = list(dict.fromkeys(key for row in document for key in row))
@@ -141,6 +154,10 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_plain, value))
+
+
 def cell_text(value: Any) -> str:
     """Return a JSON value as the text of a cell: a list of plain values joined by spaces, null empty."""
     if value is None:
@@ -153,11 +170,15 @@ def cell_text(value: Any) -> str:
 
 
 class Catalog:
-    """The tables of a root, parsed once. `paths` are POSIX paths below `root`."""
+    """The tables of a root, parsed once. `paths` are POSIX paths below `root`; `read` are read already.
 
-    def __init__(self, root: Path, paths: list[str]) -> None:
-        self.root, self.paths = root, paths
-        self._read: dict[str, pd.DataFrame | InputError] = {}
+    `long` are the forms of tables that are read in another shape than they are written (`long_form`).
+    """
+
+    def __init__(self, root: Path, paths: list[str], read: Mapping[str, pd.DataFrame] | None = None) -> None:
+        self.root, self.paths = root, [*paths, *(read or {})]
+        self._read: dict[str, pd.DataFrame | InputError] = dict(read or {})
+        self.long: dict[str, LongForm] = {}
 
     def read(self, path: str) -> pd.DataFrame | None:
         """Return a table, or None for a file that is none; `fault` says why."""
@@ -168,6 +189,10 @@ class Catalog:
                 self._read[path] = error
         table = self._read[path]
         return None if isinstance(table, InputError) else table
+
+    def replace(self, path: str, table: pd.DataFrame, form: "LongForm") -> None:
+        """Read a table in another shape from here on."""
+        self._read[path], self.long[path] = table, form
 
     def fault(self, path: str) -> InputError | None:
         """Return what is wrong with a file that is no table; None if it is one."""

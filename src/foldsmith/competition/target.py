@@ -12,12 +12,13 @@ from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.tasks.metrics import find_metric
-from foldsmith.tasks.task import CellForm
+from foldsmith.tasks.task import CONFIDENT, CellForm
 
 # the metric that is assumed for a task and the kind of its submission
 USUAL_METRICS = {
     ("multiclass", "labels"): "accuracy",
     ("multiclass", "probabilities"): "log_loss",
+    ("multiclass", CONFIDENT): "accuracy",
     ("binary", "labels"): "accuracy",
     ("binary", "probabilities"): "roc_auc",
     ("multilabel", "labels"): "f1_samples",
@@ -227,6 +228,11 @@ def _submission(
                 f'competition.toml: submission = "{kind}" does not fit the task {task}; set task = '
                 f'"{"regression" if kind == "values" else "multiclass"}", or remove the line.'
             )
+        if kind == CONFIDENT and task != "multiclass":
+            raise InputError(
+                f'competition.toml: submission = "{kind}" is for the task multiclass, and the labels are '
+                f"read as {task}; remove the line, or set another task."
+            )
         return kind, []
     if task == "regression":
         return "values", []
@@ -234,6 +240,11 @@ def _submission(
         return _of_several_columns(task, sample)
     if task == "multilabel":
         return ("ranked" if settings.metric.startswith("map_at_") else "labels"), []
+    if task == "multiclass" and sample.have_confidence:
+        return CONFIDENT, [
+            f"the cells of the sample are a label and its probability ('{sample.shown}'); set submission = "
+            '"labels" in competition.toml for labels alone'
+        ]
     most = sample.most_labels(set(categories) | set(target.names.values()))
     if most > 1:
         return "ranked", [

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from foldsmith.data import dicom
+from foldsmith.data import arrays, dicom
 from foldsmith.data.headers import MAX_PIXELS, claimed_size
 
 DEPTH = 16  # bits of a sample, of which all are used
@@ -78,6 +78,8 @@ def _decode_file(path: Path, min_side: int | None, depth: int) -> np.ndarray:
         raise ValueError("the file is empty")
     if path.suffix.lower() in dicom.SUFFIXES:
         return dicom.decode_dicom(data)
+    if path.suffix.lower() == arrays.SUFFIX:
+        return arrays.decode_array(data)
     width, height = claimed_size(data) or (0, 0)
     # OpenCV tells of broken files on the standard error of the process; the reason goes into problems.csv
     # instead

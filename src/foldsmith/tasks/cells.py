@@ -11,6 +11,7 @@ import pandas as pd
 
 from foldsmith.errors import InputError, first_of
 from foldsmith.tasks.class_cells import (
+    ConfidentCells,
     LabelCells,
     ProbabilityCells,
     RankedCells,
@@ -22,7 +23,7 @@ from foldsmith.tasks.class_cells import (
 )
 from foldsmith.tasks.label_spelling import FLAGS, spell_classes
 from foldsmith.tasks.set_cells import FlagCells, SetCells, ValueCells
-from foldsmith.tasks.task import CellForm, Cells, Task
+from foldsmith.tasks.task import CONFIDENT, CellForm, Cells, Task
 
 RANKED = 5  # labels in a cell, where neither sample nor metric says how many
 SEPARATORS = (" ", ",", ";", "|")
@@ -46,6 +47,8 @@ def default_cells(task: Task, classes: pd.DataFrame, form: CellForm) -> Cells:
         return _all_probabilities(task, len(classes))
     if form.kind == "ranked":
         return RankedCells(words, _length(form, len(classes)))
+    if form.kind == CONFIDENT:
+        return ConfidentCells(words, decide=task.decide)
     if task.name == "multilabel":
         return SetCells(words, task.decide, form.separator)
     return LabelCells(words, decide=task.decide)
@@ -80,13 +83,14 @@ def read_cells(task: Task, path: Path, table: pd.DataFrame, classes: pd.DataFram
     if kind == "probabilities":
         return _probabilities(task, path, columns, classes)
     if len(columns) > 1:
-        if kind == "ranked":
-            raise InputError(
-                f"{path} has {len(columns)} columns beside the id; a list of labels is submitted in one."
-            )
+        if kind in ("ranked", CONFIDENT):
+            raise InputError(f"{path} has {len(columns)} columns beside the id; {kind} is submitted in one.")
         return _flags(task, path, columns, table, classes)
     if kind == "ranked":
         return _ranked(path, words, classes, form)
+    if kind == CONFIDENT:
+        labels = class_vocabulary(path, {word.split()[0] for word in words if word}, classes)
+        return ConfidentCells(labels.values, labels.notes, task.decide)
     if task.name == "multilabel":
         return _sets(task, path, words, classes, form)
     return _labels(task, path, columns[0], words, classes)

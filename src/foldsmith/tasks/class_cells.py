@@ -1,5 +1,6 @@
 """The cells of a submission that hold one class of an image, its most probable classes, or probabilities."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,33 @@ class LabelCells:
         for line, row in enumerate(rows, start=2):
             if row[1] not in known:
                 raise InputError(f"{path}, line {line}: '{row[1]}' is not a label of this competition.")
+
+
+@dataclass(frozen=True)
+class ConfidentCells:
+    """One cell per image: its class and the probability of it, as in `137790 0.52`."""
+
+    values: list[str]
+    notes: list[str] = field(default_factory=list)
+    decide: Callable[[np.ndarray], np.ndarray] = most_probable
+
+    @property
+    def words(self) -> list[str]:
+        return self.values
+
+    def fill(self, predictions: np.ndarray, decisions: np.ndarray | None = None) -> pd.DataFrame:
+        labels = self.decide(predictions) if decisions is None else decisions
+        probabilities = predictions[np.arange(len(labels)), labels]
+        return pd.DataFrame(
+            [f"{self.values[label]} {p:.6f}" for label, p in zip(labels, probabilities, strict=True)]
+        )
+
+    def check(self, path: Path, rows: list[list[str]]) -> None:
+        known = set(self.values)
+        for line, row in enumerate(rows, start=2):
+            label, _, number = row[1].rpartition(" ")
+            if label not in known or not re.fullmatch(r"0\.\d+|1\.0+", number):
+                raise InputError(f"{path}, line {line}: '{row[1]}' is not a label and its probability.")
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Encoded:
 class CellForm:
     """What the cells of a submission hold.
 
-    `kind` is labels, probabilities, ranked or values; empty: labels in one column, probabilities in several.
+    `kind` is labels, probabilities, ranked, values or CONFIDENT; empty: labels in one column, probabilities
+    in several.
     `separator` divides labels in one cell. `metric` is the run's: map_at_5 ranks five labels where the sample
     shows one.
     """
@@ -48,6 +49,7 @@ class CellForm:
     metric: str = ""
 
 
+CONFIDENT = "label_and_probability"  # the kind of cells with the most probable class and its probability
 BY_COLUMNS = CellForm()  # labels in one column, probabilities in several
 
 
