@@ -37,7 +37,8 @@ def find_trained_images(weights: Path, digests: Iterable[str]) -> str:
 
     `digests` are those of the training images. Empty for other weights.
     """
-    trained, run = trained_here(weights), RunPaths(weights.parents[1])
+    trained = trained_here(weights)
+    run = RunPaths(weights.parent.parent)
     if not trained or not (run.samples.is_file() and run.folds.is_file()):
         return ""
     folds = load_folds(run.folds)
