@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from foldsmith.competition.label_words import flags_in, numbers_in, regions_in
+from foldsmith.competition.label_words import flags_in, numbers_in, odd_answer, regions_in
 from foldsmith.competition.roles import column
 from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
@@ -57,13 +57,16 @@ def read_columns(labels: pd.DataFrame, sample: SampleCells, settings: Settings) 
         return _of_flags(labels, {column: known for column, known in flags.items() if known}, task)
     numbers = [numbers_in(labels[column]) for column in columns]
     fractions = any(values is not None and (values % 1 != 0).any() for values in numbers)
-    if all(values is not None for values in numbers) and (fractions or sample.has_fractions) and not task:
+    fractions = fractions or sample.has_fractions
+    # a wrong cell among columns of 0 and 1 makes them no numbers
+    few_flags = sum(known is not None for known in flags.values()) <= len(columns) / 2
+    if all(values is not None for values in numbers) and fractions and few_flags and not task:
         said = f"{len(columns)} numbers an image ({first_of(columns)}); the task is regression"
         return Reading("regression", names=names, evidence=[said])
     other = next(column for column in columns if flags[column] is None)
-    cell = next(cell for cell in labels[other] if flags_in({cell}) is None)
     raise InputError(
-        f"the label columns {first_of(columns, 8)} are not all 0 and 1 ('{other}' has '{cell}'); set in "
+        f"the label columns {first_of(columns, 8)} are not all 0 and 1 ('{other}' has "
+        f"'{odd_answer(labels[other])}'); set in "
         f'competition.toml label_columns = ["{other}"] for one of them, or task = "regression" for numbers.'
     )
 

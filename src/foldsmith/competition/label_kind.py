@@ -26,6 +26,7 @@ from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
 
 MAX_GRADES = 12  # more steps are a number
+RARE = 0.1  # share of labels that may be mistakes
 MANY_VALUES = 20  # distinct integers that could be a number
 
 
@@ -179,7 +180,23 @@ def _by_evidence(column: _Column, words: list[str]) -> Reading:
         return _of_two(column, words)
     if numbers is not None and not column.names:
         return _of_numbers(column, numbers)
+    _refuse_words_among_numbers(column, words)
     return _of_words(column, words)
+
+
+def _refuse_words_among_numbers(column: _Column, words: list[str]) -> None:
+    """Raise InputError if labels would be flags, grades or quantities but for some that are no numbers."""
+    plain = [word for word in words if numbers_in([word]) is not None]
+    rows = ~column.cells.isin(plain)
+    if column.names or len(plain) < 2 or rows.mean() > 0.5:
+        return
+    task = _of_two(column, plain).task if len(plain) == 2 else _of_numbers(column, numbers_in(plain)).task
+    if task != "multiclass":
+        raise InputError(
+            f"column '{column.name}': {int(rows.sum())} of {len(rows)} labels are no numbers (first: "
+            f"'{column.cells[rows].iloc[0]}'), and without them the task is {task}; correct them or remove "
+            'their rows, or set task = "multiclass" in competition.toml if all are classes.'
+        )
 
 
 def _of_names(column: _Column, names: set[str]) -> set[str]:
@@ -271,14 +288,42 @@ def _others_against_one(column: _Column, words: list[str], negative: str) -> Rea
     )
 
 
+def _refuse_numbers_among_flags(column: _Column) -> None:
+    """Raise InputError if labels are 0 and 1 but for a few, and the sample may hold probabilities."""
+    numbers = pd.to_numeric(column.cells, errors="coerce")
+    odd = ~numbers.isin((0, 1))
+    if column.sample.could_be_probabilities and odd.mean() < RARE and numbers[~odd].nunique() == 2:
+        raise InputError(
+            f"column '{column.name}': {int(odd.sum())} of {len(odd)} labels are neither 0 nor 1 (first: "
+            f"'{column.cells[odd].iloc[0]}'); correct them or remove their rows, or set in competition.toml "
+            'task = "regression" if they are quantities, or task = "multiclass" if they are classes.'
+        )
+
+
+def _refuse_rare_fractions(column: _Column) -> None:
+    """Raise InputError if only a few cells of the sample have a fraction, beside labels that have none."""
+    fractions = [
+        row[0] for row, number in zip(column.sample.rows, column.sample.numbers, strict=True) if number % 1
+    ]
+    if len(fractions) < RARE * len(column.sample.rows):
+        raise InputError(
+            f"column '{column.name}' has whole numbers, and {len(fractions)} of {len(column.sample.rows)} "
+            f"cells of the sample have none (first: '{fractions[0]}'); correct them, or set in "
+            'competition.toml task = "regression" for quantities, "ordinal" for grades or "multiclass" for '
+            "classes."
+        )
+
+
 def _of_numbers(column: _Column, values: np.ndarray) -> Reading:
     """Return regression, ordinal or multiclass of distinct numbers, all labels that occur."""
     name, sample = column.name, column.sample
     shown = f"'{name}' has {len(values)} different numbers from {values.min():g} to {values.max():g}"
     classes = 'task = "multiclass" in competition.toml reads them as classes'
+    _refuse_numbers_among_flags(column)
     if (values % 1 != 0).any():
         return Reading("regression", evidence=[f"{shown}, not all whole: the task is regression; {classes}"])
-    if sample.has_fractions:
+    if sample.has_fractions and len(sample.columns) == 1:  # in several columns they are probabilities
+        _refuse_rare_fractions(column)
         return Reading(
             "regression",
             evidence=[f"{shown}, and the sample has '{sample.shown}': the task is regression; {classes}"],

@@ -6,7 +6,7 @@ import pandas as pd
 
 from foldsmith.competition.label_columns import read_columns, refuse_regions
 from foldsmith.competition.label_kind import read_column
-from foldsmith.competition.label_words import flags_in, is_negative, numbers_in, split_cell
+from foldsmith.competition.label_words import flags_in, is_negative, numbers_in, odd_answer, split_cell
 from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
@@ -162,7 +162,7 @@ def _true_columns(columns: pd.DataFrame) -> list[tuple[str, ...]]:
     for name in columns:
         flags = flags_in(set(columns[name]))
         if flags is None:
-            wrong = next(cell for cell in columns[name] if flags_in({cell}) is None)
+            wrong = odd_answer(columns[name])
             raise InputError(f"column '{name}': '{wrong}' is neither 0 nor 1; correct it.")
         true[name] = columns[name].map(flags)
     frame = pd.DataFrame(true)
