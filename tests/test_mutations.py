@@ -249,6 +249,13 @@ def test_one_odd_label_does_not_change_the_task(
         read_contest(tmp_path, labels, labelled([sample] * 12, f"id,{header}"))
 
 
+def test_a_list_with_a_lost_quote_is_named(tmp_path: Path) -> None:
+    sets = ["['sea lion', 'polar bear']", "['eel']", "['sea lion', lar bear']"] * 4
+    labels = labelled([f'"{words}"' for words in sets], "id,tags")
+    with pytest.raises(InputError, match=naming("train.csv", "tags", "line 4")):
+        read_contest(tmp_path, labels, labelled(["eel"] * 12, "id,tags"))
+
+
 def test_one_fraction_in_the_sample_does_not_make_grades_numbers(tmp_path: Path) -> None:
     labels = labelled([index % 5 for index in range(12)], "id,grade")
     with pytest.raises(InputError, match=naming("1.5", "task =", "ordinal", "regression")):

@@ -117,7 +117,7 @@ def ranked(draw: Draw) -> Contest:
     words = draw(st.sampled_from([WORDS, SPACED, ["0", "1", "2", "3", "4", "5"]]))
     apart = draw(st.sampled_from([" ", ",", "|"])) if words != SPACED else draw(st.sampled_from([",", "|"]))
     labels = Table(["label"], [[words[index % 6]] for index in range(12)])
-    settings, length = {}, draw(st.integers(2, 5))
+    settings, length, least = {}, draw(st.integers(2, 5)), 1
     sample = [[apart.join(draw(st.permutations(words))[:length])] for _ in range(12)]
     unknown = "yak"
     how = draw(st.sampled_from(["lists", "uneven", "placeholders", "spelled", "metric", "submission"]))
@@ -131,11 +131,11 @@ def ranked(draw: Draw) -> Contest:
         length, unknown, apart = max(length, 3), "", " "
         sample = [[" ".join(word.upper() for word in words[:length])] for _ in range(12)]
     elif how == "metric":
-        settings, unknown = {"metric": f"map_at_{length}"}, ""
+        settings, unknown, least = {"metric": f"map_at_{length}"}, "", length
         sample = [[words[0]] for _ in range(12)]
     elif how == "submission":
-        settings = {"submission": "ranked"}
-    form = Form("multiclass", "ranked", ("label",), between=apart, length=length)
+        settings, least = {"submission": "ranked"}, 5
+    form = Form("multiclass", "ranked", ("label",), between=apart, length=least)
     return Contest(form, labels, Table(["label"], sample), settings, unknown=unknown)
 
 

@@ -15,6 +15,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ from plain_readers import (
     REST,
     Truth,
     fault_of_cells,
+    form_of,
     image_of,
     lines_of,
     plain_word,
@@ -168,6 +170,8 @@ def try_contest(folder: Path, case: ContestCase) -> str:
         refuse_unless(named, case, f"refused without a name: {error}")
         return REFUSED
     read = f"read as {metadata.task}"
+    if case.verdict != READ:
+        case = replace(case, form=form_of(case.form, case.files))
     refuse_unless(case.verdict != REFUSED and metadata.task == case.form.task, case, read)
     truths, read = truths_of(metadata), f"{read}: {truths_of(metadata)}"
     table, columns = case.files["train.csv"], metadata.target.label_columns

@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -287,6 +287,17 @@ def rows_of_sample(files: dict[str, bytes]) -> list[tuple[list[str], tuple[str, 
                     for row in rows
                 ]
     return None
+
+
+def form_of(form: Form, files: dict[str, bytes]) -> Form:
+    """Return what a contest asks for: one number in all rows that are left of a sample is a probability."""
+    rows = lines_of(files["sample_submission.csv"]) or []
+    shown = {row[1].strip() for row in rows[1:] if len(row) == 2}
+    number = plain_number(shown.pop()) if len(shown) == 1 else None
+    told = form.task != "multiclass" or form.kind != "label" or "competition.toml" in files
+    if told or number is None or not 0 <= number <= 1:
+        return form
+    return replace(form, task="binary", kind="probability", positive="1")
 
 
 def classes_of_columns(columns: Sequence[str], categories: Sequence[str]) -> list[int] | None:

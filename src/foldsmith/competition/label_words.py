@@ -122,7 +122,9 @@ def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
 
 # --- several labels in one cell
 SEPARATORS = ("|", ";", ",", " ")
-LISTED = r"\[.*\]"  # a cell that is a list as Python or JSON writes it
+# a cell that is a list as Python or JSON writes it: all of its items have quotes, or none has
+QUOTED, BARE, BETWEEN = r"""(?:'[^']*'|"[^"]*")""", r"""[^\s,\[\]'"]+""", r"[\s,\[\]]"
+LISTED = rf"\[{BETWEEN}*(?:{QUOTED}(?:{BETWEEN}+{QUOTED})*|{BARE}(?:{BETWEEN}+{BARE})*)?{BETWEEN}*\]"
 RECURRENT = 0.8  # share of tokens that must occur in two cells or more
 
 
@@ -141,7 +143,7 @@ def without_brackets(cells: pd.Series) -> pd.Series:
     listed = written.str.fullmatch(LISTED)
     if not (listed | (written == "")).all() or not listed.any() or regions_in(set(written)):
         return cells
-    items = written.str.findall(r"""'[^']*'|"[^"]*"|[^\s,\[\]'"]+""")
+    items = written.str.findall(f"{QUOTED}|{BARE}")
     words = items.map(lambda found: [item.strip("'\"").strip() for item in found])
     separator = " " if not any(" " in word for found in words for word in found) else "|"
     return words.map(separator.join)
