@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import MakeCompetition, naming
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from foldsmith.competition.folder import Competition
 from foldsmith.competition.labels import Metadata, read_metadata
 from foldsmith.competition.settings import Settings
 from foldsmith.competition.submission import SubmissionForm, read_submission_form
+from foldsmith.competition.target import read_target
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.tasks import build_task
@@ -262,7 +264,7 @@ def test_one_fraction_in_the_sample_does_not_make_grades_numbers(tmp_path: Path)
         read_contest(tmp_path, labels, labelled(["1.0"] * 11 + ["1.5"], "id,grade"))
 
 
-@pytest.mark.parametrize("odd", ["2", "0.5", "1"])  # 1 is an answer, but not beside yes and no
+@pytest.mark.parametrize("odd", ["2", "0.5", "-1", "1"])  # 1 is an answer, but not beside yes and no
 def test_one_odd_cell_does_not_make_columns_of_answers_numbers(tmp_path: Path, odd: str) -> None:
     no, yes = ("no", "yes") if odd == "1" else ("0", "1")
     flags = [[yes if index % step else no for index in range(12)] for step in (2, 3, 4)]
@@ -270,6 +272,17 @@ def test_one_odd_cell_does_not_make_columns_of_answers_numbers(tmp_path: Path, o
     labels = table("id,a,b,c", [f"{index}.png" for index in range(12)], *flags)
     with pytest.raises(InputError, match=naming("train.csv", f"'{odd}'", "b")):
         read_contest(tmp_path, labels, table("id,a,b,c", range(12), *[[0.5] * 12] * 3))
+
+
+@pytest.mark.parametrize("count", [12, 240])
+def test_one_row_of_two_classes_among_hundreds_of_one_is_refused(tmp_path: Path, count: int) -> None:
+    flags = {name: [str(int(row % 3 == label)) for row in range(count)] for label, name in enumerate("abc")}
+    flags["b"][0] = "1"
+    if count > 100:
+        with pytest.raises(InputError, match=naming(1, count, "multilabel")):
+            read_target(pd.DataFrame(flags), {}, None, Settings())
+    else:  # of a dozen rows one is not rare
+        assert read_target(pd.DataFrame(flags), {}, None, Settings()).task == "multilabel"
 
 
 def test_lists_of_labels_may_be_empty(tmp_path: Path) -> None:

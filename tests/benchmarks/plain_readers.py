@@ -290,7 +290,18 @@ def rows_of_sample(files: dict[str, bytes]) -> list[tuple[list[str], tuple[str, 
 
 
 def form_of(form: Form, files: dict[str, bytes]) -> Form:
-    """Return what a contest asks for: one number in all rows that are left of a sample is a probability."""
+    """Return what a contest asks for now.
+
+    One number in all rows that are left of a sample is a probability. In a small table one row in which not
+    one of the columns is set makes them independent.
+    """
+    table = lines_of(files["train.csv"]) or [[]]
+    header = [name.strip() for name in table[0]]
+    if form.kind == "exclusive" and len(form.columns) > 1 and set(form.columns) <= set(header):
+        cells = [[row[header.index(name)].strip() for name in form.columns] for row in table[1:]]
+        flags = [[cell.lower() in YES for cell in row] for row in cells if set(row) <= YES | NO]
+        if len(flags) == len(cells) and any(sum(row) != 1 for row in flags):
+            return replace(form, task="multilabel", kind="columns")
     rows = lines_of(files["sample_submission.csv"]) or []
     shown = {row[1].strip() for row in rows[1:] if len(row) == 2}
     number = plain_number(shown.pop()) if len(shown) == 1 else None

@@ -11,6 +11,9 @@ from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
 from foldsmith.tasks.metrics import find_metric
 
+RARE = 0.1  # share of labels that may be mistakes
+SINGLE = 0.01  # share of rows that may be mistakes where all others have one label
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -58,9 +61,9 @@ def read_columns(labels: pd.DataFrame, sample: SampleCells, settings: Settings) 
     numbers = [numbers_in(labels[column]) for column in columns]
     fractions = any(values is not None and (values % 1 != 0).any() for values in numbers)
     fractions = fractions or sample.has_fractions
-    # a wrong cell among columns of 0 and 1 makes them no numbers
-    few_flags = sum(known is not None for known in flags.values()) <= len(columns) / 2
-    if all(values is not None for values in numbers) and fractions and few_flags and not task:
+    # a few wrong cells in columns of 0 and 1 make them no numbers
+    wrong = any(0 < (~labels[column].map(_is_flag)).mean() < RARE for column in columns)
+    if all(values is not None for values in numbers) and fractions and not wrong and not task:
         said = f"{len(columns)} numbers an image ({first_of(columns)}); the task is regression"
         return Reading("regression", names=names, evidence=[said])
     other = next(column for column in columns if flags[column] is None)
@@ -69,6 +72,10 @@ def read_columns(labels: pd.DataFrame, sample: SampleCells, settings: Settings) 
         f"'{odd_answer(labels[other])}'); set in "
         f'competition.toml label_columns = ["{other}"] for one of them, or task = "regression" for numbers.'
     )
+
+
+def _is_flag(cell: str) -> bool:
+    return flags_in({cell}) is not None
 
 
 def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str) -> Reading:
@@ -85,6 +92,13 @@ def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str
         raise InputError(
             f"{int((sums != 1).sum())} of {len(sums)} rows have none or several of the {len(columns)} label "
             'columns set, which is not multiclass; set task = "multilabel" in competition.toml.'
+        )
+    odd = sums[sums != 1]
+    if not task and 0 < len(odd) < SINGLE * len(sums):
+        raise InputError(
+            f"{len(odd)} of {len(sums)} rows have none or several of the {len(columns)} label columns set "
+            f'(first: row {odd.index[0]}), and all others one; correct them, or set task = "multilabel" in '
+            "competition.toml for independent labels."
         )
     if task != "multilabel" and exclusive:
         said = (

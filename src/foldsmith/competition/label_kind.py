@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from foldsmith.competition.label_columns import Reading, task_of_settings
+from foldsmith.competition.label_columns import RARE, Reading, task_of_settings
 from foldsmith.competition.label_words import (
     GRADE_NAMES,
     ID_NAMES,
@@ -26,7 +26,6 @@ from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
 
 MAX_GRADES = 12  # more steps are a number
-RARE = 0.1  # share of labels that may be mistakes
 MANY_VALUES = 20  # distinct integers that could be a number
 
 
