@@ -237,6 +237,7 @@ def test_numbers_are_classes_where_the_sample_has_a_column_for_each(tmp_path: Pa
         ("age", [index + 0.5 for index in range(12)], "abc", 0),  # 11 numbers would become classes
         ("age", [index + 0.5 for index in range(12)], "nan", 0),
         ("severity", [index % 4 for index in range(12)], "inf", 1),
+        ("grade", [index % 4 for index in range(12)], "1|x", 1),  # the grades would become sets
         ("has_cactus", [index % 2 for index in range(12)], "a b", 0),
         ("has_cactus", [index % 2 for index in range(12)], "2", 0.375),  # the answers would become numbers
         ("tags", ["['cat', 'dog']", "['eel']", "['cat']"] * 4, "cat", "cat"),  # brackets would be labels
@@ -252,10 +253,11 @@ def test_one_odd_label_does_not_change_the_task(
 
 
 def test_a_list_with_a_lost_quote_is_named(tmp_path: Path) -> None:
-    sets = ["['sea lion', 'polar bear']", "['eel']", "['sea lion', lar bear']"] * 4
-    labels = labelled([f'"{words}"' for words in sets], "id,tags")
-    with pytest.raises(InputError, match=naming("train.csv", "tags", "line 4")):
-        read_contest(tmp_path, labels, labelled(["eel"] * 12, "id,tags"))
+    for odd in ("['sea lion', lar bear']", "['sea lion', 'eel'x']"):
+        sets = ["['sea lion', 'polar bear']", "['eel']", odd] * 4
+        labels = labelled([f'"{words}"' for words in sets], "id,tags")
+        with pytest.raises(InputError, match=naming("train.csv", "tags", "line 4")):
+            read_contest(tmp_path, labels, labelled(["eel"] * 12, "id,tags"))
 
 
 def test_one_fraction_in_the_sample_does_not_make_grades_numbers(tmp_path: Path) -> None:

@@ -301,7 +301,9 @@ def form_of(form: Form, files: dict[str, bytes]) -> Form:
         cells = [[row[header.index(name)].strip() for name in form.columns] for row in table[1:]]
         flags = [[cell.lower() in YES for cell in row] for row in cells if set(row) <= YES | NO]
         if len(flags) == len(cells) and any(sum(row) != 1 for row in flags):
-            return replace(form, task="multilabel", kind="columns")
+            shown = {tuple(row[1:]) for row in (lines_of(files["sample_submission.csv"]) or [])[1:]}
+            mixed = len(shown) > 1 and {cell for row in shown for cell in row} == {"0", "1"}
+            return replace(form, task="multilabel", kind="flags" if mixed else "columns")
     rows = lines_of(files["sample_submission.csv"]) or []
     shown = {row[1].strip() for row in rows[1:] if len(row) == 2}
     number = plain_number(shown.pop()) if len(shown) == 1 else None

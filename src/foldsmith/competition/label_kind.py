@@ -132,7 +132,7 @@ def _separator(column: _Column) -> str:
             return ""
         if tokens <= known or tokens <= headers or column.settings.task:
             return separator
-        verdict = sets_or_words(cells, separator)
+        verdict = None if _is_odd_among_numbers(column, separator) else sets_or_words(cells, separator)
         if verdict is None and column.sample.words and not column.sample.words <= cells:
             # the sample's sets need not be among the labels; a class must be
             verdict = column.sample.separator_of_labels(tokens) == separator or None
@@ -146,6 +146,13 @@ def _separator(column: _Column) -> str:
                 '"multiclass" for one class an image.'
             )
     return ""
+
+
+def _is_odd_among_numbers(column: _Column, separator: str) -> bool:
+    """Return whether a few cells have the separator, and all others are grades or quantities by the name."""
+    several = column.cells.map(lambda cell: len(split_cell(cell, separator)) > 1)
+    numbers = numbers_in(column.cells[~several])
+    return several.mean() < RARE and numbers is not None and column.usual(GRADE_NAMES | QUANTITY_NAMES)
 
 
 def _sets(column: _Column, separator: str, said: bool) -> Reading:
