@@ -287,6 +287,15 @@ def test_one_row_of_two_classes_among_hundreds_of_one_is_refused(tmp_path: Path,
         assert read_target(pd.DataFrame(flags), {}, None, Settings()).task == "multilabel"
 
 
+def test_one_odd_cell_in_a_sample_of_labels_does_not_ask_for_probabilities(tmp_path: Path) -> None:
+    flags = [[index % step // (step - 1) for index in range(12)] for step in (2, 3, 4)]
+    labels = table("id,a,b,c", [f"{index}.png" for index in range(12)], *flags)
+    sample = table("id,a,b,c", range(12), *flags)
+    assert read_contest(tmp_path, labels, sample)[0].target.submission == "labels"
+    with pytest.raises(InputError, match=naming("'0X'", "submission =")):
+        read_contest(tmp_path, labels, sample.replace("5,1,1,0", "5,1,1,0X"))
+
+
 def test_lists_of_labels_may_be_empty(tmp_path: Path) -> None:
     sets = ["cat", "dog", "cat dog", "cat eel", "dog eel", ""] * 2
     words = [f'"{own.split()}"' if own else "" for own in sets]  # as Python writes lists

@@ -189,7 +189,7 @@ class Form:
 
     def truth(self, cells: Sequence[str], columns: Sequence[str]) -> Truth | None:
         """Return what the label cells of a row say; None if nothing."""
-        cells = [cell.strip() for cell in cells]
+        cells = [re.sub(r"^([01])\.0*$", r"\1", cell.strip()) for cell in cells]
         if self.task == "regression":
             numbers = [plain_number(cell) for cell in cells]
             names = columns if len(columns) > 1 else [""]

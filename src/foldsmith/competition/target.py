@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from foldsmith.competition.label_columns import read_columns, refuse_regions
+from foldsmith.competition.label_columns import RARE, read_columns, refuse_regions
 from foldsmith.competition.label_kind import read_column
 from foldsmith.competition.label_words import flags_in, is_negative, numbers_in, odd_answer, split_cell
 from foldsmith.competition.sample_cells import SampleCells
@@ -250,6 +250,13 @@ def _of_several_columns(task: str, sample: SampleCells) -> tuple[str, list[str]]
             "the sample has 0 and 1 in different cells: each cell is a label; set submission = "
             '"probabilities" in competition.toml for probabilities'
         ]
+    cells = [cell for row in sample.rows for cell in row]
+    odd = [cell for cell in cells if cell not in ("0", "1")]
+    if task == "multilabel" and {"0", "1"} < set(cells) and len(odd) < RARE * len(cells):
+        raise InputError(
+            f"the sample submission has 0 and 1 in its cells but for {len(odd)} (first: '{odd[0]}'); correct "
+            'it, or set in competition.toml submission = "labels" or submission = "probabilities".'
+        )
     return "probabilities", []
 
 
