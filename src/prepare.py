@@ -39,9 +39,11 @@ from foldsmith.data.images import DEPTH, collected_warnings
 from foldsmith.data.known_images import find_known_images, find_trained_images
 from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_duplicates
 from foldsmith.data.problems import find_problems, keep_readable, summarise
+from foldsmith.data.sources import changed_sources, sources_digest
 from foldsmith.data.stale_caches import find_stale_caches, removal_advice
+from foldsmith.errors import first_of
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import digest_of, digest_of_file
+from foldsmith.process.files import digest_of, digest_of_file, load_json
 from foldsmith.process.locks import wait_for_lock
 from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
@@ -49,6 +51,7 @@ from foldsmith.recipes.for_task import check_for_task, notes_for_task
 from foldsmith.recipes.weight_names import in_words
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.identity import as_saved, load_identity
+from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
 from foldsmith.tasks import build_task
@@ -74,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     command = resolve_recipe(command, competition)
     run, recipe = command.run, command.recipe
     inputs = inputs_of(competition, recipe)
-    current = not command.again and is_current(run.stamp("prepare"), inputs) and is_whole(run_cache_path(run))
+    current = not command.again and is_current(run.stamp("prepare"), inputs) and is_decoded(run, competition)
     if not current or load_identity(run).get("recipe") != as_saved(command.identity["recipe"]):
         # importing torch takes seconds, which a stage that is up to date should not pay
         from foldsmith.training.check import check_recipe
@@ -139,6 +142,7 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
         inputs,
         [*tables, run.problems, run.found],
         cache=cache_path.name,
+        sources=sources_digest(cache_path),
         folder=str(command.folder.absolute()),
         **borrowed,
     )
@@ -218,6 +222,17 @@ def found_in(competition: Competition, metadata: Metadata, form: SubmissionForm)
     )
 
 
+def is_decoded(run: RunPaths, competition: Competition) -> bool:
+    """Return whether the run's cache is whole, and was decoded from the present bytes of the images."""
+    cache, stamped = run_cache_path(run), load_json(run.stamp("prepare")).get("sources", "")
+    return (
+        is_whole(cache)
+        and not changed_sources(cache, competition.root)
+        # of a stamp of an older version nothing is known
+        and stamped in ("", sources_digest(cache))
+    )
+
+
 def is_whole(cache_path: Path) -> bool:
     """Return whether the cache is complete and unchanged."""
     return is_cached(cache_path) and not changed_files(cache_path)
@@ -226,9 +241,13 @@ def is_whole(cache_path: Path) -> bool:
 def decode(command: Command, root: Path, cache_path: Path, images: list[str]) -> PixelCache:
     """Return the cache of these images of `root`; build it if it is missing, one process at a time."""
     with wait_for_lock(cache_path.with_name(f".{cache_path.name}.lock"), "decodes these images"):
-        if is_whole(cache_path) and not command.again:
+        replaced = changed_sources(cache_path, root)
+        if is_whole(cache_path) and not replaced and not command.again:
             say(f"prepare: {cache_path} exists already")
             return open_cache(cache_path, root, command.recipe.image_size)
+        if replaced:
+            say(f"prepare: {len(replaced):,} image files were replaced by others of the same length and time "
+                f"({first_of(replaced)}); all are decoded again")  # fmt: skip
         with progress("decoding", len(images), "images") as advance, collected_warnings() as warnings:
             cache = build_cache(cache_path, root, images, command.recipe.image_size, advance)
     streamed = "" if command.recipe.cache else " (index only; pixels are streamed from the files)"

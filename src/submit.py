@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from foldsmith.comparison.average import fit_average, validations_of
 from foldsmith.comparison.members import (
     CombineCommand,
     copy_tables,
@@ -103,7 +104,7 @@ def submit_average(command: CombineCommand) -> int:
     task = load_task(members[0])
     form = read_submission_form(competition, classes, task, load_found(members[0].found).cell_form)
     digests = digests_of(members)
-    inputs = {"members": digests, **form.content}
+    inputs = {"members": digests, "validations": validations_of(command), **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
         say(f"submit: {run.submission} is up to date")
         return 0
@@ -113,13 +114,17 @@ def submit_average(command: CombineCommand) -> int:
     claim_run(run, command.again, **identity)
     copies = copy_tables(members[0], run)
     save_npz(run.test, path=paths, **{task.predictions_key: average_predictions(stacked, task)})
+    decision, said = fit_average(command, task)
     weighted_runs = [
         {"run": name, "weight": 1 / len(members), "digests": digest}
         for name, digest in zip(command.member_names, digests, strict=True)
     ]
-    save_json(run.blend, {"command": command.line("submit"), "runs": weighted_runs})
+    save_json(run.blend, {"command": command.line("submit"), "runs": weighted_runs, "decision": decision})
     say(f"submit: {run.test}, the mean of {', '.join(command.member_names)}")
-    submit(run, competition, form, task.prior(task.targets(load_folds(members[0].folds))))
+    kept = decision if decision and decision["kept"] else None
+    if said and not kept:
+        say(f"submit: {said}")
+    submit(run, competition, form, task.prior(task.targets(load_folds(members[0].folds))), kept)
     write_stamp(run.stamp("submit"), inputs, [*copies, run.test, run.blend, run.submission])
     return 0
 
@@ -133,7 +138,7 @@ def submit(
 ) -> None:
     """Write submission.csv from test.npz, and print where the sample and the test folder disagree.
 
-    Labels are those of a fitted `decision`, as cv.json holds it; without one those of the task.
+    Labels are those of a fitted `decision`, as cv.json and blend.json hold it; without one those of the task.
     """
     decide = None
     if decision:

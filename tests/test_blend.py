@@ -25,6 +25,7 @@ from foldsmith.comparison.blend_weights import climb
 from foldsmith.comparison.members import starts_with_runs
 from foldsmith.errors import InputError
 from foldsmith.evaluation.cross_validation import cross_validation
+from foldsmith.evaluation.decisions import fit_decision
 from foldsmith.process.files import save_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp
@@ -129,6 +130,27 @@ def test_runs_are_averaged_by_path_whatever_the_order_of_their_rows(runs: Path, 
         assert submission[path.removeprefix("test/")] == str(expected.argmax())
     facts = json.loads((runs / "average" / "blend.json").read_text())
     assert [(member["run"], member["weight"]) for member in facts["runs"]] == [("a", 0.5), ("b", 0.5)]
+
+
+def test_an_average_has_a_rule_fitted_on_the_mean(
+    runs: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        run = RunPaths(runs / name)
+        save_json(run.cv, {**json.loads(run.cv.read_text()), "metric": "log_loss"})
+        oof = dict(np.load(run.oof))
+        correct = np.arange(len(oof["path"])) % 3 > 0  # far too certain of the others
+        oof["probabilities"] = predicted(oof["label"], correct, np.full(len(correct), 0.99))
+        rewrite(run, oof=shuffled(oof, seed=ord(name)))
+    assert submit.main(words_of(runs, folder)) == 0
+    decision = json.loads((runs / "average" / "blend.json").read_text())["decision"]
+    oof, own = np.load(runs / "a" / "oof.npz"), [by_path(runs / name / "oof.npz") for name in ("a", "b")]
+    mean = [(own[0][path].astype(float) + own[1][path]) / 2 for path in oof["path"].tolist()]
+    task = SingleLabel(CLASSES)
+    expected = fit_decision(task, task.metric("log_loss"), oof["label"], np.float32(mean), oof["fold"])
+    assert (decision["kind"], decision["kept"]) == ("temperature", True)
+    assert decision["values"] == pytest.approx(expected.values, rel=1e-3)
+    assert f"{decision['score']:.4f}" in capsys.readouterr().out
 
 
 def test_an_average_is_computed_again_only_after_a_run_changed(

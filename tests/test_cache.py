@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import MakeCompetition, naming
 from hypothesis import given
@@ -276,7 +277,7 @@ def test_a_file_missing_from_the_record_is_named(kept: PixelCache, entry: dict |
 
 def test_the_record_holds_the_sha256_of_every_other_file(kept: PixelCache) -> None:
     record = json.loads((kept.path / "record.json").read_text())
-    others = [file for file in kept.path.iterdir() if file.name != "record.json"]
+    others = [file for file in kept.path.iterdir() if file.suffix != ".json"]
     assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in others} == {
         name: entry["digest"] for name, entry in record.items()
     }
@@ -352,3 +353,59 @@ def test_a_cache_is_named_by_size_and_listing() -> None:
     assert cache_name("one", ["a"], 32).startswith("32px-")
     assert cache_name("one", ["a"], 32) == cache_name("one", ["a"], 32)
     assert all(re.fullmatch("[0-9]+px-[0-9a-f]+", name) for name in names)
+
+
+@pytest.fixture
+def prepared(make_competition: MakeCompetition, tmp_path: Path) -> tuple[Path, list[str]]:
+    """Return a folder of images, all files of one length, and the words of the command that prepared it."""
+    folder = make_competition(per_class=4)
+    for image in folder.rglob("*.png"):
+        cv2.imwrite(str(image.with_suffix(".bmp")), cv2.imread(str(image)))
+        image.unlink()
+    for table in (folder / "answer.json", folder / "sample_submission.csv"):
+        table.write_text(table.read_text().replace(".png", ".bmp"))
+    words = [str(folder), "--recipe", "quick", "--output", str(tmp_path)]
+    assert prepare.main(words) == 0
+    return folder, words
+
+
+def test_an_image_replaced_by_one_of_the_same_length_and_time_is_other_data(
+    prepared: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, words = prepared
+    others = [*words, "--name", "other"]
+    assert prepare.main(others) == 0
+    (file, other), table = (folder / "test" / f"{index}.bmp" for index in (0, 5)), "test_samples.csv"
+    before = file.stat()
+    shutil.copyfile(other, file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    for _ in range(2):
+        with pytest.raises(InputError, match=naming("quick", "data", "--again")):
+            prepare.main(words)
+    assert prepare.main([*words, "--again"]) == 0
+    digests = pd.read_csv(tmp_path / folder.name / "quick" / table, index_col="path")["digest"]
+    assert digests["test/0.bmp"] == digests["test/5.bmp"]
+    capsys.readouterr()
+    assert prepare.main(words) == 0 and "is up to date" in capsys.readouterr().out
+    # the other run has the same cache, whose pixels are the present ones by now; its tables are older
+    with pytest.raises(InputError, match=naming("other", "data", "--again")):
+        prepare.main(others)
+
+
+def test_a_copied_or_touched_folder_has_the_same_samples(
+    prepared: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, words = prepared
+    (samples,) = tmp_path.rglob("samples.csv")
+    before = samples.read_bytes()
+    folder.rename(folder.with_name("moved"))
+    shutil.copytree(folder.with_name("moved"), folder)  # as cp -a
+    capsys.readouterr()
+    for _ in range(2):
+        assert prepare.main(words) == 0 and "is up to date" in capsys.readouterr().out
+    for image in folder.rglob("*.bmp"):
+        os.utime(image, ns=(1, 1))
+    assert prepare.main(words) == 0 and "decoded" in capsys.readouterr().out
+    assert samples.read_bytes() == before
+    assert prepare.main(words) == 0 and "is up to date" in capsys.readouterr().out

@@ -61,7 +61,7 @@ ANY = "."  # every operation
 PATIENCE = 120  # seconds, after which a stage counts as hanging
 
 # Files in output/<competition>/ whose bytes depend on the command alone. A log's do too, except for its last
-# two columns: seconds, images a second. A cache's record.json is left out: it holds modification times.
+# two columns: seconds, images a second. A cache's JSON files are left out: they hold modification times.
 SAME = (
     "cache/*/*.csv",
     "cache/*/*.npy",

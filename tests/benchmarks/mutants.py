@@ -28,6 +28,11 @@ class Case:
     verdict: str
     key: str = ""
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Return the bytes of all files of the case by their name."""
+        return {self.name: self.content}
+
 
 # --- JSON: functions that change a document in place; harmful ones return what the error message must name
 
@@ -320,12 +325,12 @@ def lines_cases(draw: Draw) -> Case:
     return Case("metadata.jsonl", damage_bytes(draw, content) if kind == "bytes" else content, verdict, key)
 
 
-def table_of(draw: Draw, rows: list[list[str]]) -> bytes:
+def table_of(draw: Draw, rows: list[list[str]], delimiter: str = ",") -> bytes:
     """Return the bytes of a CSV file, with one of the usual quotings, line endings and encodings."""
     file = io.StringIO()
     quoting = draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
     ending = draw(st.sampled_from(["\n", "\r\n"]))
-    csv.writer(file, lineterminator=ending, quoting=quoting).writerows(rows)
+    csv.writer(file, lineterminator=ending, quoting=quoting, delimiter=delimiter).writerows(rows)
     text = file.getvalue() + draw(st.sampled_from(["", ending]))
     return text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig"])))
 

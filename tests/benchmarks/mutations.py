@@ -12,13 +12,16 @@ import io
 import signal
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hypothesis import HealthCheck, given, settings
+from contest_mutants import FORMS, ContestCase, contest_cases
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from mutants import (
     LABELS,
@@ -33,25 +36,33 @@ from mutants import (
     settings_cases,
 )
 from plain_readers import (
+    REST,
+    Truth,
+    fault_of_cells,
+    form_of,
     image_of,
     lines_of,
+    plain_word,
     possible_labels_of_csv,
     possible_labels_of_lines,
+    possible_truths,
+    rows_of_sample,
     true_labels_of_json,
     true_settings,
 )
 
 from foldsmith.competition.folder import Competition
-from foldsmith.competition.labels import read_metadata
+from foldsmith.competition.labels import Metadata, read_metadata
 from foldsmith.competition.settings import Settings, read_settings
 from foldsmith.competition.submission import (
+    SubmissionForm,
     check_submission,
     fill_submission,
     read_submission_form,
     write_submission,
 )
 from foldsmith.errors import InputError
-from foldsmith.tasks import SingleLabel
+from foldsmith.tasks import SingleLabel, build_task
 from foldsmith.tasks.metrics import METRICS
 
 TRAIN = [f"train/{index}.png" for index in range(12)]
@@ -66,7 +77,11 @@ class WrongOutcome(AssertionError):
 
 def refuse_unless(correct: bool, case: Case, message: str) -> None:
     if not correct:
-        raise WrongOutcome(f"{case.name} ({case.verdict}): {message}: {case.content[:2000]!r}")
+        raise WrongOutcome(f"{case.name} ({case.verdict}): {message}: {show(case)}")
+
+
+def show(case: Case) -> str:
+    return "; ".join(f"{name} {content[:2000]!r}" for name, content in case.files.items())
 
 
 def try_labels(folder: Path, case: Case) -> str:
@@ -142,7 +157,85 @@ def try_settings(folder: Path, case: Case) -> str:
     return READ
 
 
-KINDS: dict[str, tuple[st.SearchStrategy, Callable[[Path, Case], str]]] = {
+def try_contest(folder: Path, case: ContestCase) -> str:
+    """Read a contest, write a submission and read it back; return READ or REFUSED, or raise WrongOutcome."""
+    try:
+        competition = Competition(folder, read_settings(folder), TRAIN, TEST)
+        metadata = read_metadata(competition)
+        task = build_task(metadata.task, len(metadata.classes))
+        form = read_submission_form(competition, metadata.classes, task, metadata.target.cell_form)
+    except InputError as error:
+        refuse_unless(case.verdict != READ, case, f"refused: {error}")
+        named = str(folder) in str(error) and case.key in str(error)
+        refuse_unless(named, case, f"refused without a name: {error}")
+        return REFUSED
+    read = f"read as {metadata.task}"
+    if case.verdict != READ:
+        case = replace(case, form=form_of(case.form, case.files))
+    refuse_unless(case.verdict != REFUSED and metadata.task == case.form.task, case, read)
+    truths, read = truths_of(metadata), f"{read}: {truths_of(metadata)}"
+    table, columns = case.files["train.csv"], metadata.target.label_columns
+    right = truths in possible_truths(table, case.form, columns)
+    if not right and metadata.task == "binary" and case.verdict != READ:  # one class against all others
+        right = any(
+            {image: kept if word == kept else REST for image, word in truths.items()}
+            in possible_truths(table, case.form, columns, kept)
+            for kept in set(truths.values())
+        )
+    refuse_unless(right, case, read)
+    compare_submission(competition, case, metadata, form)
+    return READ
+
+
+def truths_of(metadata: Metadata) -> dict[str, Truth]:
+    """Return what every image's label was read as."""
+    categories, truths = list(map(plain_word, metadata.classes["category"])), {}
+    for path, label in zip(metadata.samples["path"], metadata.samples["label"], strict=True):
+        if metadata.task == "multilabel":
+            truths[path] = frozenset(categories[int(index)] for index in label.split())
+        elif metadata.task == "regression":
+            names = categories if len(categories) > 1 else [""]
+            truths[path] = tuple(sorted(zip(names, map(float, str(label).split()), strict=True)))
+        else:
+            truths[path] = categories[label]
+    return truths
+
+
+def chances_of(image: str, metadata: Metadata) -> list[float]:
+    """Return a prediction for each class that depends on image and class alone."""
+    chances = []
+    for category in metadata.classes["category"]:
+        chance = (zlib.crc32(f"{image} {category}".encode()) % 997 + 1) / 1000
+        chances.append(chance + 0.001 if abs(chance - 0.5) < 0.001 else chance)
+    total = 1 if metadata.task in ("multilabel", "regression") else sum(chances)
+    return [chance / total for chance in chances]
+
+
+def compare_submission(
+    competition: Competition, case: ContestCase, metadata: Metadata, form: SubmissionForm
+) -> None:
+    """Write a submission and raise WrongOutcome unless its rows are those of the sample, as it wants them."""
+    predictions = {image: np.array(chances_of(image, metadata), np.float32) for image in TEST}
+    table = fill_submission(form, predictions, np.full(len(metadata.classes), 0.5))
+    path = competition.folder / "submission.part"
+    write_submission(path, table)
+    check_submission(path, form, competition)
+    header, *lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    path.unlink()
+    shown, rows = lines_of(case.files["sample_submission.csv"]), rows_of_sample(case.files)
+    refuse_unless(rows is not None, case, f"the sample is read as {form}")
+    shown = [shown[0], *(cells for cells, _ in rows)]
+    refuse_unless(header == shown[0], case, f"the header is written as {header}")
+    refuse_unless([line[0] for line in lines] == [cells[0] for cells in shown[1:]], case, "other ids")
+    categories = list(metadata.classes["category"])
+    for line, (_, images) in zip(lines, rows, strict=True):
+        chances = np.mean([chances_of(image, metadata) for image in images], axis=0).tolist()
+        fault = fault_of_cells(case.form, shown, line[1:], chances, categories)
+        refuse_unless(not fault, case, f"{images} is written as {line}: {fault}")
+
+
+Kinds = dict[str, tuple[st.SearchStrategy, Callable[[Path, Case], str]]]
+FILES: Kinds = {
     "answer.json": (json_cases("answer"), try_labels),
     "COCO-style JSON": (json_cases("coco"), try_labels),
     "label CSV": (csv_cases(), try_labels),
@@ -150,21 +243,26 @@ KINDS: dict[str, tuple[st.SearchStrategy, Callable[[Path, Case], str]]] = {
     "sample submission": (sample_cases(), try_sample),
     "competition.toml": (settings_cases(), try_settings),
 }
+CONTESTS: Kinds = {name: (contest_cases(build), try_contest) for name, build in FORMS.items()}
+KINDS = FILES | CONTESTS
 
 
 def try_case(folder: Path, kind: str, case: Case) -> str:
-    """Write the case's file into the folder, try it and remove it; return READ or REFUSED."""
-    (folder / case.name).write_bytes(case.content)
+    """Write the case's files into the folder, try it and remove them; return READ or REFUSED."""
+    for name, content in case.files.items():
+        (folder / name).write_bytes(content)
     try:
         return KINDS[kind][1](folder, case)
     finally:
-        (folder / case.name).unlink()
+        for name in case.files:
+            (folder / name).unlink()
 
 
-def run(kind: str, cases: int, folder: Path) -> tuple[Counter, list[str]]:
-    """Try that many cases; return the counts of outcomes and the messages of wrong ones."""
+def run(kind: str, cases: int, folder: Path, number: int = 0) -> tuple[Counter, list[str]]:
+    """Try that many cases, drawn with this seed; return the counts of outcomes and wrong ones' messages."""
     outcomes, wrong = Counter(), []
 
+    @seed(number)
     @settings(max_examples=cases, deadline=None, database=None, derandomize=False,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(KINDS[kind][0])
@@ -187,11 +285,14 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", type=int, default=1000, help="cases for every kind of file (1000)")
-    cases, failed = parser.parse_args(argv).cases, False
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only this kind; may be repeated")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the cases (0)")
+    arguments, failed = parser.parse_args(argv), False
+    cases = arguments.cases
     print("| file | cases | read | refused | wrong |\n| --- | --- | --- | --- | --- |")
-    for kind in KINDS:
+    for kind in arguments.kind or KINDS:
         with tempfile.TemporaryDirectory() as folder:
-            outcomes, wrong = run(kind, cases, Path(folder))
+            outcomes, wrong = run(kind, cases, Path(folder), arguments.seed)
         failed |= bool(wrong)
         counts = [outcomes.total(), outcomes[READ], outcomes[REFUSED], outcomes["wrong"]]
         print(f"| {kind} | {' | '.join(map(str, counts))} |", flush=True)

@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from foldsmith.competition.label_words import flags_in, numbers_in, regions_in
+from foldsmith.competition.label_words import flags_in, numbers_in, odd_answer, regions_in
 from foldsmith.competition.roles import column, likely_labels
 from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
 from foldsmith.tasks.metrics import find_metric
+
+RARE = 0.1  # share of labels that may be mistakes
+SINGLE = 0.01  # share of rows that may be mistakes where all others have one label
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,25 @@ def read_columns(labels: pd.DataFrame, sample: SampleCells, settings: Settings) 
         return _of_flags(labels, {column: known for column, known in flags.items() if known}, task)
     numbers = [numbers_in(labels[column]) for column in columns]
     fractions = any(values is not None and (values % 1 != 0).any() for values in numbers)
-    if all(values is not None for values in numbers) and (fractions or sample.has_fractions) and not task:
+    fractions = fractions or sample.has_fractions
+    # a few wrong cells in columns of 0 and 1 make them no numbers
+    wrong = any(_nearly_flags(labels[column]) for column in columns if flags[column] is None)
+    if all(values is not None for values in numbers) and fractions and not wrong and not task:
         said = f"{len(columns)} numbers an image ({first_of(columns)}); the task is regression"
         return Reading("regression", names=names, evidence=[said])
     other = next(column for column in columns if flags[column] is None)
-    cell = next(cell for cell in labels[other] if flags_in({cell}) is None)
     raise InputError(
-        f"the label columns {first_of(columns, 8)} are not all 0 and 1 ('{other}' has '{cell}'), and several "
-        f'classes an image are not supported; set in competition.toml label_columns = ["{other}"] for one of '
-        'them, without a sample of all, or task = "regression" for numbers.'
+        f"the label columns {first_of(columns, 8)} are not all 0 and 1 ('{other}' has "
+        f"'{odd_answer(labels[other])}'), and several classes an image are not supported; set in "
+        f'competition.toml label_columns = ["{other}"] for one of them, without a sample of all, or '
+        'task = "regression" for numbers.'
     )
+
+
+def _nearly_flags(cells: pd.Series) -> bool:
+    """Return whether all cells but a few are two answers, such as 0 and 1."""
+    shares = cells.value_counts(normalize=True)
+    return flags_in(set(shares.index[:2])) is not None and shares.iloc[2:].sum() < RARE
 
 
 def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str) -> Reading:
@@ -87,6 +99,13 @@ def _of_flags(labels: pd.DataFrame, flags: dict[str, dict[str, bool]], task: str
         raise InputError(
             f"{int((sums != 1).sum())} of {len(sums)} rows have none or several of the {len(columns)} label "
             'columns set, which is not multiclass; set task = "multilabel" in competition.toml.'
+        )
+    odd = sums[sums != 1]
+    if not task and 0 < len(odd) < SINGLE * len(sums):
+        raise InputError(
+            f"{len(odd)} of {len(sums)} rows have none or several of the {len(columns)} label columns set "
+            f'(first: row {odd.index[0]}), and all others one; correct them, or set task = "multilabel" in '
+            "competition.toml for independent labels."
         )
     if task != "multilabel" and exclusive:
         said = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from foldsmith.competition.label_columns import Reading, task_of_settings
+from foldsmith.competition.label_columns import RARE, Reading, task_of_settings
 from foldsmith.competition.label_words import (
     GRADE_NAMES,
     ID_NAMES,
@@ -132,7 +132,7 @@ def _separator(column: _Column) -> str:
             return ""
         if tokens <= known or tokens <= headers or column.settings.task:
             return separator
-        verdict = sets_or_words(cells, separator)
+        verdict = None if _is_odd_among_numbers(column, separator) else sets_or_words(cells, separator)
         if verdict is None and column.sample.words and not column.sample.words <= cells:
             # the sample's sets need not be among the labels; a class must be
             verdict = column.sample.separator_of_labels(tokens) == separator or None
@@ -146,6 +146,13 @@ def _separator(column: _Column) -> str:
                 '"multiclass" for one class an image.'
             )
     return ""
+
+
+def _is_odd_among_numbers(column: _Column, separator: str) -> bool:
+    """Return whether a few cells have the separator, and all others are grades or quantities by the name."""
+    several = column.cells.map(lambda cell: len(split_cell(cell, separator)) > 1)
+    numbers = numbers_in(column.cells[~several])
+    return several.mean() < RARE and numbers is not None and column.usual(GRADE_NAMES | QUANTITY_NAMES)
 
 
 def _sets(column: _Column, separator: str, said: bool) -> Reading:
@@ -179,7 +186,23 @@ def _by_evidence(column: _Column, words: list[str]) -> Reading:
         return _of_two(column, words)
     if numbers is not None and not column.names:
         return _of_numbers(column, numbers)
+    _refuse_words_among_numbers(column, words)
     return _of_words(column, words)
+
+
+def _refuse_words_among_numbers(column: _Column, words: list[str]) -> None:
+    """Raise InputError if labels would be flags, grades or quantities but for some that are no numbers."""
+    plain = [word for word in words if numbers_in([word]) is not None]
+    rows = ~column.cells.isin(plain)
+    if column.names or len(plain) < 2 or rows.mean() > 0.5:
+        return
+    task = _of_two(column, plain).task if len(plain) == 2 else _of_numbers(column, numbers_in(plain)).task
+    if task != "multiclass":
+        raise InputError(
+            f"column '{column.name}': {int(rows.sum())} of {len(rows)} labels are no numbers (first: "
+            f"'{column.cells[rows].iloc[0]}'), and without them the task is {task}; correct them or remove "
+            'their rows, or set task = "multiclass" in competition.toml if all are classes.'
+        )
 
 
 def _of_names(column: _Column, names: set[str]) -> set[str]:
@@ -274,14 +297,42 @@ def _others_against_one(column: _Column, words: list[str], negative: str) -> Rea
     )
 
 
+def _refuse_numbers_among_flags(column: _Column) -> None:
+    """Raise InputError if labels are 0 and 1 but for a few, and the sample may hold probabilities."""
+    numbers = pd.to_numeric(column.cells, errors="coerce")
+    odd = ~numbers.isin((0, 1))
+    if column.sample.could_be_probabilities and odd.mean() < RARE and numbers[~odd].nunique() == 2:
+        raise InputError(
+            f"column '{column.name}': {int(odd.sum())} of {len(odd)} labels are neither 0 nor 1 (first: "
+            f"'{column.cells[odd].iloc[0]}'); correct them or remove their rows, or set in competition.toml "
+            'task = "regression" if they are quantities, or task = "multiclass" if they are classes.'
+        )
+
+
+def _refuse_rare_fractions(column: _Column) -> None:
+    """Raise InputError if only a few cells of the sample have a fraction, beside labels that have none."""
+    fractions = [
+        row[0] for row, number in zip(column.sample.rows, column.sample.numbers, strict=True) if number % 1
+    ]
+    if len(fractions) < RARE * len(column.sample.rows):
+        raise InputError(
+            f"column '{column.name}' has whole numbers, and {len(fractions)} of {len(column.sample.rows)} "
+            f"cells of the sample have none (first: '{fractions[0]}'); correct them, or set in "
+            'competition.toml task = "regression" for quantities, "ordinal" for grades or "multiclass" for '
+            "classes."
+        )
+
+
 def _of_numbers(column: _Column, values: np.ndarray) -> Reading:
     """Return regression, ordinal or multiclass of distinct numbers, all labels that occur."""
     name, sample = column.name, column.sample
     shown = f"'{name}' has {len(values)} different numbers from {values.min():g} to {values.max():g}"
     classes = 'task = "multiclass" in competition.toml reads them as classes'
+    _refuse_numbers_among_flags(column)
     if (values % 1 != 0).any():
         return Reading("regression", evidence=[f"{shown}, not all whole: the task is regression; {classes}"])
-    if sample.has_fractions:
+    if sample.has_fractions and len(sample.columns) == 1:  # in several columns they are probabilities
+        _refuse_rare_fractions(column)
         return Reading(
             "regression",
             evidence=[f"{shown}, and the sample has '{sample.shown}': the task is regression; {classes}"],

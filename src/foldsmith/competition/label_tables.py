@@ -12,6 +12,7 @@ from foldsmith.competition.label_words import (
     SEPARATORS,
     numbers_in,
     sets_or_words,
+    unlike_lists,
     without_brackets,
 )
 from foldsmith.competition.labels_json import has_annotations
@@ -183,17 +184,20 @@ def read_label_rows(
 
     A label may be empty: it can be an empty set. Raise InputError for an empty id or group.
     """
-    source = competition.root / path
+    source, settings = competition.root / path, competition.settings
     if table.empty:
         raise InputError(f"{source} has a header but no rows; download it again.")
     table = _labelled_rows(table)
     rows = pd.DataFrame({"name": column(table, columns.id_column)}, index=table.index)
     for name in columns.label_columns:
         rows[name] = without_brackets(column(table, name))
-    if not competition.settings.task:
+        odd = rows.index[[] if settings.task == "multiclass" else unlike_lists(rows[name])]
+        remedy = 'write them as the others, or set task = "multiclass" in competition.toml.'
+        Entries(source, len(rows), "line").refuse(odd, f"of '{name}' are no lists [...]", remedy)
+    if not settings.task:
         others = table[[name for name in dict.fromkeys(table.columns) if name != columns.id_column]]
         _refuse_regions(source, rows[list(columns.label_columns)], others)
-    group = competition.settings.group_column
+    group = settings.group_column
     if group in table.columns and group:
         rows["group"] = column(table, group)
     checked = [name for name in columns.label_columns if not _may_be_empty(rows[name], competition)]
@@ -232,8 +236,8 @@ def find_columns(
     for name in (settings.id_column, *settings.target_columns):
         if name and name not in columns:
             raise InputError(f"{source} has no column '{name}'; its columns: {first_of(columns, 10)}.")
-    refuse_headless(source, columns, competition.train_images)
     ids = _id_columns(table, competition)
+    refuse_headless(source, ids or columns, competition.train_images)
     labels = label_columns(table, ids[0] if len(ids) == 1 else "", competition, sample)
     free = [name for name in dict.fromkeys(columns) if name != settings.group_column]
     if len(free) == 2 and not ids and labels and len(labels.label_columns) == 1:
@@ -376,8 +380,7 @@ def refuse_headless(path: object, columns: Collection[str], images: list[str]) -
     unusual = [name.strip() for name in columns if name.strip().lower() not in ID_COLUMNS]
     names = Names(images)
     for name in unusual:
-        plain = name.replace("\\", "/").rpartition("/")[2]
-        if (plain in names.full or plain in names.bare) and match_ids([name], images) != [None]:
+        if names.could_name(name) and match_ids([name], images) != [None]:
             raise InputError(
                 f"{path} has no header: its first line names the image '{name}'; "
                 "add a header line, such as id,label."

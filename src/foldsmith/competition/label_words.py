@@ -61,6 +61,12 @@ def flags_in(words: Collection[str]) -> dict[str, bool] | None:
     return None
 
 
+def odd_answer(cells: pd.Series) -> str:
+    """Return the cell for which `flags_in` returns None: one that is no answer, or else the rarest one."""
+    strange = [cell for cell in cells if flags_in({cell}) is None]
+    return strange[0] if strange else str(cells.value_counts().index[-1])
+
+
 def regions_in(cells: Collection[str]) -> str:
     """Return what distinct cells hold if they are masks, boxes or one-hot vectors; empty if they are labels.
 
@@ -139,6 +145,9 @@ def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
 
 # --- several labels in one cell
 SEPARATORS = ("|", ";", ",", " ")
+# a cell that is a list as Python or JSON writes it: all of its items have quotes, or none has
+QUOTED, BARE, BETWEEN = r"""(?:'[^']*'|"[^"]*")""", r"""[^\s,\[\]'"]+""", r"[\s,\[\]]"
+LISTED = rf"\[{BETWEEN}*(?:{QUOTED}(?:{BETWEEN}+{QUOTED})*|{BARE}(?:{BETWEEN}+{BARE})*)?{BETWEEN}*\]"
 RECURRENT = 0.8  # share of tokens that must occur in two cells or more
 
 
@@ -151,15 +160,23 @@ def split_cell(cell: str, separator: str) -> list[str]:
 def without_brackets(cells: pd.Series) -> pd.Series:
     """Return cells that are lists as Python or JSON writes them, `['a', 'b']`, as texts with a separator.
 
-    Cells are returned as they are unless all are lists of words or whole numbers.
+    Cells are returned as they are unless all are lists of words or whole numbers, or empty.
     """
     written = cells.str.strip()
-    if not written.str.fullmatch(r"\[.*\]").all() or regions_in(set(written)):
+    listed = written.str.fullmatch(LISTED)
+    if not (listed | (written == "")).all() or not listed.any() or regions_in(set(written)):
         return cells
-    items = written.str.findall(r"""'[^']*'|"[^"]*"|[^\s,\[\]'"]+""")
+    items = written.str.findall(f"{QUOTED}|{BARE}")
     words = items.map(lambda found: [item.strip("'\"").strip() for item in found])
     separator = " " if not any(" " in word for found in words for word in found) else "|"
     return words.map(separator.join)
+
+
+def unlike_lists(cells: pd.Series) -> pd.Series:
+    """Return which cells are no lists as `without_brackets` reads them, if at least half of them are."""
+    written = cells.str.strip()
+    listed = written.str.fullmatch(LISTED)
+    return ~listed & (written != "") & (listed.mean() >= 0.5)
 
 
 def sets_or_words(cells: Collection[str], separator: str) -> bool | None:

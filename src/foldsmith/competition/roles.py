@@ -106,20 +106,23 @@ def column(table: pd.DataFrame, name: str) -> pd.Series:
 def image_columns(table: pd.DataFrame, names: Names) -> list[str]:
     """Return the columns in which at least half of the cells name an image, the likeliest first.
 
-    Columns with file names come before columns with bare names or numbers, which could be row numbers.
+    Columns with file names, also in another case or with another ending, come before columns with bare names
+    or numbers, which could be row numbers.
     """
-    full, bare = [], []
+    full, loose, bare = [], [], []
     for name in dict.fromkeys(table.columns):
         cells = column(table, name)
         if max(names.share(cells[:PROBE])) < 0.2:
+            if names.share_loosely(cells[:PROBE]) >= 0.5:
+                loose.append(name)
             continue
         with_ending, either = names.share(cells)
         if with_ending >= 0.5:
             full.append(name)
         elif either >= 0.5:
             bare.append(name)
-    if full:
-        return full
+    if full or loose:
+        return full or loose
     distinct = [name for name in bare if column(table, name).nunique() > len(table) / 2]
     bare = distinct or bare
     usual = [name for name in bare if name.strip().lower() in ID_COLUMNS]

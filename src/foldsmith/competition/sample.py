@@ -1,5 +1,6 @@
 """The sample submission: which table it is, and which test images each of its rows is about."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -157,8 +158,7 @@ def find_test_list(competition: Competition, sample: pd.DataFrame, sample_path: 
     A column with file names decides over ids that are bare numbers, which could be row numbers.
     """
     ids = set(sample.iloc[:, 0].str.strip())
-    names = Names(competition.test_images)
-    if names.share(ids)[0] >= COVERED:  # the ids are file names themselves
+    if Names(competition.test_images).share(ids)[0] >= COVERED:  # the ids are file names themselves
         return None
     paths = [path for path in competition.catalog.paths if path != sample_path and not is_sample_name(path)]
     for path in sorted(paths, key=lambda path: not is_test_name(path)):
@@ -170,14 +170,73 @@ def find_test_list(competition: Competition, sample: pd.DataFrame, sample_path: 
             for name in dict.fromkeys(table.columns)
             if len(ids & set(column(table, name))) >= COVERED * len(ids)
         ]
-        for image_column in image_columns(table, names):
-            others = [key for key in keys if key != image_column]
-            others.sort(key=lambda key: key.strip().lower() != sample.columns[0].strip().lower())
-            if others:
-                found = _map(competition, table, others[0], image_column)
-                if len(found.keys() & ids) >= COVERED * len(ids):
-                    return TestList(path, others[0], image_column, found)
+        for found in _read_lists(competition, path, keys, sample):
+            covers = len(found.images.keys() & ids) >= COVERED * len(ids)
+            if covers and (is_test_name(path) or not _is_of_training(competition, found, ids)):
+                return found
     return None
+
+
+def _read_lists(
+    competition: Competition, path: str, keys: list[str], sample: pd.DataFrame
+) -> Iterator[TestList]:
+    """Yield a test list for each column of a table that names test images, with the likeliest of the keys."""
+    table = competition.catalog.read(path)
+    for image_column in image_columns(table, Names(competition.test_images)):
+        others = [key for key in keys if key != image_column]
+        others.sort(key=lambda key: key.strip().lower() != sample.columns[0].strip().lower())
+        if others:
+            found = _map(competition, table, others[0], image_column)
+            yield TestList(path, others[0], image_column, found)
+
+
+def _is_of_training(competition: Competition, found: TestList, ids: Collection[str]) -> bool:
+    """Return whether a list says nothing about test images whose names are those of training images.
+
+    It does not if its cells name training images too, and the ids name test images by themselves.
+    """
+    table, names = competition.catalog.read(found.path), Names(competition.test_images)
+    rows = zip(
+        images_of_rows(table, found.image_column, competition.train_images),
+        images_of_rows(table, found.image_column, competition.test_images),
+        strict=True,
+    )
+    both = [bool(train) for train, test in rows if test]
+    return names.share(ids)[1] >= COVERED and 2 * sum(both) > len(both)
+
+
+def _refuse_broken_lists(
+    competition: Competition, sample: Sample, ids: list[str], images: list[str | None]
+) -> None:
+    """Raise InputError for a damaged test list, of which the sample's ids could be.
+
+    Bare ids can name images by themselves, but others than the list says: as row numbers do.
+    """
+    if Names(competition.test_images).share(ids)[0] >= COVERED:
+        return
+    direct = {name: (image,) for name, image in zip(ids, images, strict=True) if image}
+    known = set(ids)
+    for path in competition.catalog.paths:
+        if not is_test_name(path) or is_sample_name(path) or path in competition.catalog.documents:
+            continue
+        table = competition.catalog.read(path)
+        if table is None or table.empty:
+            fault = competition.catalog.fault(path) or f"{competition.root / path} has no rows"
+            raise InputError(
+                f"{str(fault).rstrip('.')}; the ids of {sample.path} could be those of this list: correct "
+                "or remove it."
+            )
+        keys = sorted(dict.fromkeys(table.columns), key=lambda name: -len(known & set(column(table, name))))
+        for found in _read_lists(competition, path, keys, sample.table):
+            listed = known & set(column(table, found.id_column))
+            wrong = any(found.images.get(name) != direct.get(name) for name in listed)
+            absent = [name for name in ids if name not in found.images]
+            if wrong and len(listed) >= len(table) / 2:
+                raise InputError(
+                    f"{competition.root / path}: {len(absent)} of {len(ids)} ids of {sample.path} (first: "
+                    f"{first_of(absent)}) have no row there whose '{found.image_column}' is a test image; "
+                    "correct these rows, or remove the file if the ids are not its own."
+                )
 
 
 def _map(
@@ -205,6 +264,7 @@ def rows_of_sample(competition: Competition, sample: Sample) -> tuple[list[tuple
     folders = None if any(images) else images_by_folder(ids, competition.test_images)
     if folders is not None:
         return [folders.get(name, ()) for name in ids], None
+    _refuse_broken_lists(competition, sample, ids, images)
     return [() if image is None else (image,) for image in images], None
 
 

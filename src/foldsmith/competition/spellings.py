@@ -84,6 +84,27 @@ class Names:
         either = sum(name in self.full or name in self.bare for name in last)
         return named / len(last), either / len(last)
 
+    @cached_property
+    def shapes(self) -> set[str]:
+        """Return the names without ending, case and leading zeros: what all readings have in common."""
+        return {_shape(name) for name in self.bare}
+
+    def could_name(self, cell: str) -> bool:
+        """Return whether a cell names an image in some reading, also in another case or ending."""
+        name = cell.strip().replace("\\", "/").rpartition("/")[2]
+        return name in self.full or _shape(name) in self.shapes
+
+    def share_loosely(self, cells: Iterable[str]) -> float:
+        """Return the share of cells that are file names with ending, also in another case or ending."""
+        named = [is_image(cell) and self.could_name(cell) for cell in cells]
+        return sum(named) / max(len(named), 1)
+
+
+def _shape(name: str) -> str:
+    stem = name.lower()
+    stem = stem.rpartition(".")[0] if is_image(stem) else stem
+    return stem.lstrip("0") or "0"
+
 
 def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = None) -> list[str | None]:
     """Return the image that each id names, or None.

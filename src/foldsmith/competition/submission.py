@@ -129,6 +129,12 @@ def _read_ids(
     repeated = table.index[pd.Series(ids).duplicated()]
     Entries(path, len(ids), "line").refuse(repeated, "repeat an id", "download the sample again.")
     images, test_list = rows_of_sample(competition, sample)
+    first = table.columns[0].strip()
+    if test_list and first in test_list.images:
+        raise InputError(
+            f"{path} has no header: its first line has '{first}', an id of {test_list.path}; add a header "
+            "line, such as id,label."
+        )
     missing = [name for name, named in zip(ids, images, strict=True) if not named]
     if len(missing) > 0.01 * len(ids):
         remedy = (

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from foldsmith.competition.label_columns import read_columns, refuse_regions
+from foldsmith.competition.label_columns import RARE, read_columns, refuse_regions
 from foldsmith.competition.label_kind import read_column
-from foldsmith.competition.label_words import flags_in, is_negative, numbers_in, split_cell
+from foldsmith.competition.label_words import flags_in, is_negative, numbers_in, odd_answer, split_cell
 from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
@@ -163,7 +163,7 @@ def _true_columns(columns: pd.DataFrame) -> list[tuple[str, ...]]:
     for name in columns:
         flags = flags_in(set(columns[name]))
         if flags is None:
-            wrong = next(cell for cell in columns[name] if flags_in({cell}) is None)
+            wrong = odd_answer(columns[name])
             raise InputError(f"column '{name}': '{wrong}' is neither 0 nor 1; correct it.")
         true[name] = columns[name].map(flags)
     frame = pd.DataFrame(true)
@@ -261,6 +261,13 @@ def _of_several_columns(task: str, sample: SampleCells) -> tuple[str, list[str]]
             "the sample has 0 and 1 in different cells: each cell is a label; set submission = "
             '"probabilities" in competition.toml for probabilities'
         ]
+    cells = [cell for row in sample.rows for cell in row]
+    odd = [cell for cell in cells if cell not in ("0", "1")]
+    if task == "multilabel" and {"0", "1"} < set(cells) and len(odd) < RARE * len(cells):
+        raise InputError(
+            f"the sample submission has 0 and 1 in its cells but for {len(odd)} (first: '{odd[0]}'); correct "
+            'it, or set in competition.toml submission = "labels" or submission = "probabilities".'
+        )
     return "probabilities", []
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from foldsmith.competition.found import load_found
 from foldsmith.data.images import DEPTH, FOUR, ImageFacts, decode_image, facts_of, file_state, resize_image
 from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
+from foldsmith.data.sources import SOURCES, Source, source_of
 from foldsmith.errors import InputError
 from foldsmith.process.faults import MachineError
 from foldsmith.process.files import digest_of, digest_of_file, load_json, save_csv, save_json
@@ -287,7 +288,10 @@ def _fill_cache(
             # writing to a mapped sparse file dies of SIGBUS when the disk is full; this raises OSError
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
+    sources: dict[str, Source] = dict.fromkeys(images, ["", ""])
+
     def fill(row: int) -> ImageFacts:
+        sources[images[row]] = source_of(folder / images[row])
         try:
             decoded = decode_image(folder / images[row], depth=depth_of(cache), channels=channels_of(cache))
         except ValueError as error:
@@ -312,4 +316,5 @@ def _fill_cache(
     index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
     index.insert(0, "path", list(images))
     save_csv(cache / "index.csv", index)
+    save_json(cache / SOURCES, sources)
     _write_record(cache, ["index.csv", *sides, *([] if size else ["states.npy"])])

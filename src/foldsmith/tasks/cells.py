@@ -154,9 +154,8 @@ def _flags(
 
 def _split(path: Path, words: set[str], classes: pd.DataFrame, form: CellForm) -> tuple[list[str], str, int]:
     """Return the word for each class, the separator in the sample's cells, and the most labels in one."""
-    fallback = distinct_words(path, classes, "category"), form.separator, 1
     for separator in dict.fromkeys((form.separator, *SEPARATORS)):
-        split = [[label.strip() for label in cell.split(separator.strip() or None)] for cell in words]
+        split = [_labels_in(cell, separator) for cell in words]
         used = {label for labels in split for label in labels if label}
         most = max(map(len, split), default=0)
         for column in ("category", "class_name"):
@@ -170,7 +169,21 @@ def _split(path: Path, words: set[str], classes: pd.DataFrame, form: CellForm) -
             f"{path}: the cells ({first_of(sorted(words))}) are no labels of this competition between "
             f"'{form.separator}'; the labels are {first_of(classes['category'])}."
         )
-    return fallback
+    return distinct_words(path, classes, "category"), _placeholder_separator(words, classes, form), 1
+
+
+def _placeholder_separator(words: set[str], classes: pd.DataFrame, form: CellForm) -> str:
+    """Return what divides the sample's only cell into labels, if some are known; else the labels' own."""
+    known = {*classes["category"], *classes["class_name"]}
+    for separator in dict.fromkeys((form.separator, *SEPARATORS)):
+        for labels in (_labels_in(cell, separator) for cell in words):
+            if len(labels) > 1 and known & set(labels):
+                return _written(words, separator)
+    return form.separator
+
+
+def _labels_in(cell: str, separator: str) -> list[str]:
+    return [label.strip() for label in cell.split(separator.strip() or None)]
 
 
 def _written(words: set[str], separator: str) -> str:
@@ -254,6 +267,6 @@ def _answered_sets(path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np
     words, separator, _ = _split(path, set(table.iloc[:, 1].str.strip()), classes, CellForm())
     index = {word: label for label, word in enumerate(words)}
     for row, cell in enumerate(table.iloc[:, 1]):
-        labels = [label.strip() for label in cell.split(separator.strip() or None)]
+        labels = _labels_in(cell, separator)
         sets[row, [index[label] for label in labels if label]] = 1
     return sets
