@@ -92,19 +92,23 @@ PROBE = Recipe(
 
 # A pretrained network trained from its probe on: the head is fitted before the first step, so that the
 # features are not spoilt by a random one (Kumar et al., Fine-tuning can distort pretrained features, 2022).
+# Without CutMix 816 flowers are learned by heart at once: 69.6 % on one fold, which is the probe's; with CutMix
+# and stronger colours 77.0 % (RESULTS.md).
 FINETUNE = replace(
     PROBE,
     name="finetune",
-    augment="crop-flip",
-    epochs=20,
+    augment="photo",
+    cutmix=1.0,
+    mix_share=0.8,
+    epochs=30,
     batch_size=32,
     optimizer="adamw",
-    lr=5e-4,
-    layer_decay=0.8,
+    lr=2e-3,
+    layer_decay=0.85,
     weight_decay=0.05,
     freeze_norm=True,
     label_smoothing=0.1,
-    ema_decay=0.99,
+    ema_decay=0.98,
 )
 
 RECIPES = (
