@@ -32,7 +32,7 @@ from foldsmith.comparison.leaderboard import differing_fields
 from foldsmith.data.loader import AugmentedBatches, EpochBatches, build_loader
 from foldsmith.errors import InputError
 from foldsmith.process.files import digest_of
-from foldsmith.recipes import DatasetFacts, Recipe, find_recipe, override
+from foldsmith.recipes import DatasetFacts, Recipe, RecipeEvidence, find_recipe, override
 from foldsmith.recipes.default import describe_recipe
 from foldsmith.recipes.neutral import read_drops
 from foldsmith.recipes.words import in_distinct_words, in_words
@@ -352,7 +352,7 @@ def test_report_and_explanation_name_the_transforms() -> None:
         "hardware": "a processor", "precision": "fp32", "finished": "today", "versions": {},
     }  # fmt: skip
     fact = facts_of(FoldPlan(5, None, 0, None), [fold], 1.0, recipe.views)["recipe"]
-    explanation = " ".join(describe_recipe(recipe, DatasetFacts(60, 16, False)))
+    explanation = " ".join(describe_recipe(recipe, RecipeEvidence(DatasetFacts(60, 16, False))))
     for text in (fact, explanation):
         assert describe_augment(recipe.augment) in text and "__class_fullname__" not in text
 

@@ -329,18 +329,18 @@ def test_the_default_recipe_takes_four_channels_where_there_are_four_files(
     competition = prepare.read_competition(folder)
     resolved = resolve_recipe(command, competition)
     assert (resolved.recipe.channels, resolved.evidence.facts.channels) == (4, 4)
-    (first, _) = describe_recipe(resolved.recipe, resolved.evidence.facts)
+    (first, _) = describe_recipe(resolved.recipe, resolved.evidence)
     assert "four files" in first
     assert resolve_default(resolved.evidence, ["channels=3"]).channels == 3
     three = [image.replace(BRACES, "_{red,green,blue}.png") for image in competition.train_images]
     assert survey_images(folder, three, most_channels(three)).channels == 3
-    assert resolve_default(RecipeEvidence(DatasetFacts(9, 32, True, 4), False)).channels == 1
+    assert resolve_default(RecipeEvidence(DatasetFacts(9, 32, True, 4))).channels == 1
 
 
 def test_evidence_of_three_channels_is_written_as_before() -> None:
-    three, four = (RecipeEvidence(DatasetFacts(9, 32, False, number), False) for number in (3, 4))
+    three, four = (RecipeEvidence(DatasetFacts(9, 32, False, number)) for number in (3, 4))
     assert three.as_entry() == {"facts": {"num_images": 9, "side": 32, "grey": False}, "pretrained": False}
-    assert four.as_entry() == asdict(four)
+    assert four.as_entry() == {"facts": asdict(four.facts), "pretrained": False}
     assert RecipeEvidence.of_entry(three.as_entry()) == three
     assert RecipeEvidence.of_entry(four.as_entry()) == four
     assert RecipeEvidence.of_entry({"facts": {"side": 3}}) is None and RecipeEvidence.of_entry({}) is None
