@@ -61,6 +61,8 @@ def frozen_features(
         wanting = {view: store for view, store in stores.items() if len(missing[view])}
         if wanting:
             rows = np.unique(np.concatenate([missing[view] for view in wanting]))
+            # outside of inference mode, which would make parameters that cannot be trained later
+            extractor.to(compute.device, memory_format=torch.channels_last).eval()
             _fill(extractor, CachedImages(images.pixels, rows, images.cache), wanting, compute)
     return {view: store[images.rows] for view, store in stores.items()}
 
@@ -113,7 +115,6 @@ def _fill(
     extractor: FeatureExtractor, images: CachedImages, stores: dict[str, FeatureStore], compute: Compute
 ) -> None:
     """Compute the images' features in each view, batch by batch, and store them."""
-    extractor.to(compute.device, memory_format=torch.channels_last).eval()
     batch_limit = BatchLimit(BATCH[compute.device.type])
     size, done, since = batch_limit.size, 0, 0
 
