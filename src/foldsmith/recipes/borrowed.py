@@ -7,6 +7,7 @@ on the same kind of machine always give the same recipe; src/train.py measures b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from foldsmith.augment.albumentations_file import is_pipeline
 from foldsmith.recipes.general import FINETUNE, PROBE
 from foldsmith.recipes.recipe import Recipe, override, read_settings
 
@@ -45,6 +46,7 @@ class Backbone:
     num_test: int
     num_folds: int
     budget: float  # minutes; 0: that of BUDGETS
+    any_size: bool = True  # whether images may be smaller in training than in prediction
     losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -86,10 +88,18 @@ def resolve_borrowed(
     size = typed.get("image_size", backbone.size)
     epochs = typed.get("epochs", affordable_epochs(backbone, num_images, size))
     row = FINETUNE if epochs else PROBE
+    # a pipeline keeps the size of images
+    if epochs and backbone.any_size and not is_pipeline(typed.get("augment", row.augment)):
+        row = replace(row, train_size=_share_of(size, 7 / 8), train_size_from=_share_of(size, 5 / 8))
     resolved = replace(
         row, name="default", model=backbone.model, image_size=size, epochs=epochs, channels=channels
     )
     return override(resolved, settings)
+
+
+def _share_of(size: int, share: float) -> int:
+    """Return a share of the side, a multiple of 16 pixels, by which networks halve it four times."""
+    return min(size, max(16, round(size * share / 16) * 16))
 
 
 def describe_borrowed(recipe: Recipe, backbone: Backbone, num_images: int) -> list[str]:

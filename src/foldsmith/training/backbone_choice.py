@@ -24,10 +24,10 @@ BATCH = 50
 CHOICE = Choice(STAGES, "cosine", 1.0)
 
 
-def cost_of(model: str, image_size: int, channels: int) -> tuple[float, int]:
-    """Return the 10^9 multiplications and additions of one image in timm's network, and the image's side.
+def cost_of(model: str, image_size: int, channels: int) -> tuple[float, bool]:
+    """Return the 10^9 multiplications and additions of one image in timm's network.
 
-    It is `image_size`, or the only side that the network takes.
+    Return also whether the network takes images of other sizes.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,7 +35,7 @@ def cost_of(model: str, image_size: int, channels: int) -> tuple[float, int]:
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
         extractor(torch.zeros(1, channels, image_size, image_size))
-    return counter.get_total_flops() / 1e9, image_size
+    return counter.get_total_flops() / 1e9, takes_any_size(extractor.backbone)
 
 
 @dataclass(frozen=True)

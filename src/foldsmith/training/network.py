@@ -20,6 +20,7 @@ from foldsmith.inference.weights import join_extractors, load_weights, save_weig
 from foldsmith.models import Start, build_model, build_probed, normalisation
 from foldsmith.models.probe import Extractor, ProbedNetwork, recompute_activations
 from foldsmith.process.files import load_json
+from foldsmith.process.terminal import say
 from foldsmith.recipes import Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
@@ -140,7 +141,12 @@ class NetworkTraining:
         # features in the precision of a probe, with which they are shared
         precision = choose_precision(self.machine.precision, compute.device)
         fitted = fit_probe(model.extractor, self.fold, self.recipe, replace(compute, precision=precision))
-        model.head = fitted.head
+        model.head, facts = fitted.head, fitted.facts
+        if self.recipe.epochs and self.machine.processes.is_first:
+            say(
+                f"{self.name.title}  starts from a {facts['kind']} classifier on {facts['form']['inputs']} "
+                f"features ({facts['features']}), training {facts['training_accuracy']:.1%}"
+            )
         return {**fitted.facts, "joined": joined_facts(self.fold.run, self.recipe)}
 
     def rehearse(self) -> "Rehearsal":

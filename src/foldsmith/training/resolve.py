@@ -79,12 +79,13 @@ def find_backbone(
         losses = compare_sizes(row, sample, command.device, command.precision)
         size = best_size(losses)
     size = size or (PROBE.image_size if device == GPU else LARGER_SIZES[-1])
-    gflops, reference = cost_of(row.model, size, row.channels)
+    gflops, any_size = cost_of(row.model, size, row.channels)
     plan = command.plan
     return Backbone(
         model=row.model,
         gflops=round(gflops, 3),
-        reference=reference,
+        reference=size,
+        any_size=any_size,
         size=size,
         device=device,
         num_test=len(competition.test_images),
