@@ -266,7 +266,7 @@ def test_one_fraction_in_the_sample_does_not_make_grades_numbers(tmp_path: Path)
         read_contest(tmp_path, labels, labelled(["1.0"] * 11 + ["1.5"], "id,grade"))
 
 
-@pytest.mark.parametrize("odd", ["2", "0.5", "-1", "1"])  # 1 is an answer, but not beside yes and no
+@pytest.mark.parametrize("odd", ["2", "0.5", "-1", "01", "1"])  # 1 is an answer, but not beside yes and no
 def test_one_odd_cell_does_not_make_columns_of_answers_numbers(tmp_path: Path, odd: str) -> None:
     no, yes = ("no", "yes") if odd == "1" else ("0", "1")
     flags = [[yes if index % step else no for index in range(12)] for step in (2, 3, 4)]

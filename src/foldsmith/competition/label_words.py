@@ -13,6 +13,7 @@ BOX = re.compile(r"\[+\s*-?[\d.]+(\s*\]?,\s*\[?\s*-?[\d.]+){3,}\s*\]+")
 VECTOR = re.compile(r"\[\s*[01]([,\s]+[01])+\s*\]")
 INTEGER = re.compile(r"[+-]?\d+")
 # pairs of a negative and a positive answer
+FLAG = re.compile(r"[+-]?[01](\.0*)?")  # an answer as a number
 FLAGS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 # classes that are the absence of what is looked for
 NEGATIVE_WORDS = {
@@ -53,7 +54,8 @@ def flags_in(words: Collection[str]) -> dict[str, bool] | None:
     """Return which words are positive if all are 0 and 1, -1 and 1, no and yes, or the like; else None."""
     numbers = numbers_in(words)
     if numbers is not None:
-        known = any(np.isin(numbers, pair).all() for pair in ((0.0, 1.0), (-1.0, 1.0)))
+        plain = all(FLAG.fullmatch(word) for word in words)  # 01 is a mistake or a code
+        known = plain and any(np.isin(numbers, pair).all() for pair in ((0.0, 1.0), (-1.0, 1.0)))
         return dict(zip(words, (numbers == 1).tolist(), strict=True)) if known else None
     for negative, positive in FLAGS:
         if words and {word.lower() for word in words} <= {negative, positive}:
