@@ -82,6 +82,10 @@ def main(argv: list[str] | None = None) -> int:
         # importing torch takes seconds, which a stage that is up to date should not pay
         from foldsmith.training.check import check_recipe
 
+        if command.model_by_weights:
+            from foldsmith.models.backbone import check_named
+
+            check_named({"model": recipe.model, "weights": recipe.weights})
         check_recipe(recipe, command.device, command.precision)
     check_claimable(run, command.again, **command.identity)
     if current:

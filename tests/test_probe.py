@@ -24,7 +24,15 @@ from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.inference.weights import load_trained
 from foldsmith.models import build_probed, last_layer
-from foldsmith.models.probe import ALL, LAST, STAGES, FeatureExtractor, HeadForm, build_extractor
+from foldsmith.models.probe import (
+    ALL,
+    LAST,
+    STAGES,
+    FeatureExtractor,
+    HeadForm,
+    build_extractor,
+    recompute_activations,
+)
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.recipes.for_task import notes_for_task
@@ -32,6 +40,7 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import build_task
 from foldsmith.training.head_fitting import Choice, ProbeData, fit_head, one_thread, predict_head
 from foldsmith.training.optimizer import parameter_groups, scales_of_layers
+from foldsmith.training.probe import of_known_classes
 from foldsmith.training.state import build_state
 
 NETWORK = "test_efficientnet"  # timm's smallest kinds of network have names with test_
@@ -426,6 +435,7 @@ def test_joined_networks_have_the_features_of_both_and_compute_none(
     folder, paths = probed
     words = words_of(folder, "--name", "other", "--set", "model=timm:test_resnet", "--until", "train")
     assert run_stage.main(words) == 0
+    assert infer.main([*words_of(folder), "--again"]) == 0  # another test may have removed its features
     passes = count_passes(monkeypatch)
     joined = words_of(folder, "--name", "both", "--set", "join=other")
     assert run_stage.main([*joined, "--until", "infer"]) == 0
@@ -447,5 +457,34 @@ def test_joined_networks_have_the_features_of_both_and_compute_none(
     with pytest.raises(InputError, match=naming("join", "nowhere")):
         run_stage.main(words_of(folder, "--name", "third", "--set", "join=nowhere", "--until", "train"))
     small = words_of(folder, "--name", "fourth", "--set", "join=other", "--until", "train")
-    with pytest.raises(InputError, match=naming("join=other", "32", "48")):
+    with pytest.raises(InputError, match=naming("join=other", "image_size", "32", "48")):
         run_stage.main([*small, "--image-size", "48"])
+    with pytest.raises(InputError, match=naming("join=both", "both,other")):
+        run_stage.main(words_of(folder, "--name", "fifth", "--set", "join=both", "--until", "train"))
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", "test_vit"])
+def test_recomputed_activations_give_the_same_gradients(name: str) -> None:
+    side = 160 if name == "test_vit" else 32
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        network = build_probed(replace(PROBE, model=f"timm:{name}", image_size=side, epochs=1), 3)
+        if recompute:
+            recompute_activations(network)
+        images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(3))
+        network.train()
+        network(images).square().sum().backward()
+        gradients.append({key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for key, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][key], gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_classes_that_are_not_fitted_do_not_judge_a_head() -> None:
+    data = data_of("multiclass")
+    fitted, judged = np.flatnonzero(data.labels != 2)[:30], np.arange(60, 120)
+    kept = of_known_classes(data, fitted, judged)
+    assert kept.tolist() == [row for row in judged if data.labels[row] in data.labels[fitted]]
+    sets = data_of("multilabel")
+    np.testing.assert_array_equal(of_known_classes(sets, fitted, judged), judged)

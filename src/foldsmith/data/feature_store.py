@@ -1,5 +1,6 @@
 """Stored features: what a frozen network computes of every image of a pixel cache, in one view."""
 
+import errno
 import os
 import zlib
 from pathlib import Path
@@ -46,7 +47,8 @@ class FeatureStore:
         descriptor = os.open(self.path / VALUES, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             for row, value in zip(rows.tolist(), np.ascontiguousarray(values, np.float16), strict=True):
-                os.pwrite(descriptor, value.tobytes(), row * self._bytes)
+                if os.pwrite(descriptor, value.tobytes(), row * self._bytes) != self._bytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path / VALUES))
                 self._checksums[row] = _sum(value)
         finally:
             os.close(descriptor)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from foldsmith.data.feature_store import FEATURES, FeatureStore
+from foldsmith.errors import InputError
 from foldsmith.inference.compute import Compute
 from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
@@ -81,13 +82,14 @@ def _joined_features(
 def facts_of(extractor: FeatureExtractor, images: CachedImages, compute: Compute) -> dict[str, Any]:
     """Return all that features depend on beside the view.
 
-    They are the pixel cache (files, size, decoder), the weights, the normalisation, the precision, the kind
-    of device, and the versions.
+    They are the pixel cache (files, decoder), the size, the network and its weights, the normalisation, the
+    precision, the kind of device, and the versions.
     """
     used = versions()
     return {
         "pixels": images.cache.name,
-        "network": type(extractor.backbone).__name__,
+        "shape": list(images.pixels.shape[1:]),  # a cache of streamed images has no size in its name
+        "network": extractor.name,
         "weights": digest_of_extractor(extractor),
         "stages": extractor.stages,
         "widths": extractor.widths,
@@ -125,13 +127,20 @@ def _fill(
     with progress("features", len(images.rows) * len(stores), "images") as advance:
         for batch in images.batches(size, compute):
             rows = images.rows[done : done + size]
-            # a short batch is filled up, as its length may change rounding: so an image's features do not
-            # depend on the other images
-            filled = torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)])
-            normalised = compute.normalise(filled)
+            if len(batch) < size:
+                # filled up, as a batch's length may change rounding: so an image's features do not depend on
+                # the other images
+                batch = torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)])
+            normalised = compute.normalise(batch)
             for view, store in stores.items():
                 features = torch.cat(list(batch_limit.map_batches(VIEWS[view](normalised), forward)))
-                store.fill(rows, features[: len(rows)].cpu().numpy())
+                values = features[: len(rows)].cpu().numpy()
+                if not np.isfinite(values).all():
+                    raise InputError(
+                        f"the features of {extractor.name} are not finite in {compute.precision}; use "
+                        "--precision fp32, or other weights."
+                    )
+                store.fill(rows, values)
                 advance(len(rows))
             done, since = done + len(rows), since + len(rows)
             if since >= FLUSHED or done == len(images.rows):

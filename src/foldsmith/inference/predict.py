@@ -15,6 +15,8 @@ from foldsmith.inference.views import VIEWS
 from foldsmith.models.probe import ProbedNetwork
 from foldsmith.tasks import Task
 
+STORED_BATCH = 4096  # images whose stored features are on the device at a time
+
 
 @dataclass(frozen=True)
 class ViewAverage:
@@ -76,9 +78,15 @@ def _predict_stored(
     """Return what `predict` does, by the stored features of each view."""
     features = frozen_features(model.extractor, images, average.views, compute)
     head = model.head.to(compute.device)
-    logits = [head(torch.from_numpy(features[view]).to(compute.device).float()) for view in average.views]
-    advance(len(images.rows))
-    return average.mean(logits).cpu().numpy()
+    predictions = []
+    for start in range(0, len(images.rows), STORED_BATCH):
+        rows = slice(start, start + STORED_BATCH)
+        logits = [
+            head(torch.from_numpy(features[view][rows]).to(compute.device).float()) for view in average.views
+        ]
+        predictions.append(average.mean(logits).cpu())
+        advance(len(predictions[-1]))
+    return torch.cat(predictions).numpy()
 
 
 @torch.inference_mode()

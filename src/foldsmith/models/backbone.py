@@ -1,7 +1,7 @@
 """Any network of timm, with a new head for the competition's classes."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,18 @@ def check_backbone(name: str) -> None:
         raise InputError(
             f"unknown timm model '{name}'{hint}; --set model={TIMM}NAME names one (timm.list_models() lists "
             "all)."
+        )
+
+
+def check_named(settings: Mapping[str, Any]) -> None:
+    """Raise InputError if the network that the weights of a recipe's `settings` name is none of timm's."""
+    import timm
+
+    name = settings["model"].removeprefix(TIMM)
+    if not timm.is_model(name):
+        raise InputError(
+            f"weights={settings['weights']} names no network of timm ('{name}'); add --set model={TIMM}NAME "
+            "for the network that the weights are of."
         )
 
 

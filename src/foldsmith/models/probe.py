@@ -71,9 +71,9 @@ class FeatureExtractor(nn.Module):
     is specialised on ImageNet's (RESULTS.md).
     """
 
-    def __init__(self, backbone: nn.Module, channels: int, image_size: int) -> None:
+    def __init__(self, backbone: nn.Module, name: str, channels: int, image_size: int) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.name = backbone, name
         self.stages = last_stages(backbone)
         with torch.inference_mode():
             self.eval()
@@ -96,7 +96,7 @@ class FeatureExtractor(nn.Module):
         pooled: dict[str, torch.Tensor] = {}
         # hooks of one pass: permanent ones would belong to this object in its copies too
         handles = [
-            self.backbone.get_submodule(name).register_forward_hook(
+            last_module(self.backbone.get_submodule(name)).register_forward_hook(
                 lambda module, inputs, output, name=name: pooled.__setitem__(name, self._pool(output))
             )
             for name in self.stages
@@ -206,6 +206,16 @@ def as_stored(features: torch.Tensor) -> torch.Tensor:
     return features.clamp(-HALF_MAX, HALF_MAX).half()
 
 
+def last_module(stage: nn.Module) -> nn.Module:
+    """Return the module whose output is that of a stage: of a sequence its last one.
+
+    A network that computes activations again calls the modules of a sequence, and not the sequence.
+    """
+    while isinstance(stage, nn.Sequential) and len(stage):
+        stage = stage[-1]
+    return stage
+
+
 def last_stages(backbone: nn.Module) -> list[str]:
     """Return the names of the last NUM_STAGES stages of a timm network, in execution order.
 
@@ -230,4 +240,4 @@ def build_extractor(
 ) -> FeatureExtractor:
     """Return the extractor of timm's network `name`. Raise InputError as build_backbone does."""
     backbone = build_backbone(name, 0, image_size, channels, start, drop_path)
-    return FeatureExtractor(backbone, channels, image_size)
+    return FeatureExtractor(backbone, name, channels, image_size)

@@ -97,6 +97,20 @@ def resolve_borrowed(
     return override(resolved, settings)
 
 
+def _use_in_words(recipe: Recipe) -> str:
+    if recipe.epochs == 0:
+        return "probed: its features are kept as they are, and a classifier is fitted to them"
+    start = "probed, then" if recipe.head == "probe" else "with a new head,"
+    return f"{start} fine-tuned; epochs: {recipe.epochs}"
+
+
+def _verdict(recipe: Recipe, affordable: int) -> str:
+    """Return the start of a sentence on the epochs and the budget."""
+    if recipe.epochs == affordable:
+        return f"{recipe.epochs} epochs fit" if affordable else f"{LEAST_EPOCHS} epochs do not fit"
+    return f"epochs={recipe.epochs}, as set, whatever fits"
+
+
 def _share_of(size: int, share: float) -> int:
     """Return a share of the side, a multiple of 16 pixels, by which networks halve it four times."""
     return min(size, max(16, round(size * share / 16) * 16))
@@ -108,8 +122,7 @@ def describe_borrowed(recipe: Recipe, backbone: Backbone, num_images: int) -> li
     probe, epoch = backbone.probe_seconds(num_images, size), backbone.epoch_seconds(num_images, size)
     lines = [
         f"{recipe.model} with borrowed weights at {size} pixels, "
-        + (f"probed, then fine-tuned for {recipe.epochs} epochs" if recipe.epochs else "probed: its features "
-           "are kept as they are, and a classifier is fitted to them")
+        + _use_in_words(recipe)
     ]  # fmt: skip
     if len(backbone.losses) > 1:
         losses = ", ".join(f"{side} pixels {loss:.3f}" for side, loss in backbone.losses.items())
@@ -118,7 +131,7 @@ def describe_borrowed(recipe: Recipe, backbone: Backbone, num_images: int) -> li
         f"estimate: {num_images + backbone.num_test:,} images x 2 views at "
         f"{backbone.seconds_per_image(size):.2g} s: {probe / 60:.1f} minutes of features; an epoch of "
         f"{backbone.num_folds} folds {epoch / 60:.1f} minutes; "
-        + (f"{recipe.epochs} epochs fit" if recipe.epochs else f"{LEAST_EPOCHS} epochs do not fit")
-        + f" the budget of {backbone.minutes:g} minutes (--budget MINUTES)"
+        + _verdict(recipe, affordable_epochs(backbone, num_images, size))
+        + f" the budget of {backbone.minutes:.3g} minutes (--budget MINUTES)"
     )
     return lines

@@ -36,6 +36,11 @@ def notes_for_task(recipe: Recipe, task: Task) -> list[str]:
     for field, reason in task.ignored.items():
         if _is_set(recipe, field):
             notes.append(f"{field}={getattr(recipe, field)} has no effect, because {reason}")
+    if recipe.head == "probe" and recipe.augment == "none" and set(recipe.views) != {"identity"}:
+        notes.append(
+            f"augment=none fits no mirrored images, and views={','.join(recipe.views)} predicts them: --set "
+            "views=identity where a mirrored image is another one"
+        )
     unused = [field for field in TRAINED_ONLY if recipe.epochs == 0 and _is_set(recipe, field)]
     if unused:
         notes.append(f"{', '.join(unused)}: no effect, because nothing is trained (epochs=0)")

@@ -96,7 +96,9 @@ def build_environment() -> jinja2.Environment:
 
 def _context(evidence: Evidence) -> dict[str, Any]:
     """Return the names of all templates: those of the sections that the task's page has, and the findings."""
-    shown = [SECTIONS[name] for name in evidence.task.report_sections]
+    names = evidence.task.report_sections
+    # a probe is fitted in no epoch
+    shown = [SECTIONS[name] for name in names if evidence.logs or name != "learning-curves"]
     context = {
         "evidence": evidence,
         "cv": evidence.cv,

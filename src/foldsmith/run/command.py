@@ -25,7 +25,7 @@ from foldsmith.recipes import (
     read_settings,
     recipe_of,
 )
-from foldsmith.recipes.weight_names import MODEL_BY_WEIGHTS, TIMM, network_of
+from foldsmith.recipes.weight_names import MODEL_BY_WEIGHTS, TIMM, check_weights_file, network_of
 from foldsmith.run.fields import describe_fields
 from foldsmith.run.identity import competition_folder_of, load_identity
 from foldsmith.run.paths import RunPaths
@@ -159,7 +159,7 @@ class Command:
         """
         used = replace(evidence, facts=self.limited(evidence.facts))
         recipe = DATASET_RECIPES[self.dataset_recipe](used, self.settings)
-        if recipe.head != "probe":
+        if not (recipe.pretrained or recipe.weights):
             evidence = replace(evidence, backbone=None)
         return replace(self, recipe=recipe, evidence=evidence)
 
@@ -316,6 +316,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
     recipe = recipe_of(held["recipe"]) if held else find_recipe(recipe_word)
     model_by_weights = not held and _weights_name_model(recipe, settings)
     if model_by_weights:
+        check_weights_file(read_settings(settings)["weights"])
         settings.append(f"model={TIMM}{network_of(read_settings(settings)['weights'])}")
     values = read_settings(settings)
     dataset_recipe = recipe_word if recipe_word in DATASET_RECIPES and not held else ""

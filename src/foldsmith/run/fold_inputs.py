@@ -71,12 +71,19 @@ def digests_of_joined(command: Command) -> list[str]:
         facts = load_json(run.fold_run(0))
         if "probe" not in facts or facts["recipe"]["epochs"]:
             raise InputError(f"join={name}: {run.root} is no probe; join runs of the recipe probe.")
+        if facts["recipe"].get("join"):
+            others = ",".join([name, *facts["recipe"]["join"]])
+            raise InputError(f"join={name}: it joins others itself; name all of them: --set join={others}.")
+        for field in ("image_size", "channels", "cache"):
+            own, other = getattr(command.recipe, field), facts["recipe"][field]
+            if own != other:
+                raise InputError(
+                    f"join={name}: its {field} is {other}, and this run's is {own}; features are joined of "
+                    "the same pixels."
+                )
         pixels = [load_json(each.stamp("prepare"))["cache"] for each in (run, command.run)]
         if pixels[0] != pixels[1]:
-            raise InputError(
-                f"join={name}: {run.root} has features of images of {facts['recipe']['image_size']} pixels, "
-                f"and this run's have {command.recipe.image_size} (or other files); use one --image-size."
-            )
+            raise InputError(f"join={name}: {run.root} is of other image files; run it again with --again.")
         digests.append(digest_of_file(run.weights(0)))
     return digests
 

@@ -46,6 +46,7 @@ class Sample:
     images: Sequence[str]
     targets: np.ndarray
     task: Task
+    groups: Sequence[str]  # of related images; empty for an image of its own
 
 
 def compare_sizes(
@@ -67,7 +68,9 @@ def compare_sizes(
         except ValueError:  # prepare counts and names them
             continue
     targets = sample.targets[used]
-    parts = assign_folds(task.strata(targets), np.arange(len(used)), PARTS, recipe.seed)
+    own = [sample.groups[index] or f"\0{index}" for index in used]
+    groups = np.unique(own, return_inverse=True)[1]
+    parts = assign_folds(task.strata(targets), groups, PARTS, recipe.seed)
     start = Start(recipe.pretrained, recipe.weights)
     losses = {}
     for size in LARGER_SIZES:

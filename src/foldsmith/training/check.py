@@ -2,13 +2,14 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from foldsmith.augment.albumentations_file import apply_pipeline
 from foldsmith.augment.rows import AUGMENTATIONS, Augmentation, build_augmentation
 from foldsmith.errors import InputError, unknown_name
 from foldsmith.inference.compute import choose_device, choose_precision, refuse_on_device
 from foldsmith.inference.views import check_views
-from foldsmith.models import Start, build_model, check_model, takes_any_size
+from foldsmith.models import Start, build_model, build_probed, check_model, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.recipes.neutral import NEUTRAL
@@ -67,12 +68,19 @@ def open_weights(recipe: Recipe) -> None:
         build_model(recipe.model, 2, recipe.image_size, recipe.channels, start)
 
 
+def _build(recipe: Recipe) -> nn.Module:
+    """Return the recipe's network for two classes, with random weights."""
+    if recipe.head == "probe":
+        return build_probed(recipe, 2)
+    return build_model(recipe.model, 2, recipe.image_size, recipe.channels)
+
+
 def _check_network(recipe: Recipe) -> None:
     """Raise InputError if the network does not accept the recipe's images, or lacks what a field needs."""
     size = recipe.image_size
     smaller = sorted({*training_sizes(recipe)} - {size})
     try:
-        model = build_model(recipe.model, 2, size, recipe.channels).eval()
+        model = _build(recipe).eval()
         for size in (recipe.image_size, *(smaller if takes_any_size(model) else ())):
             with torch.inference_mode():
                 model(torch.zeros(1, recipe.channels, size, size))

@@ -110,7 +110,7 @@ class NetworkTraining:
         batch_limit = BatchLimit(recipe.predict_batch_size)
         epochs = self._epochs(compute, batch_limit)
         position = epochs.run(state, compute) if recipe.epochs else epochs.untrained(state, probe)
-        if recipe.recalibrate:
+        if recipe.recalibrate and recipe.epochs:
             batches = epochs.plain_batches(compute, recipe.recalibrate)
             recalibrate(state.ema.model, batches, compute, self.machine.processes)
         self._save(state.ema.model, self._predict(state.ema.model, recipe.views, compute, batch_limit))

@@ -26,8 +26,10 @@ CANDIDATES = ((STAGES, "linear"), (STAGES, "cosine"), (ALL, "linear"), (ALL, "co
 FIRST = 3.0
 # L2 penalties that are tried then, as a multiple of 1 / images trained on
 PENALTIES = (100.0, 30.0, 10.0, FIRST, 1.0, 0.3, 0.1)
-LEAST_MLP = 2_000  # images of the comparison; fewer overfit half a million weights
+LEAST_MLP = 2_000  # images that the comparison fits; fewer overfit half a million weights
 INNER_SHARE = 0.25  # of the training images, held out to choose
+LEAST_JUDGED = 20  # images; by fewer a choice is luck, and UNTRIED is taken
+UNTRIED = (0.0, Choice(STAGES, "cosine", 1.0))
 MOST_INNER = 8_000  # training images that a choice is made on
 
 
@@ -58,7 +60,9 @@ def fit_probe(extractor: Extractor, fold: Fold, recipe: Recipe, compute: Compute
     data = ProbeData(features, training.labels, fold.task, recipe)
     with one_thread():
         fitted, judged = inner_split(fold, recipe.seed)
-        tried = list(try_heads(extractor, data[fitted], data[judged]))
+        judged = of_known_classes(data, fitted, judged)
+        enough = len(judged) >= LEAST_JUDGED
+        tried = list(try_heads(extractor, data[fitted], data[judged])) if enough else [UNTRIED]
         loss, choice = min(tried, key=lambda entry: entry[0])
         head = fit_head(extractor, data, choice)
         training_loss, accuracy = fold.task.loss_and_credit(predict_head(head, data), data.labels)
@@ -91,6 +95,13 @@ def inner_split(fold: Fold, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if len(set(parts)) < 2:  # all images are related, so that none can be held out apart from the others
         parts = np.arange(len(used)) % 4
     return used[parts != 0], used[parts == 0]
+
+
+def of_known_classes(data: ProbeData, fitted: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """Return those of the judged samples whose class is among the fitted ones; sets and numbers all are."""
+    if not data.task.single_label:
+        return judged
+    return judged[np.isin(data.labels[judged], data.labels[fitted])]
 
 
 def try_heads(extractor: Extractor, fitted: ProbeData, judged: ProbeData) -> Iterator[tuple[float, Choice]]:

@@ -25,7 +25,12 @@ def resolve_recipe(command: Command, competition: Competition) -> Command:
     A fixed recipe is returned unchanged, as is one that the run already has evidence for; `--again` surveys
     the images again. Raise InputError if labels or images cannot be read.
     """
-    if not command.dataset_recipe or (command.evidence is not None and not command.again):
+    if not command.dataset_recipe:
+        if command.budget is not None:
+            say(f"--budget has no effect on recipe {command.recipe.name}, which plans nothing")
+        return command
+    if command.evidence is not None and not command.again:
+        refuse_other_budget(command)
         return command
     metadata = read_metadata(competition)
     # images without a label are not trained on, so they are not surveyed
@@ -44,6 +49,18 @@ def resolve_recipe(command: Command, competition: Competition) -> Command:
     return resolved
 
 
+def refuse_other_budget(command: Command) -> None:
+    """Raise InputError if `--budget` is not the one that the run was planned for."""
+    backbone = command.evidence.backbone if command.evidence else None
+    planned = backbone.minutes if backbone else None
+    if command.budget is not None and command.budget != planned:
+        was = f"planned for {planned:g} minutes" if planned else "planned without borrowed weights"
+        raise InputError(
+            f"{command.run.root} was {was}, not for --budget {command.budget:g}; leave --budget out, plan "
+            "anew with --again, or choose another --name."
+        )
+
+
 def find_backbone(
     command: Command, competition: Competition, metadata: Metadata, facts: DatasetFacts
 ) -> tuple[Backbone | None, str]:
@@ -54,9 +71,11 @@ def find_backbone(
     """
     # importing torch takes seconds, which a run without weights should not pay
     from foldsmith.inference.compute import choose_device
-    from foldsmith.models.backbone import fetch_weights
+    from foldsmith.models.backbone import check_named, fetch_weights
     from foldsmith.training.backbone_choice import Sample, best_size, compare_sizes, cost_of
 
+    if command.model_by_weights:
+        check_named(read_settings(command.settings))
     device = CPU if choose_device(command.device).type == "cpu" else GPU
     typed = read_settings(command.settings)
     model = typed.get("model", BACKBONES[device])
@@ -73,8 +92,9 @@ def find_backbone(
     size, losses = typed.get("image_size", 0), {}
     if not size and facts.side < SMALL_SIDE:
         task = build_task(metadata.task, len(metadata.classes))
+        samples = metadata.samples
         sample = Sample(
-            competition.root, list(metadata.samples["path"]), task.targets(metadata.samples), task
+            competition.root, list(samples["path"]), task.targets(samples), task, list(samples["group"])
         )
         losses = compare_sizes(row, sample, command.device, command.precision)
         size = best_size(losses)
