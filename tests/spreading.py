@@ -1,8 +1,11 @@
-"""Work that test_processes.py spreads over processes; it imports no torch, so that they start fast."""
+"""What test_processes.py runs in other processes; it imports no torch, so that some of them start fast."""
 
 import os
+import runpy
 import signal
+import sys
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from foldsmith.process.devices import spread
@@ -13,9 +16,28 @@ def work(bad: str, device: str, item: int) -> None:
     """Print the item and wait for a signal; item 1 opens the file `bad` first, where there is a name."""
     if bad and item == 1:
         Path(bad).read_bytes()
+    # signal.pause() would not see a signal that came just before it
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
     os.write(1, f"item {item} on {device}\n".encode())  # whole, even if Python's output is unbuffered
     while True:
-        signal.pause()
+        os.read(reader, 1)
+
+
+def run_script(
+    script: str, program: str, words: list[str], environment: dict[str, str], streams: list[Connection]
+) -> None:
+    """Run `program`, or else `script`, as `python` would; `streams` are its output and its errors."""
+    os.environ.update(environment)
+    for descriptor, stream in enumerate(streams, start=1):
+        os.dup2(stream.fileno(), descriptor)
+        stream.close()
+    sys.argv = [script, *words]
+    if program:
+        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_path(script, run_name="__main__")
 
 
 def main() -> int:

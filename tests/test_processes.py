@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 import torch
 from conftest import MakeCompetition, naming
 from safetensors.numpy import load_file
-from spreading import work
+from spreading import run_script, work
 from torch import nn
 from torch.nn import functional
 
@@ -274,30 +275,57 @@ def test_two_processes_train_with_all_options_as_one_does_even_if_they_are_kille
     np.testing.assert_allclose(logs[0]["train_accuracy"], logs[1]["train_accuracy"])
 
 
-def start_two(words: list[str], program: str = "") -> list[subprocess.Popen]:
-    """Start two processes with torchrun's environment, as children of this one, which can wait for them.
+# what the processes of `start_two` would each import for seconds
+PRELOADED = ["train", "torch._dynamo", "foldsmith.models", "foldsmith.inference.compute"]
+PRELOADED += [f"foldsmith.training.{name}" for name in ("check", "objective", "processes", "rounds", "step")]
 
-    They run train.py or `program`.
-    """
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_once() -> None:
+    """Start the process that imports PRELOADED, computes nothing, and forks those of `start_two`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(SRC))  # it does not take over sys.path
+        patch.setenv("OMP_NUM_THREADS", "1")
+        get_context("forkserver").set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()
+
+
+class Started:
+    """A process that runs train.py or `program`; it has the methods of subprocess.Popen that tests use."""
+
+    def __init__(self, words: list[str], program: str, environment: dict[str, str]) -> None:
+        context = get_context("forkserver")
+        readers, writers = zip(*(context.Pipe(duplex=False) for _ in range(2)), strict=True)
+        self.process = context.Process(
+            target=run_script, args=(str(SRC / "train.py"), program, words, environment, writers)
+        )
+        self.process.start()
+        for writer in writers:
+            writer.close()  # else its reader would never end
+        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno())) for reader in readers)
+        self.kill = self.process.kill
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def communicate(self) -> tuple[str, str]:
+        """Return all that it prints until it ends, to its output and to its errors."""
+        with self.stdout, self.stderr:
+            printed = self.stdout.read(), self.stderr.read()
+        self.process.join()
+        return printed
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+
+def start_two(words: list[str], program: str = "") -> list[Started]:
+    """Start two processes with torchrun's environment; they run train.py or `program`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", program, *words] if program else command_of(words),
-            env={
-                **ENVIRONMENT,
-                "PYTHONPATH": str(SRC),
-                **meeting,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
+    return [Started(words, program, {**meeting, "RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
 
 
 # --- micro-batches of two processes, and out of memory on one of them
