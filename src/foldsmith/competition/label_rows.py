@@ -10,7 +10,7 @@ from foldsmith.competition import labels_json
 from foldsmith.competition.class_folders import NameLabels
 from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import LabelTable, read_label_rows
-from foldsmith.competition.listing import folder_subset, is_system
+from foldsmith.competition.listing import folder_subset, is_left_behind
 from foldsmith.competition.roles import column
 from foldsmith.competition.spellings import how_loosely, match_ids
 from foldsmith.competition.subsets import folder_names
@@ -115,7 +115,7 @@ def labels_of_tables(competition: Competition, tables: Sequence[LabelTable]) -> 
 def _without_system_files(table: pd.DataFrame, ids: str, path: str) -> tuple[pd.DataFrame, list[str]]:
     """Return a table without rows about files of an operating system (.DS_Store), and a sentence."""
     names = column(table, ids)
-    unused = names.map(lambda name: is_system(PurePosixPath(name.replace("\\", "/")).name))
+    unused = names.map(lambda name: is_left_behind(PurePosixPath(name.replace("\\", "/")).name))
     if not unused.any():
         return table, []
     said = f"{int(unused.sum())} rows of {path} name system files ({names[unused].iloc[0]}), not used"

@@ -95,6 +95,14 @@ def is_system(name: str) -> bool:
     return hidden or name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS
 
 
+def is_left_behind(name: str) -> bool:
+    """Return whether a file's name is known to be left behind by an operating system, such as .DS_Store.
+
+    A table that names another hidden file may have a damaged id.
+    """
+    return name.lower() in {".ds_store", *SYSTEM_FILES} or name.startswith("._")
+
+
 def _refuse_undecodable(root: Path, path: str) -> None:
     try:
         path.encode()
