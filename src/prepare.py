@@ -91,8 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     if current:
         claim_run(run, command.again, **command.identity)  # other views, say, than the run had
         say(f"prepare: {run.samples} is up to date")
-        return 0
-    prepare(command, competition, inputs)
+    else:
+        prepare(command, competition, inputs)
     stale = find_stale_caches(command.run.cache_root)
     if stale:
         say(f"prepare: {removal_advice(stale)}")

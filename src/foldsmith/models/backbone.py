@@ -171,7 +171,9 @@ def _cannot_build(name: str, source: WeightsSource | None, drop_path: float, err
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if source is None:
         return InputError(f"timm cannot build {name}: {reason}")
-    remedy = "" if source.typed else "; remove the file to fetch it again, or write --set weights=FILE."
+    remedy = "; remove the file to fetch it again, or write --set weights=FILE."
+    if source.typed:
+        remedy = f"; it is cut off, or of another network: copy it again, or --set model={TIMM}NAME."
     return InputError(f"{source.in_words} cannot be loaded into {name}: {reason}{remedy}")
 
 
