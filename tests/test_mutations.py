@@ -309,3 +309,18 @@ def test_labels_are_divided_as_in_a_sample_that_has_one_unknown_label(tmp_path: 
     sample = labelled(["cat|dog|yak"] * 12, "id,tags")
     _, form = read_contest(tmp_path, labelled(words, "id,tags"), sample)
     assert form.cells.separator == "|"
+
+
+def test_two_sets_of_one_image_contradict_each_other(tmp_path: Path) -> None:
+    words = ["cat|dog", "eel", "cat"] * 4
+    rows = [f"{index}.png,{word}" for index, word in enumerate(words)]
+    (tmp_path / "train.csv").write_text("\n".join(["id,tags", *rows, "0.png,eel|cat"]) + "\n")
+    with pytest.raises(InputError, match=naming("train.csv", "train/0.png")):
+        read_metadata(Competition(tmp_path, Settings(task="multilabel"), TRAIN, TEST))
+
+
+def test_an_id_in_a_damaged_folder_is_no_test_image(tmp_path: Path) -> None:
+    rows = [f"train/{index}.png,{index % 4}" for index in range(12)]
+    labels = "\n".join(["id,grade", *rows[:-1], "t?n/11.png,3"]) + "\n"
+    with pytest.raises(InputError, match=naming("train.csv", "t?n/11.png")):
+        read_contest(tmp_path, labels, labelled([1] * 12, "id,grade"))

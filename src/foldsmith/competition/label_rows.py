@@ -133,11 +133,23 @@ def _without_test_images(
         return rows, []
     train = match_ids(rows["name"], competition.train_images, competition.root / path)
     test = match_ids(rows["name"], mixed, competition.root / path)
-    unused = [one is None and other is not None for one, other in zip(train, test, strict=True)]
+    unused = [
+        one is None and other is not None and _in_folder_of(name, other)
+        for name, one, other in zip(rows["name"], train, test, strict=True)
+    ]
     if not any(unused):
         return rows, []
     said = f"{sum(unused):,} rows of {path} label test images and are not used"
     return rows[[not skip for skip in unused]].copy(), [said]
+
+
+def _in_folder_of(name: str, image: str) -> bool:
+    """Return whether an id's folder, if it has one, is that of an image, or ends as its path does."""
+    own, other = (PurePosixPath(path.replace("\\", "/")).parent.parts for path in (name, image))
+    shared = min(len(own), len(other))
+    return not shared or [part.lower() for part in own[-shared:]] == [
+        part.lower() for part in other[-shared:]
+    ]
 
 
 def _names_images(rows: pd.DataFrame, competition: Competition) -> bool:

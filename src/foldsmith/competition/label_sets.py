@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from foldsmith.competition.label_rows import Labels
+from foldsmith.competition.label_words import SEPARATORS, sets_or_words
 from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError
@@ -16,8 +17,9 @@ SEVERAL = 0.2  # share of images with different labels in several rows; fewer ar
 def sets_of_rows(labels: Labels, sample: SampleCells, settings: Settings) -> tuple[Labels, str]:
     """Return labels with one row an image, the labels of its rows joined, and the separator between them.
 
-    Labels are returned as they are, with an empty separator, unless many images have rows with different
-    labels and nothing asks for one label. Raise InputError with both readings if the sample asks for one.
+    Labels are returned as they are, with an empty separator, if a row holds several labels already, and
+    unless many images have rows with different labels and nothing asks for one label. Raise InputError with
+    both readings if the sample asks for one.
     """
     if len(labels.columns) > 1 or settings.task not in ("", "multilabel") or settings.label_separator:
         return labels, ""
@@ -25,6 +27,8 @@ def sets_of_rows(labels: Labels, sample: SampleCells, settings: Settings) -> tup
     different = rows.drop_duplicates(["path", name]).groupby("path").size().gt(1)
     if not different.any() or rows.groupby("path")["group"].nunique().gt(1).any():
         return labels, ""
+    if any(sets_or_words(set(rows[name]) - {""}, separator) for separator in SEPARATORS):
+        return labels, ""  # each row is a set by itself, so that two of one image contradict each other
     if settings.task != "multilabel":
         if different.mean() < SEVERAL or rows[name].str.contains(SEPARATOR, regex=False).any():
             return labels, ""
