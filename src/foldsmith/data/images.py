@@ -152,15 +152,23 @@ def _imread_flags(data: bytes, width: int, height: int, min_side: int | None) ->
 def read_image_file(path: Path) -> bytes:
     """Return the bytes of an image file. Raise ValueError if it is no regular file, or too long."""
     try:
-        status = path.stat()
-        # reading a pipe would block, and a device never ends
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("a directory" if path.is_dir() else "no regular file")
-        if status.st_size > MAX_PIXELS * BYTES_PER_PIXEL:
-            raise ValueError(f"{status.st_size:,} bytes, more than {MAX_PIXELS:,} pixels take")
+        refusal = refusal_of(path.stat())
+        if refusal:
+            raise ValueError(refusal)
         return path.read_bytes()
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
+
+
+def refusal_of(status: os.stat_result) -> str:
+    """Return why a file is not read: reading a pipe would block, and a device never ends; empty if it is."""
+    if stat.S_ISDIR(status.st_mode):
+        return "a directory"
+    if not stat.S_ISREG(status.st_mode):
+        return "no regular file"
+    if status.st_size > MAX_PIXELS * BYTES_PER_PIXEL:
+        return f"{status.st_size:,} bytes, more than {MAX_PIXELS:,} pixels take"
+    return ""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ and time: unpacking restores times, and raw images of one camera have one length
 import os
 from pathlib import Path
 
-from foldsmith.data.images import image_files
+from foldsmith.data.images import image_files, refusal_of
 from foldsmith.process.files import digest_of, digest_of_file, load_json, save_json
 
 SOURCES = "sources.json"  # of a cache: mark and digest of each image by its path
@@ -31,6 +31,9 @@ def source_of(image: Path) -> Source:
     """Return mark and digest of an image."""
     mark = mark_of(image)  # first, so that a file that is replaced meanwhile is compared again
     try:
+        # a pipe blocks, a device never ends: such a file is not decoded either
+        if any(refusal_of(file.stat()) for file in image_files(image)):
+            return ["", ""]
         return [mark, digest_of([digest_of_file(file) for file in image_files(image)])]
     except OSError:
         return ["", ""]
