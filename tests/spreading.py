@@ -33,11 +33,16 @@ def run_script(
     for descriptor, stream in enumerate(streams, start=1):
         os.dup2(stream.fileno(), descriptor)
         stream.close()
+    # a server started by an unbuffered Python is unbuffered too, and would cut off long lines
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.argv = [script, *words]
-    if program:
-        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
-    else:
-        runpy.run_path(script, run_name="__main__")
+    try:
+        if program:
+            exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_path(script, run_name="__main__")
+    finally:
+        sys.stdout.flush()
 
 
 def main() -> int:
