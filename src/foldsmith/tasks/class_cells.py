@@ -37,16 +37,8 @@ class LabelCells:
 
 
 @dataclass(frozen=True)
-class ConfidentCells:
+class ConfidentCells(LabelCells):
     """One cell per image: its class and the probability of it, as in `137790 0.52`."""
-
-    values: list[str]
-    notes: list[str] = field(default_factory=list)
-    decide: Callable[[np.ndarray], np.ndarray] = most_probable
-
-    @property
-    def words(self) -> list[str]:
-        return self.values
 
     def fill(self, predictions: np.ndarray, decisions: np.ndarray | None = None) -> pd.DataFrame:
         labels = self.decide(predictions) if decisions is None else decisions

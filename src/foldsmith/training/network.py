@@ -147,7 +147,7 @@ class NetworkTraining:
                 f"{self.name.title}  starts from a {facts['kind']} classifier on {facts['form']['inputs']} "
                 f"features ({facts['features']}), training {facts['training_accuracy']:.1%}"
             )
-        return {**fitted.facts, "joined": joined_facts(self.fold.run, self.recipe)}
+        return {**facts, "joined": joined_facts(self.fold.run, self.recipe)}
 
     def rehearse(self) -> "Rehearsal":
         """Take up to three steps and predict a batch with a network that is thrown away; return the speeds.

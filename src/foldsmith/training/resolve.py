@@ -74,10 +74,10 @@ def find_backbone(
     from foldsmith.models.backbone import check_named, fetch_weights
     from foldsmith.training.backbone_choice import Sample, best_size, compare_sizes, cost_of
 
-    if command.model_by_weights:
-        check_named(read_settings(command.settings))
-    device = CPU if choose_device(command.device).type == "cpu" else GPU
     typed = read_settings(command.settings)
+    if command.model_by_weights:
+        check_named(typed)
+    device = CPU if choose_device(command.device).type == "cpu" else GPU
     model = typed.get("model", BACKBONES[device])
     if not typed.get("weights"):
         missing = fetch_weights(model.removeprefix("timm:"))
