@@ -48,9 +48,10 @@ class ProbeHead(nn.Module):
 
     def standardise(self, features: torch.Tensor) -> torch.Tensor:
         """Return the inputs of the layers, float32 (B, S)."""
-        if not features.requires_grad:  # a gradient would lose its small values in float16
-            features = as_stored(features).float()
-        standard = (features[:, self.columns] - self.mean) / self.scale
+        chosen = features[:, self.columns]
+        if not chosen.requires_grad:  # a gradient would lose its small values in float16
+            chosen = as_stored(chosen).float()
+        standard = (chosen - self.mean) / self.scale
         if self.form.kind == "cosine":
             standard = normalize(standard, dim=1) * math.sqrt(self.form.inputs)
         return standard

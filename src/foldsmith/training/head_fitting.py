@@ -83,7 +83,7 @@ def fit_head(
         deviation = values.std(dim=0, correction=0)
         head.mean.copy_(values.mean(dim=0))
         head.scale.copy_(deviation.clamp(min=LEAST_SCALE * float(deviation.mean()) + 1e-8))
-        inputs = head.standardise(everything.float())
+        inputs = head.standardise(everything)
         labels = torch.from_numpy(np.concatenate([data.labels] * len(data.features)))
         if hidden:
             _train_mlp(head, inputs, labels, data.loss())
