@@ -13,20 +13,20 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foldsmith.data.cache import channels_of, depth_of, run_cache_path
-from foldsmith.data.images import decode_image, resize_image
+from foldsmith.data.images import decode_image
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.process.faults import machine_fault
 from foldsmith.process.files import load_json, save_png
 from foldsmith.process.terminal import say
 from foldsmith.run.command import WordParser
-from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import require_trained, trained_folds
 from foldsmith.run.tables import load_classes, load_task
@@ -95,25 +95,18 @@ class Looked:
 def look_as_submitted(run: RunPaths, fold_runs: list[dict], typed: argparse.Namespace) -> Iterator[Looked]:
     """Yield each image's predictions as src/infer.py computes them for test images."""
     from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
-    from foldsmith.evaluation.predictions import average_predictions
-    from foldsmith.inference.images import CachedImages
-    from foldsmith.inference.memory import BatchLimit
-    from foldsmith.inference.networks import FoldNetworks
+    from foldsmith.inference.predictor import RunPredictor
 
-    recipe = load_identity(run)["recipe"]  # its views may be others than those a fold was trained with
-    size, views = recipe["image_size"], recipe["views"]
-    smallest = None if recipe["cache"] else size  # streamed images are decoded at a reduced size
-    cache = run_cache_path(run)
-    pixels = np.stack([resize_image(decode(path, cache, smallest), size) for path in typed.images])
-    images, batch_limit = CachedImages(pixels, np.arange(len(pixels))), BatchLimit(2 * recipe["batch_size"])
-    folds = [FoldNetworks.of_run(run, facts, typed.device, typed.precision) for facts in fold_runs]
-    predictions = [each for networks in folds for each in networks.predict(images, views, batch_limit)]
+    predictor = RunPredictor.of_run(run, fold_runs, typed.device, typed.precision)
+    size, networks = predictor.form.size, predictor.networks
+    pixels = np.stack([refusing(predictor.form.read, path) for path in typed.images])
     method = (
-        f"{len(predictions)} networks of {len(folds)} folds, views {', '.join(views)}, {size} x {size} pixels"
+        f"{len(networks)} networks of {len(fold_runs)} folds, views {', '.join(predictor.views)}, "
+        f"{size} x {size} pixels"
     )
-    model, compute = next(folds[0].load())
-    for image, mean in zip(pixels, average_predictions(predictions, folds[0].task), strict=True):
-        maps = record_blocks(model, compute.normalise(as_batch(image)))
+    first = networks[0]
+    for image, mean in zip(pixels, predictor.mean(pixels), strict=True):
+        maps = record_blocks(first.model, first.compute.normalise(as_batch(image)))
         yield Looked(mean, method, draw_feature_maps(image, maps))
 
 
@@ -130,8 +123,10 @@ def look_at_native_size(run: RunPaths, fold_runs: list[dict], typed: argparse.Na
     from foldsmith.models import takes_any_size
 
     folds = [FoldNetworks.of_run(run, facts, typed.device, typed.precision) for facts in fold_runs]
+    cache = run_cache_path(run)
+    decode = partial(decode_image, depth=depth_of(cache), channels=channels_of(cache))
     for path in typed.images:
-        image = shrink(decode(path, run_cache_path(run)), path)
+        image = shrink(refusing(decode, path), path)
         height, width = image.shape[:2]
         predictions, maps, name = [], {}, fold_runs[0]["recipe"]["model"]
         for networks in folds:
@@ -152,13 +147,10 @@ def look_at_native_size(run: RunPaths, fold_runs: list[dict], typed: argparse.Na
         yield Looked(np.mean(predictions, axis=0), method, draw_feature_maps(image, maps))
 
 
-def decode(path: Path, cache: Path, smallest: int | None = None) -> np.ndarray:
-    """Return the pixels of an image, uint8 (H, W, C), as those in the run's cache.
-
-    Raise InputError if it cannot be decoded.
-    """
+def refusing(read: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
+    """Return `read(path)`, the pixels of an image. Raise InputError if it cannot be decoded."""
     try:
-        return decode_image(path, smallest, depth_of(cache), channels_of(cache))
+        return read(path)
     except ValueError as error:
         raise InputError(f"{path}: {error}.") from error
 

@@ -1,0 +1,86 @@
+"""The runs that a run's predictions come from: itself, or the members of a blend or an average.
+
+R runs · n images · K outputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foldsmith.comparison.blend_weights import mix
+from foldsmith.comparison.ensemble import ADJUSTMENTS
+from foldsmith.errors import InputError
+from foldsmith.evaluation.decisions import Decision
+from foldsmith.process.files import load_json
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.tables import load_task
+from foldsmith.tasks import Task
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The member runs of a run that predict, with their weights (R,), and an adjustment of their mean.
+
+    `adjustment` is a key of ADJUSTMENTS, with its fitted `value`; empty without one. `decision` is the fitted
+    one that labels are decided by; None for the task's own.
+    """
+
+    task: Task
+    members: Sequence[RunPaths]
+    weights: np.ndarray
+    adjustment: str = ""
+    value: Any = None
+    decision: Decision | None = None
+
+    def combine(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the predictions float32 (n, K) of images from those of the members, R of (n, K)."""
+        stacked = np.stack(predictions)
+        combined = mix(stacked, self.weights, self.task) if len(stacked) > 1 else stacked[0]
+        if not self.adjustment:
+            return combined
+        by_name = {adjustment.name: adjustment for adjustment in ADJUSTMENTS.values()}
+        return self.task.finish(by_name[self.adjustment].apply(combined, np.asarray(self.value)))
+
+
+def read_combination(run: RunPaths) -> Combination:
+    """Return the members of a run: itself, or those of its blend.json that have a weight.
+
+    Raise InputError if a member is not where the blend was made.
+    """
+    task, decision = load_task(run), load_json(run.cv).get("decision") if run.cv.is_file() else None
+    if not run.blend.is_file():
+        return Combination(task, [run], np.ones(1), decision=_kept(decision))
+    facts = load_json(run.blend)
+    weights = np.array([entry["weight"] for entry in facts["runs"]])
+    if not facts.get("blended", True):
+        weights = np.array([float(entry["run"] == facts["better_run"]) for entry in facts["runs"]])
+    used = [(entry["run"], weight) for entry, weight in zip(facts["runs"], weights, strict=True) if weight]
+    adjustment = facts.get("adjustment") or {}
+    value = adjustment.get("value")
+    return Combination(
+        task,
+        [_member(run, name) for name, _ in used],
+        np.array([weight for _, weight in used]),
+        adjustment["name"] if value is not None else "",
+        value,
+        _kept(facts.get("decision") or decision),
+    )
+
+
+def _member(run: RunPaths, name: str) -> RunPaths:
+    """Return the member of a blend by its name beside the blend, or by its path."""
+    beside = RunPaths(run.root.parent / name)
+    member = beside if beside.identity.is_file() else RunPaths(Path(name))
+    if not member.identity.is_file():
+        raise InputError(
+            f"{run.root} combines the run {name}, which is neither {beside.root} nor {member.root}; put it "
+            "beside the blend, or combine the runs again."
+        )
+    return member
+
+
+def _kept(decision: dict[str, Any] | None) -> Decision | None:
+    return Decision(**decision) if decision and decision["kept"] else None
