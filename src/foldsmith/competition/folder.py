@@ -66,14 +66,17 @@ class Competition:
         return self.tables or Catalog(self.root, list_folder(self.root).tables)
 
 
-def read_competition(folder: Path, cache: Path | None = None) -> Competition:
+def read_competition(
+    folder: Path, cache: Path | None = None, settings: Settings | None = None
+) -> Competition:
     """List a competition folder; unpack its archives into `cache`. Raise InputError if it is not one.
 
-    Without a cache archives are left alone.
+    Without a cache archives are left alone. `settings` replace those of the folder's competition.toml.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.{_neighbours_of(folder)}")
-    settings, listing, root, evidence = read_settings(folder), list_folder(folder), folder, []
+    settings = settings or read_settings(folder)
+    listing, root, evidence = list_folder(folder), folder, []
     if listing.archives and cache:
         root, evidence = unpack_archives(folder, listing.archives, cache)
         listing = list_folder(root)

@@ -12,6 +12,7 @@ import numpy as np
 
 from foldsmith.comparison.blend_weights import mix
 from foldsmith.comparison.ensemble import ADJUSTMENTS
+from foldsmith.comparison.members import require_same_classes
 from foldsmith.errors import InputError
 from foldsmith.evaluation.decisions import Decision
 from foldsmith.process.files import load_json
@@ -68,6 +69,21 @@ def read_combination(run: RunPaths) -> Combination:
         value,
         _kept(facts.get("decision") or decision),
     )
+
+
+def average_of(runs: Sequence[RunPaths]) -> Combination:
+    """Return the equally weighted mean of several runs, or the one run. Raise InputError for other classes.
+
+    Labels of a mean are by the task's own decision: one that was fitted on a single run is not that of the
+    mean (src/submit.py RUN RUN fits one, as a run).
+    """
+    if len(runs) == 1:
+        return read_combination(runs[0])
+    combined = [run.root.name for run in runs if run.blend.is_file()]
+    if combined:
+        raise InputError(f"{combined[0]} combines other runs already; name it alone, or its members.")
+    require_same_classes(runs)
+    return Combination(load_task(runs[0]), runs, np.full(len(runs), 1 / len(runs)))
 
 
 def _member(run: RunPaths, name: str) -> RunPaths:

@@ -1,0 +1,172 @@
+"""Predict a contest's test images from a bundle, in a notebook without internet, and write submission.csv.
+
+The mounted test images may be others, and more, than those the runs were made with.
+"""
+
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foldsmith import __version__
+from foldsmith.competition.folder import read_competition
+from foldsmith.competition.found import load_found
+from foldsmith.competition.settings import read_settings
+from foldsmith.competition.submission import read_submission_form, save_submission
+from foldsmith.deployment.combination import Combination
+from foldsmith.deployment.manifest import SETTINGS, Manifest, load_manifest
+from foldsmith.deployment.time_limit import fit_time
+from foldsmith.errors import InputError, first_of
+from foldsmith.evaluation.decisions import decider
+from foldsmith.inference.compute import choose_devices, choose_precision, has_bf16
+from foldsmith.inference.predictor import ImageForm, RunPredictor
+from foldsmith.process.files import load_json, save_npz
+from foldsmith.process.terminal import progress, say
+from foldsmith.run.tables import load_classes
+
+DEPTH = 4  # folders between the mount and a contest's sample submission
+USED = 0.9  # share of the time limit that is planned for
+SUBMISSION, PREDICTIONS = "submission.csv", "predictions.npz"
+
+
+@dataclass(frozen=True)
+class HiddenTest:
+    """A bundle, the folder in which contests are mounted, and where results go.
+
+    `contest` is the contest's folder; None to find it below `mount` by its sample submission. `minutes` is
+    the time limit from `begun`, a time of `time.monotonic`.
+    """
+
+    bundle: Path
+    mount: Path
+    output: Path
+    contest: Path | None
+    minutes: float
+    begun: float
+
+
+def predict_hidden_test(hidden: HiddenTest, device: str = "auto") -> None:
+    """Write submission.csv and predictions.npz. Raise InputError for a damaged bundle or another contest."""
+    say(f"foldsmith {__version__}, Python {platform.python_version()}, torch {torch.__version__}")
+    manifest = load_manifest(hidden.bundle)
+    contest = hidden.contest or find_contest(hidden.mount, manifest, hidden.bundle)
+    settings = read_settings(hidden.bundle / SETTINGS)
+    competition = read_competition(contest, hidden.output / ".unpacked", settings)
+    combination = manifest.combination(hidden.bundle)
+    run = combination.members[0]
+    cell_form = load_found(run.found).cell_form
+    form = read_submission_form(competition, load_classes(run.classes), combination.task, cell_form)
+    images = list(dict.fromkeys(image for named in form.images for image in named))
+    say(f"{contest}: {len(form.ids):,} rows, {len(images):,} test images")
+    predictors, prior = load_predictors(combination, manifest, device), np.array(manifest.prior)
+    predicting = Predicting(predictors, combination, prior, hidden.begun + 60 * hidden.minutes)
+    predictions = predicting.predict([competition.root / image for image in images])
+    predicted = {"path": np.array(images, dtype=np.str_), combination.task.predictions_key: predictions}
+    save_npz(hidden.output / PREDICTIONS, **predicted)
+    decide = decider(combination.decision, combination.task) if combination.decision else None
+    target = hidden.output / SUBMISSION
+    for line in save_submission(target, form, predicted, prior, competition, decide):
+        say(line)
+    say(f"{target} ({len(form.ids):,} rows, checked)")
+
+
+def find_contest(mount: Path, manifest: Manifest, bundle: Path) -> Path:
+    """Return the folder below `mount` that holds the contest's sample submission, or has the contest's name.
+
+    Raise InputError unless there is exactly one.
+    """
+    wanted = Path(manifest.sample or manifest.competition)
+    found = []
+    for depth in range(DEPTH + 1):
+        for path in mount.glob("/".join(["*"] * depth + [str(wanted)])):
+            if not path.is_relative_to(bundle):
+                found.append(path.parents[len(wanted.parts) - 1] if manifest.sample else path)
+    if not found:
+        raise InputError(
+            f"{mount} holds no {wanted}; add the contest {manifest.competition} to the notebook's inputs, or "
+            "write its folder as CONTEST in the notebook."
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{mount} holds {wanted} in {first_of(list(map(str, found)))}; write the contest's folder as "
+            "CONTEST in the notebook."
+        )
+    return found[0]
+
+
+def load_predictors(combination: Combination, manifest: Manifest, device: str) -> list[RunPredictor]:
+    """Return a predictor for each member, in the precision of its training where the device has it."""
+    used, predictors = choose_devices(device)[0], []
+    for run, folds in zip(combination.members, manifest.folds, strict=True):
+        fold_runs = [load_json(run.fold_run(fold)) for fold in folds]
+        emulates = fold_runs[0]["precision"] == "bf16" and not has_bf16(used)
+        precision = choose_precision("auto", used) if emulates else "auto"
+        predictor = RunPredictor.of_run(run, fold_runs, device, precision)
+        compute = predictor.networks[0].compute
+        say(
+            f"{run.root.name}: {len(predictor.networks)} networks, views {', '.join(predictor.views)}, "
+            f"{compute.hardware}, {compute.precision}"
+        )
+        predictors.append(predictor)
+    return predictors
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """The predictors of a bundle's runs, the `prior` (K,), and the `deadline`, a time of time.monotonic."""
+
+    predictors: Sequence[RunPredictor]
+    combination: Combination
+    prior: np.ndarray
+    deadline: float
+
+    def predict(self, files: Sequence[Path]) -> np.ndarray:
+        """Return combined predictions of image files, float32 (n, K), within the time limit.
+
+        An image that cannot be read gets the prior. If the first chunk shows that all networks and views
+        would take too long, fewer predict the others; images that are not reached in time get the prior.
+        """
+        predictions = np.tile(self.prior.astype(np.float32), (len(files), 1))
+        predictors, done, unreadable = list(self.predictors), 0, []
+        with progress("predict", len(files), "images") as advance:
+            begun = time.monotonic()
+            for chunk in self._chunks(files):
+                problems = next(iter(chunk.values()))[1]
+                readable = np.array([problem == "" for problem in problems])
+                combined = self._combined(predictors, chunk)
+                rows = np.arange(done, done + len(problems))
+                predictions[rows[readable]] = combined[readable]
+                unreadable += [files[row] for row in rows[~readable]]
+                done += len(problems)
+                advance(len(problems))
+                now = time.monotonic()
+                if now > self.deadline and done < len(files):
+                    say(f"the time limit is reached: {len(files) - done:,} images get the class prior")
+                    break
+                if done == len(problems) < len(files):  # the first chunk has shown the speed
+                    available = USED * (self.deadline - now) / (len(files) - done)
+                    predictors, said = fit_time(self.predictors, (now - begun) / done, available)
+                    if said:
+                        say(f"the time limit leaves {available:.3f} s an image: {said} from now on")
+        if unreadable:
+            said = f"{len(unreadable)} unreadable test images get the class prior"
+            say(f"{said} ({first_of(list(map(str, unreadable)))})")
+        return predictions
+
+    def _chunks(self, files: Sequence[Path]) -> Iterator[dict[ImageForm, tuple[np.ndarray, list[str]]]]:
+        """Yield chunks of images in each form that the runs take, with why images cannot be decoded."""
+        by_form = {predictor.form: predictor for predictor in self.predictors}
+        for chunks in zip(*(predictor.read_chunks(files) for predictor in by_form.values()), strict=True):
+            yield dict(zip(by_form, chunks, strict=True))
+
+    def _combined(
+        self, predictors: Sequence[RunPredictor], chunk: dict[ImageForm, tuple[np.ndarray, list[str]]]
+    ) -> np.ndarray:
+        """Return the combined predictions (n, K) of a chunk."""
+        return self.combination.combine(
+            [predictor.mean(chunk[predictor.form][0]) for predictor in predictors]
+        )
