@@ -1,8 +1,9 @@
-"""Predict single images as a run predicts its test images, and draw the outputs of its blocks.
+"""Predict single images as a run predicts its test images, and draw why: class heat maps, outputs of blocks.
 
 .venv/bin/python src/look.py output/cifar10/cnn-gap cat.jpg frog.png
 
-The images are decoded, resized and predicted exactly as the run's submission is: all networks, all views.
+The images are decoded, resized and predicted exactly as the run's submission is: all networks, all views. A
+heat map shows which places speak for a class: mean over the networks, in the image's own view.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -11,7 +12,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,10 @@ from foldsmith.run.tables import load_classes, load_task
 if TYPE_CHECKING:
     import torch
 
+    from foldsmith.inference.predictor import Network
+
 TOP = 5
+EXPLAINED = 3  # most probable classes with a heat map
 LARGEST = 1_000_000  # pixels of an image at its native size
 
 
@@ -94,10 +98,11 @@ class Looked:
 
 def look_as_submitted(run: RunPaths, fold_runs: list[dict], typed: argparse.Namespace) -> Iterator[Looked]:
     """Yield each image's predictions as src/infer.py computes them for test images."""
-    from foldsmith.evaluation.feature_maps import draw_feature_maps, record_blocks
+    from foldsmith.evaluation.feature_maps import draw_feature_maps, draw_reasons, record_blocks
     from foldsmith.inference.predictor import RunPredictor
 
     predictor = RunPredictor.of_run(run, fold_runs, typed.device, typed.precision)
+    names = list(load_classes(run.classes)["class_name"])
     size, networks = predictor.form.size, predictor.networks
     pixels = np.stack([refusing(predictor.form.read, path) for path in typed.images])
     method = (
@@ -107,7 +112,22 @@ def look_as_submitted(run: RunPaths, fold_runs: list[dict], typed: argparse.Name
     first = networks[0]
     for image, mean in zip(pixels, predictor.mean(pixels), strict=True):
         maps = record_blocks(first.model, first.compute.normalise(as_batch(image)))
-        yield Looked(mean, method, draw_feature_maps(image, maps))
+        reasons = draw_reasons(image, list(find_reasons(networks, image, mean, names)))
+        yield Looked(mean, method, np.concatenate([reasons, draw_feature_maps(image, maps)]))
+
+
+def find_reasons(
+    networks: Sequence["Network"], image: np.ndarray, mean: np.ndarray, names: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the highest predictions (K,) of an image uint8 (H, W, C): titles and heat maps (H, W)."""
+    from foldsmith.inference.heat_maps import heat_maps
+
+    for output in np.argsort(-mean, kind="stable")[:EXPLAINED].tolist():
+        maps = [
+            heat_maps(network.model, network.compute, image[None], np.array([output]))[0]
+            for network in networks
+        ]
+        yield f"for {names[output]}", np.mean(maps, axis=0)
 
 
 def look_at_native_size(run: RunPaths, fold_runs: list[dict], typed: argparse.Namespace) -> Iterator[Looked]:

@@ -8,8 +8,9 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,9 @@ from foldsmith.run.tables import (
 )
 from foldsmith.tasks.own_metric import choose_metric
 
+if TYPE_CHECKING:
+    from foldsmith.data.cache import PixelCache
+
 
 def main(argv: list[str] | None = None) -> int:
     command = read_command(argv, __doc__)
@@ -51,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *optional]
     inputs = {path.name: digest_of_file(path) for path in files}
     inputs["trained"] = trained
+    if command.why:
+        inputs["why"] = True
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
         return 0
@@ -102,6 +108,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     test, views, features = (
         load_npz(path) if path in optional else None for path in (run.test, run.views, run.features)
     )
+    heat = heat_of(command, fold_runs, cache, oof, predictions) if command.why else None
     evidence = Evidence(
         competition=command.competition,
         run=command.name,
@@ -120,7 +127,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         notes=notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels),
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
-        pictures=Pictures(cache),
+        pictures=Pictures(cache, heat),
         issues=issues,
         samples=samples[samples["path"].isin(folds["path"])],
         test_samples=predicted_samples(load_samples(run.test_samples), test),
@@ -136,6 +143,37 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     )
     write_report(run.report, evidence)
     return describe_suspects(int(issues["suspected"].sum()), cv)
+
+
+def heat_of(
+    command: Command,
+    fold_runs: list[dict[str, Any]],
+    cache: "PixelCache",
+    oof: dict[str, np.ndarray],
+    predictions: np.ndarray,
+) -> Callable[[str], np.ndarray | None]:
+    """Return the function from a held-out image to its heat map (S, S), and from others to None.
+
+    It is for the highest prediction (N, K), by the first network of the image's fold.
+    """
+    from foldsmith.inference.heat_maps import heat_maps
+    from foldsmith.inference.networks import FoldNetworks
+
+    row = {path: index for index, path in enumerate(oof["path"].tolist())}
+    networks = {
+        facts["fold"]: next(FoldNetworks.of_run(command.run, facts, command.device, command.precision).load())
+        for facts in fold_runs
+    }
+
+    def heat(path: str) -> np.ndarray | None:
+        if path not in row:
+            return None
+        index = row[path]
+        model, compute = networks[int(oof["fold"][index])]
+        output = predictions[index].argmax(keepdims=True)
+        return heat_maps(model, compute, cache.pixels[cache.rows([path])], output)[0]
+
+    return heat
 
 
 def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import prepare
 import split
 import train
 from foldsmith.errors import InputError
-from foldsmith.evaluation.feature_maps import MAPS, draw_feature_maps, record_blocks
+from foldsmith.evaluation.feature_maps import MAPS, draw_feature_maps, draw_heat, draw_reasons, record_blocks
 from foldsmith.inference.weights import load_weights
 from foldsmith.models import MODELS, blocks_of, build_model, takes_any_size
 from foldsmith.process.files import load_json, load_npz
@@ -129,8 +129,19 @@ def test_the_picture_has_a_row_for_the_image_and_for_every_block(
 ) -> None:
     look.main([str(runs["cnn-gap"].root), str(photograph), str(photograph)])
     picture = np.array(Image.open(runs["cnn-gap"].look("cat.png")))
-    row = draw_feature_maps(np.zeros((8, 8, 3), np.uint8), {}).shape[0]
-    assert picture.shape[0] == row * (1 + 4)
+    image = np.zeros((8, 8, 3), np.uint8)
+    row, reasons = draw_feature_maps(image, {}).shape[0], draw_reasons(image, []).shape[0]
+    assert picture.shape[0] == reasons + row * (1 + 4)
+
+
+def test_a_heat_map_colours_what_speaks_for_a_class_and_leaves_the_rest() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    heat = np.zeros((8, 8), np.float32)
+    heat[2, 3] = 5
+    drawn = draw_heat(image, heat)
+    changed = (drawn != image).any(axis=2)
+    assert changed[2, 3] and changed.sum() == 1
+    np.testing.assert_array_equal(draw_heat(image, 0 * heat), image)
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"text", "image"), (None, "No such file")])

@@ -118,3 +118,15 @@ def test_the_same_report_is_not_written_twice(
     for stage in (examine, report):
         assert stage.main(words) == 0
     assert capsys.readouterr().out.count("up to date") == 2
+
+
+def test_heat_maps_are_shown_where_they_are_asked_for(folder: Path, run: Path) -> None:
+    words = [str(folder), *WORDS, "--output", str(run.parents[1])]
+    assert report.main([*words, "--why"]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="heat"') > 0
+    # near-duplicates show test images too, which no decision of a fold is about
+    with_heat = re.findall(r'alt="([^"]*)"[^>]*><img class="heat"', page)
+    assert with_heat and all(path.startswith("train/") for path in with_heat)
+    assert report.main(words) == 0  # and no longer where they are not
+    assert 'class="heat"' not in (run / "report.html").read_text(encoding="utf-8")

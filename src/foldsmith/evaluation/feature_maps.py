@@ -1,4 +1,6 @@
-"""The outputs of a network's blocks for one image, drawn as a picture."""
+"""The outputs of a network's blocks for one image, and class heat maps, drawn as pictures."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,6 +11,8 @@ from foldsmith.models import blocks_of
 
 TILE, GAP, MARGIN = 72, 4, 22  # pixels: side of a map, space around it, height of a row's title
 MAPS = 12  # maps drawn of a block; they set the width of the picture
+LARGE = 3 * (TILE + GAP) - GAP  # side of a heat map
+OPAQUE = 0.75  # of the hottest place of a heat map
 
 
 def record_blocks(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -62,6 +66,33 @@ def draw_feature_maps(image: np.ndarray, maps: dict[str, torch.Tensor]) -> np.nd
     return np.concatenate(rows)
 
 
+def draw_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Return an image uint8 (H, W, 3) under its heat map (H, W), whose highest value is yellow.
+
+    Where the map is 0 the image is as it is.
+    """
+    high = heat.max()
+    share = heat / high if high > 0 else heat
+    colours = cv2.applyColorMap((255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    opacity = OPAQUE * share[..., None]
+    return (opacity * colours + (1 - opacity) * image).round().astype(np.uint8)
+
+
+def draw_reasons(image: np.ndarray, reasons: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Return a row of the image uint8 (H, W, C) under each heat map (H, W), as wide as `draw_feature_maps`.
+
+    `reasons` are at most four titles and maps.
+    """
+    row = np.full((MARGIN + LARGE + GAP, _width(), 3), 255, np.uint8)
+    for index, (title, heat) in enumerate(reasons):
+        left = GAP + index * (LARGE + GAP)
+        text = title if len(title) <= 32 else f"{title[:31]}…"
+        _write(row, text, left)
+        tile = _fit(draw_heat(image[..., :3], heat), LARGE)
+        row[MARGIN : MARGIN + LARGE, left : left + LARGE] = tile
+    return row
+
+
 def _width() -> int:
     return MAPS * (TILE + GAP) + GAP
 
@@ -72,23 +103,27 @@ def _grey(values: np.ndarray) -> np.ndarray:
     return np.repeat((255 * share).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _fit(pixels: np.ndarray) -> np.ndarray:
+def _fit(pixels: np.ndarray, side: int = TILE) -> np.ndarray:
     """Return the picture resized to fit a white tile; its aspect ratio stays."""
     height, width = pixels.shape[:2]
-    scale = TILE / max(height, width)
+    scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     shrinks = scale < 1
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
-    tile = np.full((TILE, TILE, 3), 255, np.uint8)
+    tile = np.full((side, side, 3), 255, np.uint8)
     tile[: size[1], : size[0]] = small
     return tile
 
 
 def _row(text: str, tiles: list[np.ndarray]) -> np.ndarray:
     row = np.full((MARGIN + TILE + GAP, _width(), 3), 255, np.uint8)
-    cv2.putText(row, text, (GAP, MARGIN - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    _write(row, text, GAP)
     left = GAP
     for tile in tiles:
         row[MARGIN : MARGIN + TILE, left : left + tile.shape[1]] = tile
         left += tile.shape[1] + GAP
     return row
+
+
+def _write(row: np.ndarray, text: str, left: int) -> None:
+    cv2.putText(row, text, (left, MARGIN - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

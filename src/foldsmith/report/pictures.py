@@ -1,6 +1,7 @@
 """Thumbnails inside the page: JPEG data URIs from the pixel cache."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 
 from foldsmith.data.cache import PixelCache
+from foldsmith.evaluation.feature_maps import draw_heat
 
 LONGEST = 72  # pixels of a side: about 2 kB per picture, so that hundreds stay under a megabyte
 QUALITY = 80
@@ -15,9 +17,13 @@ QUALITY = 80
 
 @dataclass(frozen=True)
 class Pictures:
-    """Thumbnails by path. Without a cache there are none, and the page shows text only."""
+    """Thumbnails by path. Without a cache there are none, and the page shows text only.
+
+    `heat` returns an image's heat map (S, S), of what speaks for its decision; None for an image without one.
+    """
 
     cache: PixelCache | None = None
+    heat: Callable[[str], np.ndarray | None] | None = None
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -28,8 +34,15 @@ class Pictures:
         return "" if self.cache is None else encode_picture(self.cache.pixels[self._rows[path]])
 
     def card(self, path: str, *lines: str) -> dict[str, object]:
-        """Return the entry of an image in a gallery: path, picture, and lines of text."""
-        return {"path": path, "uri": self.uri(path), "lines": lines}
+        """Return the entry of an image in a gallery: path, picture, heat map, and lines of text."""
+        return {"path": path, "uri": self.uri(path), "heat": self.heat_uri(path), "lines": lines}
+
+    def heat_uri(self, path: str) -> str:
+        """Return the picture under its heat map as a data URI; empty for an image without one."""
+        heat = self.heat(path) if self.heat is not None else None
+        if heat is None:
+            return ""
+        return encode_picture(draw_heat(self.cache.pixels[self._rows[path]][..., :3], heat))
 
 
 def encode_picture(pixels: np.ndarray) -> str:

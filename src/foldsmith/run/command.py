@@ -42,7 +42,8 @@ OTHER_COMMANDS = """other commands, each with its own --help:
   .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
   .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
   .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
-  .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains"""
+  .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains
+  .venv/bin/python src/bundle.py RUN…              a data set and a notebook for a contest without internet"""
 FOLDS = 5
 # a field of a recipe, or another word for it -> the field
 FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
@@ -95,6 +96,7 @@ class Command:
     output: Path
     metric: str
     again: bool
+    why: bool  # whether the report has heat maps
     budget: float | None  # minutes that `default` plans for; None: those of its device
     limit_test: int | None  # number of test images that are predicted; None: all
     until: str | None  # name of the last stage that src/run.py runs; None: all
@@ -298,6 +300,8 @@ def _add_run_words(parser: argparse.ArgumentParser) -> None:
     add("--metric", metavar="NAME|FILE.py:NAME", default="", help=metric)
     again = "run again even if up to date; replace a different run of the same name"
     add("--again", action="store_true", help=again)
+    why = "show in the report which places of an image speak for its decision; a backward pass an image"
+    add("--why", action="store_true", help=why)
     add("--until", metavar="STAGE", choices=STAGES, help=f"./run.sh stops after it: {', '.join(STAGES)}")
 
 
@@ -337,6 +341,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         output=typed.output,
         metric=typed.metric,
         again=typed.again,
+        why=typed.why,
         budget=typed.budget,
         limit_test=typed.limit_test,
         until=typed.until,
