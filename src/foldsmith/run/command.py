@@ -43,7 +43,7 @@ OTHER_COMMANDS = """other commands, each with its own --help:
   .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
   .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
   .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains
-  .venv/bin/python src/bundle.py RUN…              a data set and a notebook for a contest without internet"""
+  .venv/bin/python src/bundle.py RUN…             a data set and a notebook for a contest without internet"""
 FOLDS = 5
 # a field of a recipe, or another word for it -> the field
 FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
