@@ -12,9 +12,9 @@ from conftest import MakeCompetition, naming
 
 import split
 from foldsmith.errors import InputError
-from foldsmith.process.locks import lock_until_exit, wait_for_lock
+from foldsmith.process.locks import is_locked, lock_until_exit, wait_for_lock
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import check_claim, claim_run
+from foldsmith.run.stamps import check_claim, check_claim_of_fold, claim_run
 
 SRC = Path(__file__).parents[1] / "src"
 HOLD = """
@@ -24,6 +24,7 @@ from foldsmith.process.locks import {take}
 {hold}
 """
 KEEP = 'lock_until_exit(Path(sys.argv[1]), "it"); print("held", flush=True); sys.stdin.read()'
+SHARE = KEEP.replace('"it"', '"it", shared=True')
 TURN = 'with wait_for_lock(Path(sys.argv[1]), "decodes"): print("held", flush=True); sys.stdin.read()'
 
 
@@ -67,6 +68,37 @@ def test_a_process_can_take_its_own_lock_again(tmp_path: Path) -> None:
     lock_until_exit(tmp_path / ".lock", "the run")
     assert (tmp_path / ".lock").read_text() == f"process {os.getpid()}"
     assert (tmp_path / ".lock").stat().st_mtime_ns == before
+
+
+def test_a_shared_lock_is_shared_and_excludes_others(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with another_process(SHARE, path) as other:
+        lock_until_exit(path, "the run", shared=True)
+        with pytest.raises(InputError, match="the run"):  # and keeps its share
+            lock_until_exit(path, "the run")
+        other.kill()
+        other.wait()
+        lock_until_exit(path, "the run")
+    with pytest.raises(AssertionError), another_process(SHARE, path):
+        pass
+
+
+def test_two_processes_train_two_folds_of_a_run_and_never_the_same(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    run.root.mkdir()
+    for fold in (0, 1):
+        run.of_fold(fold).root.mkdir()
+    half_written = run.of_fold(1).root / ".log.csv.7.part"
+    half_written.touch()
+    with another_process(SHARE, run.lock), another_process(KEEP, run.of_fold(1).lock):
+        check_claim_of_fold(run, 0)
+        assert is_locked(run.of_fold(1).lock) and not is_locked(run.of_fold(0).lock)
+        assert half_written.exists()  # the other process is writing it
+        with pytest.raises(InputError, match="fold1"):
+            check_claim_of_fold(run, 1)
+        with pytest.raises(InputError, match="run"):
+            check_claim(run)
+    assert not is_locked(run.of_fold(1).lock)
 
 
 def test_a_run_that_is_replaced_stays_locked_throughout(tmp_path: Path) -> None:

@@ -9,32 +9,49 @@ from pathlib import Path
 from foldsmith.errors import InputError
 from foldsmith.process.terminal import say
 
-# lock file -> descriptor of a lock that this process holds until it ends. POSIX record locks end with the
-# process, however it ends, and forked workers do not inherit them.
-_held: dict[Path, int] = {}
+# lock file -> descriptor of a lock that this process holds until it ends, and whether it is shared. POSIX
+# record locks end with the process, however it ends, and forked workers do not inherit them. A process that
+# closes any descriptor of a file loses its locks on it.
+_held: dict[Path, tuple[int, bool]] = {}
 
 
-def lock_until_exit(path: Path, what: str) -> None:
+def lock_until_exit(path: Path, what: str, shared: bool = False) -> None:
     """Lock `path` until this process ends. Raise InputError if another process holds the lock.
 
-    `what` names the locked thing in the message. The folder of `path` must exist. Locking again what this
-    process holds does nothing.
+    Several processes may hold a `shared` lock. `what` names the locked thing in the message. The folder of
+    `path` must exist. Locking again what this process holds does nothing, unless the lock was shared.
     """
-    held = _held.get(path)
+    held, is_shared = _held.get(path, (None, False))
     if held is not None and path.exists() and os.fstat(held).st_ino == path.stat().st_ino:
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if shared or not is_shared:
+            return
+    else:
+        held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        _held.pop(path, None)
     owner = f"process {os.getpid()}".encode()
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(descriptor, 100, 0).decode(errors="replace")
-        os.close(descriptor)
+        holder = os.pread(held, 100, 0).decode(errors="replace")
+        if path not in _held:
+            os.close(held)
         raise InputError(f"another process ({holder}) works on {what}; wait until it ends.") from None
-    if os.pread(descriptor, 100, 0) != owner:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, owner, 0)
-    _held[path] = descriptor
+    if os.pread(held, 100, 0) != owner:
+        os.ftruncate(held, 0)
+        os.pwrite(held, owner, 0)
+    _held[path] = held, shared
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether another process holds the lock `path`, which this process must not hold itself."""
+    if path in _held or not path.exists():
+        return False
+    with path.open("rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager

@@ -27,6 +27,11 @@ class FoldPaths:
         return self.root / "log.csv"
 
     @property
+    def lock(self) -> Path:
+        """The lock file, held by a process that trains this fold alone, beside those of other folds."""
+        return self.root / ".lock"
+
+    @property
     def heldout(self) -> Path:
         return self.root / "heldout.npz"
 

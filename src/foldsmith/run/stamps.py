@@ -54,6 +54,21 @@ def check_claim(run: RunPaths, again: bool = False, **identity: Any) -> bool:
     return replaces
 
 
+def check_claim_of_fold(run: RunPaths, fold: int, **identity: Any) -> None:
+    """Lock one fold of a run, whose other folds other processes may train.
+
+    Raise InputError as `check_claim` does, and if another process works on the fold.
+    """
+    check_identity(run, **identity)
+    if run.root.is_dir():
+        lock_until_exit(run.lock, str(run.root), shared=True)
+        paths = run.of_fold(fold)
+        paths.root.mkdir(exist_ok=True)
+        lock_until_exit(paths.lock, str(paths.root))
+        remove_leftovers(paths.root)
+    check_use(run, **identity)
+
+
 def check_identity(
     run: RunPaths, again: bool = False, remedy: str = "choose another --name", **identity: Any
 ) -> bool:

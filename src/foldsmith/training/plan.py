@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from foldsmith.errors import InputError
 from foldsmith.process.files import remove_checkpoints
+from foldsmith.process.locks import is_locked
 from foldsmith.process.terminal import in_time, say
 from foldsmith.recipes.for_task import check_for_task
 from foldsmith.run.command import Command
@@ -12,6 +13,7 @@ from foldsmith.run.fold_inputs import inputs_of, refuse_stale
 from foldsmith.run.stamps import (
     changed_outputs,
     check_claim,
+    check_claim_of_fold,
     is_current,
     is_predicted,
     refuse_other_machine,
@@ -47,7 +49,10 @@ def make_plan(command: Command) -> Plan:
     Raise InputError for stale folds, and if a recipe with several rounds has no test image to pseudo-label.
     """
     run = command.run
-    check_claim(run, **command.identity)
+    if command.fold is None:
+        check_claim(run, **command.identity)
+    else:
+        check_claim_of_fold(run, command.fold, **command.identity)
     require(run.folds, "split")
     check_for_task(command.recipe, load_task(run))
     to_label = images_to_label(command)  # raises InputError before the first round is trained
@@ -77,13 +82,16 @@ def make_plan(command: Command) -> Plan:
 def finished_folds(command: Command, plan: Plan) -> list[int]:
     """Return the folds that are trained from the plan's inputs, and are not to be trained again.
 
-    With `--fold` these include other trained folds, because later stages use all of them.
+    With `--fold` these include other trained folds, because later stages use all of them, except those that
+    another process works on.
     """
     to_repeat = command.folds_to_train if command.again else []
     return [
         fold
         for fold in command.folds_to_use
-        if fold not in to_repeat and is_current(command.run.fold_run(fold), plan.inputs_of(fold))
+        if fold not in to_repeat
+        and not is_locked(command.run.of_fold(fold).lock)
+        and is_current(command.run.fold_run(fold), plan.inputs_of(fold))
     ]
 
 
