@@ -16,10 +16,10 @@ STAGES = {path.stem for path in SRC.glob("*.py")}
 # a package may import itself and those before it
 ORDER = (
     "errors", "natural_order", "seeding", "tasks", "process", "augment", "recipes", "competition", "models",
-    "run", "data", "evaluation", "inference", "report", "training", "comparison", "deployment",
+    "run", "data", "evaluation", "inference", "report", "training", "comparison", "deployment", "grid",
 )  # fmt: skip
 # modules that need torch or another library that takes seconds to import
-HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison", "deployment"}
+HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison", "deployment", "grid"}
 HEAVY_MODULES = {"foldsmith.augment.device", "foldsmith.data.loader"}
 HEAVY_MODULES |= {f"foldsmith.tasks.{kind}" for kind in ("losses", "set_losses", "value_losses")}
 

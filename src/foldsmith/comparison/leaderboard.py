@@ -208,6 +208,20 @@ def notes_on(runs: Sequence[Run], stale: Sequence[str]) -> list[str]:
     ]
 
 
+def notes_of_grid(competition: Path) -> list[str]:
+    """Return a sentence for each run that the last grid stopped, or that failed, by its grid.json."""
+    path = competition / "grid.json"
+    if not path.is_file():
+        return []
+    return [
+        f"{name} was stopped by the grid: {entry['reason']}."
+        if entry["state"] == "stopped"
+        else f"{name} failed in the grid: {entry['reason']}"
+        for name, entry in load_json(path).items()
+        if entry["state"] in ("stopped", "failed")
+    ]
+
+
 def _shared_images(a: Run, b: Run) -> tuple[pd.Index, int]:
     """Return the images that both held out with the same label, and the number with different labels."""
     shared = a.credit.index.intersection(b.credit.index)

@@ -42,6 +42,7 @@ OTHER_COMMANDS = """other commands, each with its own --help:
   .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
   .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
   .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
+  .venv/bin/python src/grid.py FOLDER --recipes … many recipes, settings and seeds, here or on a cluster
   .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains
   .venv/bin/python src/bundle.py RUN…             a data set and a notebook for a contest without internet"""
 FOLDS = 5

@@ -1,0 +1,1 @@
+"""Many runs of one competition: on this machine, on a Ray cluster, or by Slurm."""

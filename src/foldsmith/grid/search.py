@@ -1,0 +1,147 @@
+"""A search over ranges of recipe fields: Optuna's TPE sampler proposes trials, each of which is a run."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foldsmith.errors import InputError
+from foldsmith.evaluation.resampling import gain_with_error
+from foldsmith.grid.scores import HeldOutScore, expected_lead
+from foldsmith.recipes import read_settings
+from foldsmith.seeding import derive_seed
+from foldsmith.tasks.metrics import Metric
+
+BATCH = 4  # trials that are proposed together, whatever runs them: so the same seed gives the same trials
+LOGARITHMIC = 10  # a range whose ends are positive and differ by this factor is searched by its logarithm
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of a field that are tried: from `low` to `high`, or one of `words`."""
+
+    field: str
+    low: float = 0.0
+    high: float = 0.0
+    is_integer: bool = False
+    words: tuple[str, ...] = ()
+
+    @property
+    def is_logarithmic(self) -> bool:
+        return self.low > 0 and self.high >= LOGARITHMIC * self.low
+
+    @property
+    def in_words(self) -> str:
+        if self.words:
+            return f"{self.field}: {', '.join(self.words)}"
+        by = ", by its logarithm" if self.is_logarithmic else ""
+        return f"{self.field}: {self.low:g} to {self.high:g}{by}"
+
+
+def read_range(word: str) -> Range:
+    """Return the range FIELD=LOW..HIGH or FIELD=WORD|WORD. Raise InputError for another form or field."""
+    field, equals, values = word.partition("=")
+    ends = re.fullmatch(rf"({NUMBER})\.\.({NUMBER})", values)
+    if ends:
+        low, high = float(ends[1]), float(ends[2])
+        if not low < high:
+            raise InputError(f"--search {word}: {ends[1]} must be below {ends[2]}.")
+        # refuses an unknown field, and a number that it cannot take
+        read = [read_settings([f"{field}={end}"])[field] for end in (ends[1], ends[2])]
+        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in read):
+            raise InputError(f"--search {word}: {field} is no number; write {field}=WORD|WORD.")
+        return Range(field, low, high, is_integer=all(isinstance(value, int) for value in read))
+    words = tuple(values.split("|"))
+    if not equals or len(words) < 2:
+        raise InputError(f"--search {word}: write FIELD=LOW..HIGH (lr=1e-3..1e-1), or FIELD=WORD|WORD.")
+    for value in words:
+        read_settings([f"{field}={value}"])
+    return Range(field, words=words)
+
+
+def read_ranges(words: Sequence[str]) -> list[Range]:
+    """Return the ranges of a search. Raise InputError for two ranges of a field."""
+    ranges = [read_range(word) for word in words]
+    fields = [entry.field for entry in ranges]
+    repeated = sorted({field for field in fields if fields.count(field) > 1})
+    if repeated:
+        raise InputError(f"--search has two ranges of {repeated[0]}; write one.")
+    return ranges
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A point of the search and its out-of-fold score; None for a run that failed."""
+
+    settings: dict[str, Any]
+    score: float | None
+
+
+def propose(ranges: Sequence[Range], trials: Sequence[Trial], metric: Metric, seed: int) -> list[dict]:
+    """Return the settings of the next BATCH trials, which depend on the trials before and the seed alone.
+
+    Raise InputError if Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError(
+            "--search needs Optuna: .venv/bin/python -m pip install -r requirements-grid.txt"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spaces = {entry.field: _distribution(optuna, entry) for entry in ranges}
+    # a sampler of its own for each batch: a search that was interrupted proposes the same again
+    sampler = optuna.samplers.TPESampler(
+        seed=derive_seed(seed, "search", len(trials)), n_startup_trials=2 * BATCH, constant_liar=True
+    )
+    direction = "maximize" if metric.higher_is_better else "minimize"
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    states = optuna.trial.TrialState
+    for trial in trials:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.settings,
+                distributions=spaces,
+                value=trial.score,
+                state=states.FAIL if trial.score is None else states.COMPLETE,
+            )
+        )
+    return [study.ask(spaces).params for _ in range(BATCH)]
+
+
+def _distribution(optuna: Any, entry: Range) -> Any:
+    kinds = optuna.distributions
+    if entry.words:
+        return kinds.CategoricalDistribution(entry.words)
+    if entry.is_integer:
+        return kinds.IntDistribution(int(entry.low), int(entry.high), log=entry.is_logarithmic)
+    return kinds.FloatDistribution(entry.low, entry.high, log=entry.is_logarithmic)
+
+
+def luck_in_words(scores: dict[str, HeldOutScore], metric: Metric) -> str:
+    """Return how much of the best trial's lead over the mean of the trials luck explains.
+
+    The noise of a trial is the paired standard error of its difference from the best, divided by the root of
+    two, the median of all; of equal trials with it the best leads by `expected_lead` on average.
+    """
+    known = {name: score for name, score in scores.items() if score.score is not None}
+    if len(known) < 2:
+        return "a single trial has no lead"
+    best = max(known, key=lambda name: metric.sign * known[name].score)
+    errors = []
+    for name, other in known.items():
+        if name != best:
+            row = {path: index for index, path in enumerate(known[best].paths)}
+            rows = [row[path] for path in other.paths]
+            gain = gain_with_error(other.targets, other.predictions, known[best].predictions[rows], metric)
+            errors.append(gain.standard_error)
+    noise = float(np.median(errors)) / np.sqrt(2)
+    lead = metric.sign * (known[best].score - float(np.mean([score.score for score in known.values()])))
+    luck = expected_lead(len(known)) * noise
+    return (
+        f"{best} leads the mean of {len(known)} trials by {lead:.4f}; the best of as many equal trials, with "
+        f"a noise of {noise:.4f}, would lead by {luck:.4f} by luck alone"
+    )
