@@ -19,7 +19,16 @@ ORDER = (
     "run", "data", "evaluation", "inference", "report", "training", "comparison", "deployment", "grid",
 )  # fmt: skip
 # modules that need torch or another library that takes seconds to import
-HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison", "deployment", "grid"}
+HEAVY_PACKAGES = {
+    "models",
+    "evaluation",
+    "inference",
+    "report",
+    "training",
+    "comparison",
+    "deployment",
+    "grid",
+}
 HEAVY_MODULES = {"foldsmith.augment.device", "foldsmith.data.loader"}
 HEAVY_MODULES |= {f"foldsmith.tasks.{kind}" for kind in ("losses", "set_losses", "value_losses")}
 

@@ -95,7 +95,7 @@ def propose(ranges: Sequence[Range], trials: Sequence[Trial], metric: Metric, se
     spaces = {entry.field: _distribution(optuna, entry) for entry in ranges}
     # a sampler of its own for each batch: a search that was interrupted proposes the same again
     sampler = optuna.samplers.TPESampler(
-        seed=derive_seed(seed, "search", len(trials)), n_startup_trials=2 * BATCH, constant_liar=True
+        seed=derive_seed(seed, "search", len(trials)) % 2**32, n_startup_trials=2 * BATCH, constant_liar=True
     )
     direction = "maximize" if metric.higher_is_better else "minimize"
     study = optuna.create_study(direction=direction, sampler=sampler)
