@@ -185,7 +185,7 @@ def finish(typed: argparse.Namespace, grid: "Grid", folder: Path) -> None:
         compare.main([str(folder)])
     if typed.blend and len(done) > 1:
         members = [str(run.command.run.root) for run in done]
-        blend.main([*members, "--name", "grid-blend", "--folder", str(done[0].command.folder)])
+        blend.main([*members, "--name", "grid-blend"])
 
 
 if __name__ == "__main__":

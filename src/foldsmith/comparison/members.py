@@ -16,6 +16,7 @@ from foldsmith.competition.found import load_found
 from foldsmith.errors import InputError, first_of
 from foldsmith.process.files import atomic_copy, digest_of_file, load_json, load_npz
 from foldsmith.run.command import WordParser, check_name
+from foldsmith.run.identity import competition_folder_of
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import (
     digests_of_trained,
@@ -80,7 +81,7 @@ def read_combine_command(argv: Sequence[str] | None, description: str, name: str
     add = parser.add_argument
     add("runs", metavar="RUN", type=Path, nargs="+", help="folders of runs, output/<competition>/<run>")
     add("--name", metavar="NAME", default=name, help=f"name of the new run, beside the first ({name})")
-    add("--folder", metavar="FOLDER", type=Path, help="the competition folder (input/<competition>)")
+    add("--folder", metavar="FOLDER", type=Path, help="the competition folder (that of the first run)")
     add("--seed", metavar="N", type=int, default=0, help="seed of the bootstrap samples (0)")
     add("--metric", metavar="NAME|FILE.py:NAME", default="", help="the metric of the runs (competition.toml)")
     add("--again", action="store_true", help="run again although nothing changed; replace another blend")
@@ -100,7 +101,7 @@ def read_combine_command(argv: Sequence[str] | None, description: str, name: str
             f"the runs are of different competitions ({first_of(competitions)}); name runs of the same "
             "competition."
         )
-    folder = Path("input") / competitions[0] if typed.folder is None else typed.folder
+    folder = competition_folder_of(RunPaths(roots[0])) if typed.folder is None else typed.folder
     if missing := [path for path in typed.runs if not path.is_dir()]:
         raise InputError(f"{first_of(missing)} is not a folder; name runs as output/COMPETITION/RUN.")
     if not folder.is_dir():

@@ -78,6 +78,7 @@ def compare_sizes(
         if len(losses) and not takes_any_size(extractor.backbone):
             break
         mean, std = normalisation(extractor.backbone, start.is_trained, recipe.channels)
+        mean, std = recipe.mean or mean, recipe.std or std
         compute = build_compute(device, precision, mean, std)
         pixels = np.stack([resize_image(image, size) for image in decoded])
         data = ProbeData(features_of(extractor, pixels, compute)[None], targets, task, recipe)
