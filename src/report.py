@@ -18,6 +18,7 @@ from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.process.terminal import say
 from foldsmith.run.command import Command, read_command
+from foldsmith.run.identity import load_identity
 from foldsmith.run.stamps import (
     check_claim,
     digests_of_trained,
@@ -30,6 +31,7 @@ from foldsmith.run.stamps import (
 )
 from foldsmith.run.tables import (
     load_classes,
+    load_corrections,
     load_folds,
     load_log,
     load_problems,
@@ -49,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     require_from(run.stamp("validate"), "validate", trained)
     optional = optional_files(command, trained)
     files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *optional]
+    if run.corrections.is_file():
+        files.append(run.corrections)
     inputs = {path.name: digest_of_file(path) for path in files}
     inputs["trained"] = trained
     if not command.again and is_current(run.stamp("report"), inputs):
@@ -85,12 +89,13 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.label_issues import describe_suspects, hold_back, rank_issues_of
     from foldsmith.evaluation.last_run import compared_with, find_last_run
-    from foldsmith.report import Evidence, Pictures, write_report
-    from foldsmith.report.provenance import facts_of, notes_of
+    from foldsmith.report import Evidence, Mendable, Pictures, write_report
+    from foldsmith.report.provenance import facts_of, notes_of, notes_on_corrections
 
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
     samples, names = load_samples(run.samples), list(classes["class_name"])
+    applied = load_corrections(run.corrections)
     cv, task = load_json(run.cv), load_task(run)
     task = task.with_metric(choose_metric(task, command.metric, cv["metric"]))
     predictions = oof[task.predictions_key]
@@ -117,7 +122,10 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         if command.recipe.epochs
         else {},
         problems=load_problems(run.problems),
-        notes=notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels),
+        notes=[
+            *notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels),
+            *notes_on_corrections(applied),
+        ],
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache),
@@ -133,9 +141,16 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         comparison=comparison,
         test_probabilities=None if test is None else test[task.predictions_key],
         known_images=load_json(run.stamp("prepare")).get("known_images", ""),
+        mendable=Mendable(storage_key(command), samples, classes, applied),
     )
     write_report(run.report, evidence)
     return describe_suspects(int(issues["suspected"].sum()), cv)
+
+
+def storage_key(command: Command) -> str:
+    """Return the name of the run and its labels in a browser's storage."""
+    data = load_identity(command.run).get("data", "")
+    return f"foldsmith corrections {command.competition}/{command.name} {data}"
 
 
 def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:
