@@ -175,7 +175,7 @@
     card.tabIndex = 0;
     card.append(Object.assign(document.createElement("b"), {className: "answer"}));
     card.addEventListener("focus", () => at(card));
-    card.addEventListener("blur", () => at(null));
+    card.addEventListener("blur", () => current === card && at(null));
     card.addEventListener("pointerenter", () => at(card));
     card.addEventListener("pointerleave", () => at(cards.includes(document.activeElement) ? document.activeElement : null));
   }
