@@ -40,6 +40,7 @@ from foldsmith.data.corrections import (
     describe_corrections,
     digest_of_corrections,
     read_corrections,
+    refuse_other_corrections,
 )
 from foldsmith.data.depth import find_depth
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
@@ -49,7 +50,7 @@ from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_d
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.sources import changed_sources, sources_digest
 from foldsmith.data.stale_caches import find_stale_caches, removal_advice
-from foldsmith.errors import InputError, first_of
+from foldsmith.errors import first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of, digest_of_file, load_json
 from foldsmith.process.locks import wait_for_lock
@@ -57,7 +58,7 @@ from foldsmith.process.terminal import progress, say
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.for_task import check_for_task, notes_for_task
 from foldsmith.recipes.weight_names import in_words
-from foldsmith.run.command import CORRECTED, Command, read_command
+from foldsmith.run.command import Command, read_command
 from foldsmith.run.identity import as_saved, load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
             check_named({"model": recipe.model, "weights": recipe.weights})
         check_recipe(recipe, command.device, command.precision)
     check_claimable(run, command.again, **command.identity)
-    refuse_other_corrections(command, inputs)
+    refuse_other_corrections(command, lines)
     if current:
         claim_run(run, command.again, **command.identity)  # other views, say, than the run had
         say(f"prepare: {run.samples} is up to date")
@@ -138,11 +139,10 @@ def prepare(
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
     near = group_near_duplicates(cache, recipe.near_duplicates)
     index = cache.index.assign(near=near)
-    labelled = correct(command, lines, Labelled(samples, metadata.classes, index, task))
-    samples, classes, index = labelled.samples, labelled.classes, labelled.index
+    labels = correct(command, lines, Labelled(samples, metadata.classes, index, task))
+    samples, classes, index = labels.samples, labels.classes, labels.index
     problems = find_problems(competition, metadata, form, index, list(index["near"]), samples)
-    notes = [*notes_for_task(recipe, task), *describe_dropped(recipe, images)]
-    for line in [*notes, *summarise(problems)]:
+    for line in [*notes_for_task(recipe, task), *describe_dropped(recipe, images), *summarise(problems)]:
         say(f"prepare: {line}")
 
     facts = index.set_index("path")[["digest", "width", "height", "near"]]
@@ -155,7 +155,7 @@ def prepare(
     tables = {run.samples: samples, run.test_samples: test_samples, run.classes: classes}
     run.corrections.unlink(missing_ok=True)
     if lines is not None:
-        tables[run.corrections] = labelled.applied
+        tables[run.corrections] = labels.applied
     for path, table in {**tables, run.problems: problems}.items():
         save_table(path, table)
     save_found(run.found, found)
@@ -203,27 +203,9 @@ def correct(command: Command, lines: pd.DataFrame | None, labelled: Labelled) ->
     return corrected
 
 
-def refuse_other_corrections(command: Command, inputs: dict[str, object]) -> None:
-    """Raise InputError if the run was prepared with other corrections than those of the command."""
-    run, stamp = command.run, command.run.stamp("prepare")
-    if command.again or not stamp.is_file():
-        return
-    held, typed = load_json(stamp).get("corrections", ""), inputs.get("corrections", "")
-    if held == typed:
-        return
-    if not typed:
-        raise InputError(
-            f"{run.root} was prepared with corrections of labels; run it with --corrections "
-            f"{run.corrections}, or choose another --name."
-        )
-    free = command.name + ("-2" if command.name.endswith(CORRECTED) else CORRECTED)
-    raise InputError(
-        f"{run.root} was prepared {'with other' if held else 'without'} corrections, not with those of "
-        f"{command.corrections}; choose another --name, such as --name {free}, or replace the run: --again."
-    )
-
-
-def inputs_of(competition: Competition, recipe: Recipe, lines: pd.DataFrame | None) -> dict[str, object]:
+def inputs_of(
+    competition: Competition, recipe: Recipe, lines: pd.DataFrame | None = None
+) -> dict[str, object]:
     """Return the stage's inputs: image files, tables, the settings used here, and corrections if any."""
     tables = {path: competition.root / path for path in competition.catalog.paths}
     if competition.settings_path.is_file():

@@ -9,7 +9,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,11 @@ from foldsmith.run.tables import (
     load_task,
     save_table,
 )
+from foldsmith.tasks import Task
 from foldsmith.tasks.own_metric import choose_metric
+
+if TYPE_CHECKING:
+    from foldsmith.report import Mendable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,20 +93,18 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.label_issues import describe_suspects, hold_back, rank_issues_of
     from foldsmith.evaluation.last_run import compared_with, find_last_run
-    from foldsmith.report import Evidence, Mendable, Pictures, write_report
-    from foldsmith.report.provenance import facts_of, notes_of, notes_on_corrections
+    from foldsmith.report import Evidence, Pictures, write_report
+    from foldsmith.report.provenance import facts_of
 
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
     samples, names = load_samples(run.samples), list(classes["class_name"])
-    applied = load_corrections(run.corrections)
     cv, task = load_json(run.cv), load_task(run)
     task = task.with_metric(choose_metric(task, command.metric, cv["metric"]))
     predictions = oof[task.predictions_key]
     issues = hold_back(rank_issues_of(task, oof["path"], oof["label"], predictions, names), cv)
     save_table(run.label_issues, issues)
     last = find_last_run(run)
-    comparison = last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
         load_npz(path) if path in optional else None for path in (run.test, run.views, run.features)
@@ -122,10 +124,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         if command.recipe.epochs
         else {},
         problems=load_problems(run.problems),
-        notes=[
-            *notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels),
-            *notes_on_corrections(applied),
-        ],
+        notes=notes_on(command, folds, classes, task),
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache),
@@ -138,19 +137,30 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         is_limited=len(folds) < len(samples),
         last_run=last.name if last else "",
         differing=last.differing if last else [],
-        comparison=comparison,
+        comparison=last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task),
         test_probabilities=None if test is None else test[task.predictions_key],
         known_images=load_json(run.stamp("prepare")).get("known_images", ""),
-        mendable=Mendable(storage_key(command), samples, classes, applied),
+        mendable=mendable_of(command, samples, classes),
     )
     write_report(run.report, evidence)
     return describe_suspects(int(issues["suspected"].sum()), cv)
 
 
-def storage_key(command: Command) -> str:
-    """Return the name of the run and its labels in a browser's storage."""
+def notes_on(command: Command, folds: pd.DataFrame, classes: pd.DataFrame, task: Task) -> list[str]:
+    """Return the sentences at the top of the page: on the split, and on corrections of labels."""
+    from foldsmith.report.provenance import notes_of, notes_on_corrections
+
+    notes = notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels)
+    return [*notes, *notes_on_corrections(load_corrections(command.run.corrections))]
+
+
+def mendable_of(command: Command, samples: pd.DataFrame, classes: pd.DataFrame) -> "Mendable":
+    """Return the labels of the run, which the page corrects; a browser stores choices by run and data."""
+    from foldsmith.report import Mendable
+
     data = load_identity(command.run).get("data", "")
-    return f"foldsmith corrections {command.competition}/{command.name} {data}"
+    key = f"foldsmith corrections {command.competition}/{command.name} {data}"
+    return Mendable(key, samples, classes, load_corrections(command.run.corrections))
 
 
 def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:

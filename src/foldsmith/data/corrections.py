@@ -13,7 +13,8 @@ import pandas as pd
 from foldsmith.competition.tables import read_table
 from foldsmith.data.duplicates import join_groups, name_groups
 from foldsmith.errors import Entries, InputError, nearest_name
-from foldsmith.process.files import digest_of
+from foldsmith.process.files import digest_of, load_json
+from foldsmith.run.command import CORRECTED, Command
 from foldsmith.run.tables import unguarded
 from foldsmith.tasks import Task
 from foldsmith.tasks.multilabel import columns_of, separator_of
@@ -79,6 +80,26 @@ def read_corrections(path: Path) -> pd.DataFrame:
 def digest_of_corrections(table: pd.DataFrame) -> str:
     """Return a digest of what a table of corrections says, whatever the paths and the order of its lines."""
     return digest_of(sorted(set(zip(table["digest"], table["old"], table["new"], strict=True))))
+
+
+def refuse_other_corrections(command: Command, lines: pd.DataFrame | None) -> None:
+    """Raise InputError if the run was prepared with other corrections than the command's `lines`."""
+    run, stamp = command.run, command.run.stamp("prepare")
+    if command.again or not stamp.is_file():
+        return
+    held = load_json(stamp).get("corrections", "")
+    if held == ("" if lines is None else digest_of_corrections(lines)):
+        return
+    if lines is None:
+        raise InputError(
+            f"{run.root} was prepared with corrections of labels; run it with --corrections "
+            f"{run.corrections}, or choose another --name."
+        )
+    free = command.name + ("-2" if command.name.endswith(CORRECTED) else CORRECTED)
+    raise InputError(
+        f"{run.root} was prepared {'with other' if held else 'without'} corrections, not with those of "
+        f"{command.corrections}; choose another --name, such as --name {free}, or replace the run: --again."
+    )
 
 
 @dataclass(frozen=True)

@@ -390,7 +390,7 @@ def _corrections_of(typed: argparse.Namespace, recipe: Recipe, is_held: bool) ->
     called like the run or recipe that it repeats, with CORRECTED at the end.
     """
     if typed.corrections:
-        repeated = (typed.source or recipe.name).removesuffix(CORRECTED)
+        repeated = (typed.source if is_held else recipe.name).removesuffix(CORRECTED)
         return typed.corrections, repeated + CORRECTED if typed.name is None else typed.name
     name = recipe.name if typed.name is None else typed.name
     own = RunPaths(typed.output / _folder_of(typed).name / name).corrections
