@@ -152,17 +152,20 @@
     const [head = [], ...rows] = parse(text.replace(/^\ufeff/, ""));
     const columns = ["path", "digest", "old", "new"].map(name => head.indexOf(name));
     if (columns.includes(-1)) return say("This is no file of corrections: it has other columns.");
-    let stale = 0;
+    let stale = 0, elsewhere = 0;
     for (const [path, digest, old, answer] of rows.map(row => columns.map(column => row[column] ?? ""))) {
       const fits = (copies[digest] ?? []).some(copy => copy[1] === old);
-      if (!(digest in copies)) state.lines.push([path, digest, old, answer]);
-      else if (fits && (answer === leave || answer === old || isLabel(answer))) state.answers[digest] = answer;
+      if (!(digest in copies)) {
+        state.lines.push([path, digest, old, answer]);
+        elsewhere += 1;
+      } else if (fits && (answer === leave || answer === old || isLabel(answer))) state.answers[digest] = answer;
       else stale += 1;
     }
     state.lines = [...new Map(state.lines.map(row => [row.join("\n"), row])).values()];
     keep();
     show();
-    say(`${rows.length - stale} lines loaded${stale ? `; ${stale} do not fit these labels and were left out` : ""}.`);
+    const others = elsewhere ? `, ${elsewhere} of them for pictures that are not on this page` : "";
+    say(`${rows.length - stale} lines loaded${others}${stale ? `; ${stale} do not fit these labels and were left out` : ""}.`);
   };
 
   let current = null;
