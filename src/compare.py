@@ -32,8 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     ranked = leaderboard.rank_runs(runs)
     order = {name: rank for rank, name in enumerate(ranked["run"])}
     pairs = leaderboard.compare_runs(sorted(runs, key=lambda run: order[run.name]))
-    notes = leaderboard.notes_on(runs, leaderboard.find_stale(competition))
-    notes += leaderboard.notes_of_grid(competition)
+    notes = [
+        *leaderboard.gains_of_corrections(runs),
+        *leaderboard.notes_on(runs, leaderboard.find_stale(competition)),
+        *leaderboard.notes_of_grid(competition),
+    ]
     board, page = competition / "leaderboard.csv", competition / "leaderboard.html"
     save_table(board, ranked)
     save_table(competition / "pairs.csv", pairs)

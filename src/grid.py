@@ -24,6 +24,7 @@ from foldsmith.errors import InputError
 from foldsmith.grid.jobs import Needs
 from foldsmith.grid.plan import GridRun, GridWords, build_run, expand, read_grid_words
 from foldsmith.process.exit import run_main
+from foldsmith.process.pipeline import run_stages
 from foldsmith.process.terminal import say
 from foldsmith.run.command import WordParser
 
@@ -177,15 +178,13 @@ def search(
 
 def finish(typed: argparse.Namespace, grid: "Grid", folder: Path) -> None:
     """Print the leaderboard of the finished runs, and blend them if that is asked for."""
-    import blend
-    import compare
-
+    source = Path(__file__).parent
     done = [progress.run for progress in grid.progress.values() if progress.state == "done"]
     if done:
-        compare.main([str(folder)])
+        run_stages(Path(sys.executable), [str(source / "compare.py"), str(folder)])
     if typed.blend and len(done) > 1:
         members = [str(run.command.run.root) for run in done]
-        blend.main([*members, "--name", "grid-blend"])
+        run_stages(Path(sys.executable), [str(source / "blend.py"), *members, "--name", "grid-blend"])
 
 
 if __name__ == "__main__":

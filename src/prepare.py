@@ -33,6 +33,15 @@ from foldsmith.data.cache import (
     run_cache_path,
 )
 from foldsmith.data.channels import check_channels, describe_dropped
+from foldsmith.data.corrections import (
+    Corrected,
+    Labelled,
+    apply_corrections,
+    describe_corrections,
+    digest_of_corrections,
+    read_corrections,
+    refuse_other_corrections,
+)
 from foldsmith.data.depth import find_depth
 from foldsmith.data.duplicates import join_pairs, name_groups, release_large
 from foldsmith.data.images import DEPTH, collected_warnings
@@ -76,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     command = resolve_recipe(command, competition)
     run, recipe = command.run, command.recipe
-    inputs = inputs_of(competition, recipe)
+    lines = read_corrections(command.corrections) if command.corrections else None
+    inputs = inputs_of(competition, recipe, lines)
     current = not command.again and is_current(run.stamp("prepare"), inputs) and is_decoded(run, competition)
     if not current or load_identity(run).get("recipe") != as_saved(command.identity["recipe"]):
         # importing torch takes seconds, which a stage that is up to date should not pay
@@ -88,19 +98,22 @@ def main(argv: list[str] | None = None) -> int:
             check_named({"model": recipe.model, "weights": recipe.weights})
         check_recipe(recipe, command.device, command.precision)
     check_claimable(run, command.again, **command.identity)
+    refuse_other_corrections(command, lines)
     if current:
         claim_run(run, command.again, **command.identity)  # other views, say, than the run had
         say(f"prepare: {run.samples} is up to date")
     else:
-        prepare(command, competition, inputs)
+        prepare(command, competition, inputs, lines)
     stale = find_stale_caches(command.run.cache_root)
     if stale:
         say(f"prepare: {removal_advice(stale)}")
     return 0
 
 
-def prepare(command: Command, competition: Competition, inputs: dict[str, object]) -> None:
-    """Read the labels, decode the images, and write the tables of the stage."""
+def prepare(
+    command: Command, competition: Competition, inputs: dict[str, object], lines: pd.DataFrame | None
+) -> None:
+    """Read the labels, decode the images, and write the tables of the stage; `lines` are corrections."""
     run, recipe = command.run, command.recipe
     metadata, form = read_labels_and_form(competition)
     task = build_task(metadata.task, len(metadata.classes))
@@ -125,19 +138,24 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
     cache = decode(command, competition.root, cache_path, images)
     samples = keep_readable(metadata.samples, cache.index, recipe.max_unreadable, competition)
     near = group_near_duplicates(cache, recipe.near_duplicates)
-    problems = find_problems(competition, metadata, form, cache.index, near, samples)
-    notes = [*notes_for_task(recipe, task), *describe_dropped(recipe, images)]
-    for line in [*notes, *summarise(problems)]:
+    index = cache.index.assign(near=near)
+    labels = correct(command, lines, Labelled(samples, metadata.classes, index, task))
+    samples, classes, index = labels.samples, labels.classes, labels.index
+    problems = find_problems(competition, metadata, form, index, list(index["near"]), samples)
+    for line in [*notes_for_task(recipe, task), *describe_dropped(recipe, images), *summarise(problems)]:
         say(f"prepare: {line}")
 
-    facts = cache.index.assign(near=near).set_index("path")[["digest", "width", "height", "near"]]
+    facts = index.set_index("path")[["digest", "width", "height", "near"]]
     samples = samples.join(facts, on="path")
-    borrowed = weights_of(command, samples, metadata.classes)
+    borrowed = weights_of(command, samples, classes)
     test_samples = facts.loc[competition.test_images].reset_index()
-    data = digest_of([table.to_csv() for table in (samples, test_samples, metadata.classes)])
+    data = digest_of([table.to_csv() for table in (samples, test_samples, classes)])
     # only now that the new input is known to be good may --again remove an old run
     claim_run(run, command.again, **command.identity, data=data, task=metadata.task)
-    tables = {run.samples: samples, run.test_samples: test_samples, run.classes: metadata.classes}
+    tables = {run.samples: samples, run.test_samples: test_samples, run.classes: classes}
+    run.corrections.unlink(missing_ok=True)
+    if lines is not None:
+        tables[run.corrections] = labels.applied
     for path, table in {**tables, run.problems: problems}.items():
         save_table(path, table)
     save_found(run.found, found)
@@ -149,6 +167,7 @@ def prepare(command: Command, competition: Competition, inputs: dict[str, object
         sources=sources_digest(cache_path),
         folder=str(command.folder.absolute()),
         **borrowed,
+        **({} if lines is None else {"corrections": inputs["corrections"]}),
     )
     say(f"prepare: {run.samples}, {run.problems} ({len(problems):,} rows)")
 
@@ -175,12 +194,25 @@ def weights_of(command: Command, samples: pd.DataFrame, classes: pd.DataFrame) -
     return {"weights": weights, "known_images": known}
 
 
-def inputs_of(competition: Competition, recipe: Recipe) -> dict[str, object]:
-    """Return the stage's inputs: image files, the competition's tables, and the settings used here."""
+def correct(command: Command, lines: pd.DataFrame | None, labelled: Labelled) -> Corrected | Labelled:
+    """Return the labels with the corrections `lines`, and print how many there are; unchanged without any."""
+    if lines is None:
+        return labelled
+    corrected = apply_corrections(command.corrections, lines, labelled)
+    say(f"prepare: corrections of {command.corrections}: {describe_corrections(corrected.applied)}")
+    return corrected
+
+
+def inputs_of(
+    competition: Competition, recipe: Recipe, lines: pd.DataFrame | None = None
+) -> dict[str, object]:
+    """Return the stage's inputs: image files, tables, the settings used here, and corrections if any."""
     tables = {path: competition.root / path for path in competition.catalog.paths}
     if competition.settings_path.is_file():
         tables[competition.settings_path.name] = competition.settings_path
     return {
+        # written only where there are any, so that runs without them stay current
+        **({} if lines is None else {"corrections": digest_of_corrections(lines)}),
         "images": listing_digest(competition.root, [*competition.train_images, *competition.test_images]),
         "other files": list(competition.other_files),
         "metric": competition.settings.metric,

@@ -19,6 +19,7 @@ from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_json, load_npz
 from foldsmith.process.terminal import say
 from foldsmith.run.command import Command, read_command
+from foldsmith.run.identity import load_identity
 from foldsmith.run.stamps import (
     check_claim,
     digests_of_trained,
@@ -31,6 +32,7 @@ from foldsmith.run.stamps import (
 )
 from foldsmith.run.tables import (
     load_classes,
+    load_corrections,
     load_folds,
     load_log,
     load_problems,
@@ -38,10 +40,12 @@ from foldsmith.run.tables import (
     load_task,
     save_table,
 )
+from foldsmith.tasks import Task
 from foldsmith.tasks.own_metric import choose_metric
 
 if TYPE_CHECKING:
     from foldsmith.data.cache import PixelCache
+    from foldsmith.report import Mendable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     require_from(run.stamp("validate"), "validate", trained)
     optional = optional_files(command, trained)
     files = [run.oof, run.cv, run.folds, run.samples, run.test_samples, run.problems, *optional]
+    if run.corrections.is_file():
+        files.append(run.corrections)
     inputs = {path.name: digest_of_file(path) for path in files}
     inputs["trained"] = trained
     if command.why:
@@ -92,7 +98,7 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     from foldsmith.evaluation.label_issues import describe_suspects, hold_back, rank_issues_of
     from foldsmith.evaluation.last_run import compared_with, find_last_run
     from foldsmith.report import Evidence, Pictures, write_report
-    from foldsmith.report.provenance import facts_of, notes_of
+    from foldsmith.report.provenance import facts_of
 
     run = command.run
     folds, classes, oof = load_folds(run.folds), load_classes(run.classes), load_npz(run.oof)
@@ -103,7 +109,6 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     issues = hold_back(rank_issues_of(task, oof["path"], oof["label"], predictions, names), cv)
     save_table(run.label_issues, issues)
     last = find_last_run(run)
-    comparison = last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task)
     cache = open_run_cache(command.run, command.folder, command.recipe.image_size)
     test, views, features = (
         load_npz(path) if path in optional else None for path in (run.test, run.views, run.features)
@@ -119,12 +124,9 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         probabilities=predictions,
         class_names=names,
         class_counts=task.class_counts(task.targets(folds)),
-        # a probe is fitted in no epoch, so it has no curve
-        logs={fold: load_log(run.log(fold)) for fold in command.folds_to_use}
-        if command.recipe.epochs
-        else {},
+        logs=logs_of(command),
         problems=load_problems(run.problems),
-        notes=notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels),
+        notes=notes_on(command, folds, classes, task),
         facts=facts_of(command.plan, fold_runs, training_seconds(run, fold_runs), command.recipe.views),
         paths=oof["path"],
         pictures=Pictures(cache, heat),
@@ -137,12 +139,18 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
         is_limited=len(folds) < len(samples),
         last_run=last.name if last else "",
         differing=last.differing if last else [],
-        comparison=comparison,
+        comparison=last and compared_with(load_npz(last.run.oof), oof, cv["metric"], task),
         test_probabilities=None if test is None else test[task.predictions_key],
         known_images=load_json(run.stamp("prepare")).get("known_images", ""),
+        mendable=mendable_of(command, samples, classes),
     )
     write_report(run.report, evidence)
     return describe_suspects(int(issues["suspected"].sum()), cv)
+
+
+def logs_of(command: Command) -> dict[int, pd.DataFrame]:
+    """Return log.csv of each fold; none of a probe, which is fitted in no epoch, so that it has no curve."""
+    return {fold: load_log(command.run.log(fold)) for fold in command.folds_to_use if command.recipe.epochs}
 
 
 def heat_of(
@@ -174,6 +182,23 @@ def heat_of(
         return heat_maps(model, compute, cache.pixels[cache.rows([path])], output)[0]
 
     return heat
+
+
+def notes_on(command: Command, folds: pd.DataFrame, classes: pd.DataFrame, task: Task) -> list[str]:
+    """Return the sentences at the top of the page: on the split, and on corrections of labels."""
+    from foldsmith.report.provenance import notes_of, notes_on_corrections
+
+    notes = notes_of(command.plan, command.folds_to_use, folds, classes, task, command.recipe.channels)
+    return [*notes, *notes_on_corrections(load_corrections(command.run.corrections))]
+
+
+def mendable_of(command: Command, samples: pd.DataFrame, classes: pd.DataFrame) -> "Mendable":
+    """Return the labels of the run, which the page corrects; a browser stores choices by run and data."""
+    from foldsmith.report import Mendable
+
+    data = load_identity(command.run).get("data", "")
+    key = f"foldsmith corrections {command.competition}/{command.name} {data}"
+    return Mendable(key, samples, classes, load_corrections(command.run.corrections))
 
 
 def predicted_samples(samples: pd.DataFrame, test: dict[str, np.ndarray] | None) -> pd.DataFrame:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from test_mending import ODD, mendable_of, odd_evidence
 from test_report import make_evidence
+from test_task_reports import evidence_of
 
 import compare
 import demo
@@ -24,8 +26,10 @@ import submit
 import train
 import validate
 from foldsmith.data.cache import PixelCache
+from foldsmith.data.corrections import LEAVE_OUT, read_corrections
 from foldsmith.evaluation.label_issues import rank_label_issues
 from foldsmith.report import Pictures, write_report
+from foldsmith.run.tables import load_samples
 from foldsmith.tasks import SingleLabel
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MOST_BYTES = 10_000_000
 MOST_OF_LARGE = 2_500_000  # 1.7 MB, and less than 15 bytes more for every further image
 # the background of each text colour; WCAG 2.1 AA requires a contrast ratio of 4.5
-TEXTS = "h1, h2, h3, p, a, dt, dd, li span, th, td, caption, figcaption, summary"
+TEXTS = "h1, h2, h3, p, a, dt, dd, li span, th, td, caption, figcaption, summary, b, code, kbd, output"
 CONTRAST = """texts => {
   const channel = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
   const light = colour => {
@@ -127,6 +131,7 @@ def write_large_report(path: Path, num_images: int, num_classes: int) -> None:
             "given": np.stack([label_probabilities, label_probabilities]),
         },
         test_probabilities=evidence.probabilities[:400],
+        mendable=mendable_of(dataclasses.replace(evidence, class_names=names)),
     )
     write_report(path, whole)
 
@@ -252,3 +257,144 @@ def test_it_prints_to_a_pdf_in_light_colours(browser: "Browser", report: Path, t
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.close()
+
+
+# --- correcting labels
+
+
+def save_corrections(page: "Page") -> pd.DataFrame:
+    """Return corrections.csv as the page saves it and foldsmith reads it, by digest."""
+    with page.expect_download() as download:
+        page.locator(".save").first.click()
+    assert download.value.suggested_filename == "corrections.csv"
+    return read_corrections(download.value.path()).set_index("digest")
+
+
+def press(page: "Page", card: int, *keys: str) -> str:
+    """Press keys on a focused picture, and return the choice that it shows."""
+    picture = page.locator(".mend li").nth(card)
+    picture.focus()
+    for key in keys:
+        page.keyboard.press(key)
+    return picture.locator(".answer").inner_text()
+
+
+def test_keys_correct_the_labels_of_a_real_report_and_the_saved_file_is_applied(
+    browser: "Browser", demo_run: Path, tmp_path: Path
+) -> None:
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((demo_run / "report.html").as_uri())
+    samples = load_samples(demo_run / "samples.csv").set_index("path")
+    cards = page.locator(".mend li")
+    paths = [cards.nth(row).get_attribute("data-path") for row in range(5)]
+    proposal = cards.nth(1).get_attribute("data-proposal")
+    assert press(page, 0, "1") == "kept"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("2")
+    assert cards.nth(1).locator(".answer").inner_text() == f"→ {proposal}"
+    cards.nth(2).hover()
+    page.keyboard.press("4")
+    other = next(name for name in sorted(set(samples["class_name"])) if name != samples.class_name[paths[3]])
+    cards.nth(3).focus()
+    page.keyboard.press("3")
+    page.keyboard.type(other.upper())
+    page.keyboard.press("Enter")
+    assert press(page, 4, "4", "4") == "" and press(page, 4, "2", "0") == ""
+    assert page.locator(".mending output").first.inner_text().startswith("4 of ")
+
+    page.reload()
+    assert page.locator(".mending output").first.inner_text().startswith("4 of ")
+    saved = save_corrections(page)
+    wanted = [samples.class_name[paths[0]], proposal, LEAVE_OUT, other]
+    assert [saved.loc[samples.digest[path], "new"] for path in paths[:4]] == wanted and len(saved) == 4
+    context.close()
+
+    file = tmp_path / "corrections.csv"
+    saved.reset_index().to_csv(file, index=False)
+    assert prepare.main([str(demo_run), "--corrections", str(file)]) == 0
+    after = load_samples(demo_run.with_name("quick-corrected") / "samples.csv").set_index("path")[
+        "class_name"
+    ]
+    changed = {path: name for path, name in samples["class_name"].items() if after.get(path) != name}
+    assert {paths[1], paths[2], paths[3]} <= set(changed) and paths[2] not in after
+    assert (after[paths[1]], after[paths[3]]) == (proposal, other)
+    assert set(samples.digest[list(changed)]) == set(samples.digest[paths[1:4]])
+
+
+def test_odd_class_names_are_saved_and_loaded_again(browser: "Browser", tmp_path: Path) -> None:
+    evidence = odd_evidence()
+    write_report(tmp_path / "report.html", evidence)
+    page = open_page(browser, tmp_path / "report.html")
+    cards = page.locator(".mend li")
+    digests = evidence.mendable.samples.set_index("path")["digest"]
+    proposals = {}
+    for row in range(cards.count()):
+        press(page, row, "2")
+        card = cards.nth(row)
+        proposals[digests[card.get_attribute("data-path")]] = card.get_attribute("data-proposal")
+    saved = save_corrections(page)
+    assert saved["new"].to_dict() == proposals and page.faults == []
+    assert set(saved["old"]) | set(saved["new"]) == set(ODD)
+    labels = evidence.mendable.samples.set_index("digest")["class_name"]
+    assert (saved["old"] == labels[saved.index]).all()
+    page.close()
+
+    # a line of a picture that this page does not show is kept; one of another label is not
+    table = saved.reset_index()[["path", "digest", "old", "new"]]
+    table.loc[0, "old"] = "no label of this picture"
+    table.loc[len(table)] = ["train/far.png", "far", 'a ",', ""]
+    file = tmp_path / "corrections.csv"
+    table.to_csv(file, index=False)
+    page = open_page(browser, tmp_path / "report.html")
+    page.locator(".mending input").first.set_input_files(file)
+    page.get_by_text("1 do not fit").first.wait_for()
+    again = save_corrections(page)
+    assert again.loc["far", "old"] == 'a ",'
+    pd.testing.assert_frame_equal(again.drop("far").sort_index(), saved.drop(table["digest"][0]).sort_index())
+    page.close()
+
+
+def test_sets_take_single_labels_and_numbers_are_only_left_out(browser: "Browser", tmp_path: Path) -> None:
+    evidence = evidence_of("multilabel")
+    write_report(tmp_path / "sets.html", dataclasses.replace(evidence, mendable=mendable_of(evidence)))
+    page = open_page(browser, tmp_path / "sets.html")
+    card = page.locator(".mend li").first
+    path, proposal = card.get_attribute("data-path"), card.get_attribute("data-proposal")
+    before = set(mendable_of(evidence).samples.set_index("path").class_name[path].split())
+    press(page, 0, "2")
+    proposed = before - {proposal[4:]} if proposal.startswith("not ") else before | {proposal}
+    (saved,) = save_corrections(page).to_dict("records")
+    assert set(saved["new"].split()) == proposed
+    press(page, 0, "3")
+    page.keyboard.type("dog")
+    page.keyboard.press("Enter")  # takes the label, or takes it away
+    page.keyboard.press("Enter")
+    (saved,) = save_corrections(page).to_dict("records")
+    assert set(saved["new"].split()) == proposed ^ {"dog"}
+    page.close()
+
+    evidence = evidence_of("regression")
+    write_report(tmp_path / "numbers.html", dataclasses.replace(evidence, mendable=mendable_of(evidence)))
+    page = open_page(browser, tmp_path / "numbers.html")
+    assert press(page, 0, "2") == press(page, 0, "3") == "" and press(page, 0, "4") == "left out"
+    assert list(save_corrections(page)["new"]) == [LEAVE_OUT] and page.faults == []
+    page.close()
+
+
+def test_a_page_is_whole_without_scripts_and_works_without_storage(browser: "Browser", report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator(".mend li img").count() > 20
+    assert not page.locator(".mending").first.is_visible() and not page.locator(".chooser").is_visible()
+    context.close()
+    context = browser.new_context()
+    context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new Error('none'); }})"
+    )
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator(".unstored").first.is_visible()
+    assert press(page, 0, "1") == "kept" and len(save_corrections(page)) == 1
+    context.close()

@@ -11,7 +11,13 @@ from conftest import naming
 from scipy import stats
 
 import compare
-from foldsmith.comparison.leaderboard import SIGNIFICANCE, compare_runs, find_runs, rank_runs
+from foldsmith.comparison.leaderboard import (
+    SIGNIFICANCE,
+    compare_runs,
+    find_runs,
+    gains_of_corrections,
+    rank_runs,
+)
 from foldsmith.errors import InputError
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, stamp_predicted
@@ -205,3 +211,27 @@ def test_runs_of_different_metrics_are_refused(competition: Path) -> None:
     (competition / "base" / "cv.json").write_text(json.dumps({**cv, "metric": "log_loss"}))
     with pytest.raises(InputError, match=naming("accuracy", "log_loss")):
         rank_runs(find_runs(competition))
+
+
+def test_what_corrections_gain_is_said_of_the_images_whose_labels_were_not_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draws = np.random.default_rng(1)
+    before, after = draws.random(COUNT) < 0.6, draws.random(COUNT) < 0.7
+    write_run(tmp_path, "base", before)
+    write_run(tmp_path, "other", before, lr=0.3)
+    write_run(tmp_path, "base-corrected", after)
+    rows = "".join(f"train/{row}.png,{row},{'abcd'[row % 4]},{'bcda'[row % 4]}\n" for row in range(30))
+    kept = "train/40.png,40,a,a\n"
+    (tmp_path / "base-corrected" / "corrections.csv").write_text(f"path,digest,old,new\n{rows}{kept}")
+    oof = dict(np.load(tmp_path / "base-corrected" / "oof.npz"))
+    oof["label"][:30] = (oof["label"][:30] + 1) % 4
+    np.savez(tmp_path / "base-corrected" / "oof.npz", **oof)
+
+    gain = after[30:].astype(float) - before[30:]
+    (first, second) = gains_of_corrections(find_runs(tmp_path))
+    figures = f"{gain.mean():+.4f} ± {gain.std(ddof=1) / np.sqrt(len(gain)):.4f}"
+    assert re.match(naming("base-corrected against base,", figures, COUNT - 30, 30), first)
+    assert re.match(naming("base-corrected", "30 labels changed"), second)
+    assert compare.main([str(tmp_path)]) == 0
+    assert figures in capsys.readouterr().out and figures in (tmp_path / "leaderboard.html").read_text()

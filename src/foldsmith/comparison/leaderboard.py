@@ -5,7 +5,7 @@ blend, blend.json.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foldsmith.data.corrections import describe_corrections
 from foldsmith.errors import InputError, first_of
 from foldsmith.evaluation.chance import compare_paired, holm, mcnemar_exact, paired_t_test
+from foldsmith.evaluation.last_run import differing_settings
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.words import as_typed, in_distinct_words
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import training_seconds
-from foldsmith.run.tables import load_classes, load_task
+from foldsmith.run.tables import load_classes, load_corrections, load_task
 from foldsmith.run.validated import is_stale, validated_runs
 from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import find_metric
@@ -34,7 +36,8 @@ class Run:
 
     `credit` (N,) has, by path, the credit of each held-out image; bool where it is either right or wrong.
     `credit_name` says what its mean is. `targets` (N,) are the images' classes, in the words of the label
-    file, or their numbers.
+    file, or their numbers. `identity` is identity.json, `corrections` are the rows of corrections.csv that
+    change something.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Run:
     credit: pd.Series
     credit_name: str
     targets: pd.Series
+    identity: dict[str, Any] = field(default_factory=dict)
+    corrections: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def made_of(self) -> list[str]:
@@ -82,8 +87,18 @@ def _load_run(run: RunPaths) -> Run:
     else:
         folds = load_json(run.stamp("validate"))["trained"]
         trained = [load_json(run.fold_run(int(fold))) for fold in folds]
-    seconds = training_seconds(run, trained)
-    return Run(run.root.name, cv, identity["recipe"], seconds, credit, task.credit_name, targets)
+    seconds, corrections = training_seconds(run, trained), load_corrections(run.corrections)
+    return Run(
+        run.root.name,
+        cv,
+        identity["recipe"],
+        seconds,
+        credit,
+        task.credit_name,
+        targets,
+        identity,
+        corrections[corrections["old"] != corrections["new"]],
+    )
 
 
 def _in_words(task: Task, targets: np.ndarray, words: np.ndarray) -> list[object]:
@@ -104,7 +119,7 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row per run, the best first.
 
     Columns: run, metric, score, standard_error, accuracy, seconds, images, folds, and differs: the recipe
-    fields in which the runs differ, or the members of a blend.
+    fields in which the runs differ, or the members of a blend, and corrections of labels.
 
     Raise InputError where the runs have different metrics.
     """
@@ -132,7 +147,10 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
             "folds": len(run.cv["folds"]),
             "differs": f"made of {', '.join(run.made_of)}"
             if run.made_of
-            else ", ".join(f"{name}={words[name][row]}" for name in differing),
+            else ", ".join(
+                [f"{name}={words[name][row]}" for name in differing]
+                + ([] if run.corrections.empty else [describe_corrections(run.corrections)])
+            ),
         }
         for row, run in enumerate(runs)
     ]
@@ -189,6 +207,44 @@ def pairs_with_best(pairs: pd.DataFrame, ranked: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of the best run with each other one, in the order of `pairs`."""
     best = ranked["run"].iloc[0]
     return pairs[(pairs["a"] == best) | (pairs["b"] == best)]
+
+
+def gains_of_corrections(runs: Sequence[Run]) -> list[str]:
+    """Return what each run with corrected labels gained, on the images whose labels were not changed.
+
+    It is paired with each run of the same recipe and folds that has other labels. A sentence says that its
+    score is on other labels.
+    """
+    sentences = []
+    for corrected in runs:
+        if corrected.corrections.empty:
+            continue
+        what = describe_corrections(corrected.corrections)
+        others = [
+            run
+            for run in runs
+            if not run.made_of
+            and not run.corrections.equals(corrected.corrections)
+            and not differing_settings(run.identity, corrected.identity)
+        ]
+        sentences += [_gain_in_words(run, corrected) for run in others]
+        sentences.append(
+            f"{corrected.name} is scored on corrected labels ({what}): compare it with runs on other "
+            "labels by pairs, which are of equal labels, not by rank."
+        )
+    return sentences
+
+
+def _gain_in_words(run: Run, corrected: Run) -> str:
+    paths, changed = _shared_images(run, corrected)
+    if paths.empty:
+        return f"{corrected.name} and {run.name} hold out no image with the same label."
+    paired = compare_paired(run.credit[paths].to_numpy(), corrected.credit[paths].to_numpy())
+    return (
+        f"{corrected.name} against {run.name}, the same recipe without these corrections: "
+        f"{paired.difference:+.4f} ± {paired.standard_error:.4f} in {run.credit_name} on the {len(paths):,} "
+        f"held-out images of both whose labels were not changed ({changed:,} were)."
+    )
 
 
 def notes_on(runs: Sequence[Run], stale: Sequence[str]) -> list[str]:

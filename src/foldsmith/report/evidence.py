@@ -8,6 +8,7 @@ import pandas as pd
 
 from foldsmith.evaluation.decisions import Decision, decider, decision_of
 from foldsmith.evaluation.last_run import RunComparison
+from foldsmith.report.mending import Mendable
 from foldsmith.report.pictures import Pictures
 from foldsmith.tasks import Task
 
@@ -43,6 +44,7 @@ class Evidence:
     last_run: str = ""  # name of the run that was validated last before this one
     differing: list[tuple[str, str, str]] = field(default_factory=list)  # field, value there, value here
     comparison: RunComparison | None = None  # with the last run
+    mendable: Mendable | None = None  # the labels, to correct them on the page
 
     @property
     def has_pictures(self) -> bool:

@@ -37,14 +37,15 @@ class HeldOut:
     def card(self, row: int) -> dict[str, object]:
         """Return the card of an image: label and decision, or if they agree the most probable other class."""
         label, decided, names = int(self.labels[row]), int(self.decided[row]), self.names
-        own = self.probabilities[row]
+        own, proposal = self.probabilities[row], ""
         if label == decided:
             others = [other for other in np.argsort(-own, kind="stable") if other != label]
             second = int(others[0]) if others else label
             lines = f"{names[label]} {own[label]:.0%}, correct", f"or {names[second]} {own[second]:.0%}"
         else:
             lines = f"label {names[label]} {own[label]:.0%}", f"predicted {names[decided]} {own[decided]:.0%}"
-        return self.pictures.card(str(self.paths[row]), *lines)
+            proposal = names[decided]
+        return self.pictures.card(str(self.paths[row]), *lines, proposal=proposal)
 
 
 def class_examples(held_out: HeldOut) -> dict[int, str]:
@@ -84,6 +85,7 @@ def suspected_labels(issues: pd.DataFrame, pictures: Pictures) -> list[dict[str,
             row.path,
             f"label {words(row.given, row.probability_given)}",
             f"proposed {words(row.proposed, row.probability_proposed)}",
+            proposal="" if isinstance(row.proposed, float) else row.proposed,
         )
         for row in issues[issues["suspected"]].head(SUSPECTS).itertuples()
     ]
@@ -111,6 +113,12 @@ def pair_examples(pairs: pd.DataFrame, held_out: HeldOut) -> list[dict[str, obje
     return examples
 
 
+def other_of(labels: Sequence[str], label: str) -> str:
+    """Return the other one of two labels; "" for more or fewer."""
+    others = [other for other in labels if other != label]
+    return others[0] if len(labels) == 2 and len(others) == 1 else ""
+
+
 def duplicate_groups(
     samples: pd.DataFrame, test_samples: pd.DataFrame | None, pictures: Pictures
 ) -> list[dict[str, object]]:
@@ -132,7 +140,7 @@ def duplicate_groups(
         labels = sorted(set(group["class_name"]) - {""})
         across = group["split"].nunique() > 1
         cards = [
-            pictures.card(row.path, row.class_name or "test image")
+            pictures.card(row.path, row.class_name or "test image", proposal=other_of(labels, row.class_name))
             for row in group.head(DUPLICATES).itertuples()
         ]
         exact = group["digest"].nunique() == 1

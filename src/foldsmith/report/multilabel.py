@@ -116,8 +116,10 @@ def surest_mistakes(
 
 
 def _card(evidence: Evidence, row: int, label: int) -> dict[str, object]:
+    name = evidence.class_names[label]
     return evidence.pictures.card(
         str(evidence.paths[row]),
-        f"{evidence.class_names[label]} {evidence.probabilities[row, label]:.1%}",
+        f"{name} {evidence.probabilities[row, label]:.1%}",
         f"label {evidence.words_of(evidence.labels[row])}",
+        proposal=f"not {name}" if evidence.labels[row, label] else name,
     )

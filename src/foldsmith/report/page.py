@@ -13,6 +13,7 @@ from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import format_error, format_score, progress
 from foldsmith.report import binary, dataset, findings, multilabel, ordinal, regression, sections
 from foldsmith.report.evidence import Evidence, check_evidence
+from foldsmith.report.mending import describe_mending
 from foldsmith.tasks.metrics import title_of
 
 
@@ -112,6 +113,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
         for describe in describers:
             context |= describe(evidence)
             advance(1)
+    context |= describe_mending(evidence.mendable, evidence.task, context)
     context["findings"] = findings.find_all(findings.figures_of(context))
     return context
 

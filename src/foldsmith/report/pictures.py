@@ -33,9 +33,18 @@ class Pictures:
         """Return the picture as a data URI, "" without a cache. Raise KeyError for an unknown path."""
         return "" if self.cache is None else encode_picture(self.cache.pixels[self._rows[path]])
 
-    def card(self, path: str, *lines: str) -> dict[str, object]:
-        """Return the entry of an image in a gallery: path, picture, heat map, and lines of text."""
-        return {"path": path, "uri": self.uri(path), "heat": self.heat_uri(path), "lines": lines}
+    def card(self, path: str, *lines: str, proposal: str = "") -> dict[str, object]:
+        """Return the entry of an image in a gallery: path, picture, heat map, lines, and a proposed label.
+
+        The proposal is the name of a class; of a set the name of a label that it lacks, or `not NAME`.
+        """
+        return {
+            "path": path,
+            "uri": self.uri(path),
+            "heat": self.heat_uri(path),
+            "lines": lines,
+            "proposal": proposal,
+        }
 
     def heat_uri(self, path: str) -> str:
         """Return the picture under its heat map as a data URI; empty for an image without one."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from foldsmith.data.corrections import describe_corrections
 from foldsmith.data.folds import rare_classes
 from foldsmith.errors import first_of
 from foldsmith.recipes import Recipe
@@ -39,6 +40,13 @@ def notes_of(
             f"{len(rare)} classes have too few images for the split (under {plan.num_parts}): {names}{end}"
         )
     return notes
+
+
+def notes_on_corrections(applied: pd.DataFrame) -> list[str]:
+    """Return a sentence on the corrections of labels, corrections.csv of the run; none without any."""
+    if applied.empty:
+        return []
+    return [f"Labels were corrected before the split: {describe_corrections(applied)} (corrections.csv)."]
 
 
 def facts_of(

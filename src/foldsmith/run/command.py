@@ -46,6 +46,7 @@ OTHER_COMMANDS = """other commands, each with its own --help:
   .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains
   .venv/bin/python src/bundle.py RUN…             a data set and a notebook for a contest without internet"""
 FOLDS = 5
+CORRECTED = "-corrected"  # ends the name of a run with --corrections, unless --name is typed
 # a field of a recipe, or another word for it -> the field
 FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
 SHORT_FIELDS = ("epochs", "batch_size", "image_size", "seed", "rounds")  # recipe fields with an option
@@ -102,6 +103,7 @@ class Command:
     limit_test: int | None  # number of test images that are predicted; None: all
     until: str | None  # name of the last stage that src/run.py runs; None: all
     words: tuple[str, ...]
+    corrections: Path | None = None  # the file of corrected labels
     model_by_weights: bool = False  # whether the recipe's weights name its network
 
     @property
@@ -297,6 +299,8 @@ def _add_run_words(parser: argparse.ArgumentParser) -> None:
     add("--name", metavar="RUN", help="name of the run (the recipe's name)")
     output = "write results to DIR/FOLDER-NAME/RUN (output)"
     add("--output", metavar="DIR", type=Path, default=Path("output"), help=output)
+    corrections = "corrected labels, as a report saves them; the run is then RECIPE-corrected"
+    add("--corrections", metavar="FILE", type=Path, help=corrections)
     metric = "the metric, or a function of your own (that of competition.toml)"
     add("--metric", metavar="NAME|FILE.py:NAME", default="", help=metric)
     again = "run again even if up to date; replace a different run of the same name"
@@ -324,6 +328,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         check_weights_file(read_settings(settings)["weights"])
         settings.append(f"model={TIMM}{network_of(read_settings(settings)['weights'])}")
     values = read_settings(settings)
+    corrections, name = _corrections_of(typed, recipe, bool(held))
     dataset_recipe = recipe_word if recipe_word in DATASET_RECIPES and not held else ""
     if not dataset_recipe:  # the settings of a dataset's recipe are applied when it is resolved
         recipe = replace(recipe, **values)
@@ -338,7 +343,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         device=typed.device,
         precision=typed.precision,
         workers=typed.workers,
-        name=recipe.name if typed.name is None else typed.name,
+        name=name,
         output=typed.output,
         metric=typed.metric,
         again=typed.again,
@@ -347,6 +352,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         limit_test=typed.limit_test,
         until=typed.until,
         words=tuple(words),
+        corrections=corrections,
         model_by_weights=model_by_weights,
     )
     _check(command)
@@ -357,14 +363,17 @@ def read_command(argv: list[str] | None, description: str) -> Command:
 def _located(typed: argparse.Namespace) -> argparse.Namespace:
     """Return the words with a run's folder replaced by its competition folder, output folder and name.
 
-    Raise InputError for a blend, for a competition folder that has moved, and for words that name two runs.
+    `source` is the name of the run whose recipe and folds are taken; with `--corrections` the run that is
+    trained has another name. Raise InputError for a blend, for a competition folder that has moved, and for
+    words that name two runs.
     """
     run = RunPaths(Path(os.path.abspath(typed.folder)))
+    typed.source = typed.name
     if not run.identity.is_file():
         return typed
     if "made_of" in load_identity(run)["recipe"]:
         raise InputError(f"{typed.folder} combines other runs and has no stages; name one of those.")
-    if typed.name is not None:
+    if typed.name is not None and not typed.corrections:
         raise InputError(f"{typed.folder} is a run's folder, so --name {typed.name} names a second run; "
                          "leave --name out, or name the competition folder first.")  # fmt: skip
     folder = competition_folder_of(run)
@@ -374,15 +383,31 @@ def _located(typed: argparse.Namespace) -> argparse.Namespace:
             f"run with --name {run.root.name} --output {run.root.parents[1]}."
         )
     output = os.path.relpath(run.root.parents[1])
-    typed.folder, typed.output, typed.name = folder, Path(output), run.root.name
+    typed.folder, typed.output, typed.source = folder, Path(output), run.root.name
+    if not typed.corrections:
+        typed.name = run.root.name
     return typed
+
+
+def _corrections_of(typed: argparse.Namespace, recipe: Recipe, is_held: bool) -> tuple[Path | None, str]:
+    """Return the file of corrections, and the run's name.
+
+    A run that is named without a recipe keeps its own corrections. With `--corrections` and no name it is
+    called like the run or recipe that it repeats, with CORRECTED at the end.
+    """
+    if typed.corrections:
+        repeated = (typed.source if is_held else recipe.name).removesuffix(CORRECTED)
+        return typed.corrections, repeated + CORRECTED if typed.name is None else typed.name
+    name = recipe.name if typed.name is None else typed.name
+    own = RunPaths(typed.output / _folder_of(typed).name / name).corrections
+    return own if is_held and own.is_file() else None, name
 
 
 def _held_identity(typed: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return the identity of the run that `--name` names; empty without one, or if a recipe is typed."""
-    if typed.recipe or typed.name is None:
+    if typed.recipe or typed.source is None:
         return {}
-    held = load_identity(RunPaths(typed.output / folder.name / typed.name))
+    held = load_identity(RunPaths(typed.output / folder.name / typed.source))
     return held if "made_of" not in held.get("recipe", {"made_of": ""}) else {}
 
 

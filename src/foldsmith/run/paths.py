@@ -112,6 +112,11 @@ class RunPaths:
         return self.root / "problems.csv"
 
     @property
+    def corrections(self) -> Path:
+        """The corrections of labels as they were applied; a run without any does not have this file."""
+        return self.root / "corrections.csv"
+
+    @property
     def folds(self) -> Path:
         return self.root / "folds.csv"
 

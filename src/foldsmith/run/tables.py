@@ -24,6 +24,8 @@ TEXT = {
     "problem": str,
     "detail": str,
     "action": str,
+    "old": str,
+    "new": str,
 }
 # a number with a sign is not a formula
 FORMULA = re.compile(r"'*([=@\t\r\n]|[+-](?![0-9.]+$))")
@@ -39,7 +41,8 @@ def _guarded(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
-def _unguarded(text: str) -> str:
+def unguarded(text: str) -> str:
+    """Return the text of a cell without the apostrophe that guards it."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
@@ -48,7 +51,7 @@ def _load(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
     # sets of labels and several numbers are text in the column `label`
     texts = [column for column in table if column in TEXT or not is_numeric_dtype(table[column])]
-    return table.assign(**{column: table[column].map(_unguarded) for column in texts})
+    return table.assign(**{column: table[column].map(unguarded) for column in texts})
 
 
 def load_samples(path: Path) -> pd.DataFrame:
@@ -80,6 +83,11 @@ def load_task(run: RunPaths, loss: str = "ce") -> Task:
 def load_problems(path: Path) -> pd.DataFrame:
     """Return problems.csv: path, problem, detail, action."""
     return _load(path)
+
+
+def load_corrections(path: Path) -> pd.DataFrame:
+    """Return corrections.csv of a run: path, digest, old, new; without rows if there is no such file."""
+    return _load(path) if path.is_file() else pd.DataFrame(columns=["path", "digest", "old", "new"])
 
 
 def load_folds(path: Path) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 N images · B images of a batch · K labels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -88,11 +88,7 @@ class Multilabel(SharedMethods):
         classes["class_name"] = [names.get(category, category) for category in categories]
         index = {category: label for label, category in enumerate(categories)}
         labels = [sorted(index[category] for category in labels) for labels in rows["category"]]
-        samples = rows.assign(
-            label=[" ".join(map(str, own)) for own in labels],
-            class_name=_joined(labels, list(classes["class_name"])),
-            category=_joined(labels, categories),
-        )
+        samples = rows.assign(**columns_of(labels, classes))
         samples = samples.set_index("path").loc[sorted(rows["path"], key=natural_key)].reset_index()
         return Encoded(samples[["path", "label", "class_name", "category", "group"]], classes, repeated)
 
@@ -186,6 +182,20 @@ class Multilabel(SharedMethods):
         return cells.read_answers(self, path, table, classes)
 
 
+def columns_of(labels: list[list[int]], classes: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the columns label, class_name and category of samples.csv for sets of class indices."""
+    return {
+        "label": [" ".join(map(str, own)) for own in labels],
+        "class_name": _joined(labels, list(classes["class_name"])),
+        "category": _joined(labels, list(classes["category"])),
+    }
+
+
+def separator_of(words: Iterable[str]) -> str:
+    """Return what divides the labels of a set in one cell."""
+    return ", " if any(" " in word for word in words) else " "
+
+
 def _joined(labels: list[list[int]], words: list[str]) -> list[str]:
-    separator = ", " if any(" " in word for word in words) else " "
+    separator = separator_of(words)
     return [separator.join(words[label] for label in own) for own in labels]

@@ -89,13 +89,12 @@ class Regression(SharedMethods):
         if not np.isfinite(numbers).all():
             first = samples["path"].iloc[int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])]
             raise InputError(f"{source}: the label of {first} is not a finite number; correct it.")
-        scale = numbers.std(axis=0)
-        if not scale.any():
+        if not numbers.std(axis=0).any():
             raise InputError(f"{source}: all labels are {numbers[0].tolist()}; there is nothing to learn.")
         categories = list(names) or [str(column) for column in range(numbers.shape[1])]
         classes = pd.DataFrame({"label": range(len(categories)), "category": categories})
         classes["class_name"] = [names.get(category, category) for category in categories]
-        classes["offset"], classes["scale"] = numbers.mean(axis=0), np.where(scale > 0, scale, 1.0)
+        classes = with_scaling(classes, numbers)
         column = Regression(len(categories)).label_column(numbers)
         samples = samples.assign(
             label=column, class_name=list(map(str, column)), category=list(map(str, column))
@@ -196,3 +195,9 @@ class Regression(SharedMethods):
     # --- submission
     def read_decisions(self, path: Path, table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
         return cells.read_answers(self, path, table, classes)
+
+
+def with_scaling(classes: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
+    """Return a table with a row a number, with the mean (offset) and deviation (scale) of numbers (N, M)."""
+    scale = numbers.std(axis=0)
+    return classes.assign(offset=numbers.mean(axis=0), scale=np.where(scale > 0, scale, 1.0))
