@@ -16,7 +16,7 @@ STAGES = {path.stem for path in SRC.glob("*.py")}
 # a package may import itself and those before it
 ORDER = (
     "errors", "natural_order", "seeding", "tasks", "process", "augment", "recipes", "competition", "models",
-    "run", "data", "evaluation", "inference", "report", "training", "comparison",
+    "run", "data", "evaluation", "inference", "report", "training", "comparison", "deployment",
 )  # fmt: skip
 # modules that need torch or another library that takes seconds to import
 HEAVY_PACKAGES = {"models", "evaluation", "inference", "report", "training", "comparison"}

@@ -39,11 +39,14 @@ STAGES = (
 )  # fmt: skip
 OTHER_COMMANDS = """other commands, each with its own --help:
   ./run.sh study NAME                             the recipes of a study, beside its own figures
+  ./run.sh kaggle SLUG                            a contest of Kaggle: downloaded, then every stage
+  .venv/bin/python src/submit.py RUN --kaggle SLUG -m TEXT     send its submission, and wait for the score
   .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
   .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
   .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
   .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains"""
 FOLDS = 5
+TRACKERS = ("wandb", "trackio")
 # a field of a recipe, or another word for it -> the field
 FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
 SHORT_FIELDS = ("epochs", "batch_size", "image_size", "seed", "rounds")  # recipe fields with an option
@@ -100,6 +103,7 @@ class Command:
     until: str | None  # name of the last stage that src/run.py runs; None: all
     words: tuple[str, ...]
     model_by_weights: bool = False  # whether the recipe's weights name its network
+    tracker: str = ""  # the library that mirrors logs, scores and report; empty: none
 
     @property
     def competition(self) -> str:
@@ -296,6 +300,8 @@ def _add_run_words(parser: argparse.ArgumentParser) -> None:
     add("--output", metavar="DIR", type=Path, default=Path("output"), help=output)
     metric = "the metric, or a function of your own (that of competition.toml)"
     add("--metric", metavar="NAME|FILE.py:NAME", default="", help=metric)
+    track = f"mirror logs, scores and report to {' or '.join(TRACKERS)}; changes no result (no tracker)"
+    add("--track", metavar="LIBRARY", choices=TRACKERS, default="", help=track)
     again = "run again even if up to date; replace a different run of the same name"
     add("--again", action="store_true", help=again)
     add("--until", metavar="STAGE", choices=STAGES, help=f"./run.sh stops after it: {', '.join(STAGES)}")
@@ -342,6 +348,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         until=typed.until,
         words=tuple(words),
         model_by_weights=model_by_weights,
+        tracker=typed.track,
     )
     _check(command)
     evidence = _evidence_of(load_identity(command.run)) if dataset_recipe else None

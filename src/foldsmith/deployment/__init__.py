@@ -1,0 +1,1 @@
+"""Carrying a run elsewhere: new images, bundles, exported models."""
