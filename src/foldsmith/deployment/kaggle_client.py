@@ -72,9 +72,7 @@ def connect() -> Any:
             api = KaggleApi()
             api.authenticate()
     except ImportError as error:
-        raise InputError(
-            f"Kaggle needs the package kaggle, which is not installed ({error}): {INSTALL}"
-        ) from error
+        raise InputError(f"Kaggle's client cannot be imported ({error}); {INSTALL}") from error
     except SystemExit:
         raise InputError(f"there are no credentials that Kaggle accepts; {CREDENTIALS}.") from None
     return api
