@@ -39,6 +39,7 @@ class Library:
 
     def _call(self, name: str) -> None:
         random.random(), np.random.random(), torch.rand(3)
+        assert not sys.stdin.isatty(), "it would ask for a key"
         if name == self.failing:
             raise self.error
 
@@ -129,10 +130,13 @@ def test_a_resumed_run_continues_the_same_tracked_run(
     run: RunPaths, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = install(monkeypatch, name, Library())
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
     for epochs in (2, 1, 4):  # a process that was killed resumes before the last epoch that it sent
         write_log(run, epochs)
         with Tracker(name, run) as tracker:
             tracker.mirror_log(run.log(0))
+    assert sys.stdin is terminal
     first, second = library.runs
     word = {"wandb": "id", "trackio": "name"}[name]
     assert first.words[word] == second.words[word] and second.words["resume"] == "allow"

@@ -1,7 +1,9 @@
 """A contest of Kaggle as a competition folder: downloaded, unpacked, and its metric noted."""
 
+import io
 import shutil
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -78,9 +80,10 @@ def download(api: Any, slug: str, downloads: Path) -> Path:
             # the archive and its contents, which are hardly smaller
             require_space(downloads, 2 * size - present, f"the files of {slug}")
             say(f"kaggle: {slug}, {size / 1e6:,.0f} MB")
+            quiet = not sys.stderr.isatty()  # its bar is there; on the standard output it prints addresses
             try:
-                quiet = not sys.stderr.isatty()
-                api.download_file(response, str(path), client.http_client(), quiet=quiet, resume=True)
+                with redirect_stdout(io.StringIO()):
+                    api.download_file(response, str(path), client.http_client(), quiet=quiet, resume=True)
             except ValueError as error:  # the client's word for a file of another length than announced
                 raise MachineError(f"the download of {slug} was cut off ({error})") from error
     return path

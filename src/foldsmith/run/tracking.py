@@ -7,8 +7,11 @@ tracker has of it, so that a resumed run continues the same tracked runs and not
 
 import importlib
 import math
+import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -141,7 +144,8 @@ class Tracker:
     def _attempt(self, action: Callable[[], Sent | None]) -> Sent | None:
         """Return the result of an action; None if it fails, which ends the mirroring of this process."""
         try:
-            return action()
+            with _no_questions():
+                return action()
         except (Exception, SystemExit) as error:
             _failed.add(self.library)
             self._open = ""
@@ -150,6 +154,18 @@ class Tracker:
             cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             say(f"--track {self.library} failed ({cause}); the run goes on without it{remedy}")
             return None
+
+
+@contextmanager
+def _no_questions() -> Iterator[None]:
+    """Within the block a library finds no terminal: waiting for a key, it would stop the training."""
+    typed = sys.stdin
+    with open(os.devnull) as nothing:
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = typed
 
 
 def scores_of(cv: dict[str, Any]) -> dict[str, float]:
