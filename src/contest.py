@@ -38,12 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command([str(folder), *words], __doc__)  # wrong words are refused before hours of download
     if folder.is_dir():
         say(f"kaggle: {folder} is there, so nothing is downloaded")
+        takes_files = True  # as far as is known; src/submit.py asks
     else:
-        fetch_contest(connect(), slug, folder)
+        takes_files = not fetch_contest(connect(), slug, folder).takes_notebooks_only
     # a process of its own: run.sh starts src/run.py, which knows the stages
     status = run_stages(RUN, [str(folder), *words])
     if status == 0 and command.run.submission.is_file():
-        say(f"kaggle: submit it with  {line_that_submits(command.run, slug)}")
+        line = line_that_submits(command.run, slug)
+        say(f"kaggle: submit it with  {line}" if takes_files else f"kaggle: {slug} takes notebooks, no files")
     return status
 
 

@@ -51,6 +51,7 @@ class Service:
     is_cut: bool = False
     has_credentials: bool = True
     gives_numbers: bool = True
+    takes_uploads: bool = True
     calls: list[str] = field(default_factory=list)
     delivered: list[int] = field(default_factory=list)  # first byte of each delivery
     submissions: list[dict[str, Any]] = field(default_factory=list)
@@ -153,6 +154,8 @@ class Client:
     def competition_submit(self, file_name: str, message: str, competition: str, quiet: bool) -> Any:
         if "StartSubmissionUpload" in self.service.refusals:
             raise Refused(*self.service.refusals["StartSubmissionUpload"])
+        if not self.service.takes_uploads:
+            return SimpleNamespace(message=self.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE, ref=0)
         self.service.uploads.append(Path(file_name).read_bytes())
         return _named(self._call("CreateSubmission", competition, submissionDescription=message))
 
@@ -241,8 +244,10 @@ def serve(service: Service, monkeypatch: pytest.MonkeyPatch, home: Path) -> Thre
             self.wfile.write(content)
 
         def do_PUT(self) -> None:
-            service.uploads.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.reply({})
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            if service.takes_uploads:
+                service.uploads.append(content)
+            self.reply({}, 200 if service.takes_uploads else 400)
 
         def reply(self, answer: dict[str, Any], status: int = 200) -> None:
             body = json.dumps(answer, default=str).encode()

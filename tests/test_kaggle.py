@@ -119,6 +119,18 @@ def test_a_contest_is_unpacked_with_its_metric_and_run(
     assert service.calls == calls and len(stages) == 2
 
 
+def test_a_code_contest_is_said_to_take_notebooks(
+    service: Service, stages: list[list[str]], capsys: pytest.CaptureFixture
+) -> None:
+    service.facts = {"isKernelsSubmissionsOnly": True}
+    run = RunPaths(Path("output") / SLUG / "default")
+    run.root.mkdir(parents=True)
+    run.submission.touch()
+    assert contest.main([SLUG]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "notebooks" in printed[1] and "notebooks" in printed[-1] and "--kaggle" not in printed[-1]
+
+
 def test_an_interrupted_download_leaves_no_folder_and_resumes(
     service: Service, stages: list[list[str]]
 ) -> None:
@@ -360,6 +372,16 @@ def test_a_refusal_is_told_in_the_words_of_kaggle(
     assert [entry.status for entry in load_submissions(run)] == (["sending"] if error is MachineError else [])
     service.refusals = {}
     assert send().status == "complete" and len(load_submissions(run)) == 1
+
+
+def test_an_upload_that_failed_is_repeated_by_the_same_command(
+    service: Service, send: Callable[..., Submission]
+) -> None:
+    service.takes_uploads = False
+    with pytest.raises(MachineError, match=naming(SLUG)):
+        send()
+    service.takes_uploads = True
+    assert send().status == "complete" and len(service.submissions) == 1
 
 
 def test_a_rejected_file_is_told_with_the_reason_and_not_sent_again(

@@ -17,8 +17,8 @@ from foldsmith.process.faults import MachineError
 from foldsmith.process.terminal import progress, say
 
 
-def fetch_contest(api: Any, slug: str, folder: Path) -> None:
-    """Make `folder` of a contest, whole or not at all, and print what Kaggle tells of it.
+def fetch_contest(api: Any, slug: str, folder: Path) -> Contest:
+    """Make `folder` of a contest, whole or not at all; print what Kaggle tells of it, and return that.
 
     The archive is downloaded beside the folder, where an interrupted download resumes, and removed once it is
     unpacked. Raise InputError if the rules are not accepted, MachineError if the disk is too small.
@@ -41,6 +41,7 @@ def fetch_contest(api: Any, slug: str, folder: Path) -> None:
     shutil.rmtree(downloads, ignore_errors=True)
     folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)
     say(f"kaggle: {said or f'{folder} is there'}")
+    return contest
 
 
 def download_and_unpack(api: Any, slug: str, downloads: Path, target: Path) -> None:

@@ -67,9 +67,8 @@ def _send(api: Any, run: RunPaths, submission: Submission) -> Submission:
             answer = api.competition_submit(str(run.submission), submission.message, slug, quiet=True)
         if answer.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
             raise MachineError(f"the upload to {slug} failed")
-    except (InputError, MachineError) as error:
-        if isinstance(error, InputError):  # refused, so nothing was sent
-            _forget(run, submission)
+    except InputError:  # refused; after a failure of the service it may have arrived
+        _forget(run, submission)
         raise
     if not answer.ref:  # an older service, which gives no number
         found = _find(api, run, submission)
