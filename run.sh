@@ -6,6 +6,7 @@
 #   ./run.sh test -m "not slow"                the quick part of it; all words go to pytest
 #   ./run.sh input/tiny80 --recipe resnet64    every stage on a competition folder of yours
 #   ./run.sh study crnn                        a study's recipes, one after the other, beside its own figures
+#   ./run.sh kaggle SLUG --recipe probe        a contest of Kaggle: downloaded into input/SLUG, then every stage
 #   ./run.sh --help                            every word the stages understand
 set -euo pipefail
 
@@ -92,9 +93,13 @@ if [ "${1:-}" = study ]; then
     shift
     exec "$venv/bin/python" "$here/src/study.py" "$@"
 fi
+if [ "${1:-}" = kaggle ]; then
+    shift
+    exec "$venv/bin/python" "$here/src/contest.py" "$@"
+fi
 for word in "$@"; do
     if [ "$word" = --help ] || [ "$word" = -h ]; then
-        sed -n '2,9s/^# \{0,1\}//p' "$here/run.sh"
+        sed -n '2,10s/^# \{0,1\}//p' "$here/run.sh"
     fi
 done
 # one process for all stages: they share its imports, and a signal reaches it directly

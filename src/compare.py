@@ -20,6 +20,13 @@ from foldsmith.run.tables import save_table
 if TYPE_CHECKING:
     import pandas as pd
 
+# column of the leaderboard -> its heading on the terminal
+KAGGLE_COLUMNS = {
+    "public_score": "public",
+    "public_minus_score": "public - score",
+    "private_score": "private",
+}
+
 
 def main(argv: list[str] | None = None) -> int:
     typed = read_words(argv)
@@ -36,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         *leaderboard.gains_of_corrections(runs),
         *leaderboard.notes_on(runs, leaderboard.find_stale(competition)),
         *leaderboard.notes_of_grid(competition),
+        *leaderboard.earlier_submissions(competition),
     ]
     board, page = competition / "leaderboard.csv", competition / "leaderboard.html"
     save_table(board, ranked)
@@ -58,15 +66,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def show_ranks(competition: str, ranked: "pd.DataFrame") -> None:
-    """Print the runs, the best first."""
+    """Print the runs, the best first; Kaggle's scores beside their own, where there are any."""
+    kaggle = {column: heading for column, heading in KAGGLE_COLUMNS.items() if column in ranked}
     show_table(
         f"{competition}, {ranked['metric'].iloc[0]}",
-        ["run", "score", "± error", "images", "folds", "seconds", "differs"],
+        [
+            "run",
+            "score",
+            "± error",
+            *kaggle.values(),
+            "images",
+            "folds",
+            "seconds",
+            "differs",
+        ],
         [
             [
                 row.run,
                 format_score(row.score),
                 format_error(row.standard_error),
+                *(format_score(getattr(row, column)) for column in kaggle),
                 f"{row.images:,}",
                 str(row.folds),
                 f"{row.seconds:,.0f}",

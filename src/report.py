@@ -40,6 +40,7 @@ from foldsmith.run.tables import (
     load_task,
     save_table,
 )
+from foldsmith.run.tracking import Tracker
 from foldsmith.tasks import Task
 from foldsmith.tasks.own_metric import choose_metric
 
@@ -65,10 +66,12 @@ def main(argv: list[str] | None = None) -> int:
         inputs["why"] = True
     if not command.again and is_current(run.stamp("report"), inputs):
         say(f"report: {run.report} is up to date")
-        return 0
-    suspects = report(command, fold_runs, optional)
-    write_stamp(run.stamp("report"), inputs, [run.report, run.label_issues])
-    say(f"report: {run.report}, {run.label_issues} ({suspects})")
+    else:
+        suspects = report(command, fold_runs, optional)
+        write_stamp(run.stamp("report"), inputs, [run.report, run.label_issues])
+        say(f"report: {run.report}, {run.label_issues} ({suspects})")
+    with Tracker.of(command) as tracker:
+        tracker.mirror_run()
     return 0
 
 

@@ -2,6 +2,7 @@
 
 .venv/bin/python src/submit.py input/tiny80 --recipe resnet64
 .venv/bin/python src/submit.py output/tiny80/resnet64 output/tiny80/default    # the mean of several runs
+.venv/bin/python src/submit.py output/tiny80/resnet64 --kaggle SLUG -m TEXT    # and wait for its score
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -9,7 +10,11 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
     stop_at_once()
 
+import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +28,7 @@ from foldsmith.comparison.members import (
     read_combine_command,
     read_folder,
     refuse_trained,
+    require_combined,
     require_same_classes,
     require_test,
     starts_with_runs,
@@ -30,14 +36,18 @@ from foldsmith.comparison.members import (
 from foldsmith.competition.folder import Competition, read_competition
 from foldsmith.competition.found import load_found
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
+from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import average_predictions, stack_predictions
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of_file, load_json, load_npz, save_json, save_npz
 from foldsmith.process.terminal import say
-from foldsmith.run.command import read_command
+from foldsmith.run.command import Command, read_command
+from foldsmith.run.identity import load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import (
     check_claim,
+    check_identity,
+    check_use,
     claim_run,
     digests_of_trained,
     is_current,
@@ -47,8 +57,20 @@ from foldsmith.run.stamps import (
 from foldsmith.run.tables import load_classes, load_folds, load_samples, load_task
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run's submission.csv is written from; `inputs` are those of its stamp."""
+
+    competition: Competition
+    form: SubmissionForm
+    decision: dict[str, Any] | None
+    inputs: dict[str, Any]
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
+    if any(word.partition("=")[0] == "--kaggle" for word in arguments):
+        return submit_to_kaggle(arguments)
     if starts_with_runs(arguments):
         return submit_average(read_combine_command(arguments, __doc__, "average"))
     command = read_command(arguments, __doc__)
@@ -56,25 +78,83 @@ def main(argv: list[str] | None = None) -> int:
     check_claim(run, **command.identity)
     trained = digests_of_trained(run, command.folds_to_use)
     require_from(run.stamp("infer"), "infer", trained)
-    num_predicted, num_test = len(load_npz(run.test)["path"]), len(load_samples(run.test_samples))
+    num_predicted, num_test = count_predicted(run)
     if num_predicted < num_test:
         for stale in (run.submission, run.stamp("submit")):
             stale.unlink(missing_ok=True)
         say(f"submit: no submission, as only {num_predicted:,} of {num_test:,} test images are predicted "
             "(--limit-test); the same command without it writes one")  # fmt: skip
         return 0
-    competition, classes = read_competition(command.folder, run.cache_root), load_classes(run.classes)
+    plan = make_plan(command, trained)
+    if not command.again and is_current(run.stamp("submit"), plan.inputs):
+        say(f"submit: {run.submission} is up to date")
+        return 0
     task = load_task(run)
-    form = read_submission_form(competition, classes, task, load_found(run.found).cell_form)
+    submit(run, plan.competition, plan.form, task.prior(task.targets(load_folds(run.folds))), plan.decision)
+    write_stamp(run.stamp("submit"), plan.inputs, [run.submission], trained=trained)
+    return 0
+
+
+def count_predicted(run: RunPaths) -> tuple[int, int]:
+    """Return how many test images are predicted, and how many there are."""
+    return len(load_npz(run.test)["path"]), len(load_samples(run.test_samples))
+
+
+def make_plan(command: Command, trained: dict[str, str]) -> Plan:
+    """Return what the submission of a predicted run is written from. `trained` are its folds' digests."""
+    run = command.run
+    competition, classes = read_competition(command.folder, run.cache_root), load_classes(run.classes)
+    form = read_submission_form(competition, classes, load_task(run), load_found(run.found).cell_form)
     decision = read_decision(run, trained)
     decided = {"decision": decision} if decision else {}
     inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content, **decided}
-    if not command.again and is_current(run.stamp("submit"), inputs):
-        say(f"submit: {run.submission} is up to date")
-        return 0
-    submit(run, competition, form, task.prior(task.targets(load_folds(run.folds))), decision)
-    write_stamp(run.stamp("submit"), inputs, [run.submission], trained=trained)
+    return Plan(competition, form, decision, inputs)
+
+
+def submit_to_kaggle(arguments: Sequence[str]) -> int:
+    """Send a run's submission.csv, which must be up to date, to Kaggle, and wait for its score."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--kaggle", metavar="SLUG")
+    parser.add_argument("-m", "--message", metavar="TEXT", default="")
+    parser.add_argument("--again", action="store_true")
+    try:
+        typed, words = parser.parse_known_args(arguments)  # the other words are those of the run
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}; write src/submit.py RUN --kaggle SLUG -m TEXT.") from error
+    if not typed.message.strip():
+        raise InputError("--kaggle takes a text that tells the submission apart: -m TEXT.")
+    if starts_with_runs(words):
+        raise InputError(
+            "--kaggle sends one run; src/submit.py RUN RUN writes the mean of several as a run of its own."
+        )
+    # imported here: no other submission needs them
+    from foldsmith.deployment.kaggle_client import check_slug, connect
+    from foldsmith.deployment.submitting import submit_run
+    from foldsmith.process.locks import lock_until_exit
+
+    check_slug(typed.kaggle)
+    run = current_submission(words)
+    lock_until_exit(run.kaggle.with_name(".kaggle.lock"), f"the submissions of {run.root}")
+    submit_run(connect(), run, typed.kaggle, typed.message.strip(), typed.again)
     return 0
+
+
+def current_submission(words: Sequence[str]) -> RunPaths:
+    """Return the run of these words. Raise InputError unless its submission.csv is there and up to date."""
+    run = RunPaths(Path(words[0])) if words else None
+    if run and "made_of" in load_identity(run).get("recipe", {}):
+        require_combined(run)
+        return run
+    command = read_command(list(words), __doc__)
+    run = command.run
+    check_identity(run, **command.identity)  # the run stays unlocked: a score may take long
+    check_use(run, **command.identity)
+    trained = digests_of_trained(run, command.folds_to_use)
+    require_from(run.stamp("infer"), "infer", trained)
+    num_predicted, num_test = count_predicted(run)
+    if num_predicted < num_test or not is_current(run.stamp("submit"), make_plan(command, trained).inputs):
+        raise InputError(f"{run.submission} is missing or stale; run ./run.sh {run.root} first.")
+    return run
 
 
 def read_decision(run: RunPaths, trained: dict[str, str]) -> dict[str, Any] | None:

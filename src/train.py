@@ -12,8 +12,10 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldsmith.errors import InputError
@@ -24,6 +26,7 @@ from foldsmith.process.terminal import progress, say
 from foldsmith.run.command import Command, read_command
 from foldsmith.run.stamps import stamp_predicted, write_stamp
 from foldsmith.run.tables import load_folds
+from foldsmith.run.tracking import Tracker
 from foldsmith.training.plan import Plan, count_images, describe_duration, make_plan, share_plan
 
 if TYPE_CHECKING:
@@ -109,7 +112,13 @@ def train_together(command: Command) -> int:
     return 0
 
 
-def rounds_of(command: Command, plan: Plan, fold: int, processes: "Processes | None" = None) -> "Rounds":
+def rounds_of(
+    command: Command,
+    plan: Plan,
+    fold: int,
+    processes: "Processes | None" = None,
+    after_epoch: Callable[[Path], None] = lambda log: None,
+) -> "Rounds":
     """Return all networks of a fold, ready to train."""
     from foldsmith.data.cache import open_run_cache
     from foldsmith.training.machine import Machine
@@ -122,7 +131,7 @@ def rounds_of(command: Command, plan: Plan, fold: int, processes: "Processes | N
         fold=select_fold(command.run, fold, load_folds(command.run.folds), cache, command.recipe.loss),
         recipe=command.recipe,
         provenance_digest=digest_of(plan.inputs_of(fold)),
-        machine=Machine(command.device, command.precision, command.workers, processes or ALONE),
+        machine=Machine(command.device, command.precision, command.workers, processes or ALONE, after_epoch),
         test_paths=plan.to_label,
     )
 
@@ -150,13 +159,14 @@ def train(command: Command, plan: Plan, fold: int, processes: "Processes | None"
 
     run, processes, inputs = command.run, processes or ALONE, plan.inputs_of(fold)
     weights = initial_weights(command, inputs["weights"])
-    rounds = rounds_of(command, plan, fold, processes)
-    if processes.is_first:
-        if command.again:
-            rounds.forget()
-        run.fold_run(fold).unlink(missing_ok=True)
-    processes.share(None)  # no process looks for a checkpoint before the first one is ready
-    facts = rounds.train()
+    with Tracker.of(command) as tracker:
+        rounds = rounds_of(command, plan, fold, processes, tracker.mirror_log)
+        if processes.is_first:
+            if command.again:
+                rounds.forget()
+            run.fold_run(fold).unlink(missing_ok=True)
+        processes.share(None)  # no process looks for a checkpoint before the first one is ready
+        facts = rounds.train()
     if not processes.is_first:
         return
     write_stamp(

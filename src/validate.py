@@ -27,6 +27,7 @@ from foldsmith.run.stamps import (
     write_stamp,
 )
 from foldsmith.run.tables import load_classes, load_folds, load_task
+from foldsmith.run.tracking import Tracker
 from foldsmith.tasks.metrics import Metric
 from foldsmith.tasks.own_metric import choose_metric, digest_of_metric
 
@@ -50,9 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     outputs = [run.oof, run.oof_table, run.cv]
     if not command.again and is_current(run.stamp("validate"), inputs):
         say(f"validate: {run.cv} is up to date")
-        return 0
-    validate(command, metric)
-    write_stamp(run.stamp("validate"), inputs, outputs, trained=inputs["trained"])
+    else:
+        validate(command, metric)
+        write_stamp(run.stamp("validate"), inputs, outputs, trained=inputs["trained"])
+    with Tracker.of(command) as tracker:
+        tracker.mirror_run()
     return 0
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from foldsmith.comparison.leaderboard import (
     rank_runs,
 )
 from foldsmith.errors import InputError
+from foldsmith.run.kaggle_scores import COMPLETE, PENDING, Submission, save_submissions
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, stamp_predicted
 
@@ -235,3 +238,26 @@ def test_what_corrections_gain_is_said_of_the_images_whose_labels_were_not_chang
     assert re.match(naming("base-corrected", "30 labels changed"), second)
     assert compare.main([str(tmp_path)]) == 0
     assert figures in capsys.readouterr().out and figures in (tmp_path / "leaderboard.html").read_text()
+
+
+def test_the_public_score_of_this_submission_stands_beside_the_cross_validation(
+    competition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "public_score" not in rank_runs(find_runs(competition))
+    for name, submitted, public in (("base", "now", 0.61), ("better", "before", 0.99)):
+        run = RunPaths(competition / name)
+        run.submission.write_text("now")
+        sent = Submission(
+            "2026-11-30T00:00:00Z", "birds", "a text", digest=sha256(submitted.encode()).hexdigest()
+        )
+        scored = replace(sent, status=COMPLETE, reference=7, public=public)
+        save_submissions(run, [scored, replace(scored, reference=8, status=PENDING, public=None)])
+    assert compare.main([str(competition)]) == 0
+    board = pd.read_csv(competition / "leaderboard.csv").set_index("run")
+    assert board["public_score"].dropna().to_dict() == {"base": 0.61}
+    assert board.loc["base", "public_minus_score"] == pytest.approx(0.61 - board.loc["base", "score"])
+    assert "private_score" not in board
+    printed = capsys.readouterr().out
+    assert "0.6100" in printed and "0.9900" not in printed
+    assert any("better" in line and "earlier submission.csv" in line for line in printed.splitlines())
+    assert "0.6100" in (competition / "leaderboard.html").read_text(encoding="utf-8")

@@ -64,10 +64,19 @@ def test_a_study_is_a_script_of_its_own(checkout: Path) -> None:
     assert run(checkout, "study", "cnn").stdout == f"{checkout}/src/study.py cnn\n"
 
 
+def test_a_contest_of_kaggle_is_a_script_of_its_own(checkout: Path) -> None:
+    pretend_installed(checkout)
+    assert run(checkout, "kaggle", "birds", "--epochs", "2").stdout == (
+        f"{checkout}/src/contest.py birds --epochs 2\n"
+    )
+
+
 def test_help_starts_with_the_text_of_run_sh(checkout: Path) -> None:
     pretend_installed(checkout)
     lines = run(checkout, "input/a", "--help").stdout.splitlines()
-    assert "./run.sh study" in "".join(lines[:-1]) and lines[-1] == f"{checkout}/src/run.py input/a --help"
+    text = "".join(lines[:-1])
+    assert "./run.sh study" in text and "./run.sh kaggle" in text and "set -euo" not in text
+    assert lines[-1] == f"{checkout}/src/run.py input/a --help"
 
 
 def test_the_status_is_that_of_the_stages(checkout: Path) -> None:

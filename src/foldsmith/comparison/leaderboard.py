@@ -20,6 +20,7 @@ from foldsmith.evaluation.last_run import differing_settings
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.recipes import Recipe
 from foldsmith.recipes.words import as_typed, in_distinct_words
+from foldsmith.run.kaggle_scores import Submission, load_submissions, scored_submission
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import training_seconds
 from foldsmith.run.tables import load_classes, load_corrections, load_task
@@ -49,6 +50,7 @@ class Run:
     targets: pd.Series
     identity: dict[str, Any] = field(default_factory=dict)
     corrections: pd.DataFrame = field(default_factory=pd.DataFrame)
+    submission: Submission | None = None  # the scored one of its submission.csv
 
     @property
     def made_of(self) -> list[str]:
@@ -98,6 +100,7 @@ def _load_run(run: RunPaths) -> Run:
         targets,
         identity,
         corrections[corrections["old"] != corrections["new"]],
+        scored_submission(run),
     )
 
 
@@ -120,6 +123,8 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
 
     Columns: run, metric, score, standard_error, accuracy, seconds, images, folds, and differs: the recipe
     fields in which the runs differ, or the members of a blend, and corrections of labels.
+    Where a run was scored by Kaggle, also public_score, public_minus_score, and private_score if one is
+    known; NaN for the others.
 
     Raise InputError where the runs have different metrics.
     """
@@ -155,8 +160,25 @@ def rank_runs(runs: Sequence[Run]) -> pd.DataFrame:
         for row, run in enumerate(runs)
     ]
     lower = not _is_higher_better(runs[0].cv)
-    table = pd.DataFrame(rows).astype({"score": float, "standard_error": float})
+    table = (
+        pd.DataFrame(rows).astype({"score": float, "standard_error": float}).assign(**_kaggle_columns(runs))
+    )
     return table.sort_values(["score", "run"], ascending=[lower, True], ignore_index=True)
+
+
+def _kaggle_columns(runs: Sequence[Run]) -> dict[str, list[float]]:
+    """Return the columns of Kaggle's scores, a value a run; none where no run was scored."""
+    if not any(run.submission for run in runs):
+        return {}
+    public = [run.submission.public if run.submission else np.nan for run in runs]
+    private = [run.submission.private if run.submission else None for run in runs]
+    columns = {
+        "public_score": public,
+        "public_minus_score": [score - run.cv["mean"] for score, run in zip(public, runs, strict=True)],
+    }
+    if any(score is not None for score in private):
+        columns["private_score"] = [np.nan if score is None else score for score in private]
+    return columns
 
 
 def differing_fields(recipes: Sequence[dict[str, Any]]) -> list[str]:
@@ -245,6 +267,15 @@ def _gain_in_words(run: Run, corrected: Run) -> str:
         f"{paired.difference:+.4f} ± {paired.standard_error:.4f} in {run.credit_name} on the {len(paths):,} "
         f"held-out images of both whose labels were not changed ({changed:,} were)."
     )
+
+
+def earlier_submissions(competition: Path) -> list[str]:
+    """Return a sentence for each run whose Kaggle scores are all of an earlier submission.csv."""
+    return [
+        f"{run.root.name} was scored by Kaggle with an earlier submission.csv, so that score is not shown."
+        for run in validated_runs(competition)
+        if scored_submission(run) is None and any(entry.public is not None for entry in load_submissions(run))
+    ]
 
 
 def notes_on(runs: Sequence[Run], stale: Sequence[str]) -> list[str]:

@@ -228,6 +228,18 @@ def copy_tables(source: RunPaths, run: RunPaths) -> list[Path]:
     return list(copies.values())
 
 
+def require_combined(run: RunPaths) -> None:
+    """Raise InputError if a blend or an average is missing, changed, or stale: a member changed."""
+    stage = "blend" if run.stamp("blend").is_file() else "submit"
+    require_whole(run.stamp(stage), stage)
+    for member in load_json(run.blend)["runs"]:
+        test = RunPaths(run.root.parent / member["run"]).test
+        if test.is_file() and digest_of_file(test) != member["digests"]["test.npz"]:
+            raise InputError(
+                f"{run.root} is stale: {test} changed since; run src/{stage}.py again with the same runs."
+            )
+
+
 def digests_of(members: Sequence[RunPaths]) -> list[dict[str, str]]:
     """Return the digests of predictions and folds, by file name, of each run."""
     files = [[member.test, member.oof, member.folds] for member in members]

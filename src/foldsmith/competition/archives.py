@@ -42,6 +42,10 @@ DAMAGED = (
 )  # fmt: skip
 
 
+class DamagedArchive(InputError):
+    """An archive cannot be read to its end; fetched again it may be whole."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A file in an archive; `size` is its length in bytes unpacked, None if only unpacking tells."""
@@ -99,7 +103,7 @@ def _unpack_all(folder: Path, archives: list[Archive], root: Path) -> str:
     """Unpack the archives into an empty folder, link the rest of `folder`, and return what was done."""
     with progress("unpacking", sum(len(archive.members) for archive in archives), "files") as advance:
         for archive in archives:
-            _unpack(archive, root, advance)
+            unpack(archive, root, advance)
     _unpack_nested(root)
     link_rest(folder, root, {archive.path for archive in archives})
     return f"unpacked {len(archives)} archive{'s' if len(archives) > 1 else ''}"
@@ -113,7 +117,7 @@ def _unpack_nested(root: Path) -> None:
             return
         for path in found:
             archive = read_archive(root, path)
-            _unpack(archive, root, lambda count: None)
+            unpack(archive, root, lambda count: None)
             archive.path.unlink()
     if list_folder(root).archives:
         raise InputError(
@@ -183,7 +187,7 @@ def _read_members(path: Path) -> list[Member]:
             return [_tar_member(path, info) for info in archive if not info.isdir()]
     if any(_starts_with(path, magic) for magic in STREAMS):
         return [Member(path.stem, None)]
-    raise InputError(
+    raise DamagedArchive(
         f"{path} is no archive that foldsmith can read (zip, tar, gz, bz2, xz, 7z); download it again."
     )
 
@@ -235,7 +239,7 @@ def _open_7z(path: Path):  # noqa: ANN202  the class is of an optional package
 
 @contextmanager
 def _reporting(path: Path) -> Iterator[None]:
-    """Raise InputError for the errors that the libraries of archives raise for a damaged file."""
+    """Raise DamagedArchive for the errors that the libraries of archives raise for a damaged file."""
     try:
         yield
     except InputError:
@@ -245,11 +249,14 @@ def _reporting(path: Path) -> Iterator[None]:
             raise
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise InputError(f"{path} is damaged ({error}); download it again.") from error
+        raise DamagedArchive(f"{path} is damaged ({error}); download it again.") from error
 
 
-def _unpack(archive: Archive, root: Path, advance: Callable[[int], None]) -> None:
-    """Write the archive's files below `root`. Raise MachineError if the disk is too small."""
+def unpack(archive: Archive, root: Path, advance: Callable[[int], None]) -> None:
+    """Write the archive's files below `root`.
+
+    Raise MachineError if the disk is too small, DamagedArchive for a file that cannot be read.
+    """
     target = root / archive.target
     target.mkdir(parents=True, exist_ok=True)
     needed, free = sum(member.size or 0 for member in archive.members), shutil.disk_usage(root).free

@@ -8,6 +8,13 @@ import pandas as pd
 from foldsmith.process.files import atomic_write
 from foldsmith.report.page import build_environment
 
+# column of `ranked` -> its heading on the page
+KAGGLE_COLUMNS = {
+    "public_score": "Public score",
+    "public_minus_score": "Public minus score",
+    "private_score": "Private score",
+}
+
 
 def write_leaderboard(
     path: Path,
@@ -31,6 +38,7 @@ def write_leaderboard(
             runs=ranked.to_dict("records"),
             pairs=pairs.to_dict("records"),
             notes=notes,
+            kaggle={column: title for column, title in KAGGLE_COLUMNS.items() if column in ranked},
             credit=credit_name[:1].upper() + credit_name[1:],
         )
     )

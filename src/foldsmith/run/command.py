@@ -39,6 +39,8 @@ STAGES = (
 )  # fmt: skip
 OTHER_COMMANDS = """other commands, each with its own --help:
   ./run.sh study NAME                             the recipes of a study, beside its own figures
+  ./run.sh kaggle SLUG                            a contest of Kaggle: downloaded, then every stage
+  .venv/bin/python src/submit.py RUN --kaggle SLUG -m TEXT     send its submission, and wait for the score
   .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
   .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
   .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
@@ -47,6 +49,7 @@ OTHER_COMMANDS = """other commands, each with its own --help:
   .venv/bin/python src/bundle.py RUN…             a data set and a notebook for a contest without internet"""
 FOLDS = 5
 CORRECTED = "-corrected"  # ends the name of a run with --corrections, unless --name is typed
+TRACKERS = ("wandb", "trackio")
 # a field of a recipe, or another word for it -> the field
 FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
 SHORT_FIELDS = ("epochs", "batch_size", "image_size", "seed", "rounds")  # recipe fields with an option
@@ -105,6 +108,7 @@ class Command:
     words: tuple[str, ...]
     corrections: Path | None = None  # the file of corrected labels
     model_by_weights: bool = False  # whether the recipe's weights name its network
+    tracker: str = ""  # the library that mirrors logs, scores and report; empty: none
 
     @property
     def competition(self) -> str:
@@ -303,6 +307,8 @@ def _add_run_words(parser: argparse.ArgumentParser) -> None:
     add("--corrections", metavar="FILE", type=Path, help=corrections)
     metric = "the metric, or a function of your own (that of competition.toml)"
     add("--metric", metavar="NAME|FILE.py:NAME", default="", help=metric)
+    track = f"mirror logs, scores and report to {' or '.join(TRACKERS)}; changes no result (no tracker)"
+    add("--track", metavar="LIBRARY", choices=TRACKERS, default="", help=track)
     again = "run again even if up to date; replace a different run of the same name"
     add("--again", action="store_true", help=again)
     why = "show in the report which places of an image speak for its decision; a backward pass an image"
@@ -354,6 +360,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
         words=tuple(words),
         corrections=corrections,
         model_by_weights=model_by_weights,
+        tracker=typed.track,
     )
     _check(command)
     evidence = _evidence_of(load_identity(command.run)) if dataset_recipe else None

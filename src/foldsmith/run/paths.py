@@ -211,6 +211,15 @@ class RunPaths:
     def submission(self) -> Path:
         return self.root / "submission.csv"
 
+    def tracking(self, subfolder: str = "") -> Path:
+        """Return what a tracker has of the log in a subfolder such as `fold0`, or of the scores."""
+        return self.root / subfolder / "tracking.json"
+
+    @property
+    def kaggle(self) -> Path:
+        """What was submitted to Kaggle, with its scores."""
+        return self.root / "kaggle.json"
+
 
 def truth_path(folder: Path) -> Path:
     """Return the path of the test labels, if you have them: beside the folder, read by src/score.py alone."""

@@ -102,7 +102,7 @@ class Epochs:
             "images_per_second": len(self.data) / seconds,
         }
         if self.machine.processes.is_first:
-            save_csv(self.files.log, pd.DataFrame([row]))
+            self._save_log([row])
             say(
                 f"{self.name}  {probe['form']['kind']} classifier on {probe['form']['inputs']} features "
                 f"({probe['features']}), penalty {probe['penalty']:g}  training {row['train_loss']:.3f} "
@@ -184,7 +184,11 @@ class Epochs:
         """Print the last row of the log, and save all rows."""
         if self.machine.processes.is_first:
             say(log_line(self.name, self.recipe.epochs, log[-1]))
-            save_csv(self.files.log, pd.DataFrame(log))
+            self._save_log(log)
+
+    def _save_log(self, log: Log) -> None:
+        save_csv(self.files.log, pd.DataFrame(log))
+        self.machine.after_epoch(self.files.log)
 
     def _say_start(self, position: Position, num_batches: int) -> None:
         """Print from which epoch and step the training resumes, or a batch size that is not the recipe's."""
