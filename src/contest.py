@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     status = run_stages(RUN, [str(folder), *words])
     if status == 0 and command.run.submission.is_file():
         line = line_that_submits(command.run, slug)
-        say(f"kaggle: submit it with  {line}" if takes_files else f"kaggle: {slug} takes notebooks, no files")
+        say(f"kaggle: submit it with  {line}" if takes_files else line_that_bundles(command.run, slug))
     return status
 
 
@@ -56,6 +56,12 @@ def line_that_submits(run: RunPaths, slug: str) -> str:
         cv = load_json(run.cv)
         message += f", {cv['metric']} {format_score(cv['mean'])}"
     return shlex.join([".venv/bin/python", "src/submit.py", str(run.root), "--kaggle", slug, "-m", message])
+
+
+def line_that_bundles(run: RunPaths, slug: str) -> str:
+    """Return a sentence with the shell command that writes a notebook, for a contest that takes no files."""
+    line = shlex.join([".venv/bin/python", "src/bundle.py", str(run.root), "--contest", slug])
+    return f"kaggle: {slug} takes notebooks, no files; write one with  {line}"
 
 
 if __name__ == "__main__":
