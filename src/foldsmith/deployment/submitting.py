@@ -83,8 +83,8 @@ def require_open(contest: Contest) -> None:
     """Raise InputError if a contest takes no file from this person."""
     if contest.takes_notebooks_only:
         raise InputError(
-            f"{contest.slug} is a code contest, which takes no files; src/bundle.py RUN writes a notebook that "
-            "predicts there, to submit on Kaggle."
+            f"{contest.slug} is a code contest, which takes no files; src/bundle.py RUN writes a notebook "
+            "that predicts there, to submit on Kaggle."
         )
     if contest.is_closed:
         until = f" since {contest.deadline} UTC" if contest.deadline else ""
