@@ -38,6 +38,7 @@ from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.recipes.for_task import notes_for_task
 from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import build_task
+from foldsmith.training import head_fitting
 from foldsmith.training.head_fitting import Choice, ProbeData, fit_head, one_thread, predict_head
 from foldsmith.training.optimizer import parameter_groups, scales_of_layers
 from foldsmith.training.probe import of_known_classes
@@ -235,6 +236,23 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(penalty: float, view
     oracle.fit(standard, np.concatenate([data.labels] * views))
     expected = oracle.predict_proba(standard).reshape(views, len(data), 3).mean(axis=0)
     np.testing.assert_allclose(predict_head(head, data), expected, atol=2e-3)
+
+
+def test_classes_without_an_image_are_fitted_as_one_and_to_the_same_minimum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = data_of("multiclass")
+    wide = replace(data, task=build_task("multiclass", 40, "ce", ()), labels=data.labels * 7)
+    choice = Choice(ALL, "linear", 1.0)
+    merged = fit_head(Columns(), wide, choice)
+    monkeypatch.setattr(head_fitting, "rows_of_classes", lambda data: torch.arange(40))
+    whole = fit_head(Columns(), wide, choice)
+    np.testing.assert_allclose(predict_head(merged, wide), predict_head(whole, wide), atol=2e-3)
+    absent = [label for label in range(40) if label not in (0, 7, 14)]
+    assert len(torch.unique(merged.classifier.weight[absent], dim=0)) == 1
+    # and a warm start goes on from a head whose classes share a row
+    again = fit_head(Columns(), wide, choice, start=merged)
+    np.testing.assert_allclose(predict_head(again, wide), predict_head(merged, wide), atol=2e-3)
 
 
 def test_a_head_for_numbers_is_ridge_regression() -> None:

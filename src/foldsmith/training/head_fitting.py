@@ -88,9 +88,25 @@ def fit_head(
         if hidden:
             _train_mlp(head, inputs, labels, data.loss())
         else:
-            _start_from(head, start)
-            _minimise(head.classifier, inputs, labels, data.loss(), choice.penalty / len(data))
+            rows = rows_of_classes(data)
+            layer = _first_of_rows(head if start is None else start, rows, is_new=start is None)
+            _minimise(layer, rows, inputs, labels, data.loss(), choice.penalty / len(data))
+            _spread(layer, rows, head)
     return head
+
+
+def rows_of_classes(data: ProbeData) -> torch.Tensor:
+    """Return for each output its row in the fitted layer, int64 (K,): classes without an image share one.
+
+    At the minimum their weights are equal, as nothing tells these classes apart; so a contest of a thousand
+    classes of which few occur is fitted as fast as one of those few.
+    """
+    num_outputs = data.task.num_outputs
+    if data.task.name != "multiclass" or data.labels.ndim > 1:
+        return torch.arange(num_outputs)
+    occurs = np.bincount(data.labels, minlength=num_outputs) > 0
+    rows = np.where(occurs, np.cumsum(occurs) - 1, occurs.sum())
+    return torch.from_numpy(rows.astype(np.int64))
 
 
 @torch.inference_mode()
@@ -101,22 +117,43 @@ def predict_head(head: ProbeHead, data: ProbeData) -> np.ndarray:
 
 
 @torch.no_grad()
-def _start_from(head: ProbeHead, start: ProbeHead | None) -> None:
+def _first_of_rows(head: ProbeHead, rows: torch.Tensor, is_new: bool) -> nn.Linear:
+    """Return a layer with the weights of a head's first output of each row; zeros if the head is new."""
+    first = [int((rows == row).nonzero()[0]) for row in range(int(rows.max()) + 1)]
+    layer = nn.Linear(head.classifier.in_features, len(first))
     for name in ("weight", "bias"):
-        tensor = getattr(head.classifier, name)
-        tensor.zero_() if start is None else tensor.copy_(getattr(start.classifier, name))
+        tensor = getattr(layer, name)
+        tensor.zero_() if is_new else tensor.copy_(getattr(head.classifier, name)[first])
+    return layer
+
+
+@torch.no_grad()
+def _spread(layer: nn.Linear, rows: torch.Tensor, head: ProbeHead) -> None:
+    """Give every output of a head the weights of its row."""
+    for name in ("weight", "bias"):
+        getattr(head.classifier, name).copy_(getattr(layer, name)[rows])
 
 
 def _minimise(
-    layer: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor, loss_function: nn.Module, penalty: float
+    layer: nn.Linear,
+    rows: torch.Tensor,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    loss_function: nn.Module,
+    penalty: float,
 ) -> None:
-    """Set weight and bias of a linear layer to the minimum of mean loss + penalty / 2 * |weight|²."""
+    """Set weight and bias of a linear layer to the minimum of mean loss + penalty / 2 * |weight|².
+
+    `rows` (K,) has the row of each output, whose weights count once for each output.
+    """
     split = layer.weight.numel()
+    roots = torch.bincount(rows).float().sqrt()[:, None]
 
     def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
         _assign(layer, point, split)
         layer.zero_grad()
-        loss = loss_function(layer(inputs), labels) + penalty / 2 * layer.weight.square().sum()
+        logits = layer(inputs)[:, rows]
+        loss = loss_function(logits, labels) + penalty / 2 * (roots * layer.weight).square().sum()
         loss.backward()
         gradient = torch.cat([layer.weight.grad.flatten(), layer.bias.grad])
         return loss.item(), gradient.double().numpy()
