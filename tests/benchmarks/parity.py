@@ -4,8 +4,8 @@
 .venv/bin/python tests/benchmarks/parity.py crnn "frozen probe"
 
 It needs requirements-export.txt. Weights are random; batch norms have the statistics of random images,
-and logits are scaled to a standard deviation of 3, since uniform probabilities would hide a fault. The table is
-Markdown.
+and logits are scaled to a standard deviation of 3, since uniform probabilities would hide a fault. The table
+is Markdown.
 """
 
 import argparse
