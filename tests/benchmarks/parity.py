@@ -4,7 +4,7 @@
 .venv/bin/python tests/benchmarks/parity.py crnn "frozen probe"
 
 It needs requirements-export.txt. Weights are random; batch norms have the statistics of random images,
-and logits are scaled to a standard deviation of 3, since uniform probabilities would hide a fault. The table
+and logits are scaled to a standard deviation of 3, as uniform or certain ones would hide a fault. The table
 is Markdown.
 """
 
@@ -34,6 +34,9 @@ from foldsmith.tasks import build_task
 
 NUM_OUTPUTS = 5
 SPREAD = 3.0  # of the logits
+MOST_SCALED = (
+    100.0  # of untrained sigmoids the logits hardly differ: a larger factor would scale rounding too
+)
 
 
 @dataclass(frozen=True)
@@ -131,13 +134,15 @@ def measure(family: Family) -> list[float]:
 
 @torch.no_grad()
 def spread_logits(model: nn.Module, images: torch.Tensor) -> None:
-    """Give batch norms the statistics of normalised images, and the logits the standard deviation SPREAD."""
+    """Give batch norms the statistics of normalised images; scale the logits, and centre them by the bias."""
     model.train()
     for _ in range(20):
         model(images)
-    logits = model.eval()(images)
     _, layer = last_layer(model, NUM_OUTPUTS)
-    layer.weight.mul_(SPREAD / (logits - logits.mean(dim=0)).std())
+    logits = model.eval()(images)
+    layer.weight.mul_(min(SPREAD / float((logits - logits.mean(dim=0)).std()), MOST_SCALED))
+    if layer.bias is not None:
+        layer.bias.sub_(model(images).mean(dim=0))
 
 
 if __name__ == "__main__":
