@@ -40,6 +40,8 @@ STAGES = (
 OTHER_COMMANDS = """other commands, each with its own --help:
   ./run.sh study NAME                             the recipes of a study, beside its own figures
   .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
+  .venv/bin/python src/predict.py RUN FOLDER      answers for new images, and how unknown they are
+  .venv/bin/python src/export.py RUN              a folder that predicts elsewhere: ONNX, weights, model card
   .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
   .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
   .venv/bin/python src/ablate.py RECIPE FOLDER    what each field of a recipe gains"""
