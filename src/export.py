@@ -80,4 +80,4 @@ def refuse_others(run: RunPaths) -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, stopped="stopped; nothing is exported\n")

@@ -124,4 +124,4 @@ def describe(predictor: "ImagePredictor") -> str:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, stopped="stopped; no table is written\n")

@@ -26,7 +26,7 @@ from foldsmith.deployment.unknown import KnownImages
 from foldsmith.errors import InputError
 from foldsmith.inference import predictor as predictor_module
 from foldsmith.inference.predictor import RunPredictor
-from foldsmith.process.files import load_json, load_npz
+from foldsmith.process.files import load_json, load_npz, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import require_trained, trained_folds
 
@@ -149,6 +149,16 @@ def test_a_member_that_is_gone_is_named(runs: dict[str, RunPaths], tmp_path: Pat
     assert all(not Path(entry["run"]).is_dir() for entry in entries), "names, found beside the average"
     with pytest.raises(InputError, match=naming("plain", alone)):
         read_combination(RunPaths(alone))
+
+
+def test_a_member_that_was_predicted_again_is_refused(runs: dict[str, RunPaths], tmp_path: Path) -> None:
+    root = tmp_path / "tiny"
+    for name in ("plain", "probe", "average"):
+        shutil.copytree(runs[name].root, root / name)
+    predicted = load_npz(root / "probe" / "test.npz")
+    save_npz(root / "probe" / "test.npz", **{**predicted, "probabilities": predicted["probabilities"][::-1]})
+    with pytest.raises(InputError, match=naming(root / "probe", root / "average")):
+        ImagePredictor.of_run(RunPaths(root / "average"), "cpu", "fp32")
 
 
 # --- the table

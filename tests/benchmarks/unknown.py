@@ -3,7 +3,7 @@
 .venv/bin/python tests/benchmarks/unknown.py output/demo80/quick input/demo80/test input/cifar10/test
 
 The first folder holds the run's test images, the others foreign ones, of which 400 are drawn. Test images are
-also corrupted: noise of 50 grey levels, blur of a twelfth of the side, and a grey square over half of it.
+also corrupted: noise of 50 grey levels, blur of a twelfth of the side, and grey over half of it (a square).
 The table is Markdown: areas under the ROC curve of corrupted or foreign images against test images.
 """
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from foldsmith.comparison.members import digests_of
 from foldsmith.deployment.combination import Combination, read_combination
 from foldsmith.errors import InputError
 from foldsmith.inference.predictor import RunPredictor
+from foldsmith.process.files import load_json
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, require_from, require_trained, trained_folds
 
@@ -39,10 +41,12 @@ class ImagePredictor:
     def of_run(cls, run: RunPaths, device: str, precision: str) -> "ImagePredictor":
         """Return the predictor of a run, a blend or an average.
 
-        Raise InputError if a member is not trained, or the labels of the run are decided by a fit to other
-        weights.
+        Raise InputError if a member is not trained, or was predicted again since the runs were combined, and
+        if the labels of the run are decided by a fit to other weights.
         """
         combination = read_combination(run)
+        if run.blend.is_file():
+            require_unchanged(run, combination.members)
         fold_runs = [require_trained(member, folds_of(member)) for member in combination.members]
         if combination.decision is not None and not run.blend.is_file():
             require_from(run.stamp("validate"), "validate", digests_of_trained(run, folds_of(run)))
@@ -75,6 +79,16 @@ class ImagePredictor:
                 problems[row] = problems[row] or "its prediction is not finite; use --precision fp32"
             yield Chunk(predictions, problems, images[self.predictors[self.main].form])
             advance(len(problems))
+
+
+def require_unchanged(run: RunPaths, members: Sequence[RunPaths]) -> None:
+    """Raise InputError if a member has other predictions than those that were combined."""
+    combined = [entry["digests"] for entry in load_json(run.blend)["runs"] if "digests" in entry]
+    for member, digests in zip(members, digests_of(members), strict=True):
+        if combined and digests not in combined:
+            raise InputError(
+                f"{member.root} was predicted again after {run.root} combined it; combine the runs again."
+            )
 
 
 def folds_of(run: RunPaths) -> list[int]:
