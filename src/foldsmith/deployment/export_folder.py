@@ -226,4 +226,5 @@ def card_facts(exported: ExportedRun, parity: dict[str, Any]) -> CardFacts:
         predictions = oof[form.task.predictions_key]
         decided = form.decide(predictions)[1]
         by_class = score_by_class(form.task, oof["label"], predictions, decided, form.names)
-    return CardFacts(load_identity(run), cv, exported.fold_runs, exported.predictor.views, by_class, parity)
+    views, decision = exported.predictor.views, exported.combination.decision
+    return CardFacts(load_identity(run), cv, exported.fold_runs, views, by_class, parity, decision)

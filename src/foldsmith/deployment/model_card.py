@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foldsmith.evaluation.decisions import Decision
 from foldsmith.process.terminal import format_score, with_error
 from foldsmith.recipes.words import in_words
 from foldsmith.report.provenance import changed_fields
@@ -22,7 +23,8 @@ class CardFacts:
     """The facts of a model card.
 
     `identity` and `cv` are the run's files, `cv` empty for a run that is not validated; `fold_runs` run.json
-    of its folds; `by_class` the table of score_by_class, `parity` the export's parity.json.
+    of its folds; `by_class` the table of score_by_class, `parity` the export's parity.json. `decision` is the
+    kept one, by which answers are decided.
     """
 
     identity: Mapping[str, Any]
@@ -31,6 +33,7 @@ class CardFacts:
     views: Sequence[str]
     by_class: pd.DataFrame | None
     parity: Mapping[str, Any]
+    decision: Decision | None = None
 
 
 def score_by_class(
@@ -74,12 +77,13 @@ def write_card(facts: CardFacts) -> str:
         "python predict.py IMAGE… > answers.csv",
         "```",
         "",
-        "`model.onnx` takes `images`, uint8 (batch, height, width, channels), read as by `predict.py`.",
+        "A graph (`.onnx`) takes `images`, uint8 (batch, height, width, channels), read as by `predict.py`.",
         "",
         "## Score",
         "",
         *_score_lines(cv),
         *([] if facts.by_class is None else ["", markdown_table(facts.by_class)]),
+        *([] if facts.decision is None else ["", f"Answers are decided by {facts.decision.sentence}."]),
         "",
         "## Where it comes from",
         "",
