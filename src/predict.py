@@ -117,8 +117,10 @@ def rows_of(
 
 def describe(predictor: "ImagePredictor") -> str:
     """Return the networks and views that predicted, in words."""
+    counts = [len(member.networks) for member in predictor.predictors]
     described = [
-        f"{len(member.networks)} networks, views {', '.join(member.views)}" for member in predictor.predictors
+        f"{count} network{'s' if count > 1 else ''}, views {', '.join(member.views)}"
+        for count, member in zip(counts, predictor.predictors, strict=True)
     ]
     return " and ".join(described)
 

@@ -22,7 +22,7 @@ from foldsmith.deployment.exported_script import script_of
 from foldsmith.deployment.image_predictor import folds_of
 from foldsmith.deployment.model_card import CardFacts, score_by_class, write_card
 from foldsmith.deployment.onnx_graph import save_graph
-from foldsmith.deployment.parity import Parity, largest_difference, require_parity
+from foldsmith.deployment.parity import Parity, largest_difference, require_parity, tolerance_of
 from foldsmith.deployment.weights_folder import save_network
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import average_predictions
@@ -74,7 +74,8 @@ def write_export(exported: ExportedRun, folder: Path, fold_files: bool) -> Parit
     by_network = predictor.predict(sample.pixels)
     expected = average_predictions(by_network, predictor.task)
     graphs = write_graphs(exported, folder, fold_files)
-    parity = require_parity(graphs, sample.pixels, expected, predictor.task)
+    tolerance = tolerance_of(predictor.networks)
+    parity = require_parity(graphs, sample.pixels, expected, predictor.task, tolerance)
     write_networks(exported, folder)
     write_settings(exported, folder, graphs)
     write_golden(exported, folder, sample, expected)

@@ -3,6 +3,7 @@
 B images · C channels · K outputs.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,17 +116,19 @@ def save_graph(
             "export a file for each fold (--folds each), or fewer seeds."
         )
     example = torch.zeros((2, form.size, form.size, form.channels), dtype=torch.uint8)
-    torch.onnx.export(
-        graph,
-        (example,),
-        path,
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=[task.predictions_key],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about its own functions
+        torch.onnx.export(
+            graph,
+            (example,),
+            path,
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[task.predictions_key],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+        )
 
 
 def run_graphs(paths: Sequence[Path], images: np.ndarray, batch_size: int) -> np.ndarray:
