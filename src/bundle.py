@@ -46,8 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     # imported here: torch takes seconds
     from foldsmith.deployment.bundle import write_bundle
     from foldsmith.deployment.combination import average_of
+    from foldsmith.deployment.image_predictor import require_current
 
     combination = average_of(runs)
+    if len(runs) == 1:
+        require_current(runs[0], combination)
     notebook = {
         "owner": typed.owner,
         "contest": typed.contest or runs[0].root.parent.name,

@@ -119,7 +119,8 @@ def test_an_unreadable_image_gets_the_prior(
 def test_after_the_deadline_images_get_the_prior(
     run: RunPaths, contest: Path, bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foldsmith.inference.predictor.CHUNK", 4)
+    for module in ("inference.predictor", "deployment.hidden_test"):
+        monkeypatch.setattr(f"foldsmith.{module}.CHUNK", 4)
     mount = tmp_path / "input"
     mount.mkdir()
     (mount / contest.name).symlink_to(contest)

@@ -18,6 +18,7 @@ import compare
 import examine
 import infer
 import look
+import predict
 import prepare
 import report
 import score
@@ -275,3 +276,37 @@ def test_the_features_of_recipes_train_on_every_task_or_are_refused(
         return
     held_out = np.load(RunPaths(finished.run.root.parent / "b").heldout(0))
     assert np.isfinite(held_out[task.predictions_key]).all()
+
+
+def test_new_images_are_answered_as_the_submission(finished: Finished, tmp_path: Path) -> None:
+    run, task = finished.run, load_task(finished.run)
+    words = [str(finished.folder / "test"), "--output", str(tmp_path / "new.csv"), "--device", "cpu"]
+    assert predict.main([str(run.root), *words, "--precision", "fp32"]) == 0
+    table, test = pd.read_csv(tmp_path / "new.csv", keep_default_na=False), np.load(run.test)
+    names = [Path(path).name for path in table["path"]]
+    stored = dict(
+        zip([Path(path).name for path in test["path"].tolist()], test[task.predictions_key], strict=True)
+    )
+    predictions = np.stack([stored[name] for name in names])
+    kind = "value" if task.name == "regression" else "probability"
+    columns = [f"{kind}_{name}" for name in load_classes(run.classes)["class_name"].astype(str)]
+    finished_predictions, decided = decide_as_submitted(run, task, predictions)
+    np.testing.assert_allclose(table[columns].to_numpy(), finished_predictions, atol=1e-5, rtol=1e-5)
+    assert ("confidence" in table) == (task.name != "regression")
+    answers = [str(answer) for answer in table["answer"]]
+    if task.single_label:
+        categories = load_classes(run.classes)["class_name"].astype(str)
+        assert answers == [categories[label] for label in decided]
+    elif task.name == "multilabel":
+        assert answers == [" ".join(np.array(["a", "b"])[row.astype(bool)]) for row in decided]
+    else:
+        np.testing.assert_allclose(
+            [list(map(float, answer.split())) for answer in answers], decided, rtol=1e-5
+        )
+
+
+def decide_as_submitted(run: RunPaths, task: Task, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    saved = json.loads(run.cv.read_text()).get("decision")
+    if saved and saved["kept"]:
+        return Decision(**saved).apply(task, predictions)
+    return predictions, task.decide(predictions)

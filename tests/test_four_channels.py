@@ -16,6 +16,7 @@ from scipy.fft import dctn
 
 import infer
 import look
+import predict
 import prepare
 import report
 import split
@@ -441,3 +442,17 @@ def test_look_takes_the_four_files_in_one_name(run: RunPaths, folder: Path, caps
     assert "answer: bright" in capsys.readouterr().out
     with pytest.raises(InputError, match=naming("b1_red.png", "{red,green,blue,yellow}")):
         look.main([str(run.root), str(folder / "test/b1_red.png"), "--precision", "fp32"])
+
+
+def test_the_files_of_new_images_are_joined_as_those_of_the_run(
+    run: RunPaths, folder: Path, tmp_path: Path
+) -> None:
+    words = [str(folder / "test"), "--output", str(tmp_path / "new.csv"), "--device", "cpu"]
+    assert predict.main([str(run.root), *words, "--precision", "fp32"]) == 0
+    table, test = pd.read_csv(tmp_path / "new.csv"), np.load(run.test)
+    assert [Path(path).name for path in table["path"]] == [f"b{index}{BRACES}" for index in range(NUM_TEST)]
+    stored = dict(
+        zip([Path(path).name for path in test["path"].tolist()], test["probabilities"], strict=True)
+    )
+    expected = [stored[Path(path).name] for path in table["path"]]
+    np.testing.assert_allclose(table[["probability_bright", "probability_dark"]], expected, atol=1e-6)

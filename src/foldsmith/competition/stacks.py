@@ -25,7 +25,7 @@ def stack_files(
     single files. Raise InputError, naming `source`, if a file of the patterns is missing.
     """
     if patterns:
-        return _by_patterns(images, patterns, source), []
+        return join_files(images, patterns, source), []
     parts = {image: re.fullmatch(r"(.+)_([A-Za-z]+)(\.[^./]+)", image) for image in images}
     if not images or not all(parts.values()):
         return images, []
@@ -56,8 +56,11 @@ def _names(table: pd.DataFrame, ids: set[str]) -> bool:
     return any(len(words & ids) >= max(len(words) / 2, len(ids) / 10, 1) for words in cells)
 
 
-def _by_patterns(images: list[str], patterns: tuple[str, ...], source: object) -> list[str]:
-    """Return the images with the files that patterns such as `{id}_red.png` name joined, in their order."""
+def join_files(images: list[str], patterns: tuple[str, ...], source: object) -> list[str]:
+    """Return the images with the files that patterns such as `{id}_red.png` name joined, in their order.
+
+    Raise InputError, naming `source`, for patterns that do not begin alike, and if a file of them is missing.
+    """
     pieces = [pattern.partition("{id}") for pattern in patterns]
     starts, ends = {start for start, _, _ in pieces}, [end for _, _, end in pieces]
     if len(starts) > 1 or not all(between for _, between, _ in pieces) or len(patterns) > MAX_FILES:

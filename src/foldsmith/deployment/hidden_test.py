@@ -5,8 +5,8 @@ The mounted test images may be others, and more, than those the runs were made w
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from foldsmith.competition.found import load_found
 from foldsmith.competition.settings import read_settings
 from foldsmith.competition.submission import read_submission_form, save_submission
 from foldsmith.deployment.combination import Combination
+from foldsmith.deployment.image_predictor import ImagePredictor
 from foldsmith.deployment.manifest import SETTINGS, Manifest, load_manifest
 from foldsmith.deployment.time_limit import fit_time
 from foldsmith.errors import InputError, first_of
 from foldsmith.evaluation.decisions import decider
 from foldsmith.inference.compute import choose_devices, choose_precision, has_bf16
-from foldsmith.inference.predictor import ImageForm, RunPredictor
+from foldsmith.inference.predictor import CHUNK, RunPredictor
 from foldsmith.process.files import load_json, save_npz
 from foldsmith.process.terminal import progress, say
 from foldsmith.run.tables import load_classes
@@ -63,8 +64,9 @@ def predict_hidden_test(hidden: HiddenTest, device: str = "auto") -> None:
     images = list(dict.fromkeys(image for named in form.images for image in named))
     say(f"{contest}: {len(form.ids):,} rows, {len(images):,} test images")
     predictors, prior = load_predictors(combination, manifest, device), np.array(manifest.prior)
-    predicting = Predicting(predictors, combination, prior, hidden.begun + 60 * hidden.minutes)
-    predictions = predicting.predict([competition.root / image for image in images])
+    predictor = ImagePredictor(combination, predictors)
+    files, deadline = [competition.root / image for image in images], hidden.begun + 60 * hidden.minutes
+    predictions = predict_in_time(predictor, files, prior, deadline)
     predicted = {"path": np.array(images, dtype=np.str_), combination.task.predictions_key: predictions}
     save_npz(hidden.output / PREDICTIONS, **predicted)
     decide = decider(combination.decision, combination.task) if combination.decision else None
@@ -115,58 +117,37 @@ def load_predictors(combination: Combination, manifest: Manifest, device: str) -
     return predictors
 
 
-@dataclass(frozen=True)
-class Predicting:
-    """The predictors of a bundle's runs, the `prior` (K,), and the `deadline`, a time of time.monotonic."""
+def predict_in_time(
+    predictor: ImagePredictor, files: Sequence[Path], prior: np.ndarray, deadline: float
+) -> np.ndarray:
+    """Return combined predictions of image files, float32 (n, K), until the deadline, of time.monotonic.
 
-    predictors: Sequence[RunPredictor]
-    combination: Combination
-    prior: np.ndarray
-    deadline: float
-
-    def predict(self, files: Sequence[Path]) -> np.ndarray:
-        """Return combined predictions of image files, float32 (n, K), within the time limit.
-
-        An image that cannot be read gets the prior. If the first chunk shows that all networks and views
-        would take too long, fewer predict the others; images that are not reached in time get the prior.
-        """
-        predictions = np.tile(self.prior.astype(np.float32), (len(files), 1))
-        predictors, done, unreadable = list(self.predictors), 0, []
-        with progress("predict", len(files), "images") as advance:
-            begun = time.monotonic()
-            for chunk in self._chunks(files):
-                problems = next(iter(chunk.values()))[1]
-                readable = np.array([problem == "" for problem in problems])
-                combined = self._combined(predictors, chunk)
-                rows = np.arange(done, done + len(problems))
-                predictions[rows[readable]] = combined[readable]
-                unreadable += [files[row] for row in rows[~readable]]
-                done += len(problems)
-                advance(len(problems))
-                now = time.monotonic()
-                if now > self.deadline and done < len(files):
-                    say(f"the time limit is reached: {len(files) - done:,} images get the class prior")
+    An image that cannot be read gets the `prior` (K,). If the first chunk shows that all networks and views
+    would take too long, fewer predict the others; images that are not reached in time get the prior.
+    """
+    predictions = np.tile(prior.astype(np.float32), (len(files), 1))
+    done, unreadable, begun = 0, [], time.monotonic()
+    with progress("predict", len(files), "images") as advance:
+        for part in (files[:CHUNK], files[CHUNK:]):
+            for chunk in predictor.chunks(part, advance):
+                known = np.array([problem == "" for problem in chunk.problems])
+                rows = np.arange(done, done + len(known))
+                predictions[rows[known]] = chunk.predictions[known]
+                unreadable += [str(files[row]) for row in rows[~known]]
+                done += len(known)
+                if time.monotonic() > deadline:
                     break
-                if done == len(problems) < len(files):  # the first chunk has shown the speed
-                    available = USED * (self.deadline - now) / (len(files) - done)
-                    predictors, said = fit_time(self.predictors, (now - begun) / done, available)
-                    if said:
-                        say(f"the time limit leaves {available:.3f} s an image: {said} from now on")
-        if unreadable:
-            said = f"{len(unreadable)} unreadable test images get the class prior"
-            say(f"{said} ({first_of(list(map(str, unreadable)))})")
-        return predictions
-
-    def _chunks(self, files: Sequence[Path]) -> Iterator[dict[ImageForm, tuple[np.ndarray, list[str]]]]:
-        """Yield chunks of images in each form that the runs take, with why images cannot be decoded."""
-        by_form = {predictor.form: predictor for predictor in self.predictors}
-        for chunks in zip(*(predictor.read_chunks(files) for predictor in by_form.values()), strict=True):
-            yield dict(zip(by_form, chunks, strict=True))
-
-    def _combined(
-        self, predictors: Sequence[RunPredictor], chunk: dict[ImageForm, tuple[np.ndarray, list[str]]]
-    ) -> np.ndarray:
-        """Return the combined predictions (n, K) of a chunk."""
-        return self.combination.combine(
-            [predictor.mean(chunk[predictor.form][0]) for predictor in predictors]
-        )
+            left = deadline - time.monotonic()
+            if left <= 0 or done == len(files):
+                break
+            # the first chunk has shown the speed
+            available = USED * left / (len(files) - done)
+            fitting, said = fit_time(predictor.predictors, (time.monotonic() - begun) / done, available)
+            predictor = replace(predictor, predictors=fitting)
+            if said:
+                say(f"the time limit leaves {available:.3f} s an image: {said} from now on")
+    if done < len(files):
+        say(f"the time limit is reached: {len(files) - done:,} images get the class prior")
+    if unreadable:
+        say(f"{len(unreadable)} unreadable test images get the class prior ({first_of(unreadable)})")
+    return predictions

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,11 +90,16 @@ def load_json(path: Path) -> Any:
 
 def save_csv(path: Path, table: pd.DataFrame) -> None:
     """Save a table. If a text has a carriage return, which would end the line, all texts are quoted."""
+    with atomic_write(path) as temporary:
+        append_csv(temporary, table)
+
+
+def append_csv(path: Path, table: pd.DataFrame) -> None:
+    """Append the rows of a table to a file, with a header if the file is new; quoted as by `save_csv`."""
     texts = table.select_dtypes(exclude=["number", "bool"])
     returns = any(texts[column].astype(str).str.contains("\r", regex=False).any() for column in texts)
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
+    table.to_csv(path, mode="a", header=not path.exists(), index=False, lineterminator="\n", quoting=quoting)
 
 
 def save_npz(destination: Path, **arrays: np.ndarray) -> None:
@@ -127,3 +133,26 @@ def digest_of(value: Any) -> str:
     """Return the SHA-256 of a value's JSON text with sorted keys: equal values have equal digests."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def atomic_folder(path: Path, mark: str) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that replaces `path` only if the block succeeds.
+
+    Raise InputError if `path` holds other things: not the file `mark`, which such a folder has.
+    """
+    if path.exists() and not (path / mark).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} is there and no earlier result of this command; name another folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    former = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.replace(former)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)

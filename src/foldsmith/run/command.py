@@ -42,6 +42,8 @@ OTHER_COMMANDS = """other commands, each with its own --help:
   ./run.sh kaggle SLUG                            a contest of Kaggle: downloaded, then every stage
   .venv/bin/python src/submit.py RUN --kaggle SLUG -m TEXT     send its submission, and wait for the score
   .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
+  .venv/bin/python src/predict.py RUN FOLDER      answers for new images, and how unknown they are
+  .venv/bin/python src/export.py RUN              a folder that predicts elsewhere: ONNX, weights, model card
   .venv/bin/python src/compare.py OUTPUT/NAME     the runs of a competition on the same images
   .venv/bin/python src/blend.py RUN RUN…          a weighted mean of several runs
   .venv/bin/python src/grid.py FOLDER --recipes … many recipes, settings and seeds, here or on a cluster

@@ -5,12 +5,13 @@ with an apostrophe before it, which marks text in a spreadsheet; reading removes
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from foldsmith.process.files import load_json, save_csv
+from foldsmith.process.files import append_csv, atomic_write, load_json, save_csv
 from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import Scaling, Task, build_task
 
@@ -33,8 +34,24 @@ FORMULA = re.compile(r"'*([=@\t\r\n]|[+-](?![0-9.]+$))")
 
 def save_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table with text from the user's files (class names, ids, groups), guarded against formulas."""
+    save_csv(path, guarded_table(table))
+
+
+def save_table_in_chunks(path: Path, tables: Iterable[pd.DataFrame]) -> None:
+    """Write tables with the same columns below each other, guarded as by `save_table`.
+
+    One is in memory at a time. The file is written whole or not at all, also if an iteration raises.
+    """
+    with atomic_write(path) as temporary:
+        temporary.unlink(missing_ok=True)  # of a killed process with this number
+        for table in tables:
+            append_csv(temporary, guarded_table(table))
+
+
+def guarded_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts no spreadsheet runs as a formula."""
     texts = table.select_dtypes(exclude=["number", "bool"])
-    save_csv(path, table.assign(**{column: texts[column].map(_guarded) for column in texts}))
+    return table.assign(**{column: texts[column].map(_guarded) for column in texts})
 
 
 def _guarded(cell: object) -> object:
