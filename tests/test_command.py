@@ -1,5 +1,6 @@
 """The command line of every stage: defaults, types and refusals."""
 
+import argparse
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.recipes import RECIPES, Recipe, read_settings
 from foldsmith.recipes.bounds import BOUNDS
-from foldsmith.run.command import Command, FoldPlan, read_command
+from foldsmith.run.command import Command, FoldPlan, minutes_of, read_command
 
 EVERY_WORD = (
     "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--rounds", "--folds",
@@ -234,3 +235,17 @@ def test_the_exit_status_is_that_of_main() -> None:
     with pytest.raises(SystemExit) as caught:
         run_main(lambda: 0)
     assert caught.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("20", 20), ("90s", 1.5), ("2h30m", 150), ("5min", 5), ("1h 30m 30s", 90.5), ("1.5h", 90)],
+)
+def test_durations_have_units_or_are_minutes(text: str, minutes: float) -> None:
+    assert minutes_of(text) == pytest.approx(minutes)
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "2d", "h2", "2h30", "-5", "5m5"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(text)):
+        minutes_of(text)

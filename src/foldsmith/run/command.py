@@ -271,11 +271,17 @@ def _add_recipe_words(parser: argparse.ArgumentParser) -> None:
 
 
 def minutes_of(text: str) -> float:
-    """Return the minutes of a duration such as 20, 20m, 2h or 90s. Raise ArgumentTypeError for other text."""
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", text.strip())
-    if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text}: write minutes, or a number with s, m or h, such as 2h")
-    return float(match[1]) * {"s": 1 / 60, "m": 1, "h": 60, "": 1}[match[2]]
+    """Return the minutes of a duration: 20, 20m, 90s, 2h30m. Raise ArgumentTypeError for other text."""
+    number = r"(?:([0-9]*\.?[0-9]+)"
+    pattern = rf"{number}h(?:ours?)?)?{number}m(?:in(?:utes)?)?)?{number}s(?:ec)?)?"
+    squeezed = text.replace(" ", "")
+    plain = re.fullmatch(rf"{number})", squeezed)
+    match = re.fullmatch(pattern, f"{squeezed}m" if plain else squeezed)
+    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = 60 * hours + minutes + seconds / 60
+    if not total:
+        raise argparse.ArgumentTypeError(f"{text}: write minutes, or units, such as 90s, 20m or 2h30m")
+    return total
 
 
 def _add_fold_words(parser: argparse.ArgumentParser) -> None:
