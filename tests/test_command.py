@@ -247,5 +247,5 @@ def test_durations_have_units_or_are_minutes(text: str, minutes: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "0", "2d", "h2", "2h30", "-5", "5m5"])
 def test_other_durations_are_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(text)):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{re.escape(text)}:"):
         minutes_of(text)
