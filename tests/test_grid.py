@@ -1,5 +1,6 @@
 """Grids: their runs, the order of jobs, what is stopped, searches, and processes that are lost."""
 
+import re
 import signal
 import textwrap
 from collections.abc import Sequence
@@ -13,13 +14,15 @@ from conftest import MakeCompetition, naming
 import run as all_stages
 import train
 from foldsmith.errors import InputError
+from foldsmith.evaluation.chance import compare_paired
 from foldsmith.grid import jobs
 from foldsmith.grid.driver import Grid, Halving
 from foldsmith.grid.executors import Here, Submitted
 from foldsmith.grid.jobs import FINISH, FOLD, PREPARE, Job, JobKilled, Needs, Outcome, run_job
 from foldsmith.grid.plan import GridRun, alternatives_of, expand, read_grid_words
-from foldsmith.grid.scores import HeldOutScore, choose_stopped, expected_lead
+from foldsmith.grid.scores import HeldOut, choose_stopped, expected_lead, mean_of
 from foldsmith.grid.search import Trial, propose, read_range, read_ranges
+from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import find_metric
 
 NEEDS = Needs(1, 0.0, 2**30)
@@ -29,7 +32,7 @@ STAGES = {"run": all_stages, "train": train}
 class InTurn:
     """An executor that runs jobs within this process; `fails` are names of jobs that end with status 2."""
 
-    slots = 1
+    slots, gpus = 1, 0.0
 
     def __init__(self, fails: Sequence[str] = ()) -> None:
         self.submitted: list[Job] = []
@@ -38,6 +41,11 @@ class InTurn:
 
     def submit(self, job: Job) -> None:
         self.submitted.append(job)
+
+    def withdraw(self, run: str) -> int:
+        kept = [job for job in self.submitted if job.run != run]
+        withdrawn, self.submitted = len(self.submitted) - len(kept), kept
+        return withdrawn
 
     def finished(self, timeout: float) -> list[tuple[Job, Outcome]]:
         job = self.submitted.pop(0)
@@ -64,7 +72,8 @@ def runs_of(folder: Path, output: Path, *words: str) -> list[GridRun]:
 
 def work(runs: list[GridRun], executor: InTurn, halving: Halving | None = None) -> Grid:
     grid = Grid(runs, executor, lambda run: NEEDS, halving)
-    assert grid.work(lambda grid: None)
+    grid.work(lambda grid: None)
+    assert all(progress.is_over for progress in grid.progress.values())
     return grid
 
 
@@ -126,7 +135,7 @@ def test_a_grid_gives_the_bytes_of_single_runs_and_goes_on_where_it_was(folder: 
         assert (inside.root / file).read_bytes() == (alone.command.run.root / file).read_bytes()
     oof = np.load(inside.oof)
     right = (oof["probabilities"].argmax(axis=1) == oof["label"]).mean()
-    assert grid.progress[runs[1].name].score.score == pytest.approx(right)
+    assert grid.progress[runs[1].name].score.value == pytest.approx(right)
 
     again = InTurn()
     work(runs, again)
@@ -139,42 +148,85 @@ def test_a_grid_gives_the_bytes_of_single_runs_and_goes_on_where_it_was(folder: 
 
 def test_a_run_that_fails_is_told_and_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
     runs = runs_of(folder, tmp_path, "--set", "lr=.01,.02")
-    grid = work(runs, InTurn(fails=[f"{runs[0].name} fold 0"]), Halving(0.5, 1))
+    executor = InTurn(fails=[f"{runs[0].name} fold 0"])
+    grid = work(runs, executor)
+    assert f"{runs[0].name} fold 1" not in executor.done  # it would fail too
     first, second = (grid.progress[run.name] for run in runs)
     assert (first.state, second.state) == ("failed", "done")
     assert "the recipe is bad" in first.reason
     assert "recipe is bad" in (tmp_path / "shapes/grid" / f"{runs[0].name}-fold-0.log").read_text()
 
 
-def held_out(right: np.ndarray) -> HeldOutScore:
-    """Return the score of a run that is right, or wrong, for sure."""
+def test_a_run_of_another_recipe_is_never_taken_for_the_grids(folder: Path, tmp_path: Path) -> None:
+    executor = InTurn()
+    work(runs_of(folder, tmp_path, "--set", "lr=.01"), executor)
+    others = runs_of(folder, tmp_path, "--set", "lr=.02")
+    assert others[0].name == "quick"  # a field with one value is not in the name
+    later = InTurn()
+    grid = work(others, later)
+    assert later.done == [] and grid.progress["quick"].state == "failed"
+    assert re.search(naming("lr", "0.01", "0.02", "--output"), grid.progress["quick"].reason)
+
+
+def test_a_damaged_run_does_not_stop_the_grid(folder: Path, tmp_path: Path) -> None:
+    runs = runs_of(folder, tmp_path, "--set", "lr=.01,.02")
+    work(runs, InTurn())
+    runs[0].command.run.heldout(1).unlink()
+    grid = work(runs, InTurn())
+    assert [progress.state for progress in grid.progress.values()] == ["done", "done"]
+    assert runs[0].command.run.heldout(1).is_file()
+
+
+def right_or_wrong(right: np.ndarray) -> HeldOut:
+    """Return the held-out predictions of a run that is right, or wrong, for sure."""
     targets = np.zeros(len(right), np.int64)
     predictions = np.stack([right, 1 - right], axis=1).astype(np.float32)
-    paths = [f"train/{index}.png" for index in range(len(right))]
-    return HeldOutScore(paths, targets, predictions, float(right.mean()), 0.01)
+    return HeldOut([f"train/{index}.png" for index in range(len(right))], targets, predictions)
+
+
+TASK, ACCURACY = build_task("multiclass", 2, "ce", ()), find_metric("accuracy")
 
 
 def test_only_runs_that_are_surely_worse_are_stopped() -> None:
-    draws, metric = np.random.default_rng(0), find_metric("accuracy")
-    base = (draws.random(400) < 0.8).astype(float)
-    scores = {"best": held_out(base)}
-    for name, flipped in (("close", 4), ("far", 120), ("farther", 200)):
+    base = (np.random.default_rng(0).random(400) < 0.8).astype(float)
+    runs = {"best": right_or_wrong(base)}
+    for name, flipped in (("close", 2), ("far", 120), ("farther", 200)):
         worse = base.copy()
         worse[np.flatnonzero(base)[:flipped]] = 0
-        scores[name] = held_out(worse)
-    stopped = choose_stopped(scores, metric, 0.5)
+        runs[name] = right_or_wrong(worse)
+    stopped = choose_stopped(runs, TASK, ACCURACY, 0.5)
     assert set(stopped) == {"far", "farther"}
     assert all("best" in reason for reason in stopped.values())
-    assert choose_stopped({"best": scores["best"], "close": scores["close"]}, metric, 0.5) == {}
-    assert choose_stopped(scores, metric, 1.0) == {}
+    assert choose_stopped({name: runs[name] for name in ("best", "close")}, TASK, ACCURACY, 0.5) == {}
+    assert choose_stopped(runs, TASK, ACCURACY, 1.0) == {}
 
 
-def test_equal_runs_are_seldom_stopped_by_luck() -> None:
-    draws, metric, stopped = np.random.default_rng(1), find_metric("accuracy"), 0
-    for _ in range(60):
-        pair = {name: held_out((draws.random(150) < 0.7).astype(float)) for name in ("a", "b")}
-        stopped += len(choose_stopped(pair, metric, 0.5))
-    assert stopped <= 9  # two errors on two sides: 5 % of 60 are 3
+@pytest.mark.parametrize("count", [2, 12])
+def test_of_equal_runs_luck_stops_one_in_few_grids(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gain(labels: np.ndarray, baseline: np.ndarray, candidate: np.ndarray, metric: object) -> object:
+        return compare_paired(baseline[:, 0], candidate[:, 0])  # as the bootstrap's, and quicker
+
+    monkeypatch.setattr("foldsmith.grid.scores.gain_with_error", gain)
+    draws, grids = np.random.default_rng(1), 200
+    stopped = sum(
+        bool(
+            choose_stopped(
+                {str(run): right_or_wrong((draws.random(300) < 0.7).astype(float)) for run in range(count)},
+                TASK, ACCURACY, 0.5,
+            )
+        )
+        for _ in range(grids)
+    )  # fmt: skip
+    assert stopped <= 0.05 * grids + 3 * np.sqrt(0.05 * 0.95 * grids)
+
+
+def test_the_seeds_of_a_combination_are_judged_together() -> None:
+    first = right_or_wrong(np.array([1.0, 1.0, 0.0]))
+    second = right_or_wrong(np.array([0.0, 1.0, 0.0]))
+    shuffled = HeldOut(second.paths[::-1], second.targets[::-1], second.predictions[::-1])
+    mean = mean_of([first, shuffled], TASK)
+    assert mean.paths == first.paths
+    np.testing.assert_allclose(mean.predictions[:, 0], [0.5, 1.0, 0.0], atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [2, 5, 30, 200])
@@ -209,6 +261,10 @@ def test_a_search_proposes_the_same_for_the_same_trials_and_comes_near_the_optim
         assert proposed == propose(ranges, list(trials), metric, seed=3)
         trials += [Trial(settings, score(settings)) for settings in proposed]
     assert max(trial.score for trial in trials) > -0.3
+    small = read_ranges(["epochs=1..3"])
+    few = [Trial(settings, 0.5) for settings in propose(small, [], metric, seed=3)]
+    assert sorted(trial.settings["epochs"] for trial in few) == [1, 2, 3]  # none twice
+    assert propose(small, few, metric, seed=3) == []
     first = [trial.score for trial in trials[:8]]
     assert np.mean([trial.score for trial in trials[-8:]]) > np.mean(first)
 
@@ -279,10 +335,11 @@ def test_stopping_asks_the_jobs_to_save(scripts: Path) -> None:
 
 def test_submitit_runs_jobs_and_brings_their_outcomes(scripts: Path) -> None:
     pytest.importorskip("submitit", reason="requirements-grid.txt is not installed")
-    slurm = Submitted(scripts / "slurm", "local", "", 1.0, 2)
+    slurm = Submitted(scripts / "slurm", "local", 1.0, 0.0, None)
     slurm.submit(Job("run", FOLD, None, "run", ("--help",), NEEDS))
     outcomes: list[tuple[Job, Outcome]] = []
     while not outcomes:
         outcomes = slurm.finished(10)
+    slurm.stop()
     # the job's process imports the real source
     assert outcomes[0][1].status == 0 and "--recipe" in outcomes[0][1].output

@@ -7,6 +7,7 @@ to it, and the fold and its checkpoints travel back.
 
 import io
 import shutil
+import signal
 import tarfile
 import tempfile
 import threading
@@ -18,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from foldsmith.errors import InputError
-from foldsmith.grid.executors import TRIES, Here, failed, saved_at
+from foldsmith.grid.executors import SAVES, TRIES, Here, failed, saved_at
 from foldsmith.grid.jobs import FOLD, PREPARE, SOURCE, Job, JobKilled, Outcome, run_job
 from foldsmith.process.files import atomic_write
-from foldsmith.run.paths import FoldPaths, RunPaths
+from foldsmith.process.signals import SIGNALS
+from foldsmith.run.paths import RunPaths
 
 TOKEN = ".grid-token"  # a file in the output folder, by which a worker knows that it sees the folder
+SCRATCH = "foldsmith-grid"  # begins the name of a folder of a machine that does not see it
 IN_FLIGHT = 1000  # jobs that Ray holds at a time: the driver's memory does not grow with the grid
-SAVES = 60.0  # seconds in which interrupted jobs save their checkpoints
 LOOKS = 2.0  # seconds after which a worker looks for a new checkpoint
 
 
@@ -55,37 +57,44 @@ class OnRay:
             ) from error
         self._ray = ray
         self._output, self._competition = output, competition
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         ray.init(
-            address=None if address == "here" else address,
+            address="local" if address == "here" else address,
             runtime_env={"working_dir": str(SOURCE), "env_vars": {"PYTHONDONTWRITEBYTECODE": "1"}},
             log_to_driver=False,
             ignore_reinit_error=True,
         )
+        for number, handler in handlers.items():  # Ray has put its own in their place, which abort
+            signal.signal(number, handler)
         resources = ray.cluster_resources()
         self.slots = max(1, int(resources.get("CPU", 1)))
         self.gpus = resources.get("GPU", 0.0)
-        self._token = uuid.uuid4().hex
-        (output / competition).mkdir(parents=True, exist_ok=True)
-        with atomic_write(output / competition / TOKEN) as temporary:
-            temporary.write_text(self._token)
-        # on this machine, so that it outlives every other node; 0 cores, so that it takes none from a job
+        self._token = token_of(output / competition)
+        # on the node of this program, which outlives the others; 0 cores, so that it takes none from a job
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self._post = ray.remote(PostOffice).options(num_cpus=0, scheduling_strategy=here).remote(str(output))
+        self._post = ray.remote(PostOffice).options(num_cpus=0, scheduling_strategy=here).remote(self._token)
         self._waiting: list[Job] = []
         self._running: dict[Any, Job] = {}
+        self._is_stopped = False
         self._here = Here(1)  # for what needs the output folder, where machines do not see it
         self.shares = self._all_see_output()
         # a lost worker or node, and a killed process, are tried again; any other exception is not
         self._task = ray.remote(run_on_worker)
 
     def submit(self, job: Job) -> None:
+        self._require_feasible(job)
         if job.kind != FOLD and not self.shares:
             self._here.submit(job)
             return
         self._waiting.append(job)
         self._start()
+
+    def withdraw(self, run: str) -> int:
+        kept = [job for job in self._waiting if job.run != run]
+        withdrawn, self._waiting = len(self._waiting) - len(kept), kept
+        return withdrawn + self._here.withdraw(run)
 
     def finished(self, timeout: float) -> list[tuple[Job, Outcome]]:
         self._start()
@@ -98,6 +107,9 @@ class OnRay:
         return [(self._running[reference], self._outcome(reference)) for reference in done]
 
     def stop(self) -> None:
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         self._waiting.clear()
         for reference in self._running:
             self._ray.cancel(reference)  # an interruption in the worker, which ends the process
@@ -119,6 +131,17 @@ class OnRay:
         ]
         return all(self._ray.get(answers))
 
+    def _require_feasible(self, job: Job) -> None:
+        """Raise InputError if no machine of the cluster has what a job asks for: Ray would wait for ever."""
+        needs = {"CPU": job.needs.cpus, "GPU": job.needs.gpus, "memory": job.needs.memory}
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(all(have.get(name, 0) >= need for name, need in needs.items()) for have in machines):
+            raise InputError(
+                f"a job asks for {job.needs.cpus} cores, {job.needs.gpus:g} GPUs and "
+                f"{job.needs.memory / 2**30:g} GiB, which no machine of the cluster has; lower --cpus or "
+                "--gpus."
+            )
+
     def _empty(self) -> Carried:
         return Carried(self._token, str(self._output), self._competition)
 
@@ -131,7 +154,7 @@ class OnRay:
                 num_cpus=needs.cpus,
                 num_gpus=needs.gpus,
                 memory=needs.memory,
-                max_retries=TRIES,
+                max_retries=TRIES - 1,  # after the first try
                 retry_exceptions=[JobKilled],
             )
             self._running[task.remote(job, self._carried(job), self._post)] = job
@@ -147,17 +170,17 @@ class OnRay:
         try:
             outcome, fold = self._ray.get(reference)
         except Exception as error:  # Ray's own: the worker died too often, or the task was cancelled
-            return failed(job, error)
+            return failed(job, getattr(error, "cause", None) or error)
         if fold:
             unpack(fold, RunPaths(self._output / self._competition / job.run).fold(job.fold))
         return outcome
 
 
 class PostOffice:
-    """Keeps checkpoints of workers that do not see the output folder, in the run's own; and counts tries."""
+    """Keeps the checkpoints of workers that do not see the output folder, and counts tries."""
 
-    def __init__(self, output: str) -> None:
-        self._output = Path(output)
+    def __init__(self, token: str) -> None:
+        self._folder = Path(tempfile.gettempdir()) / f"{SCRATCH}-{token}" / "checkpoints"
         self._begun: dict[str, tuple[int, float, float]] = {}  # tries, seconds lost, the last time of begin
 
     def begin(self, name: str, saved: float) -> tuple[int, float]:
@@ -169,17 +192,18 @@ class PostOffice:
         self._begun[name] = (tries + 1, lost, now)
         return tries + 1, lost
 
-    def put(self, competition: str, run: str, fold: int, checkpoint: bytes) -> None:
-        path = self._fold(competition, run, fold).checkpoint
+    def put(self, name: str, checkpoint: bytes) -> None:
+        """Keep the checkpoint of a job; an empty one removes it."""
+        path = self._folder / name
+        if not checkpoint:
+            path.unlink(missing_ok=True)
+            return
         with atomic_write(path) as temporary:
             temporary.write_bytes(checkpoint)
 
-    def get(self, competition: str, run: str, fold: int) -> bytes:
-        path = self._fold(competition, run, fold).checkpoint
+    def get(self, name: str) -> bytes:
+        path = self._folder / name
         return path.read_bytes() if path.is_file() else b""
-
-    def _fold(self, competition: str, run: str, fold: int) -> FoldPaths:
-        return RunPaths(self._output / competition / run).of_fold(fold)
 
 
 def run_on_worker(job: Job, carried: Carried, post: Any) -> tuple[Outcome, bytes]:
@@ -201,53 +225,73 @@ def sees_output(carried: Carried) -> bool:
 
 
 def run_away(job: Job, carried: Carried, post: Any) -> tuple[Outcome, bytes]:
-    """Train a fold in a folder of this machine, and return its files as a tar file."""
+    """Train a fold in a folder of this machine, and return its files as a tar file.
+
+    The folder is the job's own, as several folds of a run may be here; decoded images are shared.
+    """
     import ray
 
-    scratch = Path(tempfile.gettempdir()) / f"foldsmith-grid-{carried.token}"
-    run = RunPaths(scratch / carried.competition / job.run)
+    scratch = Path(tempfile.gettempdir()) / f"{SCRATCH}-{carried.token}"
+    own = scratch / job.name.replace(" ", "-")
+    run = RunPaths(own / carried.competition / job.run)
+    words = with_output(job.words, own)
     if not run.identity.is_file():
         unpack(carried.prepared, run.root)
-    words = with_output(job.words, scratch)
+    decoded = scratch / "cache"
+    decoded.mkdir(parents=True, exist_ok=True)
+    if not run.cache_root.exists():
+        run.cache_root.symlink_to(decoded)
     prepare = replace(job, kind=PREPARE, stage="run", words=(*without_fold(words), "--until", "pretrain"))
     prepared = run_job(prepare)
     if prepared.status:
         return prepared, b""
-    fold = run.of_fold(job.fold)
-    key = (carried.competition, job.run, job.fold)
+    fold, name = run.of_fold(job.fold), job.name.replace(" ", "-")
     tries, lost = ray.get(post.begin.remote(job.name, saved_at(replace(job, words=words))))
     if not fold.checkpoint.is_file():
-        checkpoint = ray.get(post.get.remote(*key))
+        checkpoint = ray.get(post.get.remote(name))
         if checkpoint:
             with atomic_write(fold.checkpoint) as temporary:
                 temporary.write_bytes(checkpoint)
     ended = threading.Event()
-    sender = threading.Thread(target=send_checkpoints, args=(fold.checkpoint, key, post, ended))
+    sender = threading.Thread(target=send_checkpoints, args=(fold.checkpoint, name, post, ended))
     sender.start()
     try:
         outcome = replace(run_job(replace(job, words=words)), tries=tries, lost=lost)
     finally:
         ended.set()
         sender.join()
-    files = b"" if outcome.status else pack(fold.root, lambda name: True)
-    if not outcome.status:
-        shutil.rmtree(fold.root)
+    if outcome.status:
+        return outcome, b""
+    files = pack(fold.root, lambda name: True)
+    ray.get(post.put.remote(name, b""))
+    shutil.rmtree(own)
     return outcome, files
 
 
-def send_checkpoints(path: Path, key: tuple[str, str, int], post: Any, ended: threading.Event) -> None:
-    """Send every new checkpoint of a fold, until the job has ended."""
+def send_checkpoints(path: Path, name: str, post: Any, ended: threading.Event) -> None:
+    """Send every new checkpoint of a job, until it has ended, and its last one."""
     import ray
 
-    sent = 0
-    while not ended.wait(LOOKS):
+    sent, is_last = 0, False
+    while not is_last:
+        is_last = ended.wait(LOOKS)
         try:
             time_written = path.stat().st_mtime_ns
             if time_written != sent:
-                ray.get(post.put.remote(*key, path.read_bytes()))
+                ray.get(post.put.remote(name, path.read_bytes()))
                 sent = time_written
         except FileNotFoundError:  # none yet, or the fold is trained
             continue
+
+
+def token_of(folder: Path) -> str:
+    """Return the token of an output folder, by which machines know it; a new one if it has none."""
+    path = folder / TOKEN
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(uuid.uuid4().hex)
+    return path.read_text()
 
 
 def with_output(words: Sequence[str], output: Path) -> tuple[str, ...]:

@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from foldsmith.errors import InputError
 from foldsmith.grid.executors import Executor
 from foldsmith.grid.jobs import FINISH, FOLD, PREPARE, Job, Needs, Outcome, jobs_of
 from foldsmith.grid.plan import GridRun
-from foldsmith.grid.scores import HeldOutScore, choose_stopped, metric_of, score_folds
+from foldsmith.grid.scores import Score, choose_stopped, load_held_out, mean_of, metric_of
 from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import in_time, say
-from foldsmith.run.stamps import digests_of_trained, is_from, trained_folds
+from foldsmith.run.stamps import check_identity, digests_of_trained, is_from, trained_folds
 
+OTHER_OUTPUT = "write the grid elsewhere with --output DIR"  # the names of its runs are given
 WAITS = 5.0  # seconds after which the table is looked at while no job ends
 WAITING, PREPARING, TRAINING, FINISHING = "waiting", "preparing", "training", "finishing"
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
@@ -37,7 +39,7 @@ class Progress:
     reason: str = ""
     trained: list[int] = field(default_factory=list)
     where: dict[int, str] = field(default_factory=dict)
-    score: HeldOutScore | None = None
+    score: Score | None = None
 
     @property
     def is_over(self) -> bool:
@@ -47,7 +49,8 @@ class Progress:
 class Grid:
     """The runs of a grid, the jobs of which an executor runs as they become ready.
 
-    What is done already is found in the runs' folders, so that the same grid goes on after it was killed.
+    What is done already is found in the runs' folders, so that the same grid goes on after it was killed. A
+    run whose folder holds another recipe, or other folds, has failed.
     """
 
     def __init__(
@@ -58,14 +61,15 @@ class Grid:
         halving: Halving | None = None,
     ) -> None:
         self.progress = {run.name: Progress(run) for run in runs}
+        self.is_cut_off = False  # whether the time was over before all runs were
         self._executor, self._halving = executor, halving
         self._jobs: Mapping[str, dict[str, list[Job]]] = {run.name: jobs_of(run, needs(run)) for run in runs}
         self._seconds: list[float] = []  # of the trained folds
         self._halved = halving is None
         self._open = 0  # jobs that were submitted and have not ended
 
-    def work(self, show: Callable[["Grid"], None], deadline: float | None = None) -> bool:
-        """Run all jobs; return whether every run is over. `show` is called after each change, and at times.
+    def work(self, show: Callable[["Grid"], None], deadline: float | None = None) -> None:
+        """Run all jobs; `show` is called after each change, and at times.
 
         After the `deadline`, a time of time.monotonic, no job is begun and those that run are asked to save.
         """
@@ -77,11 +81,11 @@ class Grid:
                 self._open -= 1
                 self._end(job, outcome)
             show(self)
-            if deadline is not None and time.monotonic() > deadline:
+            if self._open and deadline is not None and time.monotonic() > deadline:
                 say("grid: the time is over; the same command goes on from the checkpoints")
+                self.is_cut_off = True
                 self._executor.stop()
-                return False
-        return all(progress.is_over for progress in self.progress.values())
+                return
 
     def seconds_left(self) -> float | None:
         """Return the seconds that the folds to be trained take, by the mean of those trained; None before."""
@@ -102,11 +106,18 @@ class Grid:
     def _prepare(self, progress: Progress) -> None:
         """Begin a run, or go on with one that is prepared."""
         run = progress.run.command.run
+        try:
+            check_identity(run, remedy=OTHER_OUTPUT, **progress.run.command.identity)
+        except InputError as error:
+            self._fail(progress, str(error))
+            return
         trained = [fold for fold in trained_folds(run) if fold in progress.run.folds]
         if len(trained) == len(progress.run.folds) and is_finished(progress.run):
-            progress.trained, progress.state = trained, DONE
+            progress.trained = trained
             self._score(progress)
-            return
+            if progress.score is not None:
+                progress.state = DONE
+                return
         progress.state = PREPARING
         self._submit(self._jobs[progress.run.name][PREPARE])
 
@@ -137,10 +148,7 @@ class Grid:
         self._write_log(job, outcome)
         again = f"; begun {outcome.tries} times, {in_time(outcome.lost)} lost" if outcome.tries > 1 else ""
         if outcome.status:
-            if progress.state != FAILED:
-                progress.state, progress.reason = FAILED, f"{job.kind}: {outcome.reason}"
-            say(f"grid: {job.name} failed{again}: {outcome.reason}")
-            self._halve()
+            self._fail(progress, f"{job.name.removeprefix(job.run).strip()}: {outcome.reason}", again)
             return
         say(f"grid: {job.name} ({in_time(outcome.seconds)}, {outcome.host}){again}")
         if progress.is_over:  # another fold of it failed
@@ -159,10 +167,24 @@ class Grid:
             elif not self._halved:
                 self._halve()
 
+    def _fail(self, progress: Progress, reason: str, again: str = "") -> None:
+        """Give a run up, without the jobs of it that have not begun."""
+        name = progress.run.name
+        say(f"grid: {name} failed{again}: {reason}")
+        if progress.state != FAILED:
+            progress.state, progress.reason = FAILED, reason
+            self._open -= self._executor.withdraw(name)
+        self._halve()
+
     def _score(self, progress: Progress) -> None:
+        """Score a run by its trained folds; a file that cannot be read is told, and its stages repair it."""
         run = progress.run.command
-        task, metric = metric_of(run.run, run.metric)
-        progress.score = score_folds(run.run, progress.trained, task, metric)
+        try:
+            task, metric = metric_of(run.run, run.metric)
+            progress.score = load_held_out(run.run, progress.trained, task).score(task, metric)
+        except (InputError, OSError, ValueError, KeyError) as error:
+            progress.score = None
+            say(f"grid: {progress.run.name} has no score yet: {error}")
 
     def _halve(self) -> None:
         """Stop the worse runs, once, when all that go on have trained the folds that decide it."""
@@ -185,16 +207,23 @@ class Grid:
                 self._train(progress)
 
     def _stop_worse(self, judged: Sequence[Progress], after: int) -> None:
+        """Stop combinations, with all their seeds, by the mean predictions of these."""
         command = judged[0].run.command
         task, metric = metric_of(command.run, command.metric)
-        scores = {
-            progress.run.name: score_folds(progress.run.command.run, progress.run.folds[:after], task, metric)
-            for progress in judged
+        by_combination: dict[str, list[Progress]] = {}
+        for progress in judged:
+            by_combination.setdefault(progress.run.combination, []).append(progress)
+        held_out = {
+            name: mean_of(
+                [load_held_out(one.run.command.run, one.run.folds[:after], task) for one in members], task
+            )
+            for name, members in by_combination.items()
         }
-        for name, reason in choose_stopped(scores, metric, self._halving.keep).items():
-            if self.progress[name].state == TRAINING:
-                self.progress[name].state, self.progress[name].reason = STOPPED, reason
-                say(f"grid: {name} is stopped after {after} folds: {reason}")
+        for name, reason in choose_stopped(held_out, task, metric, self._halving.keep).items():
+            for progress in by_combination[name]:
+                if progress.state == TRAINING:
+                    progress.state, progress.reason = STOPPED, reason
+                    say(f"grid: {progress.run.name} is stopped after {after} folds: {reason}")
 
     def _write_log(self, job: Job, outcome: Outcome) -> None:
         """Keep the end of a job's output beside the runs, in grid/."""

@@ -5,6 +5,7 @@ Imports no torch.
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
@@ -22,11 +23,12 @@ NAMED = ("--name", "--recipe", "--fold", "--until", "--again")  # words that a g
 
 @dataclass(frozen=True)
 class GridRun:
-    """A run of a grid: its name, the words of every stage, and its folder."""
+    """A run of a grid: its name, the words of every stage, and what they mean."""
 
     name: str
     words: tuple[str, ...]
     command: Command
+    combination: str  # the name without the seed: runs that differ in their seed alone share it
 
     @property
     def folds(self) -> list[int]:
@@ -53,6 +55,9 @@ def read_grid_words(argv: Sequence[str]) -> GridWords:
     parser.add_argument("--recipes", metavar="NAME", nargs="+", action="extend", default=[])
     parser.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[])
     parser.add_argument("--seeds", metavar="N", type=int, default=1)
+    parser.add_argument("--output", metavar="DIR", default="output")
+    parser.add_argument("--corrections", metavar="FILE")
+    parser.add_argument("--metric", metavar="NAME|FILE.py:NAME")
     try:
         typed, others = parser.parse_known_args(list(argv))
     except argparse.ArgumentError as error:
@@ -64,8 +69,12 @@ def read_grid_words(argv: Sequence[str]) -> GridWords:
         raise InputError(f"--seeds {typed.seeds}: must be at least 1.")
     if not others or others[0].startswith("-"):
         raise InputError("the first word of a grid is the competition folder, such as input/tiny80.")
-    recipes = tuple(typed.recipes) or ("default",)
+    recipes = tuple(_absolute(recipe) for recipe in typed.recipes) or ("default",)
     folder, *shared = others
+    shared += ["--output", os.path.abspath(typed.output)]
+    for option in ("corrections", "metric"):
+        value = getattr(typed, option)
+        shared += [f"--{option}", _absolute(value)] if value else []
     return GridWords(folder, recipes, alternatives_of(typed.set), typed.seeds, tuple(shared))
 
 
@@ -79,7 +88,8 @@ def alternatives_of(settings: Sequence[str]) -> dict[str, tuple[str, ...]]:
         field, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"--set {setting}: write FIELD=VALUE, or FIELD=VALUE,VALUE for several runs.")
-        values.setdefault(field, []).extend([value] if field in LISTS else value.split(","))
+        entries = [value] if field in LISTS else value.split(",")
+        values.setdefault(field, []).extend(map(_absolute, entries) if field == "weights" else entries)
     return {field: tuple(dict.fromkeys(entries)) for field, entries in values.items()}
 
 
@@ -91,34 +101,33 @@ def expand(words: GridWords) -> list[GridRun]:
         settings = dict(zip(words.alternatives, chosen, strict=True))
         for seed in range(words.seeds):
             suffixes = [f"{field}-{settings[field]}" for field in varied]
-            suffixes += [f"seed{seed}"] if words.seeds > 1 else []
-            name = "-".join([Path(recipe).stem, *suffixes]).replace("/", "_")
-            seeds = ["--seed", str(seed)] if words.seeds > 1 else []
-            runs.append(build_run(words, name, recipe, settings, seeds))
-    names = [run.name for run in runs]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+            combination = "-".join([Path(recipe).stem, *suffixes]).replace("/", "_")
+            one = build_run(words, combination, recipe, settings, seed if words.seeds > 1 else None)
+            runs.append(one)
+    repeated = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
     if repeated:
         raise InputError(f"two runs of the grid have the name {repeated[0]}; write each recipe once.")
     return runs
 
 
 def build_run(
-    words: GridWords, name: str, recipe: str, settings: Mapping[str, object], more: Sequence[str] = ()
+    words: GridWords,
+    combination: str,
+    recipe: str,
+    settings: Mapping[str, object],
+    seed: int | None = None,
 ) -> GridRun:
-    """Return a run of a grid by its name, recipe and settings. Raise InputError for wrong words."""
+    """Return a run of a grid, named by its combination and its seed. Raise InputError for wrong words."""
+    name = combination if seed is None else f"{combination}-seed{seed}"
     check_name(name)
     assigned = [word for field, value in settings.items() for word in ("--set", f"{field}={as_typed(value)}")]
     folder = os.path.abspath(words.folder)  # a worker elsewhere has another current folder
-    typed = [folder, "--recipe", recipe, *assigned, *_absolute(words.shared), *more, "--name", name]
-    return GridRun(name, tuple(typed), read_command(typed, "a run of a grid"))
+    seeds = [] if seed is None else ["--seed", str(seed)]
+    typed = [folder, "--recipe", recipe, *assigned, *words.shared, *seeds, "--name", name]
+    return GridRun(name, tuple(typed), read_command(typed, "a run of a grid"), combination)
 
 
-def _absolute(shared: Sequence[str]) -> list[str]:
-    """Return the shared words with an absolute `--output`."""
-    words = list(shared)
-    if "--output" not in words:
-        return [*words, "--output", os.path.abspath("output")]
-    index = words.index("--output") + 1
-    if index < len(words):
-        words[index] = os.path.abspath(words[index])
-    return words
+def _absolute(word: str) -> str:
+    """Return a word with an absolute path, if it begins with that of a file: FILE, or FILE.py:NAME."""
+    path, colon, name = word.partition(":")
+    return f"{os.path.abspath(path)}{colon}{name}" if Path(path).is_file() else word

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm, studentized_range
 
-from foldsmith.evaluation.predictions import match_rows
+from foldsmith.evaluation.predictions import average_predictions, match_rows
 from foldsmith.evaluation.resampling import gain_with_error
 from foldsmith.evaluation.uncertainty import score_and_error
 from foldsmith.process.files import load_npz
@@ -18,57 +19,86 @@ from foldsmith.run.tables import load_task
 from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import Metric
 
-NUM_ERRORS = 2  # a run is stopped only if it is worse than the best by more standard errors
+CHANCE = 0.05  # of grids of equal runs in which luck stops any run
 
 
 @dataclass(frozen=True)
-class HeldOutScore:
-    """The metric of a run on the images that its folds held out, with targets and predictions (N, K)."""
+class Score:
+    """The metric of a run on held-out images, and its standard error; None where one is not defined."""
 
-    paths: list[str]
-    targets: np.ndarray
-    predictions: np.ndarray
-    score: float | None
+    value: float | None
     standard_error: float | None
 
     @property
     def in_words(self) -> str:
-        return with_error(format_score(self.score), self.standard_error)
+        return with_error(format_score(self.value), self.standard_error)
 
 
-def score_folds(run: RunPaths, folds: Sequence[int], task: Task, metric: Metric) -> HeldOutScore:
-    """Return the score of a run by the held-out predictions of these folds."""
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out predictions (N, K) of some folds, with the images' `paths` and targets."""
+
+    paths: list[str]
+    targets: np.ndarray
+    predictions: np.ndarray
+
+    def score(self, task: Task, metric: Metric) -> Score:
+        with_metric = task.with_metric(metric)
+        return Score(*score_and_error(self.targets, self.predictions, metric.name, with_metric))
+
+
+def load_held_out(run: RunPaths, folds: Sequence[int], task: Task) -> HeldOut:
+    """Return the held-out predictions of a run's folds."""
     files = [load_npz(run.heldout(fold)) for fold in folds]
-    targets = np.concatenate([file["label"] for file in files])
     predictions = task.finish(np.concatenate([file[task.predictions_key] for file in files]))
-    score, error = score_and_error(targets, predictions, metric.name, task.with_metric(metric))
     paths = [path for file in files for path in file["path"].tolist()]
-    return HeldOutScore(paths, targets, predictions, score, error)
+    return HeldOut(paths, np.concatenate([file["label"] for file in files]), predictions)
 
 
-def choose_stopped(scores: Mapping[str, HeldOutScore], metric: Metric, keep: float) -> dict[str, str]:
-    """Return the runs that are stopped, each with the reason.
+def mean_of(held_out: Sequence[HeldOut], task: Task) -> HeldOut:
+    """Return the mean predictions of runs that differ in their seed, matched by path."""
+    first = held_out[0]
+    matched = [other.predictions[match_rows(other.paths, first.paths, "a run")] for other in held_out]
+    return HeldOut(first.paths, first.targets, average_predictions(matched, task))
 
-    They are of the worse half, or the share 1 - `keep`, and worse than the best run by more than NUM_ERRORS
-    paired standard errors on the same images: a run whose deficit may be luck goes on. Runs without a score
-    go on.
+
+def choose_stopped(
+    held_out: Mapping[str, HeldOut], task: Task, metric: Metric, keep: float
+) -> dict[str, str]:
+    """Return the combinations that are stopped, each with the reason.
+
+    They are of the worse share, 1 - `keep`, and worse than the best on the same images by more paired
+    standard errors than `errors_needed` says: a combination whose deficit may be luck goes on, as do those
+    without a score. The error is that of the images; the seeds of a combination are judged together.
     """
+    scores = {name: metric.evaluate(entry.targets, entry.predictions) for name, entry in held_out.items()}
     ranked = sorted(
-        (name for name in scores if scores[name].score is not None),
-        key=lambda name: -metric.sign * scores[name].score,
+        (name for name, score in scores.items() if score is not None),
+        key=lambda name: -metric.sign * scores[name],
     )
-    num_kept = max(1, round(keep * len(ranked)))
+    needed = errors_needed(len(ranked))
     stopped = {}
-    for name in ranked[num_kept:]:
-        best, other = scores[ranked[0]], scores[name]
+    for name in ranked[max(1, round(keep * len(ranked))) :]:
+        best, other = held_out[ranked[0]], held_out[name]
         rows = match_rows(best.paths, other.paths, ranked[0])
         gain = gain_with_error(other.targets, other.predictions, best.predictions[rows], metric)
-        if gain.difference > NUM_ERRORS * gain.standard_error:
+        if gain.difference > needed * gain.standard_error:
             stopped[name] = (
                 f"{ranked[0]} is better by {gain.difference:.4f} ± {gain.standard_error:.4f} on the same "
-                f"{len(other.paths):,} images"
+                f"{len(other.paths):,} images, and {needed:.1f} errors are more than luck among {len(ranked)}"
             )
     return stopped
+
+
+def errors_needed(count: int) -> float:
+    """Return by how many paired standard errors the best of `count` equal runs exceeds another by luck.
+
+    It is exceeded in the share CHANCE of grids: the studentized range (Tukey 1949), as the best and the worst
+    are chosen after looking. Of two runs it is 1.96, of 30 it is 3.8.
+    """
+    if count < 2:
+        return np.inf
+    return float(studentized_range.ppf(1 - CHANCE, count, np.inf) / np.sqrt(2))
 
 
 def expected_lead(num_trials: int) -> float:
@@ -76,8 +106,6 @@ def expected_lead(num_trials: int) -> float:
 
     It is the mean of the largest of n independent normal values, by numerical integration.
     """
-    from scipy.stats import norm
-
     return float(norm.expect(lambda value: value * num_trials * norm.cdf(value) ** (num_trials - 1)))
 
 

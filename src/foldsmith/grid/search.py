@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from foldsmith.errors import InputError
+from foldsmith.evaluation.predictions import match_rows
 from foldsmith.evaluation.resampling import gain_with_error
-from foldsmith.grid.scores import HeldOutScore, expected_lead
+from foldsmith.grid.scores import HeldOut, expected_lead
 from foldsmith.recipes import read_settings
 from foldsmith.seeding import derive_seed
 from foldsmith.tasks.metrics import Metric
 
 BATCH = 4  # trials that are proposed together, whatever runs them: so the same seed gives the same trials
+REPEATS = 20  # proposals for each new one, before a search counts as exhausted
 LOGARITHMIC = 10  # a range whose ends are positive and differ by this factor is searched by its logarithm
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
@@ -83,7 +85,8 @@ class Trial:
 def propose(ranges: Sequence[Range], trials: Sequence[Trial], metric: Metric, seed: int) -> list[dict]:
     """Return the settings of the next BATCH trials, which depend on the trials before and the seed alone.
 
-    Raise InputError if Optuna is not installed.
+    No settings are proposed twice; there are fewer, or none, once all of a finite search are tried. Raise
+    InputError if Optuna is not installed.
     """
     try:
         import optuna
@@ -109,7 +112,16 @@ def propose(ranges: Sequence[Range], trials: Sequence[Trial], metric: Metric, se
                 state=states.FAIL if trial.score is None else states.COMPLETE,
             )
         )
-    return [study.ask(spaces).params for _ in range(BATCH)]
+    known = [trial.settings for trial in trials]
+    proposed: list[dict] = []
+    for _ in range(REPEATS * BATCH):
+        settings = study.ask(spaces).params
+        if settings not in known:
+            known.append(settings)
+            proposed.append(settings)
+        if len(proposed) == BATCH:
+            break
+    return proposed
 
 
 def _distribution(optuna: Any, entry: Range) -> Any:
@@ -121,27 +133,31 @@ def _distribution(optuna: Any, entry: Range) -> Any:
     return kinds.FloatDistribution(entry.low, entry.high, log=entry.is_logarithmic)
 
 
-def luck_in_words(scores: dict[str, HeldOutScore], metric: Metric) -> str:
-    """Return how much of the best trial's lead over the mean of the trials luck explains.
+def luck_in_words(held_out: dict[str, HeldOut], metric: Metric) -> str:
+    """Return how sure the best trial's lead is: over the next, over the mean, and what luck explains.
 
     The noise of a trial is the paired standard error of its difference from the best, divided by the root of
-    two, the median of all; of equal trials with it the best leads by `expected_lead` on average.
+    two, the median of all; of equal trials with it the best leads the mean by `expected_lead` on average.
     """
-    known = {name: score for name, score in scores.items() if score.score is not None}
+    scores = {name: metric.evaluate(entry.targets, entry.predictions) for name, entry in held_out.items()}
+    known = sorted(
+        (name for name, score in scores.items() if score is not None), key=lambda n: -metric.sign * scores[n]
+    )
     if len(known) < 2:
         return "a single trial has no lead"
-    best = max(known, key=lambda name: metric.sign * known[name].score)
-    errors = []
-    for name, other in known.items():
-        if name != best:
-            row = {path: index for index, path in enumerate(known[best].paths)}
-            rows = [row[path] for path in other.paths]
-            gain = gain_with_error(other.targets, other.predictions, known[best].predictions[rows], metric)
-            errors.append(gain.standard_error)
-    noise = float(np.median(errors)) / np.sqrt(2)
-    lead = metric.sign * (known[best].score - float(np.mean([score.score for score in known.values()])))
+    best, gains = held_out[known[0]], {}
+    for name in known[1:]:
+        rows = match_rows(best.paths, held_out[name].paths, known[0])
+        other = held_out[name]
+        gains[name] = gain_with_error(other.targets, other.predictions, best.predictions[rows], metric)
+    noise = float(np.median([gain.standard_error for gain in gains.values()])) / np.sqrt(2)
+    lead = metric.sign * (scores[known[0]] - float(np.mean([scores[name] for name in known])))
+    near = sum(gain.difference <= 2 * gain.standard_error for gain in gains.values())
+    second = gains[known[1]]
     luck = expected_lead(len(known)) * noise
     return (
-        f"{best} leads the mean of {len(known)} trials by {lead:.4f}; the best of as many equal trials, with "
-        f"a noise of {noise:.4f}, would lead by {luck:.4f} by luck alone"
+        f"{known[0]} leads the next, {known[1]}, by {second.difference:.4f} ± {second.standard_error:.4f}, "
+        f"and {near} of {len(gains)} others are within two errors of it. It leads the mean of {len(known)} "
+        f"trials by {lead:.4f}; the best of as many equal trials, with a noise of {noise:.4f}, would by "
+        f"{luck:.4f}, by luck alone"
     )
