@@ -13,14 +13,15 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
 import argparse
 import os
+import re
 import shlex
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
+from foldsmith.process.files import atomic_folder
 from foldsmith.process.terminal import say
 from foldsmith.run.command import WordParser
 from foldsmith.run.identity import competition_folder_of, load_identity
@@ -28,6 +29,7 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import trained_folds
 
 MINUTES = 480.0  # of a notebook, an hour below Kaggle's limit
+MARK = "dataset/bundle.json"  # a folder with this file is a bundle, which another one may replace
 OWNER = "INSERT_KAGGLE_NAME"
 
 
@@ -41,8 +43,6 @@ def main(argv: list[str] | None = None) -> int:
                 f"{run.root} holds no trained run; name a run's folder, output/<competition>/<run>."
             )
     folder = typed.output or runs[0].root / "bundle"
-    if folder.exists() and not (folder / "kernel").is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds other files; choose another --output.")
     # imported here: torch takes seconds
     from foldsmith.deployment.bundle import write_bundle
     from foldsmith.deployment.combination import average_of
@@ -55,17 +55,22 @@ def main(argv: list[str] | None = None) -> int:
         "owner": typed.owner,
         "contest": typed.contest or runs[0].root.parent.name,
         "minutes": typed.minutes,
-        "command": shlex.join([".venv/bin/python", "src/bundle.py", *words]),
+        "command": shlex.join(["src/bundle.py", *words]),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle.") as name:
-        manifest = write_bundle(Path(name) / "new", runs[0], combination, typed.fp16, notebook)
-        shutil.rmtree(folder, ignore_errors=True)
-        (Path(name) / "new").rename(folder)
-    size = sum(path.stat().st_size for path in (folder / "dataset").rglob("*") if path.is_file())
-    say(f"bundle: {folder}, {len(manifest.members)} runs, {len(manifest.files)} files, {size / 1e6:,.0f} MB")
     if typed.python:
-        try_bundle(typed, runs, folder)
+        from foldsmith.deployment.trial import check_python
+
+        check_python(typed.python)  # before minutes of copying
+    with atomic_folder(folder, MARK) as temporary:
+        manifest = write_bundle(temporary, runs[0], combination, typed.fp16, notebook)
+    size = sum(path.stat().st_size for path in (folder / "dataset").rglob("*") if path.is_file())
+    several = "s" if len(manifest.members) > 1 else ""
+    say(
+        f"bundle: {folder}, {len(manifest.members)} run{several}, {len(manifest.files)} files, "
+        f"{size / 1e6:,.0f} MB"
+    )
+    if typed.python:
+        try_bundle(typed, runs, combination.members[0], folder)
     for line in advice(folder, typed.owner):
         say(f"bundle: {line}")
     return 0
@@ -91,12 +96,17 @@ def read_words(argv: list[str]) -> argparse.Namespace:
     trial += "and compare its probabilities with test.npz; PYTHON is a Python 3.12 (python3.12)"
     add("--try", dest="python", metavar="PYTHON", nargs="?", const="python3.12", help=trial)
     typed = parser.parse_args(argv)
-    if typed.minutes <= 0:
-        raise InputError(f"--minutes {typed.minutes:g}: must be more than 0.")
+    if not 0 < typed.minutes < float("inf"):
+        raise InputError(f"--minutes {typed.minutes:g}: must be a number above 0.")
+    for option, word in (("--owner", typed.owner), ("--contest", typed.contest or "contest")):
+        if not re.fullmatch(r"[\w-]+", word, re.ASCII):
+            raise InputError(
+                f"{option} {word}: Kaggle's names have letters, digits, hyphens and underscores."
+            )
     return typed
 
 
-def try_bundle(typed: argparse.Namespace, runs: list[RunPaths], folder: Path) -> None:
+def try_bundle(typed: argparse.Namespace, runs: list[RunPaths], member: RunPaths, folder: Path) -> None:
     """Run a bundle as Kaggle would. Raise InputError if its probabilities are not those of the run."""
     from foldsmith.deployment.trial import (
         EXACT,
@@ -107,7 +117,7 @@ def try_bundle(typed: argparse.Namespace, runs: list[RunPaths], folder: Path) ->
     )
     from foldsmith.process.files import load_json
 
-    contest = competition_folder_of(runs[0])
+    contest = competition_folder_of(member)
     if not contest.is_dir():
         raise InputError(f"--try needs the contest's folder, and {contest} is not there.")
     with tempfile.TemporaryDirectory() as name:

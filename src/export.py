@@ -72,10 +72,18 @@ def refuse_others(run: RunPaths) -> None:
     if not run.identity.is_file():
         raise InputError(f"{run.root} is no run; name a run's folder, output/<competition>/<run>.")
     if run.blend.is_file():
-        members = [entry["run"] for entry in load_json(run.blend)["runs"] if entry["weight"]]
+        from foldsmith.deployment.combination import used_members
+
+        facts = load_json(run.blend)
+        used, adjustment = used_members(facts), facts.get("adjustment") or {}
+        adjusted = adjustment.get("value") is not None
+        if len(used) == 1 and not adjusted:
+            raise InputError(f"{run.root} uses {used[0][0]} alone, as no blend was a gain; export that run.")
+        weighted = ", ".join(f"{name} ({weight:.3g})" for name, weight in used)
+        then = f", then {adjustment['name']} as in {run.blend}" if adjusted else ""
         raise InputError(
-            f"{run.root} combines other runs, whose images may differ in size; export each of "
-            f"{', '.join(members)}, and take the mean of their predictions by the weights in {run.blend}."
+            f"{run.root} combines other runs, whose images may differ in size; export each, and take the "
+            f"mean of their predictions by weight: {weighted}{then}."
         )
 
 

@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     typed = read_words(argv)
     run = RunPaths(typed.run)
     folds = trained_folds(run)
+    if run.blend.is_file():
+        raise InputError(f"{run.root} combines other runs; look at one of those, or use src/predict.py.")
     if not folds:
         raise InputError(
             f"{run.root} holds no trained fold; name a run's folder, output/<competition>/<run>."

@@ -33,11 +33,16 @@ def main(argv: list[str] | None = None) -> int:
     run = RunPaths(typed.run)
     if not run.identity.is_file():
         raise InputError(f"{run.root} is no run; name a run's folder, output/<competition>/<run>.")
-    images = find_images(typed.images, run)
+    if typed.output is not None and typed.output.is_dir():
+        raise InputError(
+            f"--output {typed.output} is a folder; name the table, such as {typed.output}/new.csv."
+        )
+    # imported here: scipy and torch take seconds, which a wrong word should not pay
+    from foldsmith.deployment.combination import read_combination
+
+    images = find_images(typed.images, read_combination(run).members[0])
     for note in images.notes:
         say(f"predict: {note}")
-
-    # imported here: torch takes seconds, which a wrong word should not pay
     from foldsmith.deployment.answers import AnswerForm
     from foldsmith.deployment.image_predictor import ImagePredictor
 
@@ -63,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
             f"column problem (first: {problems[0]})"
         )
     say(f"predict: {output} ({len(images.paths):,} images, {describe(predictor)})")
+    if len(problems) == len(images.paths):
+        raise InputError(f"no image has an answer; {output} says why of each.")
     return 0
 
 
@@ -73,7 +80,7 @@ def read_words(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run, a blend or an average")
     parser.add_argument(
-        "images", metavar="FOLDER|FILE", type=Path, nargs="+", help="image files, and folders of them"
+        "images", metavar="FOLDER|FILE", type=path_of, nargs="+", help="image files, and folders of them"
     )
     parser.add_argument(
         "--output", metavar="FILE.csv", type=Path, help="the table that is written (RUN/predictions.csv)"
@@ -86,6 +93,13 @@ def read_words(argv: list[str] | None) -> argparse.Namespace:
         help="auto is the precision of the training on a device of the same type (auto)",
     )
     return parser.parse_args(argv)
+
+
+def path_of(word: str) -> Path:
+    """Return a word as a path. Raise ArgumentTypeError for an empty one, which would be this folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("an empty word names no image; write a dot for this folder")
+    return Path(word)
 
 
 def find_measure(predictor: "ImagePredictor") -> "UnknownMeasure | None":

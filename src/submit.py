@@ -134,6 +134,8 @@ def submit_to_kaggle(arguments: Sequence[str]) -> int:
 
     check_slug(typed.kaggle)
     run = current_submission(words)
+    if run.root.parent.name != typed.kaggle:
+        say(f"submit: the run is of {run.root.parent.name}, and goes to {typed.kaggle}")
     lock_until_exit(run.kaggle.with_name(".kaggle.lock"), f"the submissions of {run.root}")
     submit_run(connect(), run, typed.kaggle, typed.message.strip(), typed.again)
     return 0
@@ -141,8 +143,10 @@ def submit_to_kaggle(arguments: Sequence[str]) -> int:
 
 def current_submission(words: Sequence[str]) -> RunPaths:
     """Return the run of these words. Raise InputError unless its submission.csv is there and up to date."""
-    run = RunPaths(Path(words[0])) if words else None
-    if run and "made_of" in load_identity(run).get("recipe", {}):
+    if not words or words[0].startswith("-"):  # the default of other stages, the demo, is no contest
+        raise InputError("--kaggle needs the run first: src/submit.py output/COMPETITION/RUN --kaggle SLUG …")
+    run = RunPaths(Path(words[0]))
+    if "made_of" in load_identity(run).get("recipe", {}):
         require_combined(run)
         return run
     command = read_command(list(words), __doc__)

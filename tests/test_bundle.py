@@ -17,10 +17,12 @@ from safetensors.numpy import load_file
 
 import bundle
 import infer
+import predict
 import prepare
 import split
 import submit
 import train
+from foldsmith.deployment import hidden_test
 from foldsmith.deployment.combination import read_combination
 from foldsmith.deployment.hidden_test import HiddenTest, find_contest, predict_hidden_test
 from foldsmith.deployment.manifest import load_manifest
@@ -33,7 +35,7 @@ from foldsmith.deployment.trial import (
     run_notebook,
 )
 from foldsmith.errors import InputError
-from foldsmith.inference.predictor import RunPredictor
+from foldsmith.inference.predictor import Network, RunPredictor
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.run.paths import RunPaths
 
@@ -135,6 +137,41 @@ def test_after_the_deadline_images_get_the_prior(
     assert (tmp_path / "submission.csv").is_file()
 
 
+def test_a_test_folder_that_cannot_be_read_is_refused(contest: Path, bundled: Path, tmp_path: Path) -> None:
+    mounted = tmp_path / contest.name
+    shutil.copytree(contest, mounted)
+    for path in (mounted / "test").iterdir():
+        path.write_bytes(b"cut off")
+    with pytest.raises(InputError, match=naming("test", "cannot be read")):
+        predict_hidden_test(hidden(bundled, tmp_path, tmp_path), "cpu")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+def test_predictions_that_overflow_are_computed_again_in_fp32(
+    run: RunPaths, contest: Path, bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = RunPredictor.mean
+
+    def overflowing(self: RunPredictor, pixels: np.ndarray) -> np.ndarray:
+        predictions = whole(self, pixels)
+        if self.networks[0].compute.precision != "fp32":
+            predictions[::2] = np.nan
+        return predictions
+
+    build = hidden_test.load_predictors
+    monkeypatch.setattr(RunPredictor, "mean", overflowing)
+    monkeypatch.setattr(hidden_test, "load_predictors", lambda *words: in_bf16(build(*words)))
+    predict_hidden_test(replace(hidden(bundled, tmp_path, tmp_path), contest=contest), "cpu")
+    assert compare_predictions(run, tmp_path, 2e-2).passes
+
+
+def in_bf16(predictors: list[RunPredictor]) -> list[RunPredictor]:
+    def rounded(network: Network) -> Network:
+        return replace(network, compute=replace(network.compute, precision="bf16"))
+
+    return [one.limited([*map(rounded, one.networks)], one.views) for one in predictors]
+
+
 def test_a_bundle_holds_what_predicts_and_nothing_of_this_machine(
     run: RunPaths, contest: Path, bundled: Path
 ) -> None:
@@ -144,8 +181,8 @@ def test_a_bundle_holds_what_predicts_and_nothing_of_this_machine(
         f"runs/0-quick/fold{fold}/weights.safetensors" for fold in (0, 1)
     }
     assert not any("__pycache__" in name or name.endswith(".npz") for name in manifest.files)
-    stamp = (bundled / "dataset/runs/0-quick/stamps/prepare.json").read_text()
-    assert str(contest.parent) not in stamp
+    for path in (bundled / "dataset").rglob("*.json"):
+        assert str(contest.parent) not in path.read_text() and str(run.root.parent) not in path.read_text()
     kernel = load_json(bundled / "kernel" / "kernel-metadata.json")
     assert kernel["enable_internet"] is False
     assert kernel["competition_sources"] == ["the-shapes"]
@@ -183,6 +220,13 @@ def test_the_contest_is_found_by_its_sample_and_two_are_refused(bundled: Path, t
     assert find_contest(tmp_path, nameless, tmp_path / "bundle") == tmp_path / "deep" / "two"
 
 
+def test_halved_weights_predict_nearly_as_the_run(run: RunPaths, contest: Path, tmp_path: Path) -> None:
+    assert bundle.main([str(run.root), "--fp16", "--output", str(tmp_path / "half")]) == 0
+    predict_hidden_test(replace(hidden(tmp_path / "half", tmp_path, tmp_path), contest=contest), "cpu")
+    comparison = compare_predictions(run, tmp_path, 2e-2)
+    assert comparison.passes and comparison.largest > 0
+
+
 def test_halved_weights_round_matrices_and_keep_the_rest(run: RunPaths, tmp_path: Path) -> None:
     assert bundle.main([str(run.root), "--fp16", "--output", str(tmp_path / "half")]) == 0
     whole = load_file(run.weights(0))
@@ -210,13 +254,22 @@ def test_an_average_predicts_the_mean_of_its_members(run: RunPaths, contest: Pat
         test = replace(hidden(tmp_path / name, mount, tmp_path / f"{name}-out"), contest=contest)
         predict_hidden_test(test, "cpu")
         assert compare_predictions(mean, tmp_path / f"{name}-out", FINE).passes
+    words = [str(contest / "test"), "--output", str(tmp_path / "new.csv"), "--device", "cpu"]
+    assert predict.main([str(mean.root), *words]) == 0
+    table, own = pd.read_csv(tmp_path / "new.csv"), by_path(mean.test)
+    assert len(table) == len(own)
+    for row in table.itertuples():
+        assert row.confidence == pytest.approx(own[f"test/{Path(row.path).name}"].max(), abs=1e-4)
 
 
 def test_another_folder_is_not_overwritten(run: RunPaths, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(InputError, match=naming(tmp_path, "--output")):
+    (tmp_path / "kernel").mkdir()
+    with pytest.raises(InputError, match=naming(tmp_path)):
         bundle.main([str(run.root), "--output", str(tmp_path)])
     assert (tmp_path / "mine.txt").is_file()
+    assert bundle.main([str(run.root), "--output", str(tmp_path / "new")]) == 0
+    assert bundle.main([str(run.root), "--output", str(tmp_path / "new")]) == 0  # its own is replaced
 
 
 def fake_predictor(networks: int, views: int, shared: bool = False) -> RunPredictor:

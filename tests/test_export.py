@@ -23,6 +23,7 @@ import split
 import train
 import validate
 from foldsmith.deployment import export_folder, parity
+from foldsmith.deployment.answers import AnswerForm
 from foldsmith.deployment.exported_script import DECIDING, script_of
 from foldsmith.deployment.model_card import markdown_table, score_by_class
 from foldsmith.deployment.onnx_graph import PredictingNetworks, finish, save_graph
@@ -197,7 +198,8 @@ def script_in(
     """Return the functions of predict.py, written into a folder with its settings."""
     save_json(folder / "preprocess.json", {"image_size": form.size, "reduced_jpeg": form.streamed})
     save_json(folder / "decision.json", {"values": decision.values if decision else []})
-    (folder / "predict.py").write_text(script_of(task, form, decision, several), encoding="utf-8")
+    answers = AnswerForm(task, ["a", "b", "c"], lambda predictions: (predictions, predictions))
+    (folder / "predict.py").write_text(script_of(answers, form, decision, several), encoding="utf-8")
     return runpy.run_path(str(folder / "predict.py"))
 
 

@@ -37,6 +37,11 @@ class AnswerForm:
         names = [str(name) for name in classes[column]]
         return cls(combination.task, names, decider(combination.decision, combination.task))
 
+    @property
+    def separator(self) -> str:
+        """Return what stands between the names of a set."""
+        return ", " if any(" " in name for name in self.names) else " "
+
     def table(self, predictions: np.ndarray, problems: Sequence[str]) -> pd.DataFrame:
         """Return the answers for predictions (n, K); empty cells for images with a problem."""
         finished, decided = self.decide(predictions)
@@ -56,8 +61,7 @@ class AnswerForm:
             return self.task.label_column(decided)
         if decided.ndim == 1:
             return [self.names[label] for label in decided.tolist()]
-        separator = ", " if any(" " in name for name in self.names) else " "
-        return [separator.join(self.names[label] for label in np.flatnonzero(row)) for row in decided]
+        return [self.separator.join(self.names[label] for label in np.flatnonzero(row)) for row in decided]
 
     def _confidence(self, finished: np.ndarray, decided: np.ndarray) -> np.ndarray:
         """Return the probability of each answered class; of a set the geometric mean over its labels."""

@@ -14,10 +14,10 @@ from foldsmith import __version__
 from foldsmith.competition.found import load_found
 from foldsmith.competition.settings import FILE_NAME
 from foldsmith.deployment.combination import Combination
+from foldsmith.deployment.local_paths import without_folders
 from foldsmith.deployment.manifest import NAME, RUNS, SETTINGS, Manifest, save_manifest
-from foldsmith.errors import InputError
 from foldsmith.evaluation.decisions import as_json
-from foldsmith.process.files import digest_of_file, load_json, save_json
+from foldsmith.process.files import digest_of, digest_of_file, load_json, save_json
 from foldsmith.run.identity import competition_folder_of
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import require_trained, trained_folds
@@ -80,7 +80,7 @@ def write_bundle(
         value=combination.value,
         decision=as_json(combination.decision),
         prior=task.prior(task.targets(load_folds(first.folds))).tolist(),
-        command=notebook["command"],
+        command=without_folders(notebook["command"]),
         files={
             str(path.relative_to(dataset)): digest_of_file(path)
             for path in sorted(dataset.rglob("*"))
@@ -97,14 +97,15 @@ def copy_run(run: RunPaths, folds: Sequence[int], folder: Path, half: bool) -> N
     target = RunPaths(folder)
     fold_runs = require_trained(run, folds)
     target.stamp("prepare").parent.mkdir(parents=True)
-    for path in (run.identity, run.found, run.classes):
+    for path in (run.found, run.classes):
         shutil.copy(path, folder / path.name)
+    save_json(target.identity, without_folders(load_json(run.identity)))
     # the cache's name says how images become pixels; the stamp's other entries are about this machine
     save_json(target.stamp("prepare"), {"cache": load_json(run.stamp("prepare"))["cache"]})
     for fold, facts in zip(folds, fold_runs, strict=True):
         source, copied = run.of_fold(fold), target.of_fold(fold)
         copied.root.mkdir()
-        shutil.copy(source.run, copied.run)
+        save_json(copied.run, without_folders(load_json(source.run)))
         for weights in source.all_weights(facts["seeds"]):
             to = copied.root / weights.relative_to(source.root)
             to.parent.mkdir(exist_ok=True)
@@ -133,7 +134,7 @@ def write_notebook(folder: Path, run: RunPaths, notebook: dict[str, Any]) -> Non
     """Write kernel/ with the notebook, and the metadata files that Kaggle's client reads."""
     kernel = folder / "kernel"
     kernel.mkdir()
-    name = slug_of(f"foldsmith {run.root.parent.name} {run.root.name}")
+    name = slug_of(run.root.parent.name, run.root.name)
     cell = CELL.format(minutes=notebook["minutes"], manifest=NAME)
     save_json(kernel / "predict.ipynb", as_notebook(cell))
     owner = notebook["owner"]
@@ -187,9 +188,10 @@ def code_of(notebook: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-def slug_of(title: str) -> str:
-    """Return a title as Kaggle writes it in addresses: at most 50 lower-case letters, digits and hyphens."""
-    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:42].strip("-")
-    if len(slug) < 6:
-        raise InputError(f"{title} has too few letters and digits for a title on Kaggle; add --title.")
-    return slug
+def slug_of(contest: str, run: str) -> str:
+    """Return the name of a bundle as Kaggle writes it in addresses: at most 42 letters, digits and hyphens.
+
+    A longer one is cut and ends with a digest, so that two runs never have one name.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", f"foldsmith {contest} {run}".lower()).strip("-")
+    return slug if len(slug) <= 42 else f"{slug[:35].strip('-')}-{digest_of([contest, run])[:6]}"

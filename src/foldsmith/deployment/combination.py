@@ -3,7 +3,7 @@
 R runs · n images · K outputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from foldsmith.comparison.blend_weights import mix
 from foldsmith.comparison.ensemble import ADJUSTMENTS
 from foldsmith.comparison.members import require_same_classes
 from foldsmith.errors import InputError
-from foldsmith.evaluation.decisions import Decision
+from foldsmith.evaluation.decisions import Decision, decision_of
 from foldsmith.process.files import load_json
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import load_task
@@ -51,14 +51,11 @@ def read_combination(run: RunPaths) -> Combination:
 
     Raise InputError if a member is not where the blend was made.
     """
-    task, decision = load_task(run), load_json(run.cv).get("decision") if run.cv.is_file() else None
+    task, cv = load_task(run), load_json(run.cv) if run.cv.is_file() else {}
     if not run.blend.is_file():
-        return Combination(task, [run], np.ones(1), decision=_kept(decision))
+        return Combination(task, [run], np.ones(1), decision=decision_of(cv))
     facts = load_json(run.blend)
-    weights = np.array([entry["weight"] for entry in facts["runs"]])
-    if not facts.get("blended", True):
-        weights = np.array([float(entry["run"] == facts["better_run"]) for entry in facts["runs"]])
-    used = [(entry["run"], weight) for entry, weight in zip(facts["runs"], weights, strict=True) if weight]
+    used = used_members(facts)
     adjustment = facts.get("adjustment") or {}
     value = adjustment.get("value")
     return Combination(
@@ -67,8 +64,16 @@ def read_combination(run: RunPaths) -> Combination:
         np.array([weight for _, weight in used]),
         adjustment["name"] if value is not None else "",
         value,
-        _kept(facts.get("decision") or decision),
+        decision_of(facts) or decision_of(cv),
     )
+
+
+def used_members(facts: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return the members of blend.json that predict, each with its weight: one, where no blend was a gain."""
+    weights = {entry["run"]: float(entry["weight"]) for entry in facts["runs"]}
+    if not facts.get("blended", True):
+        return [(facts["better_run"], 1.0)]
+    return [(name, weight) for name, weight in weights.items() if weight]
 
 
 def average_of(runs: Sequence[RunPaths]) -> Combination:
@@ -96,7 +101,3 @@ def _member(run: RunPaths, name: str) -> RunPaths:
             "beside the blend, or combine the runs again."
         )
     return member
-
-
-def _kept(decision: dict[str, Any] | None) -> Decision | None:
-    return Decision(**decision) if decision and decision["kept"] else None

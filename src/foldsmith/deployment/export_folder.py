@@ -139,7 +139,7 @@ def write_settings(exported: ExportedRun, folder: Path, graphs: Sequence[Path]) 
     save_json(folder / "preprocess.json", settings)
     save_json(folder / "decision.json", asdict(decision) if decision else {"kind": task.name, "values": []})
     atomic_copy(exported.run.classes, folder / "classes.csv")
-    (folder / "predict.py").write_text(script_of(task, form, decision, several), encoding="utf-8")
+    (folder / "predict.py").write_text(script_of(exported.form, form, decision, several), encoding="utf-8")
 
 
 def write_golden(exported: ExportedRun, folder: Path, sample: Sample, expected: np.ndarray) -> None:

@@ -1,11 +1,12 @@
 """The text of an export's predict.py: reading an image, and deciding, without torch and without foldsmith."""
 
+import json
 from typing import Any
 
 from foldsmith.data.images import DEPTH
+from foldsmith.deployment.answers import AnswerForm
 from foldsmith.evaluation.decisions import Decision
 from foldsmith.inference.predictor import ImageForm
-from foldsmith.tasks import Task
 
 HEAD = '''"""Predict image files with the exported model: python predict.py IMAGE… > answers.csv
 
@@ -28,6 +29,8 @@ SIZE = SETTINGS["image_size"]
 
 def decode(path):
     """Return the pixels of a file, uint8 (H, W, 3), RGB."""
+    if not Path(path).is_file():
+        raise SystemExit(f"{path} is not there")
     data = np.fromfile(path, np.uint8)
     flags = cv2.IMREAD_COLOR_RGB
 @REDUCED@    pixels = cv2.imdecode(data, flags) if len(data) else None
@@ -90,6 +93,8 @@ DEEP = """    deep = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEP
 """
 FILES = '''def decode_files(path):
     """Return the pixels of an image of several files, such as ID_{red,green}.png, a file a channel."""
+    if path.count("{") != 1 or path.count("}") != 1:
+        raise SystemExit(f"{path} is one file; name all files of an image, as in ID_{{red,green,blue}}.png")
     start, words, end = path.replace("}", "{").split("{")
     layers = [decode(start + word + end) for word in words.split(",")][:@CHANNELS@]
     layers = [cv2.cvtColor(layer, cv2.COLOR_RGB2GRAY) for layer in layers]
@@ -132,13 +137,14 @@ DECIDING = {
     + "@DEFAULT@",
 }
 ANSWERS = {
-    "multilabel": '" ".join(name for name, is_in in zip(names, answers[0]) if is_in)',
+    "multilabel": "@SEPARATOR@.join(name for name, is_in in zip(names, answers[0]) if is_in)",
     "regression": '" ".join(map(str, answers[0].tolist()))',
 }
 
 
-def script_of(task: Task, form: ImageForm, decision: Decision | None, several_files: bool) -> str:
+def script_of(answers: AnswerForm, form: ImageForm, decision: Decision | None, several_files: bool) -> str:
     """Return the text of predict.py for a run's images and its kept decision, None for the task's own."""
+    task = answers.task
     default = DECIDING[task.name]
     deciding = default if decision is None else DECIDING[decision.kind]
     changes: dict[str, Any] = {
@@ -148,6 +154,7 @@ def script_of(task: Task, form: ImageForm, decision: Decision | None, several_fi
         "@DECODE@": "decode_files" if several_files else "decode",
         "@DECIDE@": deciding.replace("@DEFAULT@", default.replace("predictions", "scaled")),
         "@ANSWER@": ANSWERS.get(task.name, "names[answers[0]]"),
+        "@SEPARATOR@": json.dumps(answers.separator),
         "@BITS@": form.depth,
         "@CHANNELS@": form.channels,
     }

@@ -3,9 +3,12 @@
 The mounted test images may be others, and more, than those the runs were made with.
 """
 
+import atexit
 import platform
+import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +34,8 @@ from foldsmith.run.tables import load_classes
 
 DEPTH = 4  # folders between the mount and a contest's sample submission
 USED = 0.9  # share of the time limit that is planned for
+GROWTH = 4  # the speed is looked at after CHUNK images, then after four times as many, and so on
+MOST_UNREADABLE = 0.5  # share of the test images; of more no submission is written
 SUBMISSION, PREDICTIONS = "submission.csv", "predictions.npz"
 
 
@@ -56,7 +61,9 @@ def predict_hidden_test(hidden: HiddenTest, device: str = "auto") -> None:
     manifest = load_manifest(hidden.bundle)
     contest = hidden.contest or find_contest(hidden.mount, manifest, hidden.bundle)
     settings = read_settings(hidden.bundle / SETTINGS)
-    competition = read_competition(contest, hidden.output / ".unpacked", settings)
+    unpacked = tempfile.mkdtemp(prefix="foldsmith-")  # what is in the output folder is the notebook's output
+    atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
+    competition = read_competition(contest, Path(unpacked), settings)
     combination = manifest.combination(hidden.bundle)
     run = combination.members[0]
     cell_form = load_found(run.found).cell_form
@@ -122,32 +129,62 @@ def predict_in_time(
 ) -> np.ndarray:
     """Return combined predictions of image files, float32 (n, K), until the deadline, of time.monotonic.
 
-    An image that cannot be read gets the `prior` (K,). If the first chunk shows that all networks and views
-    would take too long, fewer predict the others; images that are not reached in time get the prior.
+    An image that cannot be read gets the `prior` (K,). Where the images so far show that all networks and
+    views would take too long, fewer predict the others; images that are not reached in time get the prior.
+    Raise InputError if most images cannot be read.
     """
     predictions = np.tile(prior.astype(np.float32), (len(files), 1))
-    done, unreadable, begun = 0, [], time.monotonic()
+    done, size, unreadable = 0, CHUNK, []
     with progress("predict", len(files), "images") as advance:
-        for part in (files[:CHUNK], files[CHUNK:]):
-            for chunk in predictor.chunks(part, advance):
-                known = np.array([problem == "" for problem in chunk.problems])
-                rows = np.arange(done, done + len(known))
-                predictions[rows[known]] = chunk.predictions[known]
-                unreadable += [str(files[row]) for row in rows[~known]]
-                done += len(known)
-                if time.monotonic() > deadline:
-                    break
-            left = deadline - time.monotonic()
-            if left <= 0 or done == len(files):
-                break
-            # the first chunk has shown the speed
-            available = USED * left / (len(files) - done)
-            fitting, said = fit_time(predictor.predictors, (time.monotonic() - begun) / done, available)
-            predictor = replace(predictor, predictors=fitting)
-            if said:
-                say(f"the time limit leaves {available:.3f} s an image: {said} from now on")
+        while done < len(files) and (not done or time.monotonic() < deadline):
+            begun, part = time.monotonic(), files[done : done + size]
+            rows, failed = fill(predictions[done : done + size], predictor, part, advance)
+            unreadable += failed
+            done, size = done + rows, GROWTH * size
+            # the last images have shown the speed
+            available = USED * (deadline - time.monotonic()) / max(1, len(files) - done)
+            seconds = (time.monotonic() - begun) / rows
+            fitting, said = fit_time(predictor.predictors, seconds, available)
+            if said and done < len(files):
+                say(f"the time limit leaves {available:.2g} s an image: {said} from now on")
+                predictor = replace(predictor, predictors=fitting)
     if done < len(files):
-        say(f"the time limit is reached: {len(files) - done:,} images get the class prior")
+        share = (len(files) - done) / len(files)
+        say(f"the time limit is reached: {len(files) - done:,} images ({share:.0%}) get the class prior")
+    if len(unreadable) > MOST_UNREADABLE * len(files):
+        raise InputError(
+            f"{len(unreadable):,} of {len(files):,} test images cannot be read ({first_of(unreadable)}), so "
+            "no submission is written; the mounted folder is another contest's, or not whole."
+        )
     if unreadable:
-        say(f"{len(unreadable)} unreadable test images get the class prior ({first_of(unreadable)})")
+        said = f"{len(unreadable):,} of {len(files):,} test images cannot be read and get the class prior"
+        say(f"{said} ({first_of(unreadable)})")
     return predictions
+
+
+def fill(
+    predictions: np.ndarray,
+    predictor: ImagePredictor,
+    files: Sequence[Path],
+    advance: Callable[[int], None],
+) -> tuple[int, list[str]]:
+    """Write the predictions of files into an array (n, K), and return how many, and which cannot be read.
+
+    Images whose predictions are not finite, as float16 may overflow, are predicted again in fp32. Raise
+    InputError if they are not finite then.
+    """
+    done, unreadable = 0, []
+    for chunk in predictor.chunks(files, advance):
+        for row, problem in enumerate(chunk.problems, start=done):
+            if not problem:
+                predictions[row] = chunk.predictions[row - done]
+            elif np.isfinite(chunk.predictions[row - done]).all():
+                unreadable.append(f"{files[row]}: {problem}")
+            else:
+                say(f"{files[row]}: its prediction is not finite; it is predicted again in fp32")
+                (exact,) = predictor.in_fp32().chunks([files[row]])
+                if exact.problems[0]:
+                    raise InputError(f"{files[row]}: {exact.problems[0]}")
+                predictions[row] = exact.predictions[0]
+        done += len(chunk.problems)
+    return done, unreadable

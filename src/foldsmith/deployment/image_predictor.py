@@ -4,7 +4,7 @@ n images · C channels · K outputs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from foldsmith.comparison.members import digests_of
 from foldsmith.deployment.combination import Combination, read_combination
 from foldsmith.errors import InputError
-from foldsmith.inference.predictor import RunPredictor
+from foldsmith.inference.predictor import Network, RunPredictor
 from foldsmith.process.files import load_json
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, require_from, require_trained, trained_folds
@@ -52,6 +52,15 @@ class ImagePredictor:
             for member, facts in zip(combination.members, fold_runs, strict=True)
         ]
         return cls(combination, predictors)
+
+    def in_fp32(self) -> "ImagePredictor":
+        """Return the same predictor in fp32."""
+
+        def exact(network: Network) -> Network:
+            return replace(network, compute=replace(network.compute, precision="fp32"))
+
+        predictors = [one.limited([*map(exact, one.networks)], one.views) for one in self.predictors]
+        return replace(self, predictors=predictors)
 
     @property
     def main(self) -> int:

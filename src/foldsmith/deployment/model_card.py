@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foldsmith.deployment.local_paths import without_folders
 from foldsmith.evaluation.decisions import Decision
 from foldsmith.process.terminal import format_score, with_error
 from foldsmith.recipes.words import in_words
@@ -87,10 +88,10 @@ def write_card(facts: CardFacts) -> str:
         "",
         "## Where it comes from",
         "",
-        f"- command: `{first['command']}`",
+        f"- command: `{without_folders(first['command'])}`",
         f"- data (digest): {facts.identity.get('data', 'not recorded')}",
         f"- weights it started from: {_weights_in_words(first.get('weights') or {})}",
-        f"- what the recipe changes: {_recipe_in_words(first['recipe'])}",
+        f"- what the recipe changes: {without_folders(_recipe_in_words(first['recipe']))}",
         f"- versions: {', '.join(f'{name} {version}' for name, version in first['versions'].items())}",
         "",
         "## Parity",

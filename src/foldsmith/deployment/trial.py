@@ -69,7 +69,7 @@ def build_environment(python: str, environment: Path = ENVIRONMENT, image: Path 
 
     Raise InputError if `python` is not Python 3.12, and MachineError if the packages cannot be installed.
     """
-    _check_python(python)
+    check_python(python)
     interpreter, installed = environment / "bin" / "python", environment / "installed"
     if installed.is_file() and installed.read_bytes() == image.read_bytes():
         return interpreter
@@ -91,7 +91,7 @@ def build_environment(python: str, environment: Path = ENVIRONMENT, image: Path 
     return interpreter
 
 
-def _check_python(python: str) -> None:
+def check_python(python: str) -> None:
     """Raise InputError unless `python` runs, and is the image's version."""
     ask = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
     try:

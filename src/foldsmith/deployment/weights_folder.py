@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from foldsmith.deployment.local_paths import without_folders
 from foldsmith.inference.weights import save_weights
 from foldsmith.process.files import save_json
 from foldsmith.recipes.weight_names import TIMM
@@ -30,7 +31,7 @@ def configuration_of(model: nn.Module, provenance: dict[str, Any], names: Sequen
     common = {
         "num_classes": provenance["num_classes"],
         "label_names": list(names),
-        "foldsmith": {key: provenance[key] for key in NEEDED if key in provenance},
+        "foldsmith": without_folders({key: provenance[key] for key in NEEDED if key in provenance}),
     }
     if not recipe["model"].startswith(TIMM) or "probe" in provenance:
         return {"architecture": recipe["model"], **common}

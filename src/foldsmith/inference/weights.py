@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_model
 from torch import nn
 
 from foldsmith.inference.compute import Compute, build_compute, choose_device, set_determinism
@@ -38,8 +38,25 @@ def load_weights(path: Path, provenance: dict[str, Any]) -> nn.Module:
         model.head = ProbeHead(HeadForm(**probe["form"]), num_classes)
     else:
         model = build_model(recipe["model"], num_classes, recipe["image_size"], recipe["channels"])
-    load_model(model, str(path))
+    _fill(model, path)
     return model.eval()
+
+
+def _fill(model: nn.Module, path: Path) -> None:
+    """Copy a file's tensors into a network, in the network's types: a bundle may hold float16.
+
+    safetensors saves tensors that share memory once. Raise RuntimeError if others are absent.
+    """
+    own = model.state_dict()
+    tensors = {
+        name: tensor.to(own[name].dtype) if name in own else tensor
+        for name, tensor in load_file(str(path)).items()
+    }
+    absent = model.load_state_dict(tensors, strict=False)
+    stored = {own[name].data_ptr() for name in tensors if name in own}
+    lost = [name for name in absent.missing_keys if own[name].data_ptr() not in stored]
+    if lost or absent.unexpected_keys:
+        raise RuntimeError(f"{path} is of another network: {(lost + absent.unexpected_keys)[0]}")
 
 
 def join_extractors(
