@@ -352,6 +352,11 @@ def test_odd_class_names_are_saved_and_loaded_again(browser: "Browser", tmp_path
     again = save_corrections(page)
     assert again.loc["far", "old"] == 'a ",'
     pd.testing.assert_frame_equal(again.drop("far").sort_index(), saved.drop(table["digest"][0]).sort_index())
+    forget = page.locator(".mending .forget").first
+    assert "1" in forget.inner_text()
+    forget.click()
+    assert not forget.is_visible()
+    assert set(save_corrections(page).index) == set(again.index) - {"far"}
     page.close()
 
 

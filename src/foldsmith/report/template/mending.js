@@ -46,6 +46,9 @@
     for (const bar of bars) {
       bar.querySelector("output").textContent = `${decided} of ${pictures.size} decided`;
       bar.querySelector(".unstored").hidden = stored;
+      const forget = bar.querySelector(".forget");
+      forget.hidden = state.lines.length === 0;
+      forget.textContent = `Forget ${state.lines.length} lines of other pictures`;
     }
   };
   const decide = (digest, answer) => {
@@ -152,20 +155,23 @@
     const [head = [], ...rows] = parse(text.replace(/^\ufeff/, ""));
     const columns = ["path", "digest", "old", "new"].map(name => head.indexOf(name));
     if (columns.includes(-1)) return say("This is no file of corrections: it has other columns.");
-    let stale = 0, elsewhere = 0;
+    let stale = 0, elsewhere = 0, replaced = 0;
     for (const [path, digest, old, answer] of rows.map(row => columns.map(column => row[column] ?? ""))) {
       const fits = (copies[digest] ?? []).some(copy => copy[1] === old);
       if (!(digest in copies)) {
         state.lines.push([path, digest, old, answer]);
         elsewhere += 1;
-      } else if (fits && (answer === leave || answer === old || isLabel(answer))) state.answers[digest] = answer;
-      else stale += 1;
+      } else if (fits && (answer === leave || answer === old || isLabel(answer))) {
+        if ((state.answers[digest] ?? answer) !== answer) replaced += 1;
+        state.answers[digest] = answer;
+      } else stale += 1;
     }
     state.lines = [...new Map(state.lines.map(row => [row.join("\n"), row])).values()];
     keep();
     show();
     const others = elsewhere ? `, ${elsewhere} of them for pictures that are not on this page` : "";
-    say(`${rows.length - stale} lines loaded${others}${stale ? `; ${stale} do not fit these labels and were left out` : ""}.`);
+    const instead = replaced ? `, ${replaced} in place of choices made here` : "";
+    say(`${rows.length - stale} lines loaded${others}${instead}${stale ? `; ${stale} do not fit these labels and were left out` : ""}.`);
   };
 
   let current = null;
@@ -193,6 +199,11 @@
   for (const bar of bars) {
     bar.hidden = cards.length === 0;
     bar.querySelector(".save").addEventListener("click", save);
+    bar.querySelector(".forget").addEventListener("click", () => {
+      state.lines = [];
+      keep();
+      show();
+    });
     const file = bar.querySelector("input");
     bar.querySelector(".load").addEventListener("click", () => file.click());
     file.addEventListener("change", async () => {
