@@ -29,7 +29,7 @@ from foldsmith.process.files import load_json, save_png
 from foldsmith.process.terminal import say
 from foldsmith.run.command import WordParser
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import require_trained, trained_folds
+from foldsmith.run.stamps import digests_of_trained, require_from, require_trained, trained_folds
 from foldsmith.run.tables import load_classes, load_task
 
 if TYPE_CHECKING:
@@ -200,12 +200,15 @@ def shrink(pixels: np.ndarray, path: Path) -> np.ndarray:
 def describer(run: RunPaths) -> Callable[[np.ndarray], list[str]]:
     """Return the function from an image's predictions (K,) to lines: the submission's answer, probabilities.
 
-    The answer is that of the decision in cv.json, if the run is validated; else of the task's own.
+    The answer is that of the decision in cv.json, if the run is validated; else of the task's own. Raise
+    InputError if the decision is of other weights.
     """
     from foldsmith.evaluation.decisions import decider, decision_of  # scipy takes a second
 
     task, names = load_task(run), list(load_classes(run.classes)["class_name"])
     decision = decision_of(load_json(run.cv)) if run.cv.is_file() else None
+    if decision is not None:
+        require_from(run.stamp("validate"), "validate", digests_of_trained(run, trained_folds(run)))
     decide = decider(decision, task)
 
     def describe(predictions: np.ndarray) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from foldsmith.competition.found import load_found
 from foldsmith.data import arrays, dicom
 from foldsmith.data.cache import PixelCache, open_run_cache
+from foldsmith.data.corrections import describe_corrections
 from foldsmith.data.images import DEPTH, image_files
 from foldsmith.deployment.answers import AnswerForm
 from foldsmith.deployment.combination import Combination
@@ -31,7 +32,7 @@ from foldsmith.process.files import atomic_copy, load_json, load_npz, save_json,
 from foldsmith.run.identity import competition_folder_of, load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, is_from
-from foldsmith.run.tables import load_folds, load_samples
+from foldsmith.run.tables import load_corrections, load_folds, load_samples
 
 COMPARED = 64  # held-out images, and test images
 GOLDEN = 8  # of them are copied into the export
@@ -228,4 +229,5 @@ def card_facts(exported: ExportedRun, parity: dict[str, Any]) -> CardFacts:
         decided = form.decide(predictions)[1]
         by_class = score_by_class(form.task, oof["label"], predictions, decided, form.names)
     views, decision = exported.predictor.views, exported.combination.decision
-    return CardFacts(load_identity(run), cv, exported.fold_runs, views, by_class, parity, decision)
+    corrected = describe_corrections(load_corrections(run.corrections))
+    return CardFacts(load_identity(run), cv, exported.fold_runs, views, by_class, parity, decision, corrected)

@@ -25,7 +25,7 @@ class CardFacts:
 
     `identity` and `cv` are the run's files, `cv` empty for a run that is not validated; `fold_runs` run.json
     of its folds; `by_class` the table of score_by_class, `parity` the export's parity.json. `decision` is the
-    kept one, by which answers are decided.
+    kept one, by which answers are decided; `corrected` says how many labels were corrected, empty for none.
     """
 
     identity: Mapping[str, Any]
@@ -35,6 +35,7 @@ class CardFacts:
     by_class: pd.DataFrame | None
     parity: Mapping[str, Any]
     decision: Decision | None = None
+    corrected: str = ""
 
 
 def score_by_class(
@@ -90,6 +91,7 @@ def write_card(facts: CardFacts) -> str:
         "",
         f"- command: `{without_folders(first['command'])}`",
         f"- data (digest): {facts.identity.get('data', 'not recorded')}",
+        *([f"- labels were corrected: {facts.corrected}"] if facts.corrected else []),
         f"- weights it started from: {_weights_in_words(first.get('weights') or {})}",
         f"- what the recipe changes: {without_folders(_recipe_in_words(first['recipe']))}",
         f"- versions: {', '.join(f'{name} {version}' for name, version in first['versions'].items())}",
