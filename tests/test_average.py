@@ -12,7 +12,7 @@ from test_decisions import draw_sets, thresholds_of
 from foldsmith.comparison.average import fit_average
 from foldsmith.comparison.members import CombineCommand
 from foldsmith.evaluation.decisions import as_json, fit_decision
-from foldsmith.process.files import load_json, save_json, save_npz
+from foldsmith.process.files import load_json, load_npz, save_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import write_stamp
 from foldsmith.run.tables import save_table
@@ -70,7 +70,7 @@ def of_own_metric(run: RunPaths) -> None:
 
 
 def of_other_labels(run: RunPaths) -> None:
-    oof = dict(np.load(run.oof))
+    oof = load_npz(run.oof)
     save_npz(run.oof, **{**oof, "label": 1 - oof["label"]})
     write_stamp(run.stamp("validate"), {}, [run.oof, run.cv], trained={})
 

@@ -26,7 +26,7 @@ from foldsmith.comparison.members import starts_with_runs
 from foldsmith.errors import InputError
 from foldsmith.evaluation.cross_validation import cross_validation
 from foldsmith.evaluation.decisions import fit_decision
-from foldsmith.process.files import save_json, save_npz
+from foldsmith.process.files import load_npz, save_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp
 from foldsmith.tasks import SingleLabel
@@ -92,7 +92,7 @@ def make_complementary(runs: Path) -> None:
     """Make each run correct and confident on one half of the images, and narrowly wrong on the other."""
     for half, name in enumerate(("a", "b")):
         run = RunPaths(runs / name)
-        oof = dict(np.load(run.oof))
+        oof = load_npz(run.oof)
         # both halves lie in both folds
         correct = (np.arange(len(oof["path"])) // 2 + oof["fold"]) % 2 == half
         oof["probabilities"] = predicted(oof["label"], correct, np.where(correct, 0.9, 0.4))
@@ -107,7 +107,7 @@ def words_of(runs: Path, folder: Path, *more: str) -> list[str]:
 
 
 def by_path(path: Path) -> dict[str, np.ndarray]:
-    arrays = np.load(path)
+    arrays = load_npz(path)
     return dict(zip(arrays["path"].tolist(), arrays["probabilities"], strict=True))
 
 
@@ -117,8 +117,8 @@ def by_path(path: Path) -> dict[str, np.ndarray]:
 def test_runs_are_averaged_by_path_whatever_the_order_of_their_rows(runs: Path, folder: Path) -> None:
     before = [by_path(runs / name / "test.npz") for name in ("a", "b")]
     b = RunPaths(runs / "b")
-    rewrite(b, test=shuffled(dict(np.load(b.test))))
-    assert np.load(b.test)["path"].tolist() != np.load(runs / "a" / "test.npz")["path"].tolist()
+    rewrite(b, test=shuffled(load_npz(b.test)))
+    assert load_npz(b.test)["path"].tolist() != load_npz(runs / "a" / "test.npz")["path"].tolist()
     assert submit.main(words_of(runs, folder)) == 0
     averaged = by_path(runs / "average" / "test.npz")
     assert averaged.keys() == before[0].keys()
@@ -138,13 +138,13 @@ def test_an_average_has_a_rule_fitted_on_the_mean(
     for name in ("a", "b"):
         run = RunPaths(runs / name)
         save_json(run.cv, {**json.loads(run.cv.read_text()), "metric": "log_loss"})
-        oof = dict(np.load(run.oof))
+        oof = load_npz(run.oof)
         correct = np.arange(len(oof["path"])) % 3 > 0  # far too certain of the others
         oof["probabilities"] = predicted(oof["label"], correct, np.full(len(correct), 0.99))
         rewrite(run, oof=shuffled(oof, seed=ord(name)))
     assert submit.main(words_of(runs, folder)) == 0
     decision = json.loads((runs / "average" / "blend.json").read_text())["decision"]
-    oof, own = np.load(runs / "a" / "oof.npz"), [by_path(runs / name / "oof.npz") for name in ("a", "b")]
+    oof, own = load_npz(runs / "a" / "oof.npz"), [by_path(runs / name / "oof.npz") for name in ("a", "b")]
     mean = [(own[0][path].astype(float) + own[1][path]) / 2 for path in oof["path"].tolist()]
     task = SingleLabel(CLASSES)
     expected = fit_decision(task, task.metric("log_loss"), oof["label"], np.float32(mean), oof["fold"])
@@ -163,7 +163,7 @@ def test_an_average_is_computed_again_only_after_a_run_changed(
     assert "up to date" in capsys.readouterr().out
     assert (runs / "average" / "test.npz").stat().st_mtime_ns == before
     b = RunPaths(runs / "b")
-    test = dict(np.load(b.test))
+    test = load_npz(b.test)
     rewrite(b, test={**test, "probabilities": test["probabilities"][:, ::-1]})
     submit.main(words)
     assert (runs / "average" / "test.npz").stat().st_mtime_ns > before
@@ -209,19 +209,19 @@ def other_classes(run: RunPaths) -> None:
 
 
 def other_test_images(run: RunPaths) -> None:
-    test = dict(np.load(run.test))
+    test = load_npz(run.test)
     test["path"] = np.array([*test["path"][:-1], "test/strange.png"])
     rewrite(run, test=test)
 
 
 def an_image_twice(run: RunPaths) -> None:
-    test = dict(np.load(run.test))
+    test = load_npz(run.test)
     test["path"] = np.array([*test["path"][:-1], test["path"][0]])
     rewrite(run, test=test)
 
 
 def edited_by_hand(run: RunPaths) -> None:
-    test = dict(np.load(run.test))
+    test = load_npz(run.test)
     np.savez(run.test, path=test["path"], probabilities=test["probabilities"][::-1])
 
 
@@ -295,7 +295,7 @@ def test_folds_in_another_order_of_rows_are_the_same_folds(runs: Path, folder: P
     b = RunPaths(runs / "b")
     table = pd.read_csv(b.folds)
     table.iloc[::-1].to_csv(b.folds, index=False)
-    rewrite(b, oof=shuffled(dict(np.load(b.oof))), test=shuffled(dict(np.load(b.test))))
+    rewrite(b, oof=shuffled(load_npz(b.oof)), test=shuffled(load_npz(b.test)))
     blend.main(words_of(runs, folder, "--name", "after"))
     for name in ("oof.npz", "test.npz", "submission.csv"):
         assert (runs / "before" / name).read_bytes() == (runs / "after" / name).read_bytes()
@@ -327,7 +327,7 @@ def test_a_blend_of_complementary_runs_is_correct(
     assert blend.main(words_of(runs, folder)) == 0
     output = capsys.readouterr().out
     blended = RunPaths(runs / "blend")
-    oof = np.load(blended.oof)
+    oof = load_npz(blended.oof)
     facts, cv = (json.loads(path.read_text()) for path in (blended.blend, blended.cv))
     assert (oof["probabilities"].argmax(axis=1) == oof["label"]).all()
     assert facts["blended"] and facts["score"] == cv["oof"] == 1.0
@@ -371,7 +371,7 @@ def test_a_stale_blend_is_left_out_of_the_leaderboard(
     blend.main(words_of(runs, folder))
     assert compare.main([str(runs)]) == 0
     assert "left out" not in capsys.readouterr().out
-    oof = dict(np.load(runs / "a" / "oof.npz"))
+    oof = load_npz(runs / "a" / "oof.npz")
     np.savez(runs / "a" / "oof.npz", **{**oof, "probabilities": oof["probabilities"][:, ::-1]})
     assert compare.main([str(runs)]) == 0
     assert re.search(r"\bblend\b.*\bstale\b", capsys.readouterr().out)
@@ -452,7 +452,7 @@ def test_a_hold_out_is_blended_too(folder: Path, tmp_path: Path) -> None:
     runs = tmp_path / folder.name
     assert blend.main(words_of(runs, folder)) == 0
     cv = json.loads((runs / "blend" / "cv.json").read_text())
-    assert cv["std"] is None and cv["num_images"] == len(np.load(runs / "a" / "oof.npz")["path"])
+    assert cv["std"] is None and cv["num_images"] == len(load_npz(runs / "a" / "oof.npz")["path"])
     facts = json.loads((runs / "blend" / "blend.json").read_text())
     assert len(facts["runs"][0]["weights_by_part"]) == 5
     assert compare.main([str(runs)]) == 0

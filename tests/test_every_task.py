@@ -29,6 +29,7 @@ import validate
 from foldsmith.errors import InputError
 from foldsmith.evaluation.decisions import Decision
 from foldsmith.evaluation.label_issues import COLUMNS
+from foldsmith.process.files import load_npz
 from foldsmith.recipes import RECIPES
 from foldsmith.recipes.for_task import check_for_task, notes_for_task
 from foldsmith.run.command import read_command
@@ -89,7 +90,7 @@ def finished(
 
 def test_predictions_belong_to_the_images_and_to_the_task(finished: Finished) -> None:
     run, task = finished.run, load_task(finished.run)
-    oof, test, folds = np.load(run.oof), np.load(run.test), load_folds(run.folds)
+    oof, test, folds = load_npz(run.oof), load_npz(run.test), load_folds(run.folds)
     predictions = oof[task.predictions_key]
     assert predictions.dtype == test[task.predictions_key].dtype == np.float32
     assert predictions.shape == (24, task.num_outputs) and len(test["path"]) == 8
@@ -99,13 +100,13 @@ def test_predictions_belong_to_the_images_and_to_the_task(finished: Finished) ->
         assert predictions.min() > 0 and predictions.max() < 1
         if task.single_label:
             np.testing.assert_allclose(predictions.sum(axis=1), 1, atol=1e-5)
-    views = np.load(run.views)
+    views = load_npz(run.views)
     assert all(views[name].shape == (2, 24) for name in views.files if name not in ("view", "path"))
 
 
 def test_cv_json_has_the_scores_of_the_out_of_fold_file(finished: Finished) -> None:
     run, task = finished.run, load_task(finished.run)
-    cv, oof = json.loads(run.cv.read_text()), np.load(run.oof)
+    cv, oof = json.loads(run.cv.read_text()), load_npz(run.oof)
     assert cv["task"] == task.name and cv["metric"] == task.default_metric
     for name, metric in task.with_metric(task.metric(task.default_metric)).metrics.items():
         assert cv["metrics"][name] == metric.evaluate(oof["label"], oof[task.predictions_key]), name
@@ -115,7 +116,7 @@ def test_cv_json_has_the_scores_of_the_out_of_fold_file(finished: Finished) -> N
 
 
 def test_training_lowers_the_loss_of_a_task_that_can_be_learned(finished: Finished) -> None:
-    task, oof = load_task(finished.run), np.load(finished.run.oof)
+    task, oof = load_task(finished.run), load_npz(finished.run.oof)
     prior = np.tile(task.prior(oof["label"]), (len(oof["label"]), 1))
     assert (
         task.losses_of(oof["label"], oof[task.predictions_key]).mean()
@@ -124,7 +125,7 @@ def test_training_lowers_the_loss_of_a_task_that_can_be_learned(finished: Finish
 
 
 def test_another_metric_scores_the_run_again(finished: Finished, tmp_path: Path) -> None:
-    task, oof = load_task(finished.run), np.load(finished.run.oof)
+    task, oof = load_task(finished.run), load_npz(finished.run.oof)
     own = tmp_path / "own.py"
     own.write_text("def spread(targets, predictions):\n    return predictions.std()\n\n\n")
     words = [*finished.words, "--name", "a", "--metric", f"{own}:spread"]
@@ -141,7 +142,7 @@ def test_another_metric_scores_the_run_again(finished: Finished, tmp_path: Path)
 
 
 def test_the_report_and_its_label_issues_are_those_of_the_task(finished: Finished) -> None:
-    run, task, oof = finished.run, load_task(finished.run), np.load(finished.run.oof)
+    run, task, oof = finished.run, load_task(finished.run), load_npz(finished.run.oof)
     page = run.report.read_text()
     assert page.count("<h2") == len(task.report_sections) and "nan" not in re.findall(r">([^<]*)<", page)
     issues, names = pd.read_csv(run.label_issues), list(load_classes(run.classes)["class_name"])
@@ -170,7 +171,7 @@ EXTREME = {
 def test_a_look_answers_as_the_submission_does(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    task, test = load_task(finished.run), np.load(finished.run.test)
+    task, test = load_task(finished.run), load_npz(finished.run.test)
     run = RunPaths(shutil.copytree(finished.run.root, tmp_path / "a"))
     shutil.copytree(finished.run.root.parent / "cache", tmp_path / "cache")
     cv, names = json.loads(run.cv.read_text()), list(load_classes(run.classes)["class_name"])
@@ -274,7 +275,7 @@ def test_the_features_of_recipes_train_on_every_task_or_are_refused(
     except InputError as error:
         assert task.name == "regression" and any(field in str(error) for field in task.refusals)
         return
-    held_out = np.load(RunPaths(finished.run.root.parent / "b").heldout(0))
+    held_out = load_npz(RunPaths(finished.run.root.parent / "b").heldout(0))
     assert np.isfinite(held_out[task.predictions_key]).all()
 
 
@@ -282,7 +283,7 @@ def test_new_images_are_answered_as_the_submission(finished: Finished, tmp_path:
     run, task = finished.run, load_task(finished.run)
     words = [str(finished.folder / "test"), "--output", str(tmp_path / "new.csv"), "--device", "cpu"]
     assert predict.main([str(run.root), *words, "--precision", "fp32"]) == 0
-    table, test = pd.read_csv(tmp_path / "new.csv", keep_default_na=False), np.load(run.test)
+    table, test = pd.read_csv(tmp_path / "new.csv", keep_default_na=False), load_npz(run.test)
     names = [Path(path).name for path in table["path"]]
     stored = dict(
         zip([Path(path).name for path in test["path"].tolist()], test[task.predictions_key], strict=True)

@@ -36,7 +36,7 @@ from foldsmith.evaluation.feature_maps import draw_feature_maps
 from foldsmith.inference.compute import build_compute
 from foldsmith.inference.weights import load_weights
 from foldsmith.models import MODELS, Start, build_model, normalisation
-from foldsmith.process.files import load_json
+from foldsmith.process.files import load_json, load_npz
 from foldsmith.recipes import RECIPES, DatasetFacts, Recipe, RecipeEvidence, override
 from foldsmith.recipes.default import describe_recipe, resolve_default
 from foldsmith.report.pictures import encode_picture
@@ -407,9 +407,9 @@ def test_two_files_of_competition_toml_are_two_of_three_channels(folder: Path, t
 
 
 def test_a_label_that_only_the_fourth_file_shows_is_learned(run: RunPaths) -> None:
-    oof = np.load(run.oof)
+    oof = load_npz(run.oof)
     assert (oof["probabilities"].argmax(axis=1) == oof["label"]).mean() >= 0.9
-    test = np.load(run.test)
+    test = load_npz(run.test)
     dark = [int(path.split("b")[1].split("_")[0]) % 2 == 0 for path in test["path"]]  # class 1 of two
     assert test["probabilities"].argmax(axis=1).tolist() == dark
 
@@ -449,7 +449,7 @@ def test_the_files_of_new_images_are_joined_as_those_of_the_run(
 ) -> None:
     words = [str(folder / "test"), "--output", str(tmp_path / "new.csv"), "--device", "cpu"]
     assert predict.main([str(run.root), *words, "--precision", "fp32"]) == 0
-    table, test = pd.read_csv(tmp_path / "new.csv"), np.load(run.test)
+    table, test = pd.read_csv(tmp_path / "new.csv"), load_npz(run.test)
     assert [Path(path).name for path in table["path"]] == [f"b{index}{BRACES}" for index in range(NUM_TEST)]
     stored = dict(
         zip([Path(path).name for path in test["path"].tolist()], test["probabilities"], strict=True)

@@ -24,6 +24,7 @@ import train
 import validate
 from foldsmith.augment.device import apply_draws
 from foldsmith.augment.rows import AUGMENTATIONS
+from foldsmith.process.files import load_npz
 from foldsmith.process.signals import Interrupted
 from foldsmith.run.paths import RunPaths
 from foldsmith.training import loop as epochs
@@ -45,8 +46,8 @@ def run_stages(folder: Path, output: Path, *words: str) -> Path:
 
 def learned(run: Path) -> float:
     """Assert finite predictions; return the out-of-fold accuracy."""
-    assert np.isfinite(np.load(run / "oof.npz")["probabilities"]).all()
-    assert np.isfinite(np.load(run / "test.npz")["probabilities"]).all()
+    assert np.isfinite(load_npz(run / "oof.npz")["probabilities"]).all()
+    assert np.isfinite(load_npz(run / "test.npz")["probabilities"]).all()
     return json.loads((run / "cv.json").read_text())["oof"]
 
 

@@ -22,6 +22,7 @@ from foldsmith.grid.jobs import FINISH, FOLD, PREPARE, Job, JobKilled, Needs, Ou
 from foldsmith.grid.plan import GridRun, alternatives_of, expand, read_grid_words
 from foldsmith.grid.scores import HeldOut, choose_stopped, expected_lead, mean_of
 from foldsmith.grid.search import Trial, propose, read_range, read_ranges
+from foldsmith.process.files import load_npz
 from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import find_metric
 
@@ -133,7 +134,7 @@ def test_a_grid_gives_the_bytes_of_single_runs_and_goes_on_where_it_was(folder: 
         "submission.csv",
     ):
         assert (inside.root / file).read_bytes() == (alone.command.run.root / file).read_bytes()
-    oof = np.load(inside.oof)
+    oof = load_npz(inside.oof)
     right = (oof["probabilities"].argmax(axis=1) == oof["label"]).mean()
     assert grid.progress[runs[1].name].score.value == pytest.approx(right)
 

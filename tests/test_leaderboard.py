@@ -21,6 +21,7 @@ from foldsmith.comparison.leaderboard import (
     rank_runs,
 )
 from foldsmith.errors import InputError
+from foldsmith.process.files import load_npz
 from foldsmith.run.kaggle_scores import COMPLETE, PENDING, Submission, save_submissions
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, stamp_predicted
@@ -85,7 +86,7 @@ def test_runs_are_ranked_by_score_with_cost_and_differing_fields(competition: Pa
 
 def test_pairs_are_compared_on_the_same_images_and_better_is_significant(competition: Path) -> None:
     pairs = compare_runs(find_runs(competition)).set_index(["a", "b"])
-    oof = {path.parent.name: np.load(path) for path in competition.glob("*/oof.npz")}
+    oof = {path.parent.name: load_npz(path) for path in competition.glob("*/oof.npz")}
     correct = {name: run["probabilities"].argmax(axis=1) == run["label"] for name, run in oof.items()}
     for (a, b), row in pairs.iterrows():
         assert row["difference"] == pytest.approx(correct[b].mean() - correct[a].mean())
@@ -121,7 +122,7 @@ def test_images_with_another_label_are_not_compared(
     write_run(tmp_path, "after", correct)
     # ten images are of class e instead of a; e is the first class of this run
     path = tmp_path / "after" / "oof.npz"
-    oof = dict(np.load(path))
+    oof = load_npz(path)
     classes = ["e", "a", "b", "c", "d"]
     oof["label"] = oof["label"] + 1
     oof["label"][:40:4] = 0
@@ -227,7 +228,7 @@ def test_what_corrections_gain_is_said_of_the_images_whose_labels_were_not_chang
     rows = "".join(f"train/{row}.png,{row},{'abcd'[row % 4]},{'bcda'[row % 4]}\n" for row in range(30))
     kept = "train/40.png,40,a,a\n"
     (tmp_path / "base-corrected" / "corrections.csv").write_text(f"path,digest,old,new\n{rows}{kept}")
-    oof = dict(np.load(tmp_path / "base-corrected" / "oof.npz"))
+    oof = load_npz(tmp_path / "base-corrected" / "oof.npz")
     oof["label"][:30] = (oof["label"][:30] + 1) % 4
     np.savez(tmp_path / "base-corrected" / "oof.npz", **oof)
 

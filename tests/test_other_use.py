@@ -18,7 +18,7 @@ import submit
 import train
 import validate
 from foldsmith.errors import InputError
-from foldsmith.process.files import load_json, save_json
+from foldsmith.process.files import load_json, load_npz, save_json
 from foldsmith.run.paths import RunPaths
 from foldsmith.training import loop
 
@@ -70,8 +70,8 @@ def test_other_views_give_the_bytes_of_a_run_that_was_trained_with_them(
     monkeypatch.setattr(loop, "train_one_epoch", None)  # nothing is trained
     run = run_stages(folder, copy, *OTHER)
     assert bytes_of(run, *RESULTS) == fresh and bytes_of(run, *KEPT) == kept
-    own = [np.load(run.of_fold(0).seed(number).heldout)["probabilities"] for number in (0, 1)]
-    np.testing.assert_allclose(np.load(run.heldout(0))["probabilities"], np.mean(own, axis=0), rtol=1e-5)
+    own = [load_npz(run.of_fold(0).seed(number).heldout)["probabilities"] for number in (0, 1)]
+    np.testing.assert_allclose(load_npz(run.heldout(0))["probabilities"], np.mean(own, axis=0), rtol=1e-5)
     assert "views = identity,vflip,rot90" in run.report.read_text()
 
     times = {path: path.stat().st_mtime_ns for path in run.root.rglob("*")}

@@ -29,6 +29,7 @@ from foldsmith.data.cache import PixelCache, open_cache
 from foldsmith.errors import InputError
 from foldsmith.inference.compute import build_compute
 from foldsmith.models import build_model
+from foldsmith.process.files import load_npz
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.run.paths import RunPaths
 from foldsmith.training import loop as epochs_module
@@ -564,7 +565,7 @@ def test_a_tiny_encoder_rate_keeps_the_pretrained_encoder(folder: Path, tmp_path
         for module in ("encoder", "decoder")
     }
     assert not any(moved["encoder"]) and all(moved["decoder"])
-    np.testing.assert_allclose(np.load(run.test)["probabilities"].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(load_npz(run.test)["probabilities"].sum(axis=1), 1, atol=1e-5)
 
 
 def test_folds_are_not_trained_again_after_a_pretraining_with_the_same_weights(

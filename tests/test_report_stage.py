@@ -19,6 +19,7 @@ import split
 import train
 import validate
 from foldsmith.errors import InputError
+from foldsmith.process.files import load_npz
 
 STAGES = (prepare, split, train, validate, infer, examine, report)
 WORDS = ["--recipe", "quick", "--image-size", "16", "--epochs", "3", "--batch-size", "8", "--folds", "2"]
@@ -58,7 +59,7 @@ def text_of(page: str) -> str:
 
 
 def test_views_are_predicted_for_all_held_out_images_and_their_mean_is_the_oof(run: Path) -> None:
-    views, oof = np.load(run / "views.npz"), np.load(run / "oof.npz")
+    views, oof = load_npz(run / "views.npz"), load_npz(run / "oof.npz")
     assert sorted(views["path"]) == sorted(oof["path"])
     assert views["view"].tolist() == ["identity", "hflip"] and views["prediction"].shape == (2, 24)
     index = {path: row for row, path in enumerate(views["path"].tolist())}
@@ -68,7 +69,7 @@ def test_views_are_predicted_for_all_held_out_images_and_their_mean_is_the_oof(r
 
 
 def test_features_are_of_held_out_images_of_one_fold_and_of_the_test(run: Path) -> None:
-    features, folds = np.load(run / "features.npz"), pd.read_csv(run / "folds.csv")
+    features, folds = load_npz(run / "features.npz"), pd.read_csv(run / "folds.csv")
     held_out = set(folds.loc[folds["fold"] == 0, "path"])
     assert set(features["path"][~features["is_test"]]) == held_out
     assert features["is_test"].sum() == 15
@@ -86,11 +87,11 @@ def test_near_duplicates_are_listed_kept_in_one_fold_and_shown(run: Path) -> Non
 
 
 def test_figures_of_the_page_are_those_of_the_files(run: Path) -> None:
-    page, oof = text_of((run / "report.html").read_text()), np.load(run / "oof.npz")
+    page, oof = text_of((run / "report.html").read_text()), load_npz(run / "oof.npz")
     cv = json.loads((run / "cv.json").read_text())
     correct = oof["probabilities"].argmax(axis=1) == oof["label"]
     assert f"{correct.mean():.4f}" in page and f"± {cv['standard_error']:.4f}" in page
-    predicted = np.bincount(np.load(run / "test.npz")["probabilities"].argmax(axis=1), minlength=3)
+    predicted = np.bincount(load_npz(run / "test.npz")["probabilities"].argmax(axis=1), minlength=3)
     for label, count in enumerate(predicted):
         assert re.search(rf"kind {label} 33\.3% [\d.]+% {100 * count / 15:.1f}% {count} ", page)
     issues = pd.read_csv(run / "label_issues.csv")

@@ -24,6 +24,7 @@ import validate
 from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
 from foldsmith.inference.weights import load_weights
+from foldsmith.process.files import load_npz
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained
@@ -72,7 +73,7 @@ def predict_by_hand(run: RunPaths, folder: Path, weights: Path, paths: list[str]
 
 
 def test_test_predictions_are_the_mean_of_folds_networks_and_views(run: RunPaths, folder: Path) -> None:
-    test = np.load(run.test)
+    test = load_npz(run.test)
     readable = test["path"] != BROKEN
     paths = test["path"][readable].tolist()
     networks = [run.of_fold(fold).all_weights(2) for fold in (0, 1)]
@@ -84,9 +85,9 @@ def test_test_predictions_are_the_mean_of_folds_networks_and_views(run: RunPaths
 
 
 def test_the_out_of_fold_predictions_are_those_of_the_folds(run: RunPaths) -> None:
-    oof = np.load(run.oof)
+    oof = load_npz(run.oof)
     for fold in (0, 1):
-        held_out = np.load(run.heldout(fold))
+        held_out = load_npz(run.heldout(fold))
         row_of = {path: row for row, path in enumerate(oof["path"].tolist())}
         rows = [row_of[path] for path in held_out["path"].tolist()]
         np.testing.assert_allclose(
@@ -115,7 +116,7 @@ def test_every_fold_is_pseudo_labelled_by_its_own_networks(run: RunPaths, folder
 
 
 def test_a_view_is_scored_by_the_mean_of_all_networks(run: RunPaths, folder: Path) -> None:
-    views, folds = np.load(run.views), pd.read_csv(run.folds).set_index("path")
+    views, folds = load_npz(run.views), pd.read_csv(run.folds).set_index("path")
     for fold in (0, 1):
         columns = folds.loc[views["path"], "fold"].to_numpy() == fold
         paths = views["path"][columns].tolist()

@@ -25,6 +25,7 @@ from foldsmith.competition.settings import Settings
 from foldsmith.data.cache import open_run_cache
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
+from foldsmith.process.files import load_npz
 from foldsmith.recipes import RECIPES
 from foldsmith.run.command import read_command
 
@@ -72,7 +73,7 @@ def test_a_run_writes_every_file_of_the_contract(run: Path) -> None:
 
 
 def test_every_image_is_held_out_once_and_separable_classes_are_learned(folder: Path, run: Path) -> None:
-    oof = np.load(run / "oof.npz")
+    oof = load_npz(run / "oof.npz")
     annotations = json.loads((folder / "answer.json").read_text())["annotations"]
     truth = {f"train/{entry['file_name']}": entry["category"] for entry in annotations}
     assert dict(zip(oof["path"].tolist(), oof["label"].tolist(), strict=True)) == truth
@@ -82,7 +83,7 @@ def test_every_image_is_held_out_once_and_separable_classes_are_learned(folder: 
 
 
 def test_the_figures_of_cv_json_are_those_of_scikit_learn(run: Path) -> None:
-    cv, oof = json.loads((run / "cv.json").read_text()), np.load(run / "oof.npz")
+    cv, oof = json.loads((run / "cv.json").read_text()), load_npz(run / "oof.npz")
     labels, folds, probabilities = oof["label"], oof["fold"], oof["probabilities"]
     predicted = probabilities.argmax(axis=1)
     expected = {
@@ -245,11 +246,11 @@ def test_a_first_look_predicts_few_test_images_and_writes_no_submission(
     few = tmp_path / run.parent.name / "run"
     shutil.copytree(run, few)
     shutil.copytree(run.parent / "cache", few.parent / "cache")
-    whole = dict(np.load(few / "test.npz"))
+    whole = load_npz(few / "test.npz")
     (few / "test.npz").unlink()
     for stage in (infer, submit, examine, report, score):
         assert stage.main([str(few), "--limit-test", "5"]) == 0
-    looked = dict(np.load(few / "test.npz"))
+    looked = load_npz(few / "test.npz")
     assert len(looked["path"]) == 5 and not (few / "submission.csv").exists()
     expected = dict(zip(whole["path"].tolist(), whole["probabilities"], strict=True))
     for path, probabilities in zip(looked["path"].tolist(), looked["probabilities"], strict=True):
@@ -327,7 +328,7 @@ def test_a_limit_uses_that_many_images_of_all_classes(
 ) -> None:
     run = run_stages(make_competition(), tmp_path, "--limit", "12", "--folds", "2", "--epochs", "1")
     assert pd.read_csv(run / "folds.csv")["label"].value_counts().tolist() == [4, 4, 4]
-    assert len(np.load(run / "oof.npz")["path"]) == 12
+    assert len(load_npz(run / "oof.npz")["path"]) == 12
 
 
 def test_flawed_images_are_named_and_never_replaced(
@@ -349,7 +350,7 @@ def test_flawed_images_are_named_and_never_replaced(
     folds = pd.read_csv(run / "folds.csv").set_index("path")["fold"]
     assert "train/7.png" not in folds and "train/extra.png" not in folds
     assert folds["train/0.png"] == folds["train/4.png"]
-    test = np.load(run / "test.npz")
+    test = load_npz(run / "test.npz")
     prior = pd.read_csv(run / "folds.csv")["label"].value_counts(normalize=True).sort_index().to_numpy()
     row = test["path"].tolist().index("test/5.png")
     np.testing.assert_allclose(test["probabilities"][row], prior, atol=1e-6)
@@ -421,7 +422,7 @@ def test_a_class_rarer_than_folds_is_reported_and_handled(
     printed = capsys.readouterr().out
     assert "1 of 3 classes" in printed and "kind 2" in printed
     assert "kind 2" in (run / "report.html").read_text()
-    assert len(np.load(run / "oof.npz")["path"]) == 13
+    assert len(load_npz(run / "oof.npz")["path"]) == 13
 
 
 def test_rerunning_one_fold_never_replaces_the_results_of_all(
@@ -489,7 +490,7 @@ def test_the_true_score_matches_ids_and_labels(
     truth = folder.parent / "tiny-truth.csv"
     true = pd.read_csv(truth, dtype=str).set_index("filename")["class"]
     submission = pd.read_csv(run / "submission.csv").set_index("id")
-    test = np.load(run / "test.npz")
+    test = load_npz(run / "test.npz")
     names = sorted(true.unique())
     labels = [names.index(true[path.removeprefix("test/")]) for path in test["path"].tolist()]
     probabilities = test["probabilities"].astype(float)

@@ -14,6 +14,7 @@ import split
 import train
 import validate
 from foldsmith import __version__
+from foldsmith.process.files import load_npz
 from foldsmith.process.machine import versions
 
 VERSION = "0.3.0"
@@ -33,7 +34,7 @@ WORDS += ["--precision", "fp32", "--workers", "0", "--device", "cpu", "--name", 
 
 def figure_of(path: Path) -> float:
     """Return a number that depends on every probability in the file, with a weight of its own."""
-    probabilities = np.load(path)["probabilities"].astype(np.float64)
+    probabilities = load_npz(path)["probabilities"].astype(np.float64)
     return float((probabilities.ravel() * np.cos(np.arange(probabilities.size))).sum())
 
 
