@@ -34,6 +34,7 @@ from foldsmith.recipes import RECIPES
 from foldsmith.recipes.for_task import check_for_task, notes_for_task
 from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import digests_of_trained, trained_folds, write_stamp
 from foldsmith.run.tables import load_classes, load_folds, load_task
 from foldsmith.tasks import TASKS, Task, build_task
 
@@ -101,7 +102,7 @@ def test_predictions_belong_to_the_images_and_to_the_task(finished: Finished) ->
         if task.single_label:
             np.testing.assert_allclose(predictions.sum(axis=1), 1, atol=1e-5)
     views = load_npz(run.views)
-    assert all(views[name].shape == (2, 24) for name in views.files if name not in ("view", "path"))
+    assert all(views[name].shape == (2, 24) for name in views if name not in ("view", "path"))
 
 
 def test_cv_json_has_the_scores_of_the_out_of_fold_file(finished: Finished) -> None:
@@ -179,6 +180,8 @@ def test_a_look_answers_as_the_submission_does(
 
     def looked(decision: dict | None) -> str:
         run.cv.write_text(json.dumps({**cv, "decision": decision}))
+        trained = digests_of_trained(run, trained_folds(run))
+        write_stamp(run.stamp("validate"), {}, [run.oof, run.cv], trained=trained)
         assert look.main([str(run.root), image, "--device", "cpu", "--precision", "fp32"]) == 0
         return capsys.readouterr().out
 
