@@ -25,7 +25,7 @@ sys.path.insert(0, str(SRC))
 import grid  # noqa: E402
 from foldsmith.grid.jobs import FOLD, Job, Needs  # noqa: E402
 
-SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+SILENT: dict = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 FILES = ("fold*/weights.safetensors", "oof.npz", "test.npz", "submission.csv")
 
 
@@ -94,44 +94,24 @@ def on_cluster(folder: str, output: Path, args: argparse.Namespace, faults: bool
 
 def away(folder: str, output: Path, args: argparse.Namespace) -> float:
     """Run the grid on two nodes that do not see the output folder, and a head without cores."""
-    ray = str(Path(sys.executable).parent / "ray")
-    env = {**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1"}
-    port = "26379"
-    head = [
-        ray,
-        "start",
-        "--head",
-        "--port",
-        port,
-        "--num-cpus",
-        "0",
-        "--num-gpus",
-        "0",
-        "--include-dashboard",
-        "false",
-    ]
-    subprocess.run(head, check=True, env=env, stdout=subprocess.DEVNULL)
+    from ray.cluster_utils import Cluster
+
+    ray, env = str(Path(sys.executable).parent / "ray"), dict(os.environ)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
     output.mkdir(parents=True, exist_ok=True)
     nodes = []
     for _ in range(2):
-        start = f"{ray} start --address 127.0.0.1:{port} --num-cpus 1 --num-gpus 0 --block"
+        start = f"{ray} start --address {cluster.address} --num-cpus 1 --num-gpus 0 --block"
         hidden = f"mount -t tmpfs none {output} && exec {start}"
-        nodes.append(
-            subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", hidden],
-                env=env,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
+        nodes.append(subprocess.Popen(["unshare", "--mount", "sh", "-c", hidden], env=env, **SILENT))
     time.sleep(20)  # until the nodes have joined
     begun = time.monotonic()
     try:
-        grid.main([*words_of(folder, output, args), "--address", f"127.0.0.1:{port}"])
+        grid.main([*words_of(folder, output, args), "--address", cluster.address])
     finally:
         for node in nodes:
             node.terminate()
-        subprocess.run([ray, "stop", "--force"], env=env, **SILENT)
+        cluster.shutdown()
     return time.monotonic() - begun
 
 
