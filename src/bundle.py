@@ -21,7 +21,7 @@ from pathlib import Path
 
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import atomic_folder
+from foldsmith.process.files import atomic_folder, load_json
 from foldsmith.process.terminal import say
 from foldsmith.run.command import WordParser
 from foldsmith.run.identity import competition_folder_of, load_identity
@@ -115,7 +115,6 @@ def try_bundle(typed: argparse.Namespace, runs: list[RunPaths], member: RunPaths
         compare_predictions,
         run_notebook,
     )
-    from foldsmith.process.files import load_json
 
     contest = competition_folder_of(member)
     if not contest.is_dir():

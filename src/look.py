@@ -27,7 +27,7 @@ from foldsmith.process.exit import run_main
 from foldsmith.process.faults import machine_fault
 from foldsmith.process.files import load_json, save_png
 from foldsmith.process.terminal import say
-from foldsmith.run.command import WordParser
+from foldsmith.run.command import WordParser, add_prediction_words
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, require_from, require_trained, trained_folds
 from foldsmith.run.tables import load_classes, load_task
@@ -79,13 +79,7 @@ def read_words(argv: list[str] | None) -> argparse.Namespace:
         help="feed each image at its own size, in one view, to the first network of each fold; only networks "
         "with global pooling take it, and the answer is not the submission's",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=["auto", "fp32", "bf16", "fp16"],
-        help="auto is the precision of the training on a device of the same type (auto)",
-    )
+    add_prediction_words(parser)
     return parser.parse_args(argv)
 
 

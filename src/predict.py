@@ -19,7 +19,7 @@ from foldsmith.deployment.new_images import find_images
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
 from foldsmith.process.terminal import progress, say
-from foldsmith.run.command import WordParser
+from foldsmith.run.command import WordParser, add_prediction_words
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.tables import save_table_in_chunks
 
@@ -85,13 +85,7 @@ def read_words(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", metavar="FILE.csv", type=Path, help="the table that is written (RUN/predictions.csv)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=["auto", "fp32", "bf16", "fp16"],
-        help="auto is the precision of the training on a device of the same type (auto)",
-    )
+    add_prediction_words(parser)
     return parser.parse_args(argv)
 
 

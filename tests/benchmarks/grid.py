@@ -1,6 +1,6 @@
 """A grid on a Ray cluster of several nodes of this machine, against the same grid in turn.
 
-python tests/benchmarks/grid.py input/demo80 --output /tmp/grid --case shared killed away empty
+python tests/benchmarks/grid.py input/demo80 --output output/grid --case shared killed away empty
 
 It needs requirements-grid.txt. The cases: `shared`, three nodes of one core that see the output folder;
 `killed`, the same with a worker killed by SIGKILL and a node removed on the way; `away`, two nodes that do

@@ -51,6 +51,7 @@ OTHER_COMMANDS = """other commands, each with its own --help:
   .venv/bin/python src/bundle.py RUN…             a data set and a notebook for a contest without internet"""
 FOLDS = 5
 CORRECTED = "-corrected"  # ends the name of a run with --corrections, unless --name is typed
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRACKERS = ("wandb", "trackio")
 # a field of a recipe, or another word for it -> the field
 FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
@@ -300,10 +301,16 @@ def _add_machine_words(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     devices = "auto, cpu, cuda, cuda:1 …; several, with commas, train folds in parallel (auto: all GPUs)"
     add("--device", default="auto", help=devices)
-    precisions = ["auto", "fp32", "bf16", "fp16"]
-    add("--precision", default="auto", choices=precisions, help="(auto: the best of the hardware)")
+    add("--precision", default="auto", choices=PRECISIONS, help="(auto: the best of the hardware)")
     workers = "threads (for albumentations: processes) that prepare batches; changes no result (auto)"
     add("--workers", metavar="N", type=int, help=workers)
+
+
+def add_prediction_words(parser: argparse.ArgumentParser) -> None:
+    """Add device and precision, as commands take them that predict with a trained run."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (auto)")
+    precision = "auto is the precision of the training on a device of the same type (auto)"
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help=precision)
 
 
 def _add_run_words(parser: argparse.ArgumentParser) -> None:
