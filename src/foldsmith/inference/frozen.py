@@ -4,7 +4,7 @@ n images · D features.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,29 +112,41 @@ def open_store(images: CachedImages, facts: dict[str, Any]) -> FeatureStore:
     return FeatureStore(store_path(images, facts), len(images.pixels), sum(facts["widths"]), facts)
 
 
-@torch.inference_mode()
-def _fill(
-    extractor: FeatureExtractor, images: CachedImages, stores: dict[str, FeatureStore], compute: Compute
-) -> None:
-    """Compute the images' features in each view, batch by batch, and store them."""
+def feature_batches(
+    extractor: Extractor, images: CachedImages, views: Sequence[str], compute: Compute
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the features of a batch of images at a time, float16 (n, D) on the device, by view."""
     batch_limit = BatchLimit(BATCH[compute.device.type])
-    size, done, since = batch_limit.size, 0, 0
+    size = batch_limit.size
 
     def forward(normalised: torch.Tensor) -> torch.Tensor:
         with compute.autocast():
             return as_stored(extractor(normalised))
 
+    for batch in images.batches(size, compute):
+        count = len(batch)
+        if count < size:
+            # filled up, as a batch's length may change rounding: so an image's features do not depend on
+            # the other images
+            batch = torch.cat([batch, batch[:1].expand(size - count, -1, -1, -1)])
+        normalised = compute.normalise(batch)
+        yield {
+            view: torch.cat(list(batch_limit.map_batches(VIEWS[view](normalised), forward)))[:count]
+            for view in views
+        }
+
+
+@torch.inference_mode()
+def _fill(
+    extractor: FeatureExtractor, images: CachedImages, stores: dict[str, FeatureStore], compute: Compute
+) -> None:
+    """Compute the images' features in each view, batch by batch, and store them."""
+    done, since = 0, 0
     with progress("features", len(images.rows) * len(stores), "images") as advance:
-        for batch in images.batches(size, compute):
-            rows = images.rows[done : done + size]
-            if len(batch) < size:
-                # filled up, as a batch's length may change rounding: so an image's features do not depend on
-                # the other images
-                batch = torch.cat([batch, batch[:1].expand(size - len(batch), -1, -1, -1)])
-            normalised = compute.normalise(batch)
+        for features in feature_batches(extractor, images, list(stores), compute):
             for view, store in stores.items():
-                features = torch.cat(list(batch_limit.map_batches(VIEWS[view](normalised), forward)))
-                values = features[: len(rows)].cpu().numpy()
+                values = features[view].cpu().numpy()
+                rows = images.rows[done : done + len(values)]
                 if not np.isfinite(values).all():
                     raise InputError(
                         f"the features of {extractor.name} are not finite in {compute.precision}; use "

@@ -18,13 +18,12 @@ from foldsmith.data.images import DEPTH, decode_image, resize_image
 from foldsmith.data.loader import prefetch
 from foldsmith.evaluation.predictions import average_predictions
 from foldsmith.inference.compute import Compute, choose_devices
-from foldsmith.inference.frozen import BATCH, digests_of
+from foldsmith.inference.frozen import digests_of, feature_batches
 from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.networks import FoldNetworks
 from foldsmith.inference.predict import ViewAverage, predict
-from foldsmith.inference.views import VIEWS
-from foldsmith.models.probe import ProbedNetwork, as_stored
+from foldsmith.models.probe import ProbedNetwork
 from foldsmith.process.machine import usable_cores
 from foldsmith.recipes import recipe_of
 from foldsmith.run.identity import load_identity
@@ -182,23 +181,8 @@ def view_features(
     extractor: nn.Module, images: CachedImages, views: Sequence[str], compute: Compute
 ) -> dict[str, torch.Tensor]:
     """Return the features of images in each view, float16 (n, D) on the device, as those that are stored."""
-    limit, size = BatchLimit(BATCH[compute.device.type]), BATCH[compute.device.type]
-    features: dict[str, list[torch.Tensor]] = {view: [] for view in views}
-
-    def forward(normalised: torch.Tensor) -> torch.Tensor:
-        with compute.autocast():
-            return as_stored(extractor(normalised))
-
-    for batch in images.batches(size, compute):
-        count = len(batch)
-        # filled up as in frozen_features: a batch's length may change rounding
-        batch = torch.cat([batch, batch[:1].expand(size - count, -1, -1, -1)])
-        normalised = compute.normalise(batch)
-        for view in views:
-            features[view].append(
-                torch.cat(list(limit.map_batches(VIEWS[view](normalised), forward)))[:count]
-            )
-    return {view: torch.cat(batches) for view, batches in features.items()}
+    batches = list(feature_batches(extractor, images, views, compute))
+    return {view: torch.cat([features[view] for features in batches]) for view in views}
 
 
 @torch.inference_mode()
