@@ -11,7 +11,10 @@ MOMENT = 0.3  # seconds over which other programs are measured
 # fields of a line of /proc/stat (proc(5)): user nice system idle iowait irq softirq steal; guests are in user
 TIMES, IDLE, IOWAIT = 8, 3, 4
 WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-WAIT = {"GOMP_SPINCOUNT": "10000"}
+# turns of a loop before a waiting thread sleeps; libgomp's default is 300,000. The best worst case in
+# tests/benchmarks/threads.py: twice as fast as the default beside a program of higher priority, and alone
+# at most a seventh slower
+WAIT = {"GOMP_SPINCOUNT": "1000"}
 
 
 def choose_wait() -> None:
