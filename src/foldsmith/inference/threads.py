@@ -100,12 +100,13 @@ def is_begun(run: RunPaths) -> bool:
 def _record_typed(run: RunPaths, typed: int, again: bool) -> None:
     """Record typed threads, and print what follows if the run has others; leave a run without a record so."""
     held = load_threads(run)
+    if held is None and (again or not is_begun(run)):
+        _save(run, Threads(typed, 0))
     if held is not None and held.threads != typed:
         say(
-            f"OMP_NUM_THREADS={typed} replaces the run's {held.threads} threads: networks are trained with "
-            f"{typed} from now on, and a checkpoint of {held.threads} is set aside"
+            f"OMP_NUM_THREADS={typed} replaces the run's number of threads, {held.threads}: networks are "
+            f"trained with {typed} from now on; an interrupted one begins anew, its checkpoint set aside"
         )
-    if held is not None or again or not is_begun(run):
         _save(run, Threads(typed, 0))
 
 
