@@ -25,7 +25,7 @@ from typing import Any
 BEGUN = time.perf_counter(), time.process_time()  # before the imports below
 SRC = Path(__file__).parents[2] / "src"
 sys.path.insert(0, str(SRC))
-METERED = "--metered"  # first word of the process that runs the stages
+METERED, UNMETERED = "--metered", "--unmetered"  # first word of the process that runs the stages
 NETWORK, IMAGES = "network", "images"
 # the passes over images, by the stage that makes them first: module, function, and what its time counts as
 PASSES = {
@@ -91,13 +91,16 @@ class Meter:
         return Cost(clock, processor, self.seconds[NETWORK], self.seconds[IMAGES])
 
 
-def run_metered(result: Path, words: list[str]) -> int:
-    """Run every stage in this process, and write the cost of each to `result`; return the exit status."""
+def run_stages(result: Path, words: list[str], metered: bool) -> int:
+    """Run every stage in this process, and write the cost of each to `result`; return the exit status.
+
+    Unless `metered`, passes are not timed, which would import what a stage that is up to date does not need.
+    """
     from run import STAGES
 
     meter, costs, before, status = Meter(), {}, Cost(0.0, 0.0, 0.0, 0.0), 0
     for stage in STAGES:
-        for replaced in PASSES.get(stage, []):
+        for replaced in PASSES.get(stage, []) if metered else []:
             meter.replace(*replaced)
         status = status or import_module(stage).main(words)
         costs[stage], before = asdict(meter.cost - before), meter.cost
@@ -105,11 +108,11 @@ def run_metered(result: Path, words: list[str]) -> int:
     return status
 
 
-def costs_of(words: list[str]) -> dict[str, Cost]:
+def costs_of(words: list[str], mode: str) -> dict[str, Cost]:
     """Return the cost of each stage in a process of its own for all of them."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "costs.json"
-        command = [sys.executable, __file__, METERED, str(result), *words]
+        command = [sys.executable, __file__, mode, str(result), *words]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return {stage: Cost(**cost) for stage, cost in json.loads(result.read_text()).items()}
 
@@ -118,11 +121,11 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return 0
-    if sys.argv[1] == METERED:
-        return run_metered(Path(sys.argv[2]), sys.argv[3:])
+    if sys.argv[1] in (METERED, UNMETERED):
+        return run_stages(Path(sys.argv[2]), sys.argv[3:], sys.argv[1] == METERED)
     with tempfile.TemporaryDirectory() as output:
         words = [*sys.argv[1:], "--output", output]
-        first, again = costs_of(words), costs_of(words)
+        first, again = costs_of(words, METERED), costs_of(words, UNMETERED)
     titles = ("seconds", "CPU, s", NETWORK, IMAGES, "neither", "again, s", "CPU, s")
     print(f"{'stage':9s} " + " ".join(f"{title:>9s}" for title in titles))
     for costs in (first, again):
