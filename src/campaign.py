@@ -126,8 +126,8 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
         held = load_json(path)
         if held["inputs"] != digest_of(inputs):
             raise InputError(
-                f"{path} was planned for a budget of {in_time(held['budget'])} and other words, not for these; "
-                "type them as they were, or plan another campaign with --name NAME, or anew with --again."
+                f"{path} was planned for {in_time(held['budget'])}, or with other words; type them "
+                "as they were, plan another campaign with --name NAME, or plan anew with --again."
             )
         return Plan.of_json(held["plan"]), seconds
     plan = make(typed, command, seconds)

@@ -1,5 +1,6 @@
 """The networks that a campaign may use: pretrained ones that are at hand, and those from scratch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -70,7 +71,7 @@ def _measured(
     speed = measure(recipe, num_outputs, device, precision)
     trained = "" if kind == PROBE else f", {speed.training:,.0f} in training"
     say(f"campaign: {kind} {name}: {speed.forward:,.0f} images/s{trained}")
-    least = {PROBE: 0, FINETUNE: LEAST_EPOCHS, SCRATCH: LEAST_SCRATCH}[kind]
+    least = {PROBE: 0, FINETUNE: LEAST_EPOCHS, SCRATCH: math.ceil(LEAST_SCRATCH * recipe.epochs)}[kind]
     named = {PROBE: "probe", FINETUNE: "finetune"}.get(kind, network)
     return Candidate(
         name=name,

@@ -96,7 +96,7 @@ def judge(
 
 
 def choose(images: Images, runs: Mapping[str, np.ndarray], num_planned: int) -> list[str]:
-    """Return the names of the runs that are kept, judged in their order; the first one is the first answer."""
+    """Return the runs that are kept, judged in their order; the first one is the first answer."""
     kept: list[str] = []
     for name, predictions in runs.items():
         if not kept:

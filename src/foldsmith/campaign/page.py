@@ -84,8 +84,8 @@ def trend_in_words(journal: Journal) -> str:
     slope = float(np.polyfit(minutes, [answer.score for answer in answers], 1)[0])
     gain = slope * np.log((journal.seconds + HOUR) / journal.seconds)
     return (
-        f"By the trend of {len(answers)} answers, scores along the logarithm of time, another hour would change "
-        f"the score by {gain:+.4f}. It assumes that there is as much left to try."
+        f"By the trend of {len(answers)} answers, scores along the logarithm of time, another hour would "
+        f"change the score by {gain:+.4f}. It assumes that there is as much left to try."
     )
 
 
@@ -96,9 +96,9 @@ def luck_in_words(journal: Journal) -> str:
     last = journal.answers[-1]
     nested = with_error(format_score(journal.nested), journal.nested_error)
     return (
-        f"The answer scores {format_score(last.score)} on held-out images. With every choice of a step, and every "
-        f"weight, made again on the other folds alone, it is {nested}: {last.score - journal.nested:+.4f} of "
-        f"the score is luck in choosing among {len(journal.judged)} runs."
+        f"The answer scores {format_score(last.score)} on held-out images. With every choice of a step, and "
+        f"every weight, made again on the other folds alone, it is {nested}: the difference, "
+        f"{last.score - journal.nested:+.4f}, is luck in choosing among {len(journal.judged)} runs."
     )
 
 

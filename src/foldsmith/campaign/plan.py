@@ -23,9 +23,8 @@ HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds, on 
 VIEWS = 2  # of a prediction
 # shares of the time left that a step may take: a first answer, a further probe, a training
 FIRST_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.15, 0.85
-LEAST_SCRATCH = 3  # epochs from scratch that are worth their time
+LEAST_SCRATCH = 1 / 4  # of the epochs from scratch that a recipe aims at; fewer are not worth their time
 FEW = 2_000  # training images; with fewer no network is trained from scratch beside borrowed ones
-MOST_TUNED = 2  # networks that are fine-tuned
 PROBE, FINETUNE, SCRATCH, VARIATION = "probe", "finetune", "scratch", "variation"
 SEED, ROUNDS, ORIENTATIONS = "seed=1", "rounds=2", "views=identity,hflip,vflip,rot180"
 
@@ -154,6 +153,10 @@ class Past:
     finished: list[tuple[Step, float]] = field(default_factory=list)
     planned: float = 0.0
 
+    @property
+    def runs(self) -> list[str]:
+        return [step.run for step, _ in self.finished]
+
     def best(self, *kinds: str) -> list[Step]:
         """Return the finished steps of these kinds, the best first."""
         chosen = [entry for entry in self.finished if entry[0].kind in kinds]
@@ -198,25 +201,26 @@ def tuned_epochs(num_images: int) -> int:
 def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float) -> Plan:
     """Return the plan for a budget of that many seconds, of at least one candidate.
 
-    First comes the quickest answer, then the other probes, then fine-tuning of the best networks and training
-    from scratch, in the order of what they promise for such images, then variations of the best runs.
+    First comes the quickest answer, then the other probes, then training from scratch and fine-tuning of the
+    best networks, in the order of what they promise for such images, then variations of the best runs.
     """
-    usable, least = USABLE * seconds, {}
-    for one in candidates:
-        least[one.name, one.kind] = seconds_of(contest, one, min(one.epochs, 1), contest.num_folds)
-    by_cost = sorted(candidates, key=lambda one: least[one.name, one.kind])
+    usable = USABLE * seconds
+
+    def least_seconds(candidate: Candidate) -> float:
+        return seconds_of(contest, candidate, min(candidate.epochs, 1), contest.num_folds)
+
+    by_cost = sorted(candidates, key=least_seconds)
     probes = [one for one in by_cost if one.kind == PROBE]
     scratch = [one for one in by_cost if one.kind == SCRATCH]
     first = (probes or scratch)[0]
-    others = scratch if probes and contest.num_images >= FEW else [] if probes else scratch[1:]
     networks = {one.network for one in candidates if one.kind == FINETUNE}
     tuning = [
-        Slot(
-            f"fine-tune the {'best' if rank == 0 else 'second'} network", FINETUNE, TRAINING_SHARE, rank=rank
-        )
-        for rank in range(min(MOST_TUNED, len(networks)))
+        Slot(f"fine-tune the {name} network", FINETUNE, TRAINING_SHARE, rank=rank)
+        for rank, name in enumerate(("best", "second")[: len(networks)])
     ]
-    training = [Slot(f"train {one.name} from scratch", SCRATCH, TRAINING_SHARE, one) for one in others]
+    training = []
+    if scratch and (not probes or contest.num_images >= FEW):
+        training.append(Slot("train from scratch", SCRATCH, TRAINING_SHARE))
     many_small = contest.side < SMALL_SIDE and contest.num_images > MOST_SMALL_IMAGES
     slots = [
         Slot(f"{'probe' if probes else 'train'} {first.name}", first.kind, FIRST_SHARE, first),
@@ -227,8 +231,7 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     ]
     if probes:
         slots.append(Slot("the best probe in four views", VARIATION, 1.0, varied=ORIENTATIONS))
-    one_fold = least[first.name, first.kind] > usable
-    return Plan(contest, tuple(candidates), tuple(slots), usable, one_fold)
+    return Plan(contest, tuple(candidates), tuple(slots), usable, one_fold=least_seconds(first) > usable)
 
 
 def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
@@ -236,7 +239,7 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     left = plan.seconds - past.planned
     if slot.kind == VARIATION:
         return _vary(plan, slot, past, left)
-    candidate = _tuned_candidate(plan, slot, past, left) if slot.kind == FINETUNE else slot.candidate
+    candidate = slot.candidate or _trained_candidate(plan, slot, past, left)
     if candidate is None:
         return "no further network was probed"
     is_first, allowed = not past.planned, slot.share * left
@@ -251,24 +254,28 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     length = f"{epochs} of {candidate.epochs} epochs, " if epochs else ""
     why = f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
     name, words = candidate.run_name(epochs), candidate.words(epochs)
+    if name in past.runs:
+        return f"{name} is done already"
     return Step(slot.name, name, slot.kind, words, needed, why, candidate)
 
 
-def _tuned_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
-    """Return the network of the slot's rank at the largest side at which half of its epochs fit."""
-    probed = list(dict.fromkeys(step.candidate.network for step in past.best(PROBE)))
-    if slot.rank >= len(probed):
-        return None
-    network = probed[slot.rank]
-    sides = sorted(
-        (one for one in plan.candidates if one.kind == FINETUNE and one.network == network),
-        key=lambda one: -one.size,
-    )
-    for one in sides:
-        fitting = fitting_epochs(plan.contest, one, slot.share * left, plan.folds_of_a_run)
-        if fitting >= one.epochs / 2:
+def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
+    """Return the costliest of the slot's candidates of which half of the epochs fit, or else the cheapest.
+
+    To be fine-tuned is the network of the slot's rank, at one of the sides.
+    """
+    fitting = [one for one in plan.candidates if one.kind == slot.kind]
+    if slot.kind == FINETUNE:
+        probed = list(dict.fromkeys(step.candidate.network for step in past.best(PROBE)))
+        if slot.rank >= len(probed):
+            return None
+        fitting = [one for one in fitting if one.network == probed[slot.rank]]
+    folds = plan.folds_of_a_run
+    fitting.sort(key=lambda one: -training_seconds(plan.contest, one, one.epochs, folds))
+    for one in fitting:
+        if fitting_epochs(plan.contest, one, slot.share * left, folds) >= one.epochs / 2:
             return one
-    return sides[-1]
+    return fitting[-1]
 
 
 def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:

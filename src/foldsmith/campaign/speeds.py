@@ -15,7 +15,7 @@ from foldsmith.training.network import trains_in_fp32
 from foldsmith.training.state import build_state
 
 TIMES = 3  # of a measurement; the fastest counts, as the first one also allocates memory
-BATCH = 32  # images; those of a larger batch take as long
+MOST_BATCH = 256  # images; those of a larger batch take as long
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def measure(recipe: Recipe, num_outputs: int, device: str, precision: str) -> Sp
     half = (0.5,) * recipe.channels
     compute = build_compute(device, precision, half, half, reconstructs=trains_in_fp32(recipe, model))
     state = build_state(model, recipe, compute)
-    shape = (BATCH, recipe.image_size, recipe.image_size, max(3, recipe.channels))
+    batch = min(recipe.batch_size, MOST_BATCH)
+    shape = (batch, recipe.image_size, recipe.image_size, max(3, recipe.channels))
     images = compute.normalise(
         torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     )
@@ -59,9 +60,9 @@ def measure(recipe: Recipe, num_outputs: int, device: str, precision: str) -> Sp
         state.optimizer.zero_grad(set_to_none=True)
         state.ema.update()
 
-    forward = BATCH / fastest(predict, compute)
+    forward = batch / fastest(predict, compute)
     # the features of a frozen network are computed once, and nothing is trained by steps
-    return Speed(forward, BATCH / fastest(train, compute) if recipe.epochs else forward)
+    return Speed(forward, batch / fastest(train, compute) if recipe.epochs else forward)
 
 
 def fastest(function: Callable[[], None], compute: Compute) -> float:

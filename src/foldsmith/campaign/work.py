@@ -131,7 +131,7 @@ class Campaign:
         self._paths: list[str] = []
 
     def work(self) -> None:
-        """Do all steps that are not done, in their waves; then score the whole without the luck of choosing."""
+        """Do all steps that are not done, in their waves; then score the answer without luck in choosing."""
         entries = {entry.slot: entry for entry in self.journal.entries}
         for _, wave in groupby(self.plan.slots, key=lambda slot: WAVES[slot.kind]):
             decided = self._decided(list(wave))
@@ -284,4 +284,5 @@ def in_words(entry: Entry) -> str:
         return f"scores {score}: the first answer"
     gain = with_error(f"{entry.gain:+.4f}", entry.gain_error)
     verdict = "kept" if entry.kept else "dropped"
-    return f"scores {score}; the answer gains {gain} by it, p {entry.p:.2g} of {entry.allowed:.2g} allowed: {verdict}"
+    chance = f"p {entry.p:.2g} of {entry.allowed:.2g} allowed"
+    return f"scores {score}; the answer gains {gain} by it, {chance}: {verdict}"
