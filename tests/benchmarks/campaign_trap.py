@@ -45,9 +45,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--steps", type=int, default=4, help="useless steps of a campaign")
-    parser.add_argument(
-        "--share", type=float, default=0.05, help="of the lucky fold, exchanged"
-    )
+    parser.add_argument("--share", type=float, default=0.05, help="of the lucky fold, exchanged")
     typed = parser.parse_args()
     run = RunPaths(typed.run)
     folds = trained_folds(run)
@@ -64,11 +62,10 @@ def main() -> None:
         ]
         kept_steps += sum(verdict.kept for verdict in verdicts)
         kept_campaigns += any(verdict.kept for verdict in verdicts)
-    print(
-        f"{typed.run}: of {typed.seeds * typed.steps} useless steps {kept_steps} were kept "
-        f"({kept_steps / typed.seeds / typed.steps:.1%}); {kept_campaigns} of {typed.seeds} campaigns kept one "
-        f"({kept_campaigns / typed.seeds:.1%})"
-    )
+    steps = typed.seeds * typed.steps
+    print(f"{typed.run}: {kept_steps} of {steps} useless steps were kept ({kept_steps / steps:.1%})")
+    share = kept_campaigns / typed.seeds
+    print(f"  {kept_campaigns} of {typed.seeds} campaigns kept one ({share:.1%})")
 
 
 if __name__ == "__main__":

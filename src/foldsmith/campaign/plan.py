@@ -145,17 +145,15 @@ class Step:
 
 @dataclass
 class Past:
-    """The finished steps with their quality, higher is better; `planned` are the seconds of all steps so far.
+    """The steps that were decided, and those that are finished, with their quality; higher is better."""
 
-    Steps that failed or were cut are in `planned` alone.
-    """
-
+    decided: list[Step] = field(default_factory=list)
     finished: list[tuple[Step, float]] = field(default_factory=list)
-    planned: float = 0.0
 
     @property
-    def runs(self) -> list[str]:
-        return [step.run for step, _ in self.finished]
+    def planned(self) -> float:
+        """Return the seconds that were planned so far, those of steps that failed included."""
+        return sum(step.seconds for step in self.decided)
 
     def best(self, *kinds: str) -> list[Step]:
         """Return the finished steps of these kinds, the best first."""
@@ -242,7 +240,7 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     candidate = slot.candidate or _trained_candidate(plan, slot, past, left)
     if candidate is None:
         return "no further network was probed"
-    is_first, allowed = not past.planned, slot.share * left
+    is_first, allowed = not past.decided, slot.share * left
     epochs = 0
     if candidate.kind != PROBE:
         epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
@@ -254,8 +252,8 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     length = f"{epochs} of {candidate.epochs} epochs, " if epochs else ""
     why = f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
     name, words = candidate.run_name(epochs), candidate.words(epochs)
-    if name in past.runs:
-        return f"{name} is done already"
+    if name in [step.run for step in past.decided]:
+        return f"{name} is a step already"
     return Step(slot.name, name, slot.kind, words, needed, why, candidate)
 
 

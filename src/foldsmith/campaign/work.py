@@ -155,7 +155,7 @@ class Campaign:
         for slot in slots:
             step = decide(self.plan, slot, self._past)
             if isinstance(step, Step):
-                self._past.planned += step.seconds
+                self._past.decided.append(step)
             decided.append((slot, step))
         return decided
 
