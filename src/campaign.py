@@ -19,6 +19,7 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,14 +50,15 @@ def main(argv: list[str] | None = None) -> int:
     place.own.mkdir(parents=True, exist_ok=True)
     lock_until_exit(place.own / ".lock", f"the campaign {place.own}")
     # imported here: torch and scipy take seconds, and --help does not need them
+    from foldsmith.campaign.journal import Journal
     from foldsmith.campaign.page import Page
     from foldsmith.campaign.work import Campaign
 
-    plan, budget = written_plan(typed, command, place)
-    runner = runner_of(typed, place, plan)
-    page = Page(place, plan, budget, shlex.join(["./run.sh", *words]))
-    campaign = Campaign(place, plan, budget, runner, page.show)
-    campaign.work()
+    begun = time.monotonic()
+    plan = written_plan(typed, command, place)
+    journal = Journal.load(place.own / "journal.json", 60 * typed.budget, time.monotonic() - begun)
+    page = Page(place, plan, shlex.join(["./run.sh", *words]))
+    Campaign(place, plan, journal, runner_of(typed, place, plan), page.show).work()
     say(f"campaign: {place.submission} (checked), {place.own / 'campaign.html'}")
     return 0
 
@@ -83,6 +85,8 @@ def read_words(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
             raise InputError(
                 f"{word}: a campaign chooses it, or leaves it out; for a single run write --recipe NAME."
             )
+    if others and others[0].startswith("-"):
+        raise InputError("the first word of a campaign is the competition folder, such as input/tiny80.")
     check_name(typed.name)
     typed.weights = [os.path.abspath(file) if Path(file).exists() else file for file in typed.weights]
     return typed, others
@@ -100,16 +104,16 @@ def place_of(typed: argparse.Namespace, command: Command, others: list[str]) -> 
     """Return where the campaign works, with the words that its runs share."""
     from foldsmith.campaign.work import Place
 
-    shared = [word for word in others if word != str(command.folder)]
-    if "--output" not in " ".join(shared):
-        shared += ["--output", str(command.output)]
-    runs = Path(os.path.abspath(command.output)) / command.competition
+    # absolute paths: a machine of a cluster has another current folder; the last --output counts
+    output = os.path.abspath(command.output)
+    shared = [*(others[1:] if others else []), "--output", output]
+    runs = Path(output) / command.competition
     contest = Path(os.path.abspath(command.folder))
     return Place(contest, runs, typed.name, tuple(shared), command.metric)
 
 
-def written_plan(typed: argparse.Namespace, command: Command, place: "Place") -> "tuple[Plan, float]":
-    """Return the plan and the budget in seconds: those of plan.json, or made by measured speeds and written.
+def written_plan(typed: argparse.Namespace, command: Command, place: "Place") -> "Plan":
+    """Return the plan: that of plan.json, or one that is made by measured speeds and written there.
 
     Raise InputError if the campaign of this name has another budget or other words.
     """
@@ -129,12 +133,12 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
                 f"{path} was planned for {in_time(held['budget'])}, or with other words; type them "
                 "as they were, plan another campaign with --name NAME, or plan anew with --again."
             )
-        return Plan.of_json(held["plan"]), seconds
+        return Plan.of_json(held["plan"])
     plan = make(typed, command, seconds)
     (place.own / "journal.json").unlink(missing_ok=True)
     save_json(path, {"inputs": digest_of(inputs), "budget": seconds, "plan": plan.as_json()})
     say(f"campaign: {path}: {len(plan.slots)} steps in {in_time(seconds)}")
-    return plan, seconds
+    return plan
 
 
 def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
@@ -151,7 +155,10 @@ def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
     facts = command.limited(survey_images(competition.root, list(metadata.samples["path"])))
     num_outputs = build_task(metadata.task, len(metadata.classes)).num_outputs
     candidates = find_candidates(facts, num_outputs, typed.weights, command.device, command.precision)
-    contest = Contest(facts.num_images, len(competition.test_images), len(command.plan.folds), facts.side)
+    split = command.plan
+    held_out = split.holdout if split.holdout is not None else 1 / split.num_folds
+    num_test = len(competition.test_images)
+    contest = Contest(facts.num_images, num_test, len(split.folds), facts.side, held_out)
     return make_plan(contest, candidates, seconds)
 
 

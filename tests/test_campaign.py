@@ -188,15 +188,16 @@ def folder(make_competition: MakeCompetition) -> Path:
     return make_competition(name="shapes", num_classes=2, per_class=8, test_per_class=2, size=16)
 
 
-def campaign_of(folder: Path, output: Path, stops: Mapping[int, str]) -> Campaign:
+def campaign_of(folder: Path, output: Path, stops: Mapping[int, str], budget: float = 10_000.0) -> Campaign:
     """Return a campaign of four steps, the second of which is left out."""
     shared = ["--folds", "2", "--device", "cpu", "--precision", "fp32", "--workers", "0"]
     place = Place(folder, output / folder.name, "campaign", (*shared, "--output", str(output)), "")
     place.own.mkdir(parents=True, exist_ok=True)
     small = Candidate("small", SCRATCH, "small", "quick", ("image_size=16",), 16, 3, 1, 100.0, 10.0)
-    plan = make_plan(Contest(16, 4, 2, 16), [small], 200)
-    page = Page(place, plan, 200.0, "./run.sh input/shapes --budget 4m")
-    return Campaign(place, plan, 10_000.0, WithinThisProcess(place, stops), page.show)
+    plan = make_plan(Contest(16, 4, 2, 16, 0.5), [small], 200)
+    page = Page(place, plan, "./run.sh input/shapes --budget 4m")
+    journal = Journal.load(place.own / "journal.json", budget)
+    return Campaign(place, plan, journal, WithinThisProcess(place, stops), page.show)
 
 
 def verdicts(campaign: Campaign) -> list[tuple[object, ...]]:
@@ -234,8 +235,7 @@ def test_a_step_that_fails_or_does_not_fit_leaves_the_answer(folder: Path, tmp_p
 
 
 def test_no_step_is_begun_after_the_time_and_the_first_always_is(folder: Path, tmp_path: Path) -> None:
-    late = campaign_of(folder, tmp_path, {})
-    late.budget = 0.1
+    late = campaign_of(folder, tmp_path, {}, budget=0.1)
     late.work()
     begun = [entry for entry in late.journal.entries if entry.state != states.LEFT_OUT]
     assert [entry.slot for entry in begun] == [late.plan.slots[0].name]
@@ -245,7 +245,7 @@ def test_no_step_is_begun_after_the_time_and_the_first_always_is(folder: Path, t
 def test_a_trend_is_told_from_three_answers_on(tmp_path: Path) -> None:
     scores = {60.0: 0.5, 600.0: 0.6, 6000.0: 0.7}  # a tenth for ten times the time
     answers = [Answer(seconds, score, 0.01, ["a"]) for seconds, score in scores.items()]
-    journal = Journal(tmp_path / "journal.json", [Entry("x", states.DONE, "")], answers, spent=6000.0)
+    journal = Journal(tmp_path / "journal.json", 9000.0, [Entry("x", states.DONE, "")], answers, spent=6000.0)
     expected = 0.1 * np.log10((6000 + 3600) / 6000)
     assert f"{expected:+.4f}"[:6] in trend_in_words(journal)
     assert "+0" not in trend_in_words(replace(journal, answers=answers[:2]))
@@ -273,7 +273,7 @@ def test_another_budget_is_another_plan(
     monkeypatch.setattr(stage, "make", lambda typed, command, seconds: campaign_of(folder, tmp_path, {}).plan)
     words = [str(folder), "--budget", "20m", "--output", str(tmp_path)]
 
-    def plan_of(*more: str) -> tuple[Plan, float]:
+    def plan_of(*more: str) -> Plan:
         typed, others = stage.read_words([*words, *more])
         command = stage.read_command(others, "")
         place = stage.place_of(typed, command, others)
@@ -283,5 +283,5 @@ def test_another_budget_is_another_plan(
     assert plan_of() == plan_of()
     with pytest.raises(InputError, match=naming("20 min", "--name", "--again")):
         plan_of("--budget", "30m")
-    assert plan_of("--budget", "30m", "--again")[1] == 1800
+    plan_of("--budget", "30m", "--again")
     assert load_json(tmp_path / "shapes" / "campaign" / "plan.json")["budget"] == 1800

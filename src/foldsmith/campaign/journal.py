@@ -53,10 +53,12 @@ class Answer:
 class Journal:
     """The entries in the order of the plan, the answers, and the seconds that the campaign has worked.
 
+    `budget` are the seconds that it may work, planning included.
     `nested` and `nested_error` are the score of the procedure, which luck in choosing does not raise.
     """
 
     path: Path
+    budget: float
     entries: list[Entry] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     spent: float = 0.0
@@ -64,14 +66,14 @@ class Journal:
     nested_error: float | None = None
 
     @classmethod
-    def load(cls, path: Path) -> "Journal":
-        """Return the journal of a file, or an empty one if there is no file."""
+    def load(cls, path: Path, budget: float, planning: float = 0.0) -> "Journal":
+        """Return the journal of a file, or an empty one of which `planning` seconds are spent."""
         if not path.is_file():
-            return cls(path)
+            return cls(path, budget, spent=planning)
         held = load_json(path)
         entries = [Entry(**entry) for entry in held.pop("entries")]
         answers = [Answer(**answer) for answer in held.pop("answers")]
-        return cls(path, entries, answers, **held)
+        return cls(path, held.pop("budget"), entries, answers, **held)
 
     def __post_init__(self) -> None:
         self._before, self._begun = self.spent, time.monotonic()

@@ -23,13 +23,13 @@ HOUR = 3600.0
 class Page:
     """Shows a campaign's journal after every step."""
 
-    def __init__(self, place: Place, plan: Plan, budget: float, line: str) -> None:
-        self._place, self._plan, self._budget, self._line = place, plan, budget, line
+    def __init__(self, place: Place, plan: Plan, line: str) -> None:
+        self._place, self._plan, self._line = place, plan, line
 
     def show(self, journal: Journal) -> None:
         """Print the table, and write campaign.html."""
         rows = [row_of(entry) for entry in journal.entries]
-        status = status_of(journal, self._plan, self._budget)
+        status = status_of(journal, self._plan)
         show_table(f"{self._place.contest.name}: {status}", HEADER, rows)
         links = {entry.run: self._report_of(entry) for entry in journal.entries if entry.state == DONE}
         page = build_environment().get_template("campaign.html").render(
@@ -64,10 +64,10 @@ def row_of(entry: Entry) -> list[str]:
     return [entry.slot, entry.state, took, score, gain, verdict, entry.why]
 
 
-def status_of(journal: Journal, plan: Plan, budget: float) -> str:
+def status_of(journal: Journal, plan: Plan) -> str:
     """Return how far the campaign is, its answer, and the time."""
     over = sum(entry.is_over for entry in journal.entries)
-    said = f"{over} of {len(plan.slots)} steps, {in_time(journal.seconds)} of {in_time(budget)}"
+    said = f"{over} of {len(plan.slots)} steps, {in_time(journal.seconds)} of {in_time(journal.budget)}"
     if not journal.answers:
         return f"{said}; no answer yet"
     last = journal.answers[-1]

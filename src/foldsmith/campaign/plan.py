@@ -31,17 +31,21 @@ SEED, ROUNDS, ORIENTATIONS = "seed=1", "rounds=2", "views=identity,hflip,vflip,r
 
 @dataclass(frozen=True)
 class Contest:
-    """The facts of a contest that a plan depends on; `side` is that of a square image, in pixels."""
+    """The facts of a contest that a plan depends on.
+
+    `side` is that of a square image, in pixels; `held_out` the share of the images that a fold holds out.
+    """
 
     num_images: int
     num_test: int
     num_folds: int
     side: int
+    held_out: float = 0.2
 
     @property
     def trained_on(self) -> float:
         """Return the number of images that a fold's network is trained on."""
-        return self.num_images * (1 - 1 / max(2, self.num_folds))
+        return self.num_images * (1 - self.held_out)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Follow a plan: decide and run its steps, judge their runs, and keep an answer to hand in."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from foldsmith.campaign.plan import FINETUNE, PROBE, SCRATCH, VARIATION, Past, P
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import match_rows
 from foldsmith.evaluation.uncertainty import score_and_error
+from foldsmith.grid.jobs import end_with_parent
 from foldsmith.grid.scores import load_held_out, metric_of
 from foldsmith.process.files import atomic_copy, load_npz
 from foldsmith.process.pipeline import run_stages
@@ -93,7 +95,9 @@ class InTurn:
         words = [sys.executable, str(SOURCE / "run.py"), *self._place.words_of(step, self._one_fold)]
         waited, status = 0.0, None
         with log.open("ab") as output:
-            process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                words, stdout=output, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
+            )
             try:
                 while status is None and waited < seconds:
                     try:
@@ -121,10 +125,9 @@ class Campaign:
     """A plan that is followed: `show` is called with the journal whenever something has changed."""
 
     def __init__(
-        self, place: Place, plan: Plan, budget: float, runner: Runner, show: Callable[[Journal], None]
+        self, place: Place, plan: Plan, journal: Journal, runner: Runner, show: Callable[[Journal], None]
     ) -> None:
-        self.place, self.plan, self.budget = place, plan, budget
-        self.journal = Journal.load(place.own / "journal.json")
+        self.place, self.plan, self.journal = place, plan, journal
         self._runner, self._show = runner, show
         self._past, self._held_out = Past(), dict[str, np.ndarray]()
         self._images: Images | None = None
@@ -176,11 +179,11 @@ class Campaign:
 
     def _left(self) -> float:
         """Return the seconds of the budget that are left for a step."""
-        return (1 - CLOSING) * self.budget - self.journal.seconds
+        return (1 - CLOSING) * self.journal.budget - self.journal.seconds
 
     def _run(self, entry: Entry, step: Step) -> None:
         begun = self.journal.seconds - entry.took
-        left = self._left() if self.journal.judged else max(self._left(), LOOKS)
+        left = self._left() if self.journal.judged else math.inf  # there must be an answer
 
         def save() -> None:
             entry.took = self.journal.seconds - begun
