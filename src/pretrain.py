@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 def pretrain(command: Command, inputs: dict[str, object]) -> None:
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.data.cache import open_run_cache
+    from foldsmith.inference.compute import choose_device
+    from foldsmith.inference.threads import settle_threads
     from foldsmith.training.pretraining import Pretraining, pretrained_paths
     from foldsmith.training.reconstruction import choose_pictured
 
@@ -55,6 +57,7 @@ def pretrain(command: Command, inputs: dict[str, object]) -> None:
     if command.again:
         remove_checkpoints(run.pretrain_checkpoint)
     run.pretrain_run.unlink(missing_ok=True)
+    settle_threads(run, [choose_device(command.device)], command.again)
     facts = Pretraining(
         run=run,
         recipe=recipe,

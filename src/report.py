@@ -46,7 +46,7 @@ from foldsmith.tasks.own_metric import choose_metric
 
 if TYPE_CHECKING:
     from foldsmith.data.cache import PixelCache
-    from foldsmith.report import Mendable
+    from foldsmith.report.mending import Mendable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,7 +100,9 @@ def report(command: Command, fold_runs: list[dict[str, Any]], optional: list[Pat
     from foldsmith.data.cache import open_run_cache
     from foldsmith.evaluation.label_issues import describe_suspects, hold_back, rank_issues_of
     from foldsmith.evaluation.last_run import compared_with, find_last_run
-    from foldsmith.report import Evidence, Pictures, write_report
+    from foldsmith.report.evidence import Evidence
+    from foldsmith.report.page import write_report
+    from foldsmith.report.pictures import Pictures
     from foldsmith.report.provenance import facts_of
 
     run = command.run
@@ -197,7 +199,7 @@ def notes_on(command: Command, folds: pd.DataFrame, classes: pd.DataFrame, task:
 
 def mendable_of(command: Command, samples: pd.DataFrame, classes: pd.DataFrame) -> "Mendable":
     """Return the labels of the run, which the page corrects; a browser stores choices by run and data."""
-    from foldsmith.report import Mendable
+    from foldsmith.report.mending import Mendable
 
     data = load_identity(command.run).get("data", "")
     key = f"foldsmith corrections {command.competition}/{command.name} {data}"

@@ -53,12 +53,14 @@ def train_folds(command: Command, plan: Plan) -> int:
         return 0
     # importing torch takes seconds, which a stage that is up to date should not pay
     from foldsmith.inference.compute import choose_devices
+    from foldsmith.inference.threads import settle_threads
 
-    devices = [str(device) for device in choose_devices(command.device)]
+    chosen = choose_devices(command.device)
+    devices, threads = [str(device) for device in chosen], settle_threads(command.run, chosen, command.again)
     rehearse(replace(command, device=devices[0]), plan, len(devices))
     if len(devices) > 1:  # also for a single fold, whose result must not depend on how many are left
         say(f"train: folds {', '.join(map(str, plan.folds))} on {', '.join(devices)}")
-        return spread(partial(train_on, command, plan), plan.folds, devices)
+        return spread(partial(train_on, command, plan), plan.folds, devices, threads)
     # each epoch advances the overall bar
     with progress(f"{len(plan.folds)} folds", count_images(command, plan), "images"):
         for fold in plan.folds:

@@ -47,7 +47,7 @@ def run_script(
 
 def main() -> int:
     """Spread two items that never end."""
-    return spread(partial(work, ""), [0, 1], ["cpu", "cpu"])
+    return spread(partial(work, ""), [0, 1], ["cpu", "cpu"], 1)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ import validate
 from foldsmith.data.cache import PixelCache
 from foldsmith.data.corrections import LEAVE_OUT, read_corrections
 from foldsmith.evaluation.label_issues import rank_label_issues
-from foldsmith.report import Pictures, write_report
+from foldsmith.report.page import write_report
+from foldsmith.report.pictures import Pictures
 from foldsmith.run.tables import load_samples
 from foldsmith.tasks import SingleLabel
 

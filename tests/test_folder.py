@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from foldsmith.competition.folder import read_competition
 from foldsmith.competition.listing import list_folder
 from foldsmith.competition.settings import Settings, read_settings
-from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.spellings import SPELLINGS, match_ids, normal_path
 from foldsmith.competition.tables import read_table
 from foldsmith.data.cache import listing_digest
 from foldsmith.errors import InputError
@@ -337,3 +337,26 @@ def test_a_folder_without_permission_is_refused_and_not_skipped(
 def test_an_id_that_could_name_two_images_is_refused_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=naming("labels.csv", "'0'", "train/0.jpg", "train/0.png")):
         match_ids(["0"], ["train/0.jpg", "train/0.png"], Path("labels.csv"))
+
+
+WORDS = st.text("ab01._- ", min_size=1, max_size=5).filter(lambda word: word.strip(".") != "")
+
+
+@given(st.lists(WORDS, min_size=1, max_size=6).map("/".join))
+def test_spellings_are_those_of_pathlib(image: str) -> None:
+    path = PurePosixPath(image)
+    bare = path.with_suffix("").as_posix()
+    expected = [path.name, path.stem, image, bare]
+    below = [PurePosixPath(*path.parts[depth:]) for depth in (1, 2, 3, 4)]
+    pairs = [
+        (inside.as_posix(), inside.with_suffix("").as_posix()) if inside.name else (None, None)
+        for inside in below
+    ]
+    assert [spelling(image) for spelling in SPELLINGS] == [
+        *pairs[0], *expected, *(spelled for pair in pairs[1:] for spelled in pair),
+    ]  # fmt: skip
+
+
+@given(st.text("ab./\\", max_size=9))
+def test_a_path_is_normal_as_in_pathlib(name: str) -> None:
+    assert normal_path(name) == PurePosixPath(name.replace("\\", "/")).as_posix()

@@ -163,7 +163,7 @@ def test_the_cache_holds_the_fourth_file_where_its_name_says_so(
     for kind in ("four", "streamed"):
         assert caches[kind].pixels.shape == (5, SIDE, SIDE, 4)
         np.testing.assert_array_equal(caches[kind].pixels[np.arange(5)], expected)
-        np.testing.assert_array_equal(caches[kind].thumbnails, expected)
+        np.testing.assert_array_equal(caches[kind].thumbnails[:], expected)
     again = open_cache(caches["four"].path, folder, SIDE)
     np.testing.assert_array_equal(again.pixels[3], expected[3])
     np.testing.assert_array_equal(caches["three"].pixels[:], expected[..., :3])

@@ -65,16 +65,36 @@ def test_duplicates_with_two_labels_come_first_then_those_in_training_and_test()
         }
     )
     test = pd.DataFrame({"path": ["t"], "near": ["e"], "digest": ["6"]})
-    groups = galleries.duplicate_groups(samples, test, Pictures())
+    copies = galleries.find_copies(samples, test)
+    ranked = galleries.rank_groups(copies)
+    groups = galleries.duplicate_groups(copies, ranked, Pictures())
     assert [[card["path"] for card in group["cards"]] for group in groups] == [
         ["c", "d"], ["e", "t"], ["a", "b"], ["f", "g"],
     ]  # fmt: skip
     assert [len(group["labels"]) for group in groups] == [2, 1, 1, 1]
-    assert [group["across"] for group in groups] == [False, True, False, False]
-    assert [group["exact"] for group in groups] == [False, False, True, True]
+    assert ranked["labels"].tolist() == [2, 1, 1, 1] and ranked["count"].tolist() == [2] * 4
+    assert ranked["across"].tolist() == [False, True, False, False]
+    assert ranked["exact"].tolist() == [False, False, True, True]
     assert "2 labels" in groups[0]["words"]
-    unique = samples.assign(near="", digest=list("1234567"))
-    assert galleries.duplicate_groups(unique, None, Pictures()) == []
+    unique = galleries.find_copies(samples.assign(near="", digest=list("1234567")), None)
+    assert len(galleries.rank_groups(unique)) == 0
+
+
+def test_only_the_groups_on_the_page_are_drawn() -> None:
+    drawn: list[str] = []
+
+    class CountedPictures(Pictures):
+        def uri(self, path: str) -> str:
+            drawn.append(path)
+            return ""
+
+    paths = [str(row) for row in range(400)]
+    samples = pd.DataFrame(
+        {"path": paths, "class_name": "ant", "near": "", "digest": [f"{int(path) // 2}" for path in paths]}
+    )
+    copies = galleries.find_copies(samples, None)
+    galleries.duplicate_groups(copies, galleries.rank_groups(copies), CountedPictures())
+    assert drawn == paths[: 2 * galleries.DUPLICATE_GROUPS]
 
 
 def test_the_example_of_a_class_is_its_most_probable_image() -> None:

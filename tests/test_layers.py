@@ -164,3 +164,15 @@ def test_modules_that_every_stage_needs_import_no_heavy_library() -> None:
         "print(json.dumps(guilty))\n"
     )
     assert json.loads(run_python(program, " ".join(LIGHT))) == {}
+
+
+def test_pages_and_scores_need_no_network_library() -> None:
+    packages = ("foldsmith.report.", "foldsmith.evaluation.")
+    modules = " ".join(module for module in MODULES if module.startswith(packages))
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1].split():\n"
+        "    importlib.import_module(name)\n"
+        "assert not {'torch', 'timm'} & set(sys.modules)\n"
+    )
+    assert modules and run_python(program, modules) == ""

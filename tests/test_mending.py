@@ -12,7 +12,8 @@ from test_report import Page, make_evidence, write_page
 from test_task_reports import evidence_of
 
 from foldsmith.data.corrections import LEAVE_OUT
-from foldsmith.report import Evidence, Mendable
+from foldsmith.report.evidence import Evidence
+from foldsmith.report.mending import Mendable
 
 COLUMNS = ["path", "digest", "old", "new"]
 ODD = ["</script><b>", 'a "quoted", one', "=SUM(A1)", " padded", "o'clock", "plain"]

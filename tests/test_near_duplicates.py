@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.fft import dctn
 
+from foldsmith.data import near_duplicates
 from foldsmith.data.images import resize_image
 from foldsmith.data.near_duplicates import (
     HFLIP,
     MAX_BITS,
     ORIENTATIONS,
     VFLIP,
-    _pairs_within,
+    HashIndex,
     find_near_duplicates,
     hash_thumbnails,
 )
@@ -69,7 +70,7 @@ def test_the_search_finds_exactly_the_pairs_of_a_plain_loop(seed: int, bits: int
         for bit in draws.choice(64, count, replace=False):
             queries[index] ^= np.uint64(1) << np.uint64(bit)
     found = set()
-    for query, other in _pairs_within(queries, hashes, bits):
+    for query, other in HashIndex.of(hashes).pairs_within(queries, bits):
         found |= set(zip(query.tolist(), other.tolist(), strict=True))
     expected = {
         (query, other)
@@ -117,6 +118,21 @@ def test_pictures_without_contrast_are_no_duplicates() -> None:
 def test_the_same_layout_in_another_colour_is_another_picture() -> None:
     thumbnails = thumbnails_of(make_pictures(1))
     assert len(find_near_duplicates(np.concatenate([thumbnails, thumbnails[..., ::-1]]), MAX_BITS)) == 0
+
+
+def test_copies_of_a_picture_are_paired_with_the_first_alone() -> None:
+    thumbnails = np.tile(thumbnails_of(make_pictures(5)), (200, 1, 1, 1))
+    pairs = find_near_duplicates(thumbnails, MAX_BITS)
+    expected = np.stack([np.arange(5, 1000) % 5, np.arange(5, 1000)], axis=1)  # 995, not 100,000
+    assert pairs[np.argsort(pairs[:, 1])].tolist() == expected.tolist()
+
+
+def test_hashes_that_share_their_bands_are_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "MOST_CANDIDATES", 1000)
+    hashes = np.full(300, 12345, np.uint64)
+    found = list(HashIndex.of(hashes).pairs_within(hashes, 0))
+    assert max(len(query) for query, _ in found) <= 1000 + 300
+    assert len({pair for query, match in found for pair in zip(query, match, strict=True)}) == 300**2
 
 
 def test_progress_is_reported_to_the_end() -> None:

@@ -147,7 +147,7 @@ def test_an_item_that_fails_stops_the_others_with_its_own_message(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # the other one waits until it is stopped
-    assert spread(partial(work, str(tmp_path / "absent.csv")), [0, 1], ["cpu", "cpu"]) == 1
+    assert spread(partial(work, str(tmp_path / "absent.csv")), [0, 1], ["cpu", "cpu"], 1) == 1
     error = capfd.readouterr().err
     assert error.count("error: ") == 1 and "absent.csv" in error and "Traceback" not in error
 

@@ -14,8 +14,10 @@ from sklearn import metrics as sklearn_metrics
 from foldsmith.evaluation.calibration import Calibration
 from foldsmith.evaluation.chance import FoldSpread
 from foldsmith.evaluation.shift import Shift
-from foldsmith.report import Evidence, class_tables, write_report
+from foldsmith.report import class_tables
+from foldsmith.report.evidence import Evidence
 from foldsmith.report.findings import Figures, find_all
+from foldsmith.report.page import write_report
 from foldsmith.tasks import SingleLabel
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -17,7 +17,8 @@ from foldsmith.evaluation.cross_validation import cross_validation
 from foldsmith.evaluation.decisions import Decision
 from foldsmith.evaluation.label_issues import rank_issues_of
 from foldsmith.evaluation.last_run import compared_with
-from foldsmith.report import Evidence, binary, multilabel, ordinal, regression
+from foldsmith.report import binary, multilabel, ordinal, regression
+from foldsmith.report.evidence import Evidence
 from foldsmith.tasks import TASKS, build_task
 
 COUNT = 120

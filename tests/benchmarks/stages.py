@@ -1,88 +1,141 @@
-"""Measure the seconds of a run by stage, and of one process for all: training, overhead, a repeated run.
+"""Measure the seconds of a run by stage: its passes over the images, and what is neither; a repeated run.
 
 .venv/bin/python tests/benchmarks/stages.py input/demo80 --recipe quick
 .venv/bin/python tests/benchmarks/stages.py input/tiny80 --recipe resnet64 --limit 8000 --folds 2 --epochs 2
 
-Runs the command twice with a process for each stage, and twice in another output folder by src/run.py, as
-run.sh does. "Outside training" is everything except the epochs' seconds in run.json. The CPU seconds are less
-disturbed by other programs than the wall seconds. Training's wall seconds are subtracted from both, so use
-one thread.
+Runs all stages in one process, as src/run.py and run.sh do, then again, which finds them up to date.
+"network" is the CPU time of epochs and predictions, "images" that of decoding and resizing; "neither" is the
+rest. An import counts in the first stage that needs it. CPU seconds are less disturbed by other programs than
+those on the clock. Use one thread: passes are timed in the thread that calls them.
 """
 
-import os
+import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, astuple, dataclass
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
-
-from foldsmith.process.files import load_json
-from foldsmith.run.command import read_command
-from run import STAGES
-
+BEGUN = time.perf_counter(), time.process_time()  # before the imports below
 SRC = Path(__file__).parents[2] / "src"
+sys.path.insert(0, str(SRC))
+METERED, UNMETERED = "--metered", "--unmetered"  # first word of the process that runs the stages
+NETWORK, IMAGES = "network", "images"
+# the passes over images, by the stage that makes them first: module, function, and what its time counts as
+PASSES = {
+    "prepare": [("foldsmith.data.images", name, IMAGES) for name in ("decode_image", "resize_image")],
+    "train": [
+        ("foldsmith.training.epoch", "train_one_epoch", NETWORK),
+        ("foldsmith.inference.predict", "predict", NETWORK),
+    ],
+}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall seconds and CPU seconds."""
+    """Seconds on the clock, CPU seconds, and those of them that passes took."""
 
     clock: float
     processor: float
+    network: float
+    images: float
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.clock + other.clock, self.processor + other.processor)
+        return Cost(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
-    def __str__(self) -> str:
-        return f"{self.clock:9.2f} {self.processor:10.2f}"
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(*(one - two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
-
-def cost_of(script: str, words: Sequence[str]) -> Cost:
-    """Run a script of src/ in a process of its own; return its cost."""
-    clock, before = time.perf_counter(), os.times()
-    subprocess.run([sys.executable, str(SRC / f"{script}.py"), *words], check=True, stdout=subprocess.DEVNULL)
-    after = os.times()
-    processor = after.children_user + after.children_system - before.children_user - before.children_system
-    return Cost(time.perf_counter() - clock, processor)
+    @property
+    def neither(self) -> float:
+        return self.processor - self.network - self.images
 
 
-def training_of(words: Sequence[str]) -> float:
-    command = read_command(list(words), __doc__)
-    return sum(load_json(command.run.fold_run(fold))["training_seconds"] for fold in command.folds_to_train)
+class Meter:
+    """Adds up the CPU time of the calling threads within functions; of nested ones the outermost counts."""
+
+    def __init__(self) -> None:
+        self.seconds = {NETWORK: 0.0, IMAGES: 0.0}
+        self._lock, self._inside = threading.Lock(), threading.local()
+
+    def replace(self, module_name: str, name: str, kind: str) -> None:
+        """Replace a function by a timed one, before other modules import it."""
+        module = import_module(module_name)
+        setattr(module, name, self._timed(getattr(module, name), kind))
+
+    def _timed(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+        @wraps(function)
+        def wrapper(*words: Any, **named: Any) -> Any:
+            if getattr(self._inside, "is_set", False):
+                return function(*words, **named)
+            self._inside.is_set, begun = True, time.thread_time()
+            try:
+                return function(*words, **named)
+            finally:
+                self._inside.is_set = False
+                with self._lock:
+                    self.seconds[kind] += time.thread_time() - begun
+
+        return wrapper
+
+    @property
+    def cost(self) -> Cost:
+        """The cost since the process began."""
+        clock, processor = time.perf_counter() - BEGUN[0], time.process_time() - BEGUN[1]
+        return Cost(clock, processor, self.seconds[NETWORK], self.seconds[IMAGES])
 
 
-def show(name: str, first: Cost, again: Cost) -> None:
-    print(f"{name:37s} {first} {again}")
+def run_stages(result: Path, words: list[str], metered: bool) -> int:
+    """Run every stage in this process, and write the cost of each to `result`; return the exit status.
+
+    Unless `metered`, passes are not timed, which would import what a stage that is up to date does not need.
+    """
+    from run import STAGES
+
+    meter, costs, before, status = Meter(), {}, Cost(0.0, 0.0, 0.0, 0.0), 0
+    for stage in STAGES:
+        for replaced in PASSES.get(stage, []) if metered else []:
+            meter.replace(*replaced)
+        status = status or import_module(stage).main(words)
+        costs[stage], before = asdict(meter.cost - before), meter.cost
+    result.write_text(json.dumps(costs))
+    return status
 
 
-def main() -> None:
+def costs_of(words: list[str], mode: str) -> dict[str, Cost]:
+    """Return the cost of each stage in a process of its own for all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "costs.json"
+        command = [sys.executable, __file__, mode, str(result), *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return {stage: Cost(**cost) for stage, cost in json.loads(result.read_text()).items()}
+
+
+def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
-        return
+        return 0
+    if sys.argv[1] in (METERED, UNMETERED):
+        return run_stages(Path(sys.argv[2]), sys.argv[3:], sys.argv[1] == METERED)
     with tempfile.TemporaryDirectory() as output:
-        separate = [*sys.argv[1:], "--output", f"{output}/apart"]
-        first = {stage: cost_of(stage, separate) for stage in STAGES}
-        again = {stage: cost_of(stage, separate) for stage in STAGES}
-        together = [*sys.argv[1:], "--output", f"{output}/together"]
-        one_process = [cost_of("run", together) for _ in range(2)]
-        trained = [training_of(words) for words in (separate, together)]
-    print(f"{'':37s} {'first, s':>9s} {'CPU, s':>10s} {'again, s':>9s} {'CPU, s':>10s}")
-    for stage in STAGES:
-        show(stage, first[stage], again[stage])
-    many = [sum(costs.values(), Cost(0.0, 0.0)) for costs in (first, again)]
-    show("all, a process per stage", *many)
-    show("all, in one process", *one_process)
-    for name, cost, seconds in zip(
-        ("a process per stage", "in one process"), (many[0], one_process[0]), trained, strict=True
-    ):
-        print(f"outside training, {name:19s} {Cost(cost.clock - seconds, cost.processor - seconds)}")
-    print(f"training epochs {trained[0]:.2f} s and {trained[1]:.2f} s")
-    print(f"slowest up-to-date stage {max(cost.clock for cost in again.values()):.2f} s")
+        words = [*sys.argv[1:], "--output", output]
+        first, again = costs_of(words, METERED), costs_of(words, UNMETERED)
+    titles = ("seconds", "CPU, s", NETWORK, IMAGES, "neither", "again, s", "CPU, s")
+    print(f"{'stage':9s} " + " ".join(f"{title:>9s}" for title in titles))
+    for costs in (first, again):
+        costs["all"] = sum(costs.values(), Cost(0.0, 0.0, 0.0, 0.0))
+    for stage, cost in first.items():
+        seconds = (*astuple(cost), cost.neither, again[stage].clock, again[stage].processor)
+        print(f"{stage:9s} " + " ".join(f"{value:9.2f}" for value in seconds))
+    print(f"neither network nor images: {first['all'].neither / first['all'].processor:.1%} of the CPU time")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from foldsmith.competition.listing import folder_subset, subset_of
@@ -40,7 +41,12 @@ class NameLabels:
 
 def folders_below(image: str) -> tuple[str, ...]:
     """Return the folders of an image below the one that says train or validation."""
-    parents = PurePosixPath(image).parts[:-1]
+    return _folders_below(image.rpartition("/")[0])
+
+
+@lru_cache(maxsize=4096)  # many images lie in one folder
+def _folders_below(folder: str) -> tuple[str, ...]:
+    parents = PurePosixPath(folder).parts
     said = [index for index, name in enumerate(parents) if subset_of(name) in ("train", "val")]
     leading = [index for position, index in enumerate(said) if index == said[0] + position]
     return parents[leading[-1] + 1 :] if said else parents

@@ -143,7 +143,7 @@ def _neighbours_of(folder: Path) -> str:
 
 def _files_beside(images: list[str], listing: Listing) -> list[str]:
     """Return the files that are no images, in the top folders of the images."""
-    tops = {PurePosixPath(image).parts[0] for image in images if "/" in image}
+    tops = {image.partition("/")[0] for image in images if "/" in image}
     used = set(images)
     files = [*listing.others, *(path for path in listing.unsupported if path not in used)]
     return [printable(path) for path in files if "/" in path and PurePosixPath(path).parts[0] in tops]

@@ -1,5 +1,6 @@
 """The label rows of a source: from folders or file names, from JSON, and from tables."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from foldsmith.competition.folder import Competition
 from foldsmith.competition.label_tables import LabelTable, read_label_rows
 from foldsmith.competition.listing import folder_subset, is_left_behind
 from foldsmith.competition.roles import column
-from foldsmith.competition.spellings import how_loosely, match_ids
+from foldsmith.competition.spellings import how_loosely, match_ids, normal_path
 from foldsmith.competition.subsets import folder_names
 from foldsmith.competition.units import expand_units
 from foldsmith.errors import Entries, InputError, first_of
@@ -115,7 +116,7 @@ def labels_of_tables(competition: Competition, tables: Sequence[LabelTable]) -> 
 def _without_system_files(table: pd.DataFrame, ids: str, path: str) -> tuple[pd.DataFrame, list[str]]:
     """Return a table without rows about files of an operating system (.DS_Store), and a sentence."""
     names = column(table, ids)
-    unused = names.map(lambda name: is_left_behind(PurePosixPath(name.replace("\\", "/")).name))
+    unused = names.map(lambda name: is_left_behind(os.path.basename(normal_path(name))))
     if not unused.any():
         return table, []
     said = f"{int(unused.sum())} rows of {path} name system files ({names[unused].iloc[0]}), not used"
@@ -171,8 +172,8 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
 
     Raise InputError for names outside the folder, and for names without an image.
     """
-    paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
-    outside = [row for row, relative in enumerate(paths) if relative.is_absolute() or ".." in relative.parts]
+    paths = map(normal_path, names.tolist())
+    outside = [row for row, path in enumerate(paths) if path.startswith("/") or ".." in path.split("/")]
     images = match_ids(names, competition.train_images, path)
     missing = [row for row, image in enumerate(images) if image is None]
     train = competition.root / "train"

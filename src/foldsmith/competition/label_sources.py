@@ -28,7 +28,7 @@ from foldsmith.competition.label_tables import (
     has_columns_of,
 )
 from foldsmith.competition.listing import folder_subset, subset_of
-from foldsmith.competition.roles import LABEL_COLUMNS, column, image_columns, images_of_rows
+from foldsmith.competition.roles import LABEL_COLUMNS, column, image_columns, images_of_rows, joined_cells
 from foldsmith.competition.sample import Sample
 from foldsmith.competition.spellings import Names
 from foldsmith.competition.units import find_unit_table
@@ -289,7 +289,7 @@ def _judge(competition: Competition, folders: NameLabels, labels: Labels, table:
     Raise InputError with both readings if they contradict each other.
     """
     said = labels.rows["path"].map(folders.labels)
-    words = labels.rows[list(labels.columns)].agg(" ".join, axis=1)
+    words = joined_cells(labels.rows[list(labels.columns)])
     pairs = pd.DataFrame({"folder": said, "label": words}).dropna().drop_duplicates()
     if pairs["folder"].is_unique and pairs["label"].is_unique:
         same = (pairs["folder"] == pairs["label"]).all()

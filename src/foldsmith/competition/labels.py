@@ -10,6 +10,7 @@ from foldsmith.competition.groups import find_group_candidates, read_groups
 from foldsmith.competition.label_rows import Labels
 from foldsmith.competition.label_sets import sets_of_rows
 from foldsmith.competition.label_sources import found_source, named_source
+from foldsmith.competition.roles import joined_cells
 from foldsmith.competition.sample_cells import SampleCells, refuse_sample_form
 from foldsmith.competition.target import Target, categories_of, read_target
 from foldsmith.errors import Entries, InputError
@@ -81,7 +82,7 @@ def read_labels(competition: Competition) -> Labels:
     rows, evidence = read_groups(labels.rows, competition, labels.path)
     names, said = labels.names, []
     if not competition.settings.group_column and not rows["group"].any():
-        cells = rows.drop_duplicates("path").set_index("path")[list(labels.columns)].agg(" ".join, axis=1)
+        cells = joined_cells(rows.drop_duplicates("path").set_index("path")[list(labels.columns)])
         evidence = find_group_candidates(competition, cells)
     if not names and len(labels.columns) == 1:
         names, said = find_class_names(competition, labels.source, set(rows[labels.columns[0]]))

@@ -1,5 +1,6 @@
 """Image files that are none of the data set's own: a second copy of the download, and masks of the images."""
 
+import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -43,20 +44,23 @@ def _without_copies(root: Path, images: list[str]) -> tuple[list[str], list[str]
 
 def _plain_parts(image: str) -> tuple[str, ...]:
     """Return the components of a path in lower case, a folder inside one of the same name left out."""
-    parts = PurePosixPath(image.lower()).parts
+    parts = image.lower().split("/")
     return tuple(name for index, name in enumerate(parts) if index == 0 or name != parts[index - 1])
 
 
 def _without_masks(images: list[str]) -> tuple[list[str], list[str]]:
     """Return the images without the folders of masks, whose files are called like the images."""
-    folders = {image: PurePosixPath(image).parts[:-1] for image in images}
-    masks = [image for image in images if any(MASK_WORDS & set(words_of(name)) for name in folders[image])]
-    others = {PurePosixPath(image).stem for image in set(images) - set(masks)}
-    twins = [image for image in masks if _plain_stem(image) in others]
-    if not masks or len(twins) < TWINS * len(masks):
+    folders = {folder: any(MASK_WORDS & set(words_of(name)) for name in folder.split("/"))
+               for folder in set(map(os.path.dirname, images))}  # fmt: skip
+    masks = [image for image in images if folders[os.path.dirname(image)]]
+    if not masks:
         return images, []
     left_out = set(masks)
-    names = first_of(dict.fromkeys("/".join(folders[image]) for image in masks))
+    others = {PurePosixPath(image).stem for image in images if image not in left_out}
+    twins = [image for image in masks if _plain_stem(image) in others]
+    if len(twins) < TWINS * len(masks):
+        return images, []
+    names = first_of(dict.fromkeys(map(os.path.dirname, masks)))
     said = f"{names} ({len(masks):,} images): masks of other images, not used"
     return [image for image in images if image not in left_out], [said]
 

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -84,8 +85,9 @@ def _walk(root: Path) -> list[str]:
             continue
         entered.add(real)
         directories[:] = [name for name in directories if not is_system(name)]
-        inside = Path(parent).relative_to(root)
-        found += [(inside / name).as_posix() for name in names if not is_system(name)]
+        inside = Path(parent).relative_to(root).as_posix()
+        folder = "" if inside == "." else f"{inside}/"
+        found += [f"{folder}{name}" for name in names if not is_system(name)]
     return found
 
 
@@ -138,7 +140,12 @@ def subset_of(name: str) -> str:
 
 def folder_subset(image: str, skip: int = 0) -> str:
     """Return the subset that the image's folders say; the first one that says any, after the first `skip`."""
-    return next(filter(None, map(subset_of, PurePosixPath(image).parts[skip:-1])), "")
+    return _subset_of_folders(image.rpartition("/")[0], skip)
+
+
+@lru_cache(maxsize=4096)  # many images lie in one folder
+def _subset_of_folders(folder: str, skip: int) -> str:
+    return next(filter(None, map(subset_of, PurePosixPath(folder).parts[skip:])), "")
 
 
 def pieces_of_archives(listing: Listing) -> str:

@@ -103,6 +103,12 @@ def column(table: pd.DataFrame, name: str) -> pd.Series:
     return table.iloc[:, list(table.columns).index(name)].str.strip()
 
 
+def joined_cells(table: pd.DataFrame) -> pd.Series:
+    """Return the cells of each row, with spaces between them."""
+    first, *others = (table.iloc[:, index].astype(str) for index in range(table.shape[1]))
+    return first.str.cat([other.to_numpy() for other in others], sep=" ") if others else first
+
+
 def image_columns(table: pd.DataFrame, names: Names) -> list[str]:
     """Return the columns in which at least half of the cells name an image, the likeliest first.
 

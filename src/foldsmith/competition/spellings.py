@@ -10,53 +10,77 @@ from foldsmith.competition.listing import is_image
 from foldsmith.errors import InputError, first_of
 
 UNITS = 0.99  # share of ids that must have images, if an id stands for several
-Spelling = Callable[[PurePosixPath], str]
+Spelling = Callable[[str], str | None]
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _bare(path: str) -> str:
+    """Return a path or name without the ending of its last component, as pathlib's `with_suffix`."""
+    name = _name(path)
+    dot = name.rfind(".")
+    return path[: dot - len(name)] if 0 < dot < len(name) - 1 else path
 
 
 def _below(depth: int) -> Spelling:
-    """Return the spelling without the first folders; it raises ValueError for a path with fewer."""
+    """Return the spelling without the first folders; of a path with fewer it is None."""
 
-    def spell(path: PurePosixPath) -> str:
-        inside = PurePosixPath(*path.parts[depth:])
-        return inside.with_name(inside.name).as_posix()
+    def spell(path: str) -> str | None:
+        components = path.split("/", depth)
+        return components[depth] if len(components) > depth else None
 
     return spell
 
 
 def _below_bare(depth: int) -> Spelling:
-    return lambda path: PurePosixPath(*path.parts[depth:]).with_suffix("").as_posix()
+    spell = _below(depth)
+    return lambda path: None if (inside := spell(path)) is None else _bare(inside)
 
 
-# how label files and sample submissions write an image, with and without the folders above it
+# how label files and sample submissions write an image, with and without the folders above it; of pathlib,
+# which is many times slower, tables of a million rows would take minutes
 SPELLINGS: tuple[Spelling, ...] = (
     _below(1),
     _below_bare(1),
-    lambda path: path.name,
-    lambda path: path.stem,
-    lambda path: path.as_posix(),
-    lambda path: path.with_suffix("").as_posix(),
+    _name,
+    lambda path: _bare(_name(path)),
+    lambda path: path,
+    _bare,
     *(spelling(depth) for depth in (2, 3, 4) for spelling in (_below, _below_bare)),
 )
 # readings that are tried only where every id has to be read so
 LOOSE: dict[str, tuple[Spelling, Callable[[str], str]]] = {
     "in other upper and lower case": (
-        lambda path: path.name.lower(),
-        lambda name: PurePosixPath(name).name.lower(),
+        lambda path: _name(path).lower(),
+        lambda name: _name(name).lower(),
     ),
     "with another ending": (
-        lambda path: path.stem,
-        lambda name: PurePosixPath(name).stem if is_image(name) else "",
+        lambda path: _bare(_name(path)),
+        lambda name: _bare(_name(name)) if is_image(name) else "",
     ),
     "without leading zeros": (
-        lambda path: path.stem.lstrip("0") or "0",
+        lambda path: _bare(_name(path)).lstrip("0") or "0",
         lambda name: name.lstrip("0") or "0",
     ),
 }
 
 
-def plain_path(image: str) -> PurePosixPath:
+def plain_path(image: str) -> str:
     """Return an image's path as tables may spell it: without the braces of an image of several files."""
-    return PurePosixPath(re.sub(r"[ _.-]?\{[^{}/]*,[^{}/]*\}", "", image) if "{" in image else image)
+    return re.sub(r"[ _.-]?\{[^{}/]*,[^{}/]*\}", "", image) if "{" in image else image
+
+
+def normal_path(name: str) -> str:
+    """Return a path without `./`, doubled or trailing slashes, and with slashes for backslashes."""
+    usual = "\\" not in name and "//" not in name and "./" not in name and not name.endswith(("/", "/."))
+    return name if usual and name else PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def _texts(cells: Iterable[str]) -> list[str]:
+    """Return cells as a list; those of a column, which is slow to iterate over, are converted at once."""
+    return cells.tolist() if hasattr(cells, "tolist") else list(cells)
 
 
 class Names:
@@ -68,16 +92,16 @@ class Names:
     @cached_property
     def full(self) -> set[str]:
         """Return the names with ending."""
-        return {plain_path(image).name for image in self.images}
+        return {_name(plain_path(image)) for image in self.images}
 
     @cached_property
     def bare(self) -> set[str]:
         """Return the names without ending."""
-        return {plain_path(image).stem for image in self.images}
+        return {_bare(name) for name in self.full}
 
     def share(self, cells: Iterable[str]) -> tuple[float, float]:
         """Return the shares of cells whose last component is a file name, and with ending or without one."""
-        last = [cell.strip().replace("\\", "/").rpartition("/")[2] for cell in cells]
+        last = [_name(cell.strip().replace("\\", "/")) for cell in _texts(cells)]
         if not last:
             return 0.0, 0.0
         named = sum(name in self.full for name in last)
@@ -91,7 +115,7 @@ class Names:
 
     def could_name(self, cell: str) -> bool:
         """Return whether a cell names an image in some reading, also in another case or ending."""
-        name = cell.strip().replace("\\", "/").rpartition("/")[2]
+        name = _name(cell.strip().replace("\\", "/"))
         return name in self.full or _shape(name) in self.shapes
 
     def share_loosely(self, cells: Iterable[str]) -> float:
@@ -114,9 +138,9 @@ def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = N
     matches, they are read in other case, with another ending or without leading zeros, where that names an
     image for every one of them. Raise InputError, naming the `source` of the ids, if an id matches two.
     """
-    ids, paths = list(ids), [PurePosixPath(image) for image in images]
-    plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
-    found: list[list[str]] = [[] for _ in ids]
+    ids, paths = _texts(ids), list(images)
+    plain = [normal_path(name) for name in ids]
+    found: list[list[str]] = [[]] * len(ids)
     most = 0
     for spelling in SPELLINGS:
         named = _group_by_spelling(paths, spelling)
@@ -133,7 +157,7 @@ def match_ids(ids: Iterable[str], images: Iterable[str], source: Path | None = N
     return [meant[0] if meant else None for meant in found]
 
 
-def loose_reading(ids: Sequence[str], paths: Sequence[PurePosixPath]) -> tuple[str, list[str | None]] | None:
+def loose_reading(ids: Sequence[str], paths: Sequence[str]) -> tuple[str, list[str | None]] | None:
     """Return how ids are spelled that no usual spelling matches, and their images; None if in no one way.
 
     Every id must name exactly one image, and no two ids the same one.
@@ -149,8 +173,8 @@ def loose_reading(ids: Sequence[str], paths: Sequence[PurePosixPath]) -> tuple[s
 
 def how_loosely(ids: Iterable[str], images: Iterable[str]) -> str:
     """Return in which unusual way `match_ids` reads these ids; empty for one of the usual spellings."""
-    ids, paths = list(ids), [PurePosixPath(image) for image in images]
-    plain = [PurePosixPath(name.replace("\\", "/")).as_posix() for name in ids]
+    ids, paths = _texts(ids), list(images)
+    plain = [normal_path(name) for name in ids]
     for spelling in SPELLINGS:
         named = _group_by_spelling(paths, spelling)
         if any(name in named or other in named for name, other in zip(ids, plain, strict=True)):
@@ -159,14 +183,13 @@ def how_loosely(ids: Iterable[str], images: Iterable[str]) -> str:
     return loose[0] if loose else ""
 
 
-def _group_by_spelling(paths: Iterable[PurePosixPath], spelling: Spelling) -> dict[str, list[str]]:
-    """Return the images by their spelling."""
+def _group_by_spelling(paths: Iterable[str], spelling: Spelling) -> dict[str, list[str]]:
+    """Return the images by their spelling, without those that have fewer folders than it leaves out."""
     named: dict[str, list[str]] = {}
     for path in paths:
-        try:
-            named.setdefault(spelling(plain_path(path.as_posix())), []).append(path.as_posix())
-        except ValueError:  # fewer folders than the spelling leaves out
-            continue
+        spelled = spelling(plain_path(path))
+        if spelled is not None:
+            named.setdefault(spelled, []).append(path)
     return named
 
 

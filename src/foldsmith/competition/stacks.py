@@ -26,9 +26,10 @@ def stack_files(
     """
     if patterns:
         return join_files(images, patterns, source), []
-    parts = {image: re.fullmatch(r"(.+)_([A-Za-z]+)(\.[^./]+)", image) for image in images}
-    if not images or not all(parts.values()):
+    named = re.compile(r"(.+)_([A-Za-z]+)(\.[^./]+)")
+    if not images or not all(map(named.fullmatch, images)):
         return images, []
+    parts = {image: named.fullmatch(image) for image in images}
     words: dict[tuple[str, str], set[str]] = defaultdict(set)
     for match in parts.values():
         words[match[1], match[3]].add(match[2])

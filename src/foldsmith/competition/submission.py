@@ -1,10 +1,11 @@
 """The submission format: read from the sample, written, and checked against sample and test folder."""
 
 import csv
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -109,11 +110,11 @@ def _default_form(test_images: list[str], columns: list[str], cells: Cells) -> S
 
 def _names_below(test_images: list[str]) -> list[str]:
     """Return the images' paths below the folder that says test, or their full paths if those repeat."""
-    names = []
-    for image in test_images:
-        path = PurePosixPath(image)
-        said = [index for index, name in enumerate(path.parts[:-1]) if subset_of(name) in ("test", "val")]
-        names.append(PurePosixPath(*path.parts[said[0] + 1 :] if said else path.parts).as_posix())
+    depths = {}
+    for folder in set(map(os.path.dirname, test_images)):
+        said = [index for index, name in enumerate(folder.split("/")) if subset_of(name) in ("test", "val")]
+        depths[folder] = said[0] + 1 if said else 0
+    names = [image.split("/", depths[os.path.dirname(image)])[-1] for image in test_images]
     return names if len(set(names)) == len(names) else list(test_images)
 
 

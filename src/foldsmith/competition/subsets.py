@@ -88,16 +88,16 @@ def _nothing_tells(folder: Path, images: list[str]) -> str:
 def folders_of(images: Iterable[str], depth: int = 2) -> dict[str, int]:
     """Return the top folders of images, at most `depth` deep and as deep as they say a subset, and counts."""
     counts: Counter[str] = Counter()
-    for image in images:
-        parents = PurePosixPath(image).parts[:-1][:depth]
+    for folder, count in Counter(map(os.path.dirname, images)).items():
+        parents = PurePosixPath(folder).parts[:depth]
         said = [index for index, name in enumerate(parents) if subset_of(name)]
-        counts["/".join(parents[: said[0] + 1] if said else parents[:1])] += 1
+        counts["/".join(parents[: said[0] + 1] if said else parents[:1])] += count
     return dict(counts)
 
 
 def folder_names(images: Iterable[str]) -> set[str]:
     """Return the names of all folders above images."""
-    return {name for image in images for name in PurePosixPath(image).parts[:-1]}
+    return {name for folder in set(map(os.path.dirname, images)) for name in PurePosixPath(folder).parts}
 
 
 def _by_settings(folder: Path, images: list[str], settings: Settings) -> Split:
@@ -135,7 +135,7 @@ def _matches(image: str, pattern: str) -> bool:
 
 def _by_folders(images: list[str], catalog: Catalog) -> Split:
     """Return the images by the words train, val and test in the names of their folders."""
-    common = len(PurePosixPath(os.path.commonpath([os.path.dirname(image) for image in images])).parts)
+    common = len(PurePosixPath(os.path.commonpath(set(map(os.path.dirname, images)))).parts)
     subsets = {image: folder_subset(image, common) for image in images}
     if not any(subsets.values()):
         subsets = {image: folder_subset(image) for image in images}

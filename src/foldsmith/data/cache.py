@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import pandas as pd
 
 from foldsmith.competition.found import load_found
 from foldsmith.data.images import DEPTH, FOUR, ImageFacts, decode_image, facts_of, file_state, resize_image
-from foldsmith.data.pixels import Pixels, StoredPixels, StreamedPixels
-from foldsmith.data.sources import SOURCES, Source, source_of
+from foldsmith.data.pixels import NewPixels, Pixels, StoredPixels, StreamedPixels
+from foldsmith.data.sources import Source, save_sources, source_of
 from foldsmith.errors import InputError
 from foldsmith.process.faults import MachineError
 from foldsmith.process.files import digest_of, digest_of_file, load_json, save_csv, save_json
@@ -30,6 +30,8 @@ RECORD = "record.json"  # digest and state of the cache's other files, as built
 FILES = ("index.csv", "pixels.npy", "thumbnails.npy", RECORD)
 STREAMED_FILES = ("index.csv", "states.npy", "thumbnails.npy", RECORD)
 STREAMED = "streamed"  # prefix of the name of a cache without pixels
+SUBMITTED = 1024  # images that threads decode, or that wait for one, at a time
+TOGETHER = 8  # of them that a thread gets at once
 THUMBNAIL = 16  # pixels; side of the thumbnails for near-duplicate detection, the same for every image size
 
 
@@ -47,9 +49,9 @@ class PixelCache:
     index: pd.DataFrame
 
     @property
-    def thumbnails(self) -> np.ndarray:
+    def thumbnails(self) -> StoredPixels:
         """Return the images at 16 x 16, uint8 (N, 16, 16, C), independent of the size of `pixels`."""
-        return np.load(self.path / "thumbnails.npy", mmap_mode="r", allow_pickle=False)
+        return StoredPixels(self.path / "thumbnails.npy")
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
         """Return the rows of these images, int64 (len(paths),). Raise InputError if one is not cached."""
@@ -279,42 +281,42 @@ def _fill_cache(
     if not size:
         np.save(cache / "states.npy", np.array(_states_of(folder, images), np.int64).reshape(-1, 2))
     sides = {"thumbnails.npy": THUMBNAIL} | ({"pixels.npy": size} if size else {})
-    arrays = [
-        np.lib.format.open_memmap(cache / name, "w+", np.uint8, (len(images), side, side, channels_of(cache)))
-        for name, side in sides.items()
-    ]
-    for name in sides:
-        with (cache / name).open("rb+") as file:
-            # writing to a mapped sparse file dies of SIGBUS when the disk is full; this raises OSError
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    depth, channels = depth_of(cache), channels_of(cache)
+    arrays = [NewPixels(cache / name, (len(images), side, side, channels)) for name, side in sides.items()]
 
-    sources: dict[str, Source] = dict.fromkeys(images, ["", ""])
-
-    def fill(row: int) -> ImageFacts:
-        sources[images[row]] = source_of(folder / images[row])
+    def fill(row: int) -> tuple[ImageFacts, Source]:
+        image = folder / images[row]
+        source = source_of(image)
         try:
-            decoded = decode_image(folder / images[row], depth=depth_of(cache), channels=channels_of(cache))
+            decoded = decode_image(image, depth=depth, channels=channels)
         except ValueError as error:
-            return ImageFacts(0, 0, False, "", str(error))
+            return ImageFacts(0, 0, False, "", str(error)), source
         for array in arrays:
-            array[row] = resize_image(decoded, array.shape[1])
-        return facts_of(decoded)
+            array.write(row, resize_image(decoded, array.shape[1]))
+        return facts_of(decoded), source
 
-    facts = []
+    def fill_all(rows: range) -> list[tuple[ImageFacts, Source]]:
+        return [fill(row) for row in rows]
+
+    facts: list[ImageFacts] = []
+    sources: dict[str, Source] = {}
     # decoding, resizing and hashing release the GIL, so threads suffice; OpenCV must not start its own
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         with ThreadPoolExecutor() as pool:
-            for fact in pool.map(fill, range(len(images))):
-                facts.append(fact)
-                advance(1)
+            # in parts: `map` submits all that it gets at once, which takes kilobytes each
+            for start in range(0, len(images), SUBMITTED):
+                rows = range(start, min(start + SUBMITTED, len(images)))
+                blocks = [rows[first : first + TOGETHER] for first in range(0, len(rows), TOGETHER)]
+                for block, filled in zip(blocks, pool.map(fill_all, blocks), strict=True):
+                    for row, (fact, source) in zip(block, filled, strict=True):
+                        facts.append(fact)
+                        sources[images[row]] = source
+                        advance(1)
     finally:
         cv2.setNumThreads(threads)
-    for array in arrays:
-        array.flush()
-    index = pd.DataFrame([asdict(fact) for fact in facts], columns=list(FACTS))
-    index.insert(0, "path", list(images))
-    save_csv(cache / "index.csv", index)
-    save_json(cache / SOURCES, sources)
+    columns = {name: [getattr(fact, name) for fact in facts] for name in FACTS}
+    save_csv(cache / "index.csv", pd.DataFrame({"path": list(images), **columns}))
+    save_sources(cache, sources)
     _write_record(cache, ["index.csv", *sides, *([] if size else ["states.npy"])])

@@ -35,4 +35,4 @@ def describe_dropped(recipe: Recipe, images: Sequence[str]) -> list[str]:
 
 
 def _count_files(image: str) -> int:
-    return len(image_files(Path(image)))
+    return len(image_files(Path(image))) if "{" in image else 1

@@ -1,5 +1,6 @@
 """Exact duplicates, and groups of samples that must be in the same fold."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,10 +28,11 @@ def join_groups(*keys: Sequence[str]) -> np.ndarray:
     """
     pairs = [np.empty((0, 2), np.int64)]
     for key in keys:
-        by_name = pd.Series(range(len(key))).groupby(np.array(key, dtype=object), sort=False).indices
-        for name, indices in by_name.items():
-            if name != "" and len(indices) > 1:
-                pairs.append(np.stack([np.full(len(indices) - 1, indices[0]), indices[1:]], axis=1))
+        names = np.array(key, dtype=object)
+        codes, _ = pd.factorize(names)
+        firsts = np.unique(codes, return_index=True)[1][codes]
+        repeats = np.flatnonzero((firsts < np.arange(len(key))) & (names != ""))
+        pairs.append(np.stack([firsts[repeats], repeats], axis=1))
     return join_pairs(np.concatenate(pairs), len(keys[0]))
 
 
@@ -39,7 +41,7 @@ def join_pairs(pairs: np.ndarray, count: int) -> np.ndarray:
 
     The samples of a pair (P, 2) are in one group, directly or through other pairs.
     """
-    parent = np.arange(count)
+    parent = list(range(count))
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -47,7 +49,7 @@ def join_pairs(pairs: np.ndarray, count: int) -> np.ndarray:
             index = parent[index]
         return index
 
-    for first, second in pairs.tolist():
+    for first, second in zip(pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True):
         low, high = sorted((root(first), root(second)))
         parent[high] = low
     return np.array([root(index) for index in range(count)], dtype=np.int64)
@@ -65,5 +67,5 @@ def release_large(names: Sequence[str], largest: int) -> list[str]:
     A long chain of similar images is a motif rather than one image saved again, and a group that large makes
     balanced folds impossible.
     """
-    sizes = pd.Series(names, dtype=str).value_counts()
+    sizes = Counter(names)
     return [name if name and sizes[name] <= largest else "" for name in names]

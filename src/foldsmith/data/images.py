@@ -21,7 +21,7 @@ BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 FOUR = 4  # channels that only images of as many files have; all others have three
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """One image file's entry in the index of a cache."""
 
@@ -34,7 +34,8 @@ class ImageFacts:
 
 def image_files(path: Path) -> list[Path]:
     """Return the files of an image: several for a name with braces, such as `ID_{red,green,blue}.png`."""
-    match = re.fullmatch(r"(.*)\{([^{}]*,[^{}]*)\}([^{}]*)", path.name)
+    name = path.name
+    match = re.fullmatch(r"(.*)\{([^{}]*,[^{}]*)\}([^{}]*)", name) if "{" in name else None
     if match is None:
         return [path]
     return [path.with_name(f"{match[1]}{word}{match[3]}") for word in match[2].split(",")]
@@ -208,6 +209,6 @@ def facts_of(pixels: np.ndarray) -> ImageFacts:
     height, width = pixels.shape[:2]
     digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels))
-    first, *others = np.moveaxis(pixels, -1, 0)
-    grey = all(np.array_equal(first, other) for other in others)
+    first = pixels[..., 0]
+    grey = all(np.array_equal(first, pixels[..., channel]) for channel in range(1, pixels.shape[2]))
     return ImageFacts(width, height, grey, digest.hexdigest())

@@ -9,11 +9,14 @@ have equal hashes, few are the same image.
 N images · S the side of a thumbnail · C its channels, 3 or 4.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from foldsmith.augment.colours import LUMA
+from foldsmith.data.pixels import StoredPixels
 
 MAX_BITS = 7  # the largest difference of hashes up to which all pairs are found; see _pairs_within
 MIN_CORRELATION = 0.95  # of the thumbnails: copies of one image have more, merely similar images less
@@ -22,7 +25,9 @@ MAX_COPIES = 50  # a larger group of similar images is a motif, such as a shirt 
 ORIENTATIONS = 8
 SIDE = 8  # of the square of coefficients that the hash uses
 BANDS, BAND_BITS = 4, 16
+BY_FREQUENCY = np.argsort(np.indices((SIDE, SIDE)).sum(axis=0).ravel(), kind="stable")  # bits of a hash
 BATCH = 4096  # queries, or pairs, that are compared at a time
+MOST_CANDIDATES = 2**20  # pairs of hashes at a time: many hashes may share a band
 
 
 def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
@@ -37,9 +42,12 @@ def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def find_near_duplicates(
-    thumbnails: np.ndarray, bits: int, advance: Callable[[int], None] = lambda count: None
+    thumbnails: np.ndarray | StoredPixels, bits: int, advance: Callable[[int], None] = lambda count: None
 ) -> np.ndarray:
     """Return pairs of images that are near-duplicates in any orientation: int64 (P, 2), the earlier first.
+
+    Of images with equal thumbnails only the first is compared with others, and the others are in a pair with
+    it alone: all pairs of an image's copies are as many as the square of their number.
 
     `bits`, at most MAX_BITS, is by how many of 63 bits the hashes may differ; negative values disable the
     search. `advance(count)` is called with the number of hashes looked up, in total ORIENTATIONS an image.
@@ -49,14 +57,18 @@ def find_near_duplicates(
         raise ValueError(f"near-duplicates are found up to {MAX_BITS} bits, not {bits}")
     if bits < 0:
         return np.empty((0, 2), np.int64)
-    indices = np.flatnonzero(_contrast(thumbnails) >= MIN_CONTRAST)
-    hashes, pairs = hash_thumbnails(thumbnails[indices]), [np.empty((0, 2), np.int64)]
+    firsts, contrasts, hashes = _describe(thumbnails)
+    visible, is_first = contrasts >= MIN_CONTRAST, firsts == np.arange(len(thumbnails))
+    copies, indices = np.flatnonzero(visible & ~is_first), np.flatnonzero(visible & is_first)
+    hashes, pairs = hashes[indices], [np.stack([firsts[copies], copies], axis=1)]
+    advance(ORIENTATIONS * (len(thumbnails) - len(indices)))
+    index = HashIndex.of(hashes[:, 0])
     for transposed in (0, 1):
         for flip in (0, HFLIP, VFLIP, HFLIP ^ VFLIP):
             oriented = hashes[:, transposed] ^ np.uint64(flip)
             for start in range(0, len(indices), BATCH):
                 queries = oriented[start : start + BATCH]
-                for query, match in _pairs_within(queries, hashes[:, 0], bits):
+                for query, match in index.pairs_within(queries, bits):
                     first, second = indices[start + query], indices[match]
                     ordered = first < second
                     first, second = first[ordered], second[ordered]
@@ -65,8 +77,21 @@ def find_near_duplicates(
     return np.unique(np.concatenate(pairs), axis=0)
 
 
+def _describe(thumbnails: np.ndarray | StoredPixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of each thumbnail the index of the first equal one (N,), its contrast (N,) and hashes (N, 2)."""
+    digests, contrasts, hashes = [], [np.empty(0)], [np.empty((0, 2), np.uint64)]
+    for start in range(0, len(thumbnails), BATCH):
+        batch = thumbnails[start : start + BATCH]
+        digests += [hashlib.blake2b(thumbnail.tobytes(), digest_size=16).digest() for thumbnail in batch]
+        contrasts.append(_contrast(batch))
+        hashes.append(hash_thumbnails(batch))
+    keys = np.frombuffer(b"".join(digests), "V16")
+    _, firsts, groups = np.unique(keys, return_index=True, return_inverse=True)
+    return firsts[groups], np.concatenate(contrasts), np.concatenate(hashes)
+
+
 def _confirm(
-    thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, transposed: bool, flip: int
+    thumbnails: np.ndarray | StoredPixels, first: np.ndarray, second: np.ndarray, transposed: bool, flip: int
 ) -> np.ndarray:
     """Return the pairs (p, 2) of images whose thumbnails correlate when the first is oriented so."""
     kept = [np.empty(0, bool)]
@@ -124,27 +149,58 @@ def _correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=axes) / np.sqrt((a**2).sum(axis=axes) * (b**2).sum(axis=axes))
 
 
-def _pairs_within(
-    queries: np.ndarray, hashes: np.ndarray, bits: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield index arrays of queries and hashes, uint64, that differ in at most `bits` bits.
+@dataclass(frozen=True)
+class HashIndex:
+    """Hashes, uint64 (N,), that can be looked up by each of their four bands.
 
-    If two hashes differ in at most seven bits, at least one of their four 16-bit bands differs in at most
-    one. So each band is looked up for the query's value and the 16 values at one bit of distance. A pair is
-    yielded once for every band that matches.
+    `bands` has of each band the order of the hashes by it, (N,), and where each value begins in that order,
+    (2**16 + 1,).
     """
-    for band in range(BANDS):
-        shift = np.uint64(band * BAND_BITS)
-        keys, query_keys = ((values >> shift).astype(np.uint16) for values in (hashes, queries))
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        for changed_bit in (0, *(1 << bit for bit in range(BAND_BITS))):
-            lookup = query_keys ^ np.uint16(changed_bit)
-            start, end = np.searchsorted(keys, lookup, "left"), np.searchsorted(keys, lookup, "right")
-            counts = end - start
-            query = np.repeat(np.arange(len(queries)), counts)
-            # the positions start, start + 1, … end - 1 of each query, concatenated
-            position = np.arange(counts.sum()) + np.repeat(start - (np.cumsum(counts) - counts), counts)
-            match = order[position]
-            near = np.bitwise_count(queries[query] ^ hashes[match]) <= bits
-            yield query[near], match[near]
+
+    hashes: np.ndarray
+    bands: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, hashes: np.ndarray) -> "HashIndex":
+        bands = []
+        for keys in _bands_of(hashes):
+            counts = np.bincount(keys, minlength=2**BAND_BITS)
+            bands.append((np.argsort(keys, kind="stable"), np.concatenate([[0], np.cumsum(counts)])))
+        return cls(hashes, bands)
+
+    def pairs_within(self, queries: np.ndarray, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield index arrays of queries, uint64, and hashes that differ in at most `bits` bits.
+
+        If two hashes differ in at most seven bits, at least one of their four bands differs in at most one.
+        So each band is looked up for the query's value and the 16 values at one bit of distance. A pair is
+        yielded once for every band that matches.
+        """
+        for keys, (order, starts) in zip(_bands_of(queries), self.bands, strict=True):
+            for changed_bit in (0, *(1 << bit for bit in range(BAND_BITS))):
+                lookup = (keys ^ np.uint16(changed_bit)).astype(np.int64)
+                start, counts = starts[lookup], starts[lookup + 1] - starts[lookup]
+                for rows in _pieces(counts):
+                    count = counts[rows]
+                    query = np.repeat(rows, count)
+                    # the positions start, start + 1, … of each query, concatenated
+                    offset = start[rows] - (np.cumsum(count) - count)
+                    match = order[np.arange(len(query)) + np.repeat(offset, count)]
+                    near = np.bitwise_count(queries[query] ^ self.hashes[match]) <= bits
+                    yield query[near], match[near]
+
+
+def _bands_of(hashes: np.ndarray) -> np.ndarray:
+    """Return the bands of hashes (N,), uint16 (BANDS, N).
+
+    Each has bits of all frequencies: the signs of low ones are alike in many images of one kind, so that a
+    band of only these would have few values.
+    """
+    bits = np.unpackbits(hashes.astype("<u8").view(np.uint8).reshape(-1, SIDE), axis=1, bitorder="little")
+    bands = bits[:, BY_FREQUENCY].reshape(-1, BAND_BITS, BANDS).transpose(2, 0, 1)
+    return np.packbits(bands, axis=2, bitorder="little").view("<u2")[:, :, 0]
+
+
+def _pieces(counts: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of queries in pieces of about MOST_CANDIDATES, the sum of their `counts` (n,)."""
+    numbers = np.cumsum(counts) // MOST_CANDIDATES
+    return np.split(np.arange(len(counts)), np.flatnonzero(np.diff(numbers)) + 1)

@@ -71,6 +71,28 @@ class StoredPixels:
         return images
 
 
+class NewPixels:
+    """An array file uint8 (N, size, size, C) that is written image by image; images never written are zero.
+
+    It is not memory-mapped, for the reason of StoredPixels. Threads may write different rows.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+        """Create the file with all of its length. Raise OSError if the disk has no room for it."""
+        self.shape = shape
+        self._start = np.lib.format.open_memmap(path, "w+", np.uint8, shape).offset
+        self._bytes = int(np.prod(shape[1:]))
+        self._descriptor = os.open(path, os.O_WRONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        os.posix_fallocate(self._descriptor, 0, self._start + shape[0] * self._bytes)
+
+    def write(self, row: int, image: np.ndarray) -> None:
+        """Write an image, uint8 (size, size, C)."""
+        written = os.pwrite(self._descriptor, np.ascontiguousarray(image), self._start + row * self._bytes)
+        if written != self._bytes:
+            raise OSError(f"row {row} was not written whole")
+
+
 @dataclass(frozen=True)
 class StreamedPixels:
     """Images of files, decoded on demand, JPEGs no larger than `size` needs."""

@@ -4,11 +4,13 @@ Names, lengths and modification times name the cache. But a file may be replaced
 and time: unpacking restores times, and raw images of one camera have one length.
 """
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
 from foldsmith.data.images import image_files, refusal_of
-from foldsmith.process.files import digest_of, digest_of_file, load_json, save_json
+from foldsmith.process.files import atomic_write, digest_of, load_json
 
 SOURCES = "sources.json"  # of a cache: mark and digest of each image by its path
 Source = list[str]  # mark and digest; both are empty for an image that cannot be read
@@ -34,7 +36,9 @@ def source_of(image: Path) -> Source:
         # a pipe blocks, a device never ends: such a file is not decoded either
         if any(refusal_of(file.stat()) for file in image_files(image)):
             return ["", ""]
-        return [mark, digest_of([digest_of_file(file) for file in image_files(image)])]
+        # at once: an image is decoded whole as well, and reading in pieces takes twice as long
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in image_files(image)]
+        return [mark, digest_of(digests)]
     except OSError:
         return ["", ""]
 
@@ -53,8 +57,14 @@ def changed_sources(cache: Path, folder: Path) -> list[str]:
     present = {image: source_of(folder / image) for image in doubtful}
     changed = [image for image, (_, digest) in present.items() if digest != record[image][1]]
     if doubtful and not changed and os.access(cache, os.W_OK):
-        save_json(cache / SOURCES, record | present)
+        save_sources(cache, record | present)
     return changed
+
+
+def save_sources(cache: Path, sources: dict[str, Source]) -> None:
+    """Save the record of a cache, on one line: indented, which Python writes slowly, it takes seconds."""
+    with atomic_write(cache / SOURCES) as temporary:
+        temporary.write_text(json.dumps(sources, ensure_ascii=False), encoding="utf-8")
 
 
 def sources_digest(cache: Path) -> str:

@@ -7,7 +7,7 @@ too small where there are any.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, chi2, ttest_rel
+from scipy.special import chdtrc
 
 ROUNDING = 1e-6  # a smaller difference of scores is float32 rounding
 NO_VARIATION = 1e-12  # a smaller deviation is float64 rounding
@@ -69,7 +69,7 @@ def spread_of_folds(correct: np.ndarray, folds: np.ndarray) -> FoldSpread | None
     accuracies = np.array([correct[folds == fold].mean() for fold in numbers])
     variances = share * (1 - share) / sizes
     statistic = ((accuracies - share) ** 2 / variances).sum()
-    p = float(chi2.sf(statistic, len(numbers) - 1))
+    p = float(chdtrc(len(numbers) - 1, statistic))  # of the chi-squared distribution
     return FoldSpread(float(accuracies.std(ddof=1)), float(np.sqrt(variances.mean())), p)
 
 
@@ -100,6 +100,8 @@ def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
 
     Both are (N,) bool: whether the run predicts the image correctly.
     """
+    from scipy.stats import binomtest  # a second, which a stage that compares nothing should not pay
+
     only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
     unequal = only_a + only_b
     return PairedTest(only_a, only_b, float(binomtest(only_a, unequal).pvalue) if unequal else 1.0)
@@ -107,6 +109,8 @@ def mcnemar_exact(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedTest:
 
 def paired_t_test(credit_a: np.ndarray, credit_b: np.ndarray) -> PairedTest:
     """Return the paired t test of two runs' credit (N,) on the same images; p is 1 for a single image."""
+    from scipy.stats import ttest_rel
+
     better_a, better_b = int((credit_a > credit_b).sum()), int((credit_b > credit_a).sum())
     differs = len(credit_a) > 1 and better_a + better_b > 0
     return PairedTest(better_a, better_b, float(ttest_rel(credit_b, credit_a).pvalue) if differs else 1.0)

@@ -1,13 +1,14 @@
 """The outputs of a network's blocks for one image, and class heat maps, drawn as pictures."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import nn
 
-from foldsmith.models import blocks_of
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 TILE, GAP, MARGIN = 72, 4, 22  # pixels: side of a map, space around it, height of a row's title
 MAPS = 12  # maps drawn of a block; they set the width of the picture
@@ -15,15 +16,20 @@ LARGE = 3 * (TILE + GAP) - GAP  # side of a heat map
 OPAQUE = 0.75  # of the hottest place of a heat map
 
 
-def record_blocks(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def record_blocks(model: "nn.Module", images: "torch.Tensor") -> dict[str, "torch.Tensor"]:
     """Return the output of each block for images (B, C, H, W), float32 on the host, in order of execution.
 
     Convolutions give (B, channels, h, w). Recurrent and token networks give (B, steps, features).
     """
+    # imported here: torch takes seconds, and the report, which draws heat maps, rarely needs it
+    import torch
+
+    from foldsmith.models import blocks_of
+
     outputs: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> object:
-        def hook(block: nn.Module, inputs: object, output: object) -> None:
+        def hook(block: "nn.Module", inputs: object, output: object) -> None:
             tensor = output[0] if isinstance(output, tuple) else output  # an LSTM returns its state too
             outputs[name] = tensor.detach().float().cpu()
 
@@ -39,7 +45,7 @@ def record_blocks(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Ten
     return outputs
 
 
-def draw_feature_maps(image: np.ndarray, maps: dict[str, torch.Tensor]) -> np.ndarray:
+def draw_feature_maps(image: np.ndarray, maps: dict[str, "torch.Tensor"]) -> np.ndarray:
     """Return a picture, uint8 (h, w, 3), of the image, uint8 (H, W, C), above one row per block.
 
     Of an image with four channels the first three are drawn, as red, green and blue.

@@ -27,15 +27,17 @@ def scatter_oof(folds: pd.DataFrame, heldout: Iterable[dict[str, np.ndarray]], t
 
     Raise InputError for a row with no prediction or two, and for a path that is not in folds.csv.
     """
-    row = {path: index for index, path in enumerate(folds["path"])}
+    index = pd.Index(folds["path"])
     predictions = np.full((len(folds), task.num_outputs), np.nan, dtype=np.float32)
     for predicted in heldout:
-        for path, values in zip(predicted["path"].tolist(), predicted[task.predictions_key], strict=True):
-            if path not in row or not np.isnan(predictions[row[path], 0]):
-                raise InputError(
-                    f"{path} has two held-out predictions, or is not in folds.csv; run src/train.py --again."
-                )
-            predictions[row[path]] = values
+        rows = index.get_indexer(pd.Index(predicted["path"]))
+        wrong = (rows < 0) | pd.Series(rows).duplicated().to_numpy() | ~np.isnan(predictions[rows, 0])
+        if wrong.any():
+            raise InputError(
+                f"{predicted['path'][wrong][0]} has two held-out predictions, or is not in folds.csv; run "
+                "src/train.py --again."
+            )
+        predictions[rows] = predicted[task.predictions_key]
     absent = np.flatnonzero(np.isnan(predictions).any(axis=1))
     if len(absent):
         first = folds["path"].iloc[absent[0]]
@@ -53,8 +55,8 @@ def related_images(run: RunPaths, held_out: pd.DataFrame) -> np.ndarray:
     """
     samples = load_samples(run.samples).set_index("path").loc[list(held_out["path"])]
     folds = held_out["fold"].to_numpy()
-    num_folds = pd.Series(folds).groupby(samples["near"].to_numpy()).nunique()
-    near = [name if num_folds[name] == 1 else "" for name in samples["near"]]
+    num_folds = pd.Series(folds).groupby(samples["near"].to_numpy()).transform("nunique")
+    near = np.where(num_folds == 1, samples["near"], "").tolist()
     groups = join_groups(list(samples["digest"]), list(samples["group"]), near)
     return held_out.groupby([groups, folds], sort=False).ngroup().to_numpy(np.int64)
 

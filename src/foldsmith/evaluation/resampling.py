@@ -1,7 +1,7 @@
 """The paired bootstrap over images: the difference of two runs in a metric, and its standard error."""
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import (
@@ -96,4 +96,4 @@ def p_of_gain(
         return mcnemar_exact(*(credit == 1 for credit in credits)).p
     if abs(gain.difference) <= ROUNDING or not np.isfinite(gain.standard_error):
         return 1.0
-    return float(2 * norm.sf(abs(gain.difference) / gain.standard_error))
+    return float(2 * ndtr(-abs(gain.difference) / gain.standard_error))

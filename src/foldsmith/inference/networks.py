@@ -12,6 +12,7 @@ from foldsmith.inference.compute import Compute
 from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import ViewAverage, predict
+from foldsmith.inference.threads import take_threads
 from foldsmith.inference.weights import load_trained, task_of
 from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import Task
@@ -31,7 +32,8 @@ class FoldNetworks:
 
     @classmethod
     def of_run(cls, run: RunPaths, provenance: dict[str, Any], device: str, precision: str) -> "FoldNetworks":
-        """Return the networks of a run's fold."""
+        """Return the networks of a run's fold; on a CPU, compute on the run's number of threads."""
+        take_threads(run, device)
         paths = run.of_fold(provenance["fold"])
         return cls(provenance, paths.all_weights(provenance["seeds"]), device, precision)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from foldsmith.process.exit import run_main
 from foldsmith.process.faults import MachineError
-from foldsmith.process.machine import usable_cores
 from foldsmith.process.signals import SIGNALS
 from foldsmith.process.terminal import hide_bars
 
@@ -24,19 +23,21 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
-def spread(function: Callable[[str, int], Any], items: Sequence[int], devices: Sequence[str]) -> int:
+def spread(
+    function: Callable[[str, int], Any], items: Sequence[int], devices: Sequence[str], threads: int
+) -> int:
     """Call `function(device, item)` for all items, dealt to the devices in turn, each in its own process.
 
     Return 0, or the exit status of the first process that failed, after stopping the others. Pass a signal on
     to all of them and wait until they have saved. `function` is a function of a module, or a partial of one.
-    Processes that compute on the CPU share its cores evenly.
+    Every process computes on this number of threads, unless OMP_NUM_THREADS is typed.
 
     `torch.multiprocessing.spawn` does less: it passes no signal on, and kills a process 30 seconds after
     asking it to stop, whether it has saved or not.
     """
     context = get_context("spawn")  # CUDA cannot be used in a fork
-    typed_threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = typed_threads or str(max(1, usable_cores() // len(devices)))
+    typed = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = typed or str(threads)
     processes = [
         context.Process(target=_run_process, args=(function, device, items[index :: len(devices)]))
         for index, device in enumerate(devices[: len(items)])
@@ -51,7 +52,7 @@ def spread(function: Callable[[str, int], Any], items: Sequence[int], devices: S
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return wait_for(processes)
     finally:
-        if typed_threads is None:
+        if typed is None:
             del os.environ["OMP_NUM_THREADS"]
         for process in processes:
             if process.pid is not None:

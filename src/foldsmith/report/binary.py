@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from foldsmith.report.charts import LEFT, SIDE, TOP
 from foldsmith.report.evidence import Evidence
@@ -20,6 +19,8 @@ def describe_roc(evidence: Evidence) -> Context:
 
     `roc` is None where all images are of one class.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     positive, scores, decided = evidence.labels == 1, evidence.probabilities[:, 1], evidence.decided == 1
     if positive.all() or not positive.any():
         return {"roc": None}
@@ -49,6 +50,8 @@ def threshold_of(evidence: Evidence) -> float:
 
 def draw_roc(positive: np.ndarray, scores: np.ndarray, point: tuple[float, float]) -> Markup:
     """Return the ROC curve of scores (N,), with a dot at `point`, the rates of the decisions in use."""
+    from sklearn.metrics import roc_curve
+
     false_rate, true_rate, _ = roc_curve(positive, scores)
     rows = np.unique(np.linspace(0, len(false_rate) - 1, MAX_POINTS).round().astype(int))
     plot, bottom = SIDE - LEFT - TOP, SIDE - LEFT

@@ -5,8 +5,6 @@ K classes, F folds. A confusion matrix `counts` is (K, K), true classes as rows,
 
 import numpy as np
 import pandas as pd
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 from scipy.special import stdtrit
 
 
@@ -79,6 +77,9 @@ def order_similar_classes(counts: np.ndarray) -> np.ndarray:
     It is the order of the leaves of an average-linkage clustering. The distance of two classes is 1 minus the
     mean of the two shares by which they are confused.
     """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
     if len(counts) < 3:
         return np.arange(len(counts))
     shares = np.nan_to_num(ratio(counts, counts.sum(axis=1, keepdims=True)))

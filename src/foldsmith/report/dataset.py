@@ -21,21 +21,12 @@ Context = dict[str, Any]
 def describe_data(evidence: Evidence) -> Context:
     """Return the values of class balance, image sizes, near-duplicates and problems."""
     counts, samples = evidence.class_counts, evidence.samples
-    groups = (
-        []
-        if samples is None
-        else galleries.duplicate_groups(samples, evidence.test_samples, evidence.pictures)
-    )
     return {
         "balance": charts.draw_class_balance(counts, evidence.class_names) if len(set(counts)) > 1 else "",
         "balance_in_words": balance_in_words(counts),
         "sizes": [] if samples is None else count_sizes(samples).head(SIZE_ROWS).to_dict("records"),
         "num_sizes": 0 if samples is None else len(count_sizes(samples)),
-        "duplicate_groups": groups,
-        "max_duplicate_groups": galleries.DUPLICATE_GROUPS,
-        "num_across": sum(group["across"] for group in groups),
-        "num_two_labels": sum(len(group["labels"]) > 1 for group in groups),
-        "num_over_folds": count_over_folds(groups, evidence),
+        **({"num_groups": 0} if samples is None else describe_duplicates(samples, evidence)),
         "problem_groups": class_tables.group_problems(evidence.problems).to_dict("records"),
         "problem_kinds": PROBLEM_KINDS,
         "problem_rows": evidence.problems.head(PROBLEM_ROWS).to_dict("records"),
@@ -52,10 +43,24 @@ def balance_in_words(counts: np.ndarray) -> str:
     return f"{words}, {counts.max() / counts.min():.1f} to 1." if counts.min() else f"{words}."
 
 
-def count_over_folds(groups: list[dict], evidence: Evidence) -> int:
+def describe_duplicates(samples: pd.DataFrame, evidence: Evidence) -> Context:
+    """Return the number of groups of near-duplicates, of each kind, and the groups that the page shows."""
+    copies = galleries.find_copies(samples, evidence.test_samples)
+    ranked = galleries.rank_groups(copies)
+    return {
+        "num_groups": len(ranked),
+        "num_across": int(ranked["across"].sum()),
+        "num_two_labels": int((ranked["labels"] > 1).sum()),
+        "num_over_folds": count_over_folds(copies, evidence),
+        "duplicate_groups": galleries.duplicate_groups(copies, ranked, evidence.pictures),
+    }
+
+
+def count_over_folds(copies: pd.DataFrame, evidence: Evidence) -> int:
     """Return the number of near-duplicate groups whose images are held out in more than one fold."""
-    fold_of = dict(zip(evidence.paths.tolist(), evidence.folds.tolist(), strict=True))
-    return sum(len({fold_of[path] for path in group["paths"] if path in fold_of}) > 1 for group in groups)
+    held_out = pd.DataFrame({"path": evidence.paths.tolist(), "fold": evidence.folds})
+    folds = copies[["path", "group"]].merge(held_out, on="path").groupby("group")["fold"].nunique()
+    return int((folds > 1).sum())
 
 
 def count_sizes(samples: pd.DataFrame) -> pd.DataFrame:

@@ -119,34 +119,54 @@ def other_of(labels: Sequence[str], label: str) -> str:
     return others[0] if len(labels) == 2 and len(others) == 1 else ""
 
 
-def duplicate_groups(
-    samples: pd.DataFrame, test_samples: pd.DataFrame | None, pictures: Pictures
-) -> list[dict[str, object]]:
-    """Return groups of near-duplicates: those with two labels first, then those in training and test.
+def find_copies(samples: pd.DataFrame, test_samples: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the images that are one picture with another: path, class_name, digest, split, and group.
 
-    Both tables have path, near and digest; `samples` has class_name too. A group has cards, and words that
-    describe it.
+    Both tables have path, near and digest; `samples` has class_name too. `class_name` is empty for test
+    images, `split` is train or test, and `group` is equal for the same picture.
     """
     train = samples.assign(split="train")
     tables = [train] if test_samples is None else [train, test_samples.assign(split="test", class_name="")]
     images = pd.concat(tables, ignore_index=True)
     # images without contrast have no hash: their copies are found by the digest
     copies = images["digest"].duplicated(keep=False) & (images["digest"] != "")
-    key = images["near"].where(images["near"] != "", images["digest"].where(copies, ""))
+    images["group"] = images["near"].where(images["near"] != "", images["digest"].where(copies, ""))
+    images = images.loc[images["group"] != "", ["path", "class_name", "digest", "split", "group"]]
+    return images[images["group"].duplicated(keep=False)]
+
+
+def rank_groups(copies: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per group of `find_copies`: count, labels, across, exact; indexed by group.
+
+    Those with two labels are first, then those in training and test, then those of different pixels. `labels`
+    is the number of class names, `across` whether the group is in training and test, `exact` whether all
+    pixels are equal.
+    """
+    groups = copies.groupby("group", sort=False)
+    labelled = copies[copies["class_name"] != ""].groupby("group")["class_name"].nunique()
+    table = pd.DataFrame({"count": groups.size(), "across": groups["split"].nunique() > 1,
+                          "exact": groups["digest"].nunique() == 1})  # fmt: skip
+    table["labels"] = labelled.reindex(table.index, fill_value=0)
+    order = np.lexsort((table["exact"], ~table["across"], table["labels"] < 2))
+    return table.iloc[order]
+
+
+def duplicate_groups(
+    copies: pd.DataFrame, ranked: pd.DataFrame, pictures: Pictures
+) -> list[dict[str, object]]:
+    """Return the first groups of near-duplicates: cards, count, labels, and words that describe each."""
+    shown = ranked.head(DUPLICATE_GROUPS)
+    members = dict(list(copies[copies["group"].isin(shown.index)].groupby("group", sort=False)))
     groups = []
-    for _, group in images[key != ""].groupby(key[key != ""], sort=False):
-        if len(group) < 2:
-            continue
+    for facts in shown.itertuples():
+        group = members[facts.Index]
         labels = sorted(set(group["class_name"]) - {""})
-        across = group["split"].nunique() > 1
         cards = [
             pictures.card(row.path, row.class_name or "test image", proposal=other_of(labels, row.class_name))
             for row in group.head(DUPLICATES).itertuples()
         ]
-        exact = group["digest"].nunique() == 1
-        words = ["the same pixels" if exact else "the same picture"]
+        words = ["the same pixels" if facts.exact else "the same picture"]
         words += [f"{len(labels)} labels"] if len(labels) > 1 else []
-        words += ["in training and test"] if across else []
-        groups.append({"cards": cards, "count": len(group), "words": ", ".join(words), "labels": labels,
-                       "across": across, "exact": exact, "paths": list(group["path"])})  # fmt: skip
-    return sorted(groups, key=lambda group: (-(len(group["labels"]) > 1), -group["across"], group["exact"]))
+        words += ["in training and test"] if facts.across else []
+        groups.append({"cards": cards, "count": len(group), "words": ", ".join(words), "labels": labels})
+    return groups

@@ -39,16 +39,16 @@ def describe_mending(mendable: Mendable | None, task: Task, context: Mapping[str
         return {"mending": None}
     samples, applied, names = mendable.samples, mendable.applied, list(mendable.classes["class_name"])
     spelling = spelling_of(mendable.classes, task)
-    current = pd.Series(samples[spelling.column].astype(str).to_numpy(), samples["path"])
-    digests = pd.Series(samples["digest"].to_numpy(), samples["path"])
+    wanted = {*samples.loc[samples["path"].isin(paths), "digest"], *applied["digest"]}
+    samples = samples[samples["digest"].isin(wanted)]
+    current = dict(zip(samples["path"], samples[spelling.column].astype(str), strict=True))
+    digests = dict(zip(samples["path"], samples["digest"], strict=True))
     images = {path: [digests[path], current[path]] for path in paths if path in digests}
     # a run with corrections has other labels than the competition, to which a file applies
     originals = {**current, **dict(zip(applied["path"], applied["old"], strict=True))}
-    wanted = {digest for digest, _ in images.values()} | set(applied["digest"])
     copies: dict[str, dict[str, str]] = {}
     for path, digest in {**digests, **dict(zip(applied["path"], applied["digest"], strict=True))}.items():
-        if digest in wanted:
-            copies.setdefault(digest, {}).setdefault(originals[path], path)
+        copies.setdefault(digest, {}).setdefault(originals[path], path)
     return {
         "mending": {
             "key": mendable.key,

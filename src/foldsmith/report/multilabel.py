@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
 from foldsmith.report.evidence import Evidence
 from foldsmith.tasks.multilabel import THRESHOLD
@@ -46,6 +45,8 @@ def score_labels(evidence: Evidence) -> pd.DataFrame:
     Columns: name, images (with the label, held out), share, auc, average_precision, f1, precision, recall (of
     the decisions in use), threshold.
     """
+    from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+
     labels, probabilities = evidence.labels, evidence.probabilities
     precision, recall, f1, _ = precision_recall_fscore_support(labels, evidence.decided, zero_division=np.nan)
     images = labels.sum(axis=0, dtype=np.int64)

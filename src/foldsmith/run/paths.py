@@ -86,6 +86,11 @@ class RunPaths:
         """The lock file, held by the process that works on the run."""
         return self.root / ".lock"
 
+    @property
+    def threads(self) -> Path:
+        """The number of threads that the run computes on, on a CPU."""
+        return self.root / "threads.json"
+
     def stamp(self, stage: str) -> Path:
         """Return the stamp of a finished stage, with the digests of its inputs and outputs."""
         return self.root / "stamps" / f"{stage}.json"

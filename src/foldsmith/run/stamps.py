@@ -107,8 +107,9 @@ def check_claimable(run: RunPaths, again: bool, **identity: Any) -> None:
 def claim_run(run: RunPaths, again: bool, **identity: Any) -> None:
     """Write the run's identity. With `again`, first remove a run of another identity.
 
-    Other use fields replace those of the run, which is printed; nothing is removed for them. Raise InputError
-    as `check_identity`, or if another process works on the run.
+    With `again` the next training also chooses the number of threads anew. Other use fields replace those of
+    the run, which is printed; nothing is removed for them. Raise InputError as `check_identity`, or if
+    another process works on the run.
     """
     run.root.mkdir(parents=True, exist_ok=True)
     if _lock_and_check(run, again, identity):
@@ -117,6 +118,8 @@ def claim_run(run: RunPaths, again: bool, **identity: Any) -> None:
                 shutil.rmtree(entry)
             elif entry != run.lock:
                 entry.unlink()
+    if again:
+        run.threads.unlink(missing_ok=True)
     held = load_identity(run)
     claimed = {**held, **as_saved(identity)}
     changed = differing_uses(held, claimed)

@@ -29,6 +29,7 @@ TEXT = {
     "new": str,
 }
 # a number with a sign is not a formula
+MARKS = ("'", "=", "@", "\t", "\r", "\n", "+", "-")  # with which a formula may start, or a guarded cell
 FORMULA = re.compile(r"'*([=@\t\r\n]|[+-](?![0-9.]+$))")
 
 
@@ -51,7 +52,8 @@ def save_table_in_chunks(path: Path, tables: Iterable[pd.DataFrame]) -> None:
 def guarded_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose texts no spreadsheet runs as a formula."""
     texts = table.select_dtypes(exclude=["number", "bool"])
-    return table.assign(**{column: texts[column].map(_guarded) for column in texts})
+    suspicious = [column for column in texts if texts[column].astype(str).str.startswith(MARKS).any()]
+    return table.assign(**{column: texts[column].map(_guarded) for column in suspicious})
 
 
 def _guarded(cell: object) -> object:
@@ -68,7 +70,8 @@ def _load(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
     # sets of labels and several numbers are text in the column `label`
     texts = [column for column in table if column in TEXT or not is_numeric_dtype(table[column])]
-    return table.assign(**{column: table[column].map(unguarded) for column in texts})
+    guarded = [column for column in texts if table[column].str.startswith("'").any()]
+    return table.assign(**{column: table[column].map(unguarded) for column in guarded})
 
 
 def load_samples(path: Path) -> pd.DataFrame:

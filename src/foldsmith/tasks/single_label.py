@@ -190,8 +190,9 @@ def drop_repeated(rows: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, list[
     rows = rows[["path", "category", "group"]]
     repeated = sorted(set(rows.loc[rows["path"].duplicated(), "path"]), key=natural_key)
     rows = rows.drop_duplicates()
+    several = rows[rows["path"].duplicated(keep=False)]
     for column, meaning in (("category", "labels"), ("group", "groups")):
-        values = rows.groupby("path", sort=True)[column].unique()
+        values = several.groupby("path", sort=True)[column].unique()
         torn = values[values.map(len) > 1]
         if len(torn):
             first = " and ".join(map(str, torn.iloc[0]))
