@@ -7,6 +7,7 @@
 #   ./run.sh input/tiny80 --recipe resnet64    every stage on a competition folder of yours
 #   ./run.sh study crnn                        a study's recipes, one after the other, beside its own figures
 #   ./run.sh kaggle SLUG --recipe probe        a contest of Kaggle: downloaded into input/SLUG, then every stage
+#   ./run.sh input/tiny80 --budget 8h          a campaign: recipes chosen, timed and judged, and the best submission
 #   ./run.sh --help                            every word the stages understand
 set -euo pipefail
 
@@ -97,9 +98,20 @@ if [ "${1:-}" = kaggle ]; then
     shift
     exec "$venv/bin/python" "$here/src/contest.py" "$@"
 fi
+budget="" recipe=""
+for word in "$@"; do
+    case "$word" in
+    --budget | --budget=*) budget=yes ;;
+    --recipe | --recipe=*) recipe=yes ;;
+    esac
+done
+# the budget of a single recipe is a word of its stages
+if [ -n "$budget" ] && [ -z "$recipe" ]; then
+    exec "$venv/bin/python" "$here/src/campaign.py" "$@"
+fi
 for word in "$@"; do
     if [ "$word" = --help ] || [ "$word" = -h ]; then
-        sed -n '2,10s/^# \{0,1\}//p' "$here/run.sh"
+        sed -n '2,11s/^# \{0,1\}//p' "$here/run.sh"
     fi
 done
 # one process for all stages: they share its imports, and a signal reaches it directly

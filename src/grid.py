@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldsmith.errors import InputError
-from foldsmith.grid.jobs import Needs
+from foldsmith.grid.jobs import Needs, needs_of
 from foldsmith.grid.plan import GridRun, GridWords, build_run, expand, read_grid_words
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of
@@ -34,9 +34,6 @@ from foldsmith.run.command import WordParser
 if TYPE_CHECKING:
     from foldsmith.grid.driver import Grid
     from foldsmith.grid.executors import Executor
-
-GIB = 2**30
-SMALL = 64  # pixels up to which four folds share a GPU
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,7 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     executor.slots = max(1, executor.slots // typed.cpus) if typed.address else executor.slots
     board = Board(folder, first.command.competition, shlex.join(["src/grid.py", *words]))
     deadline = time.monotonic() + 3600 * typed.max_hours if typed.max_hours else None
-    needs = needs_of(typed, executor.gpus)
+
+    def needs(run: GridRun) -> Needs:
+        return needs_of(run.command, typed.cpus, typed.gpus, executor.gpus)
+
     halving = Halving(typed.keep, typed.after) if typed.keep < 1 else None
 
     def work(batch: list[GridRun]) -> "Grid":
@@ -159,18 +159,6 @@ def executor_of(typed: argparse.Namespace, output: Path, competition: str) -> "E
         folder = output / competition / "grid" / "slurm"
         return Submitted(folder, typed.slurm, typed.max_hours or 24, typed.gpus or 0.0, typed.max_parallel)
     return Here(typed.max_parallel or 1)
-
-
-def needs_of(typed: argparse.Namespace, gpus: float) -> Callable[[GridRun], Needs]:
-    """Return the function from a run to what its jobs ask of a machine."""
-
-    def needs(run: GridRun) -> Needs:
-        small = run.command.recipe.image_size <= SMALL
-        on_cpu = not gpus or run.command.device == "cpu"
-        share = typed.gpus if typed.gpus is not None else (0.25 if small else 1.0)
-        return Needs(typed.cpus, 0.0 if on_cpu else share, (2 if small else 4) * GIB)
-
-    return needs
 
 
 def search(typed: argparse.Namespace, asked_for: GridWords, work: Callable[[list[GridRun]], "Grid"]) -> int:

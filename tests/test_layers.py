@@ -17,6 +17,7 @@ STAGES = {path.stem for path in SRC.glob("*.py")}
 ORDER = (
     "errors", "natural_order", "seeding", "tasks", "process", "augment", "recipes", "competition", "models",
     "run", "data", "evaluation", "inference", "report", "training", "comparison", "deployment", "grid",
+    "campaign",
 )  # fmt: skip
 # modules that need torch or another library that takes seconds to import
 HEAVY_PACKAGES = {
@@ -28,6 +29,7 @@ HEAVY_PACKAGES = {
     "comparison",
     "deployment",
     "grid",
+    "campaign",
 }
 HEAVY_MODULES = {"foldsmith.augment.device", "foldsmith.data.loader"}
 HEAVY_MODULES |= {f"foldsmith.tasks.{kind}" for kind in ("losses", "set_losses", "value_losses")}

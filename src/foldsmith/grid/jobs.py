@@ -14,10 +14,13 @@ from pathlib import Path
 
 from foldsmith.grid.plan import GridRun
 from foldsmith.process.devices import PR_SET_PDEATHSIG
+from foldsmith.run.command import Command
 
 PREPARE, FOLD, FINISH = "prepare", "fold", "finish"
 SOURCE = Path(__file__).parents[2]  # src/
 CHECKED = 0.5  # seconds after which a running job looks whether it should stop
+GIB = 2**30
+SMALL = 64  # pixels up to which four folds share a GPU
 TAIL = 4000  # characters at the end of a job's output that are kept
 
 
@@ -28,6 +31,14 @@ class Needs:
     cpus: int
     gpus: float
     memory: int
+
+
+def needs_of(command: Command, cpus: int, gpus: float | None, gpus_there: float) -> Needs:
+    """Return what the jobs of a run ask of a machine: `gpus` of a GPU, if any is there; None: by its side."""
+    is_small = command.recipe.image_size <= SMALL
+    share = gpus if gpus is not None else (0.25 if is_small else 1.0)
+    on_cpu = not gpus_there or command.device == "cpu"
+    return Needs(cpus, 0.0 if on_cpu else share, (2 if is_small else 4) * GIB)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def _draw_panel(title: str, columns: tuple[str, ...], logs: dict[int, pd.DataFra
     x = Scale(all_epochs.min(), all_epochs.max(), LEFT, WIDTH - RIGHT)
     margin = 0.04 * (all_values.max() - all_values.min())
     y = Scale(all_values.min() - margin, all_values.max() + margin, HEIGHT - BOTTOM, TOP)
-    parts = [_draw_axes(x, y)]
+    parts = [draw_axes(x, y)]
     parts += [_draw_line(line, x, y) for line in lines]
     held_out = [line for line in lines if line.column.startswith("val_")]
     parts += _draw_fold_numbers({line.fold: y(line.values[-1]) for line in held_out})
@@ -127,7 +127,8 @@ def _read_lines(columns: tuple[str, ...], logs: dict[int, pd.DataFrame]) -> list
     return lines
 
 
-def _draw_axes(x: Scale, y: Scale) -> Markup:
+def draw_axes(x: Scale, y: Scale, name: str = "epoch") -> Markup:
+    """Return grid lines and ticks; `name` is what the horizontal axis counts."""
     elements = []
     for value in y.ticks():
         tick = '<path class="grid" d="M{} {}H{}"/><text x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
@@ -135,8 +136,8 @@ def _draw_axes(x: Scale, y: Scale) -> Markup:
     for value in x.ticks(about=6, least=1):
         tick = '<text x="{}" y="{}" text-anchor="middle">{:g}</text>'
         elements.append(Markup(tick).format(x(value), HEIGHT - BOTTOM + 15, value))
-    name = '<text x="{}" y="{}" text-anchor="middle">epoch</text>'
-    elements.append(Markup(name).format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3))
+    title = '<text x="{}" y="{}" text-anchor="middle">{}</text>'
+    elements.append(Markup(title).format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, name))
     return join(elements)
 
 

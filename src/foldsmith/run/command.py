@@ -40,6 +40,7 @@ STAGES = (
 OTHER_COMMANDS = """other commands, each with its own --help:
   ./run.sh study NAME                             the recipes of a study, beside its own figures
   ./run.sh kaggle SLUG                            a contest of Kaggle: downloaded, then every stage
+  ./run.sh FOLDER --budget 8h                     a campaign: recipes chosen, timed and judged
   .venv/bin/python src/submit.py RUN --kaggle SLUG -m TEXT     send its submission, and wait for the score
   .venv/bin/python src/look.py RUN IMAGE…         predict single images, and draw what the network sees
   .venv/bin/python src/predict.py RUN FOLDER      answers for new images, and how unknown they are

@@ -1,0 +1,177 @@
+"""A night's work on a contest: name it and a budget, and find a checked submission and the reasons for it.
+
+./run.sh input/NAME --budget 8h                   # without --recipe: a campaign chooses recipes itself
+./run.sh input/NAME --budget 20m --weights tf_efficientnet_lite0.safetensors
+.venv/bin/python src/campaign.py input/NAME --budget overnight
+
+Networks are timed, a plan is written down and followed: probes of pretrained networks at hand, fine-tuning of
+the best, training from scratch, other seeds, pseudo-labels and views. A step's run is kept if it gains more
+than luck explains. Results: OUTPUT/NAME/campaign/submission.csv and campaign.html. The same command goes on
+after an interruption. All other words are those of ./run.sh.
+"""
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    from foldsmith.process.signals import stop_at_once
+
+    stop_at_once()
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foldsmith.errors import InputError
+from foldsmith.process.exit import run_main
+from foldsmith.process.files import digest_of, load_json, save_json
+from foldsmith.process.locks import lock_until_exit
+from foldsmith.process.terminal import in_time, say
+from foldsmith.run.command import Command, WordParser, check_name, minutes_of, read_command
+
+if TYPE_CHECKING:
+    from foldsmith.campaign.plan import Plan
+    from foldsmith.campaign.work import Place, Runner
+
+OVERNIGHT = 8 * 60.0  # minutes
+LEAST_MINUTES = 2.0
+CHOSEN = ("--recipe", "--set", "--epochs", "--image-size", "--batch-size", "--rounds", "--fold", "--until",
+          "--limit-test", "--corrections")  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    typed, others = read_words(words)
+    command = read_command(others, __doc__)
+    if not command.folder.is_dir():
+        raise InputError(f"{command.folder} is not a folder; name a competition folder.")
+    place = place_of(typed, command, others)
+    place.own.mkdir(parents=True, exist_ok=True)
+    lock_until_exit(place.own / ".lock", f"the campaign {place.own}")
+    # imported here: torch and scipy take seconds, and --help does not need them
+    from foldsmith.campaign.journal import Journal
+    from foldsmith.campaign.page import Page
+    from foldsmith.campaign.work import Campaign
+
+    begun = time.monotonic()
+    plan = written_plan(typed, command, place)
+    journal = Journal.load(place.own / "journal.json", 60 * typed.budget, time.monotonic() - begun)
+    page = Page(place, plan, shlex.join(["./run.sh", *words]))
+    Campaign(place, plan, journal, runner_of(typed, place, plan), page.show).work()
+    say(f"campaign: {place.submission} (checked), {place.own / 'campaign.html'}")
+    return 0
+
+
+def read_words(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the words of the campaign, and those of its runs. Raise InputError for wrong values."""
+    parser = WordParser(
+        usage="campaign.py FOLDER --budget 8h [--weights FILE …] [words below, or of ./run.sh]",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    budget = f"the time that the campaign may take: 20m, 8h, or overnight ({OVERNIGHT / 60:.0f} hours)"
+    add("--budget", metavar="TIME", type=budget_of, required=True, help=budget)
+    weights = "pretrained weights at hand, named after timm's networks; repeatable"
+    add("--weights", metavar="FILE", nargs="+", action="extend", default=[], help=weights)
+    add("--name", metavar="NAME", default="campaign", help="name of the campaign's folder (campaign)")
+    add("--address", metavar="ADDRESS", help="a Ray cluster, on which steps run side by side")
+    add("--again", action="store_true", help="plan anew, in place of a campaign of the same name")
+    typed, others = parser.parse_known_args(words)
+    for word in others:
+        if word.partition("=")[0] in CHOSEN:
+            raise InputError(
+                f"{word}: a campaign chooses it, or leaves it out; for a single run write --recipe NAME."
+            )
+    if others and others[0].startswith("-"):
+        raise InputError("the first word of a campaign is the competition folder, such as input/tiny80.")
+    check_name(typed.name)
+    typed.weights = [os.path.abspath(file) if Path(file).exists() else file for file in typed.weights]
+    return typed, others
+
+
+def budget_of(text: str) -> float:
+    """Return the minutes of a budget. Raise ArgumentTypeError for one that is no time, or too short."""
+    minutes = OVERNIGHT if text == "overnight" else minutes_of(text)
+    if minutes < LEAST_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text}: a campaign needs at least {LEAST_MINUTES:g} minutes")
+    return minutes
+
+
+def place_of(typed: argparse.Namespace, command: Command, others: list[str]) -> "Place":
+    """Return where the campaign works, with the words that its runs share."""
+    from foldsmith.campaign.work import Place
+
+    # absolute paths: a machine of a cluster has another current folder; the last --output counts
+    output = os.path.abspath(command.output)
+    shared = [*(others[1:] if others else []), "--output", output]
+    runs = Path(output) / command.competition
+    contest = Path(os.path.abspath(command.folder))
+    return Place(contest, runs, typed.name, tuple(shared), command.metric)
+
+
+def written_plan(typed: argparse.Namespace, command: Command, place: "Place") -> "Plan":
+    """Return the plan: that of plan.json, or one that is made by measured speeds and written there.
+
+    Raise InputError if the campaign of this name has another budget or other words.
+    """
+    from foldsmith.campaign.plan import Plan
+
+    path, seconds = place.own / "plan.json", 60 * typed.budget
+    inputs = {
+        "budget": seconds,
+        "weights": typed.weights,
+        "words": list(place.shared),
+        "metric": command.metric,
+    }
+    if path.is_file() and not typed.again:
+        held = load_json(path)
+        if held["inputs"] != digest_of(inputs):
+            raise InputError(
+                f"{path} was planned for {in_time(held['budget'])}, or with other words; type them "
+                "as they were, plan another campaign with --name NAME, or plan anew with --again."
+            )
+        return Plan.of_json(held["plan"])
+    plan = make(typed, command, seconds)
+    (place.own / "journal.json").unlink(missing_ok=True)
+    save_json(path, {"inputs": digest_of(inputs), "budget": seconds, "plan": plan.as_json()})
+    say(f"campaign: {path}: {len(plan.slots)} steps in {in_time(seconds)}")
+    return plan
+
+
+def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
+    """Return the plan of a contest's images and the networks at hand, by their speeds on this machine."""
+    from foldsmith.campaign.candidates import find_candidates
+    from foldsmith.campaign.plan import Contest, make_plan
+    from foldsmith.competition.folder import read_competition
+    from foldsmith.competition.labels import read_metadata
+    from foldsmith.data.survey import survey_images
+    from foldsmith.tasks import build_task
+
+    competition = read_competition(command.folder, command.run.cache_root)
+    metadata = read_metadata(competition)
+    facts = command.limited(survey_images(competition.root, list(metadata.samples["path"])))
+    num_outputs = build_task(metadata.task, len(metadata.classes)).num_outputs
+    candidates = find_candidates(facts, num_outputs, typed.weights, command.device, command.precision)
+    split = command.plan
+    held_out = split.holdout if split.holdout is not None else 1 / split.num_folds
+    num_test = len(competition.test_images)
+    contest = Contest(facts.num_images, num_test, len(split.folds), facts.side, held_out)
+    return make_plan(contest, candidates, seconds)
+
+
+def runner_of(typed: argparse.Namespace, place: "Place", plan: "Plan") -> "Runner":
+    """Return what runs the steps: this machine in turn, or a Ray cluster."""
+    if typed.address:
+        from foldsmith.campaign.side_by_side import SideBySide
+
+        return SideBySide(place, typed.address)
+    from foldsmith.campaign.work import InTurn
+
+    return InTurn(place, plan.one_fold)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,92 @@
+"""The networks that a campaign may use: pretrained ones that are at hand, and those from scratch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from foldsmith.campaign.plan import FINETUNE, LEAST_SCRATCH, PROBE, SCRATCH, Candidate, tuned_epochs
+from foldsmith.campaign.speeds import measure
+from foldsmith.models.backbone import check_named, fetch_weights
+from foldsmith.process.terminal import say
+from foldsmith.recipes import DatasetFacts, Recipe, RecipeEvidence, find_recipe, override
+from foldsmith.recipes.borrowed import BACKBONES, CPU, GPU, LEAST_EPOCHS
+from foldsmith.recipes.default import resolve_default
+from foldsmith.recipes.weight_names import TIMM, check_weights_file, network_of
+
+# sides at which a pretrained network is probed and fine-tuned, by the kind of device
+SIZES = {CPU: (128, 192), GPU: (224, 288)}
+FROM_SCRATCH = ("pretrained=false",)  # a setting with which `default` borrows no weights
+
+
+def networks_at_hand(weights: Sequence[str], device: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the pretrained networks and the settings that name them, by the kind of device.
+
+    They are those of the typed weights, or else the one that `default` uses, if its weights are here or can
+    be downloaded. Raise InputError for a file that names no network of timm.
+    """
+    if weights:
+        named = []
+        for file in weights:
+            check_weights_file(file)
+            model = f"{TIMM}{network_of(file)}"
+            check_named({"model": model, "weights": file})
+            named.append((model.removeprefix(TIMM), (f"model={model}", f"weights={file}")))
+        return named
+    model = BACKBONES[device]
+    missing = fetch_weights(model.removeprefix(TIMM))
+    if missing:
+        say(f"campaign: no pretrained weights, {missing}")
+        return []
+    return [(model.removeprefix(TIMM), (f"model={model}",))]
+
+
+def find_candidates(
+    facts: DatasetFacts, num_outputs: int, weights: Sequence[str], device: str, precision: str
+) -> list[Candidate]:
+    """Return all candidates with their speeds on this machine, which takes some seconds for each."""
+    from foldsmith.inference.compute import choose_device
+
+    kind = CPU if choose_device(device).type == "cpu" else GPU
+    channels = ("channels=1",) if facts.grey else ()
+    rows: list[tuple[str, str, str, tuple[str, ...], Recipe]] = []
+    for network, settings in networks_at_hand(weights, kind):
+        for size in SIZES[kind]:
+            words = (*settings, f"image_size={size}", *channels)
+            probe = override(find_recipe("probe"), words)
+            rows.append((PROBE, network, f"{network}-{size}", words, probe))
+            tuned = (*words, f"train_size={_share(size, 7 / 8)}", f"train_size_from={_share(size, 5 / 8)}")
+            recipe = replace(override(find_recipe("finetune"), tuned), epochs=tuned_epochs(facts.num_images))
+            rows.append((FINETUNE, network, f"{network}-{size}", (*tuned, "validate_every=5"), recipe))
+    quick = override(find_recipe("quick"), channels)
+    rows.append((SCRATCH, "quick", "small", channels, quick))
+    default = resolve_default(RecipeEvidence(facts), FROM_SCRATCH)
+    rows.append((SCRATCH, "default", "from-scratch", (*FROM_SCRATCH, "validate_every=2"), default))
+    return [_measured(row, num_outputs, device, precision) for row in rows]
+
+
+def _measured(
+    row: tuple[str, str, str, tuple[str, ...], Recipe], num_outputs: int, device: str, precision: str
+) -> Candidate:
+    kind, network, name, settings, recipe = row
+    speed = measure(recipe, num_outputs, device, precision)
+    trained = "" if kind == PROBE else f", {speed.training:,.0f} in training"
+    say(f"campaign: {kind} {name}: {speed.forward:,.0f} images/s{trained}")
+    least = {PROBE: 0, FINETUNE: LEAST_EPOCHS, SCRATCH: math.ceil(LEAST_SCRATCH * recipe.epochs)}[kind]
+    named = {PROBE: "probe", FINETUNE: "finetune"}.get(kind, network)
+    return Candidate(
+        name=name,
+        kind=kind,
+        network=network,
+        recipe=named,
+        settings=settings,
+        size=recipe.image_size,
+        epochs=recipe.epochs,
+        least=least,
+        forward=round(speed.forward, 1),
+        training=round(speed.training, 1),
+    )
+
+
+def _share(size: int, share: float) -> int:
+    """Return a share of a side, a multiple of 16 pixels, by which networks halve it four times."""
+    return max(16, round(size * share / 16) * 16)

@@ -1,0 +1,112 @@
+"""What a campaign has done: the file journal.json, from which the same command goes on."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foldsmith.process.files import load_json, save_json
+
+# states of a step
+RUNNING, DONE, CUT, FAILED, LEFT_OUT = "running", "done", "cut", "failed", "left out"
+
+
+@dataclass
+class Entry:
+    """A slot of the plan that was begun or left out.
+
+    `planned` and `took` are seconds. `score` and `error` are the run's own on held-out images; `gain`,
+    `gain_error`, `p` and `allowed` those of its verdict. `kept`: the run is in the answer; None: not judged.
+    """
+
+    slot: str
+    state: str
+    why: str
+    run: str = ""
+    words: list[str] = field(default_factory=list)
+    planned: float = 0.0
+    took: float = 0.0
+    score: float | None = None
+    error: float | None = None
+    gain: float | None = None
+    gain_error: float | None = None
+    p: float | None = None
+    allowed: float | None = None
+    kept: bool | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state != RUNNING
+
+
+@dataclass
+class Answer:
+    """An answer that could be handed in: after so many seconds, its score with its error, and its runs."""
+
+    seconds: float
+    score: float | None
+    error: float | None
+    runs: list[str]
+
+
+@dataclass
+class Journal:
+    """The entries in the order of the plan, the answers, and the seconds that the campaign has worked.
+
+    `budget` are the seconds that it may work, planning included.
+    `nested` and `nested_error` are the score of the procedure, which luck in choosing does not raise.
+    """
+
+    path: Path
+    budget: float
+    entries: list[Entry] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    spent: float = 0.0
+    nested: float | None = None
+    nested_error: float | None = None
+
+    @classmethod
+    def load(cls, path: Path, budget: float, planning: float = 0.0) -> "Journal":
+        """Return the journal of a file, or an empty one of which `planning` seconds are spent."""
+        if not path.is_file():
+            return cls(path, budget, spent=planning)
+        held = load_json(path)
+        entries = [Entry(**entry) for entry in held.pop("entries")]
+        answers = [Answer(**answer) for answer in held.pop("answers")]
+        return cls(path, held.pop("budget"), entries, answers, **held)
+
+    def __post_init__(self) -> None:
+        self._before, self._begun = self.spent, time.monotonic()
+
+    def save(self) -> None:
+        """Write the file, with the time until now; a pause between two commands is not counted."""
+        self.spent = self.seconds
+        save_json(self.path, self._content())
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds that the campaign has worked, those of this command included."""
+        return self._before + time.monotonic() - self._begun
+
+    @property
+    def kept(self) -> list[str]:
+        """Return the runs of the answer, in the order in which they were kept."""
+        return [entry.run for entry in self.entries if entry.kept]
+
+    @property
+    def judged(self) -> list[str]:
+        """Return the runs that were judged, the first answer included."""
+        return [entry.run for entry in self.entries if entry.kept is not None]
+
+    @property
+    def slowness(self) -> float:
+        """Return how many times as long as planned the finished steps took; at least half."""
+        done = [entry for entry in self.entries if entry.state == DONE and entry.planned]
+        if not done:
+            return 1.0
+        return max(0.5, sum(entry.took for entry in done) / sum(entry.planned for entry in done))
+
+    def _content(self) -> dict[str, Any]:
+        content = asdict(self)
+        del content["path"]
+        return content

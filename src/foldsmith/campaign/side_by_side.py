@@ -1,0 +1,48 @@
+"""Run the steps of a wave at the same time on a Ray cluster."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from foldsmith.campaign.journal import CUT, DONE, FAILED
+from foldsmith.campaign.plan import Step
+from foldsmith.campaign.work import Place
+from foldsmith.grid.cluster import OnRay
+from foldsmith.grid.driver import DONE as GRID_DONE
+from foldsmith.grid.driver import Grid
+from foldsmith.grid.jobs import needs_of
+from foldsmith.grid.plan import GridRun
+from foldsmith.run.command import read_command
+
+
+class SideBySide:
+    """Runs the folds of all steps of a wave as tasks of a cluster, at most until their time is over."""
+
+    def __init__(self, place: Place, address: str) -> None:
+        self._place = place
+        self._executor = OnRay(address, place.runs.parent, place.runs.name)
+        self._states: dict[str, tuple[str, str]] = {}
+
+    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> None:
+        runs = []
+        for step in steps:
+            words = tuple(self._place.words_of(step, one_fold=False))
+            runs.append(GridRun(step.run, words, read_command(list(words), "a step of a campaign"), step.run))
+        if not runs:
+            return
+        grid = Grid(runs, self._executor, lambda run: needs_of(run.command, 1, None, self._executor.gpus))
+        grid.work(lambda grid: save(), time.monotonic() + seconds)
+        for name, progress in grid.progress.items():
+            if progress.state == GRID_DONE:
+                self._states[name] = (DONE, "")
+            elif grid.is_cut_off:
+                self._states[name] = (CUT, "the time was over")
+            else:
+                self._states[name] = (FAILED, progress.reason)
+
+    def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
+        if step.run not in self._states:  # begun by a command that was interrupted
+            self.prepare([step], seconds, save)
+        return self._states[step.run]
+
+    def stop(self) -> None:
+        self._executor.stop()

@@ -1,0 +1,291 @@
+"""Follow a plan: decide and run its steps, judge their runs, and keep an answer to hand in."""
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from foldsmith.campaign.journal import CUT, DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
+from foldsmith.campaign.judge import Images, answer_of, judge, nested_answer
+from foldsmith.campaign.plan import FINETUNE, PROBE, SCRATCH, VARIATION, Past, Plan, Slot, Step, decide
+from foldsmith.errors import InputError
+from foldsmith.evaluation.predictions import match_rows
+from foldsmith.evaluation.uncertainty import score_and_error
+from foldsmith.grid.jobs import end_with_parent
+from foldsmith.grid.scores import load_held_out, metric_of
+from foldsmith.process.files import atomic_copy, load_npz
+from foldsmith.process.pipeline import run_stages
+from foldsmith.process.terminal import format_score, in_time, say, with_error
+from foldsmith.run.paths import RunPaths
+from foldsmith.tasks import Task
+
+SOURCE = Path(__file__).parents[2]  # src/
+LOOKS = 2.0  # seconds after which a running step's time is looked at and written down
+CLOSING = 0.03  # of the budget: for the last blend and the page
+WAVES = {PROBE: 0, FINETUNE: 1, SCRATCH: 1, VARIATION: 2}  # steps of a wave do not depend on each other
+ANSWER = "answer"  # ends the name of the blend that is the answer
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a campaign works: the contest, the folder of its runs, its own folder in it, and shared words."""
+
+    contest: Path
+    runs: Path
+    name: str
+    shared: tuple[str, ...]
+    metric: str
+
+    @property
+    def own(self) -> Path:
+        return self.runs / self.name
+
+    @property
+    def submission(self) -> Path:
+        return self.own / "submission.csv"
+
+    @property
+    def answer(self) -> RunPaths:
+        return RunPaths(self.runs / f"{self.name}-{ANSWER}")
+
+    def run(self, name: str) -> RunPaths:
+        return RunPaths(self.runs / name)
+
+    def words_of(self, step: Step, one_fold: bool) -> list[str]:
+        """Return the words of a step's stages."""
+        fold = ["--fold", "0"] if one_fold else []
+        return [str(self.contest), *step.words, *self.shared, *fold, "--name", step.run]
+
+
+class Runner(Protocol):
+    """Runs the stages of steps."""
+
+    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> None:
+        """Run the steps of a wave side by side, if it can; `save` is called while they run."""
+        ...
+
+    def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
+        """Return the state of a step that was run, and a reason if it is not done."""
+        ...
+
+
+class InTurn:
+    """Runs a step's stages as a process of this machine, at most until its time is over."""
+
+    def __init__(self, place: Place, one_fold: bool) -> None:
+        self._place, self._one_fold = place, one_fold
+
+    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> None:
+        """Do nothing before the steps of a wave, which are run in turn."""
+
+    def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
+        """Return the state of the step afterwards, and a reason; `save` is called while it runs.
+
+        After `seconds` it is asked to stop, which saves its checkpoint. An interruption is passed on to it.
+        """
+        log = self._place.own / "logs" / f"{step.run}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, str(SOURCE / "run.py"), *self._place.words_of(step, self._one_fold)]
+        waited, status = 0.0, None
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                words, stdout=output, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
+            )
+            try:
+                while status is None and waited < seconds:
+                    try:
+                        status = process.wait(LOOKS)
+                    except subprocess.TimeoutExpired:
+                        waited += LOOKS
+                        save()
+            finally:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                    process.wait()
+        if status is None:
+            return CUT, f"its time, {in_time(seconds)}, was over"
+        return (DONE, "") if status == 0 else (FAILED, last_error(log))
+
+
+def last_error(log: Path) -> str:
+    """Return the last line of a log that is an error, or the last line."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or ["it printed nothing"])[-1].removeprefix("error: ")
+
+
+class Campaign:
+    """A plan that is followed: `show` is called with the journal whenever something has changed."""
+
+    def __init__(
+        self, place: Place, plan: Plan, journal: Journal, runner: Runner, show: Callable[[Journal], None]
+    ) -> None:
+        self.place, self.plan, self.journal = place, plan, journal
+        self._runner, self._show = runner, show
+        self._past, self._held_out = Past(), dict[str, np.ndarray]()
+        self._images: Images | None = None
+        self._paths: list[str] = []
+
+    def work(self) -> None:
+        """Do all steps that are not done, in their waves; then score the answer without luck in choosing."""
+        entries = {entry.slot: entry for entry in self.journal.entries}
+        for _, wave in groupby(self.plan.slots, key=lambda slot: WAVES[slot.kind]):
+            decided = self._decided(list(wave))
+            open_steps = [
+                step for slot, step in decided if isinstance(step, Step) and slot.name not in entries
+            ]
+            self._runner.prepare(open_steps, self._left(), self.journal.save)
+            for slot, step in decided:
+                entry = entries.get(slot.name)
+                if entry is None:
+                    entry = self._begin(slot, step)
+                if not entry.is_over:
+                    self._run(entry, step)
+                if entry.state == DONE:
+                    self._take_note(entry, step)
+        self._close()
+
+    def _decided(self, slots: Sequence[Slot]) -> list[tuple[Slot, Step | str]]:
+        """Return the steps of a wave; a step that is left out by the plan takes no time."""
+        decided = []
+        for slot in slots:
+            step = decide(self.plan, slot, self._past)
+            if isinstance(step, Step):
+                self._past.decided.append(step)
+            decided.append((slot, step))
+        return decided
+
+    def _begin(self, slot: Slot, step: Step | str) -> Entry:
+        """Write down that a step is begun, or why it is not."""
+        if isinstance(step, str):
+            entry = Entry(slot.name, LEFT_OUT, step)
+        else:
+            entry = Entry(slot.name, RUNNING, step.why, step.run, list(step.words), step.seconds)
+            needed, left = step.seconds * self.journal.slowness, self._left()
+            if self.journal.judged and needed > left:
+                entry.state = LEFT_OUT
+                entry.why = f"at the speed so far it needs {in_time(needed)}, and {in_time(left)} are left"
+        self.journal.entries.append(entry)
+        self.journal.save()
+        say(f"campaign: {slot.name}: {entry.why}")
+        return entry
+
+    def _left(self) -> float:
+        """Return the seconds of the budget that are left for a step."""
+        return (1 - CLOSING) * self.journal.budget - self.journal.seconds
+
+    def _run(self, entry: Entry, step: Step) -> None:
+        begun = self.journal.seconds - entry.took
+        left = self._left() if self.journal.judged else math.inf  # there must be an answer
+
+        def save() -> None:
+            entry.took = self.journal.seconds - begun
+            self.journal.save()
+
+        entry.state, reason = self._runner.run(step, left, save)
+        entry.why = reason or entry.why
+        save()
+        if entry.state != DONE:
+            say(f"campaign: {entry.slot} {entry.state}: {entry.why}")
+            self._show(self.journal)
+
+    def _take_note(self, entry: Entry, step: Step) -> None:
+        """Score a finished run and judge it, unless the journal says how it was judged."""
+        try:
+            predictions, task = self._load(step.run)
+        except InputError as error:
+            entry.state, entry.why = FAILED, str(error)
+            self.journal.save()
+            return
+        images = self._images
+        score, error = score_and_error(images.targets, predictions, images.metric.name, task)
+        self._past.finished.append((step, -np.inf if score is None else images.metric.sign * score))
+        self._held_out[step.run] = predictions
+        if entry.kept is not None:
+            return
+        entry.score, entry.error = score, error
+        kept = self.journal.kept
+        if not kept:
+            entry.kept = True
+        else:
+            verdict = judge(
+                images,
+                [self._held_out[name] for name in kept],
+                predictions,
+                self.plan.num_judged,
+                len(kept) - 1,
+            )
+            entry.gain, entry.gain_error = verdict.gain.difference, verdict.gain.known_error
+            entry.p, entry.allowed, entry.kept = verdict.p, verdict.allowed, verdict.kept
+        if entry.kept:
+            self._hand_in()
+        self.journal.save()
+        say(f"campaign: {entry.run} {in_words(entry)}")
+        self._show(self.journal)
+
+    def _load(self, name: str) -> tuple[np.ndarray, Task]:
+        """Return a run's held-out predictions in the order of the first run's images, and the task."""
+        run = self.place.run(name)
+        task, metric = metric_of(run, self.place.metric)
+        folds = [0] if self.plan.one_fold else range(self.plan.contest.num_folds)
+        held_out = load_held_out(run, list(folds), task)
+        if self._images is None:
+            numbers = [np.full(len(load_npz(run.heldout(fold))["path"]), fold) for fold in folds]
+            self._images = Images(held_out.targets, np.concatenate(numbers), task.with_metric(metric), metric)
+            self._paths = held_out.paths
+        rows = match_rows(held_out.paths, self._paths, name)
+        return held_out.predictions[rows], self._images.task
+
+    def _hand_in(self) -> None:
+        """Replace the submission by that of the runs that are kept, and write its score down."""
+        kept = self.journal.kept
+        run = self.place.run(kept[0])
+        if len(kept) > 1:
+            run = self.place.answer
+            words = [*(str(self.place.run(name).root) for name in kept), "--name", run.root.name, "--again"]
+            words += ["--folder", str(self.place.contest)]
+            words += ["--metric", self.place.metric] if self.place.metric else []
+            status = run_stages(Path(sys.executable), [str(SOURCE / "blend.py"), *words])
+            if status:
+                raise InputError(f"the blend of {', '.join(kept)} failed; its messages stand above.")
+        if run.submission.is_file():
+            atomic_copy(run.submission, self.place.submission)
+        images = self._images
+        predictions = answer_of(images, [self._held_out[name] for name in kept])
+        score, error = score_and_error(images.targets, predictions, images.metric.name, images.task)
+        self.journal.answers.append(Answer(self.journal.seconds, score, error, kept))
+
+    def _close(self) -> None:
+        """Score the answer with every choice made anew on the other folds, and show all."""
+        if not self.journal.judged:
+            raise InputError(
+                f"no step gave an answer; {self.place.own / 'journal.json'} says why, and logs/ holds their "
+                "messages."
+            )
+        if self.journal.nested is None and len(self.journal.judged) > 1:
+            runs = {name: self._held_out[name] for name in self.journal.judged}
+            nested = nested_answer(self._images, runs, self.plan.num_judged)
+            images = self._images
+            self.journal.nested, self.journal.nested_error = score_and_error(
+                images.targets, nested, images.metric.name, images.task
+            )
+        self.journal.save()
+        self._show(self.journal)
+
+
+def in_words(entry: Entry) -> str:
+    """Return the score of a judged run and its verdict."""
+    score = with_error(format_score(entry.score), entry.error)
+    if entry.gain is None:
+        return f"scores {score}: the first answer"
+    gain = with_error(f"{entry.gain:+.4f}", entry.gain_error)
+    verdict = "kept" if entry.kept else "dropped"
+    chance = f"p {entry.p:.2g} of {entry.allowed:.2g} allowed"
+    return f"scores {score}; the answer gains {gain} by it, {chance}: {verdict}"
