@@ -1,9 +1,10 @@
 """Campaigns: the plan by arithmetic, which steps are kept, and an answer after every interruption."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy.stats import norm
 import campaign as stage
 import run as all_stages
 from foldsmith.campaign import journal as states
+from foldsmith.campaign import side_by_side
 from foldsmith.campaign.journal import Answer, Entry, Journal
 from foldsmith.campaign.judge import LEVEL, Images, answer_of, choose, judge, nested_answer
 from foldsmith.campaign.page import Page, trend_in_words
@@ -30,6 +32,9 @@ from foldsmith.campaign.plan import (
 )
 from foldsmith.campaign.work import Campaign, InTurn, Place
 from foldsmith.errors import InputError
+from foldsmith.grid.driver import Progress
+from foldsmith.grid.jobs import Needs
+from foldsmith.grid.plan import GridRun
 from foldsmith.process.files import load_json
 from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import find_metric
@@ -240,6 +245,36 @@ def test_no_step_is_begun_after_the_time_and_the_first_always_is(folder: Path, t
     begun = [entry for entry in late.journal.entries if entry.state != states.LEFT_OUT]
     assert [entry.slot for entry in begun] == [late.plan.slots[0].name]
     assert late.place.submission.is_file()
+
+
+class FakeGrid:
+    """A grid that ends as `ends` says, by run, instead of working."""
+
+    ends: Mapping[str, tuple[str, str]] = {}
+
+    def __init__(self, runs: Sequence[GridRun], executor: object, needs: Callable[[GridRun], Needs]) -> None:
+        assert all(needs(run).gpus == 0 for run in runs)
+        self.progress = {run.name: Progress(run, *self.ends[run.name]) for run in runs}
+        self.is_cut_off = "training" in {progress.state for progress in self.progress.values()}
+
+    def work(self, show: Callable[[object], None], deadline: float) -> None:
+        show(self)
+
+
+def test_steps_of_a_wave_run_side_by_side_on_a_cluster(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "OnRay", lambda *words: SimpleNamespace(gpus=0.0))
+    monkeypatch.setattr(side_by_side, "Grid", FakeGrid)
+    small = replace(candidate("small", SCRATCH), recipe="quick")
+    place = Place(folder, tmp_path / folder.name, "campaign", ("--output", str(tmp_path)), "")
+    steps = [Step("", f"run-{number}", SCRATCH, small.words(3), 1.0, "", small) for number in range(3)]
+    outcomes = {("done", ""): states.DONE, ("failed", "bad"): states.FAILED, ("training", ""): states.CUT}
+    runner, saves = side_by_side.SideBySide(place, "auto"), []
+    FakeGrid.ends = {step.run: end for step, end in zip(steps, outcomes, strict=True)}
+    runner.prepare(steps, 10.0, lambda: saves.append(1))
+    found = [runner.run(step, 10.0, lambda: None)[0] for step in steps]
+    assert found == [states.DONE, states.FAILED, states.CUT] and saves == [1]
 
 
 def test_a_trend_is_told_from_three_answers_on(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from foldsmith.campaign.plan import Step
 from foldsmith.campaign.work import Place
 from foldsmith.grid.cluster import OnRay
 from foldsmith.grid.driver import DONE as GRID_DONE
+from foldsmith.grid.driver import FAILED as GRID_FAILED
 from foldsmith.grid.driver import Grid
 from foldsmith.grid.jobs import needs_of
 from foldsmith.grid.plan import GridRun
@@ -34,10 +35,10 @@ class SideBySide:
         for name, progress in grid.progress.items():
             if progress.state == GRID_DONE:
                 self._states[name] = (DONE, "")
-            elif grid.is_cut_off:
-                self._states[name] = (CUT, "the time was over")
-            else:
+            elif progress.state == GRID_FAILED:
                 self._states[name] = (FAILED, progress.reason)
+            else:
+                self._states[name] = (CUT, "the time was over")
 
     def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
         if step.run not in self._states:  # begun by a command that was interrupted
