@@ -316,7 +316,9 @@ def test_a_worker_killed_by_the_system_ends_in_one_sentence_and_the_run_resumes(
     error = capsys.readouterr().err
     assert ended.value.code == 1 and error.count("\n") == 1 and error.endswith(ADVICE)
     assert "a process that prepares batches was killed" in error and "--workers" in error
-    assert files_of(tmp_path / "tiny/run") == before
+    after = files_of(tmp_path / "tiny/run")
+    del after["threads.json"]  # recorded before the first step
+    assert after == before
     assert train.main([*words, "--workers", "1"]) == 0
 
 

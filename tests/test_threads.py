@@ -21,7 +21,6 @@ import train
 from foldsmith.inference import threads as record
 from foldsmith.inference.threads import Threads, settle_threads, take_threads
 from foldsmith.process import threads as process
-from foldsmith.process.machine import usable_cores
 from foldsmith.process.threads import busy_between, busy_cores, free_cores, lowest_quota
 from foldsmith.run.paths import RunPaths
 from foldsmith.training import loop
@@ -210,7 +209,7 @@ def test_another_processor_and_a_gpu_take_no_record(machine: Machine, run: RunPa
     take_threads(run, "cpu")
     assert torch.get_num_threads() == 2
     machine.busy = 2.0
-    assert settle_threads(run, [torch.device("cuda", 0)], again=False) == usable_cores()
+    assert settle_threads(run, [torch.device("cuda", 0)], again=False) == 2
     assert torch.get_num_threads() == 2
 
 
