@@ -203,8 +203,10 @@ def tuned_epochs(num_images: int) -> int:
 def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float) -> Plan:
     """Return the plan for a budget of that many seconds, of at least one candidate.
 
-    First comes the quickest answer, then the other probes, then training from scratch and fine-tuning of the
-    best networks, in the order of what they promise for such images, then variations of the best runs.
+    First comes an answer: the costliest probe that fits in FIRST_SHARE, as larger networks and sides are
+    likely to be better, or else the quickest candidate. Then come the other probes, training from scratch and
+    fine-tuning of the best networks, in the order of what they promise for such images, then variations of
+    the best runs.
     """
     usable = USABLE * seconds
 
@@ -214,7 +216,8 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     by_cost = sorted(candidates, key=least_seconds)
     probes = [one for one in by_cost if one.kind == PROBE]
     scratch = [one for one in by_cost if one.kind == SCRATCH]
-    first = (probes or scratch)[0]
+    quick = [one for one in probes if least_seconds(one) <= FIRST_SHARE * usable]
+    first = quick[-1] if quick else (probes or scratch)[0]
     networks = {one.network for one in candidates if one.kind == FINETUNE}
     tuning = [
         Slot(f"fine-tune the {name} network", FINETUNE, TRAINING_SHARE, rank=rank)
@@ -226,7 +229,7 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     many_small = contest.side < SMALL_SIDE and contest.num_images > MOST_SMALL_IMAGES
     slots = [
         Slot(f"{'probe' if probes else 'train'} {first.name}", first.kind, FIRST_SHARE, first),
-        *(Slot(f"probe {one.name}", PROBE, PROBE_SHARE, one) for one in probes[1:]),
+        *(Slot(f"probe {one.name}", PROBE, PROBE_SHARE, one) for one in probes if one != first),
         *(training + tuning if many_small else tuning + training),
         Slot("the best training with another seed", VARIATION, 1.0, varied=SEED),
         Slot("the best training with pseudo-labels", VARIATION, 1.0, varied=ROUNDS),
