@@ -13,9 +13,9 @@ a method that is not done then is killed, and what it had printed counts.
 
 The methods run in turn. All train on the training images of fold 0 and are judged on its held-out ones,
 after every epoch if the method can. The clock of a method starts with its process, so it holds imports and
-decoding; foldsmith's begins without a cache, and checks all images of the competition. In brackets are the
-processor seconds until then, which other programs on the machine change less. Rows are added to --rows as
-JSON; a method that has a row there for the same images and minutes is not run again.
+decoding; foldsmith's begins without a cache. In brackets are the processor seconds until then, which other
+programs on the machine change less. Rows are added to --rows as JSON; a method that has a row there for the
+same images and minutes is not run again.
 """
 
 import argparse
@@ -67,20 +67,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a comparison: those of a competition, and links to them in folders by class."""
+    """The images of a comparison: a competition of them, and links to them in folders by class."""
 
     competition: Path
-    limit: int
     by_class: Path
 
     @property
     def num_classes(self) -> int:
         return len(list((self.by_class / "train").iterdir()))
-
-    @property
-    def words(self) -> list[str]:
-        """Return the words of foldsmith's command line."""
-        return [str(self.competition), *(["--limit", str(self.limit)] if self.limit else [])]
 
 
 class Point(NamedTuple):
@@ -130,26 +124,46 @@ class Row:
         ]  # fmt: skip
 
 
-def link_images(competition: Path, limit: int, folder: Path) -> Images:
-    """Link the training and held-out images of fold 0 below `folder`, by class."""
-    images = Images(competition, limit, folder / "by-class")
-    words = [*images.words, "--recipe", "quick", "--output", str(folder), "--name", "split"]
+def split(competition: Path, output: Path, limit: int) -> pd.DataFrame:
+    """Return foldsmith's folds of a competition's images: path, class_name, label and fold."""
+    words = [str(competition), "--recipe", "quick", "--output", str(output), "--name", "split"]
+    words += ["--limit", str(limit)] if limit else []
     for stage in ("prepare", "split"):
         command = [sys.executable, str(SRC / f"{stage}.py"), *words]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    run = folder / competition.name / "split"
+    run = output / competition.name / "split"
     samples = pd.read_csv(run / "samples.csv", dtype=str)[["path", "class_name"]]
-    for row in pd.read_csv(run / "folds.csv").merge(samples, on="path").itertuples():
+    return pd.read_csv(run / "folds.csv").merge(samples, on="path")
+
+
+def link_images(competition: Path, limit: int, folder: Path) -> Images:
+    """Link the training and held-out images of fold 0 below `folder`, by class.
+
+    With a limit, a competition of these images and one test image is linked first: foldsmith would check all
+    the others.
+    """
+    if limit:
+        root, competition = competition, folder / competition.name
+        for row in split(root, folder / "chosen", limit).itertuples():
+            link(root / row.path, competition / "train" / row.class_name)
+        test = pd.read_csv(folder / "chosen" / root.name / "split" / "test_samples.csv")["path"]
+        link(root / test[0], competition / "test")
+    images = Images(competition, folder / "by-class")
+    for row in split(competition, folder / "split", 0).itertuples():
         subset = "validation" if row.fold == 0 else "train"
-        link = images.by_class / subset / f"{row.label:04}" / Path(row.path).name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to((competition / row.path).resolve())
+        link(competition / row.path, images.by_class / subset / f"{row.label:04}")
     return images
+
+
+def link(image: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / image.name).symlink_to(image.resolve())
 
 
 def our_command(method: Method, images: Images, weights: str, output: str) -> list[str]:
     """Return the command that trains and scores fold 0 with a recipe of foldsmith's."""
-    words = [*images.words, "--recipe", method.name, "--fold", "0", "--device", "cpu", "--output", output]
+    words = [str(images.competition), "--recipe", method.name, "--fold", "0", "--device", "cpu"]
+    words += ["--output", output]
     if method.epochs:
         words += ["--epochs", method.epochs]
     if method.borrowed:
@@ -255,8 +269,8 @@ def run_method(word: str, images: Images, args: argparse.Namespace) -> Row:
         else:
             command = our_command(method, images, args.weights, output)
         points, ended, seconds = watch(command, 60 * args.minutes)
-    name, limit = images.competition.name, images.limit
-    return Row(name, limit, args.minutes, args.threads, word, points, ended, seconds, command)
+    same = (args.folder.name, args.limit, args.minutes, args.threads)
+    return Row(*same, word, points, ended, seconds, command)
 
 
 def read_rows(path: Path) -> list[Row]:
