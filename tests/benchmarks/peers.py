@@ -241,19 +241,19 @@ def processor_seconds(group: int) -> float:
 def watch(command: list[str], seconds: float) -> tuple[list[Point], bool, float]:
     """Run a command for at most `seconds`; return its points, whether it ended well, and its seconds."""
     begun, points, lines = time.monotonic(), [], []
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    stopper = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
-    stopper.start()
-    for line in process.stdout:
-        lines.append(line)
-        accuracy = accuracy_in(line)
-        if accuracy is not None:
-            at = round(time.monotonic() - begun, 1)
-            points.append(Point(at, processor_seconds(process.pid), accuracy))
-    status = process.wait()
-    stopper.cancel()
+    ) as process:
+        stopper = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
+        stopper.start()
+        for line in process.stdout:
+            lines.append(line)
+            accuracy = accuracy_in(line)
+            if accuracy is not None:
+                at = round(time.monotonic() - begun, 1)
+                points.append(Point(at, processor_seconds(process.pid), accuracy))
+        status = process.wait()
+        stopper.cancel()
     if status not in (0, -signal.SIGKILL):
         print("".join(lines[-15:]), file=sys.stderr)
     return points, status == 0, round(time.monotonic() - begun, 1)
@@ -275,6 +275,11 @@ def run_method(word: str, images: Images, args: argparse.Namespace) -> Row:
 
 def read_rows(path: Path) -> list[Row]:
     return [Row.of_line(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def add_row(path: Path, row: Row) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
 
 
 def parse() -> argparse.Namespace:
@@ -308,8 +313,7 @@ def main() -> None:
         rows = {row.method: row for row in read_rows(args.rows) if row.same == same}
         for word in [word for word in args.methods if word not in rows]:
             rows[word] = run_method(word, images, args)
-            with args.rows.open("a") as file:
-                file.write(json.dumps(asdict(rows[word])) + "\n")
+            add_row(args.rows, rows[word])
             print(" | ".join(rows[word].cells(args.targets)), flush=True)
     header = (
         "method",
