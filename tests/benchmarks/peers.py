@@ -1,10 +1,10 @@
 """Time to accuracy of foldsmith and of what people use instead, on the same images, split and threads.
 
-.venv/bin/python tests/benchmarks/peers.py input/flowers102 --minutes 6 --targets .6 .7 --rows rows.jsonl \\
+.venv/bin/python tests/benchmarks/peers.py input/flowers102 --minutes 7 --targets .6 .7 --rows rows.jsonl \\
     --weights tf_efficientnet_lite0.safetensors --timm ../timm --fastai ../venv-fastai/bin/python \\
-    --methods probe+weights finetune+weights:10 default+weights timm+weights:9 fastai+weights:8 floor
-.venv/bin/python tests/benchmarks/peers.py input/cifar10 --limit 10000 --minutes 5 --targets .6 .75 \\
-    --rows rows.jsonl --timm ../timm --methods quick small-images-fast default:12 timm:4 floor
+    --methods probe+weights finetune+weights:7 default+weights timm+weights:12 fastai+weights:5 floor
+.venv/bin/python tests/benchmarks/peers.py input/cifar10 --limit 10000 --minutes 6 --targets .4 .75 \\
+    --rows rows.jsonl --timm ../timm --methods quick small-images-fast default:8 timm:4 floor
 
 A method is a recipe of foldsmith's, `timm` (train.py of a checkout), `fastai`, `autogluon` or `floor`
 (logistic regression on histograms of oriented gradients and a small image); `+weights` starts it from
