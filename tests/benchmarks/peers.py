@@ -42,6 +42,7 @@ from foldsmith.process.terminal import show_table
 
 HERE = Path(__file__).resolve().parent
 SRC = HERE.parents[1] / "src"
+PEERS = ("timm", "fastai", "autogluon")
 SCRATCH_NETWORK, SCRATCH_PIXELS = "resnet18", 64  # of the peers; 32 pixels leave it one position at the end
 BORROWED_PIXELS = 128  # of all methods with weights, but for `default`, which chooses
 SPARE = 45  # seconds of the budget that AutoGluon needs for imports and its last evaluation
@@ -264,7 +265,7 @@ def run_method(word: str, images: Images, args: argparse.Namespace) -> Row:
     with tempfile.TemporaryDirectory() as output:
         if method.name == "timm":
             command = timm_command(method, images, args, output)
-        elif method.name in ("fastai", "autogluon", "floor"):
+        elif method.name in (*PEERS, "floor"):
             command = script_command(method, images, args)
         else:
             command = our_command(method, images, args.weights, output)
@@ -299,6 +300,12 @@ def parse() -> argparse.Namespace:
     add("--fastai", metavar="PYTHON", help="an interpreter with fastai and timm")
     add("--autogluon", metavar="PYTHON", help="an interpreter with autogluon.multimodal")
     args = parser.parse_args()
+    for word in args.methods:
+        method = Method.of(word)
+        if method.name in PEERS and not (method.epochs and getattr(args, method.name)):
+            parser.error(f"{word} needs --{method.name} and its epochs: {word.partition(':')[0]}:4")
+        if method.borrowed and not args.weights:
+            parser.error(f"{word} needs --weights")
     args.weights = str(Path(args.weights).resolve()) if args.weights else None
     return args
 
