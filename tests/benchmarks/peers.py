@@ -1,32 +1,37 @@
 """Time to accuracy of foldsmith and of what people use instead, on the same images, split and threads.
 
-.venv/bin/python tests/benchmarks/peers.py input/flowers102 --weights tf_efficientnet_lite0.safetensors \\
-    --minutes 10 --target .65 --ours probe finetune --timm ../timm --fastai ../venv-fastai/bin/python --floor
-.venv/bin/python tests/benchmarks/peers.py input/cifar10 --limit 10000 --ours quick small-images-fast --floor
+.venv/bin/python tests/benchmarks/peers.py input/flowers102 --minutes 7 --targets .6 .7 --rows rows.jsonl \\
+    --weights tf_efficientnet_lite0.safetensors --timm ../timm --fastai ../venv-fastai/bin/python \\
+    --methods probe+weights finetune+weights:7 default+weights timm+weights:12 fastai+weights:5 floor
+.venv/bin/python tests/benchmarks/peers.py input/cifar10 --limit 10000 --minutes 6 --targets .4 .75 \\
+    --rows rows.jsonl --timm ../timm --methods quick small-images-fast default:8 timm:4 floor
 
-Every method trains on the training images of fold 0 and is judged on its held-out ones, in turn, on one
-thread unless --threads says otherwise. Its clock starts with its process and so holds imports and decoding. A
-row has the accuracy at the end, the highest one within --minutes, and the seconds to --target. A method that
-is not done after --minutes is stopped; what it had printed counts. Settings are those that each peer's
-documentation recommends for small data: timm's fine-tuning with AdamW, layer decay, RandAugment and EMA, or
-from scratch its defaults with cosine and warm-up; fastai's vision_learner with fine_tune, or fit_one_cycle
-from scratch, with aug_transforms; for the floor logistic regression on histograms of oriented gradients and a
-small image.
+A method is a recipe of foldsmith's, `timm` (train.py of a checkout), `fastai`, `autogluon` or `floor`
+(logistic regression on histograms of oriented gradients and a small image); `+weights` starts it from
+--weights, `:EPOCHS` sets the epochs of its schedule. Choose them so that the schedule ends within --minutes:
+a method that is not done then is killed, and what it had printed counts.
+
+The methods run in turn. All train on the training images of fold 0 and are judged on its held-out ones,
+after every epoch if the method can. The clock of a method starts with its process, so it holds imports and
+decoding; foldsmith's begins without a cache. In brackets are the processor seconds until then, which other
+programs on the machine change less. Rows are added to --rows as JSON; a method that has a row there for the
+same images and minutes is not run again.
 """
 
 import argparse
 import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
@@ -35,271 +40,297 @@ import pandas as pd
 from foldsmith.process.machine import has_fast_bf16
 from foldsmith.process.terminal import show_table
 
-SRC = Path(__file__).resolve().parents[2] / "src"
-ACCURACY = r"(?:\d+\.\d+|\d+)"
-FASTAI = """
-import sys, time
-from functools import partial
-from pathlib import Path
-begun = float(sys.argv[7])
-import timm, torch
-from fastai.vision.all import *
-folder, arch, size, epochs, weights, batch = (Path(sys.argv[1]), *sys.argv[2:3], *map(int, sys.argv[3:5]),
-                                              sys.argv[5], int(sys.argv[6]))
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-set_seed(0, True)
-if weights:
-    create = timm.create_model
-    overlay = {"file": weights}
-    timm.create_model = lambda name, pretrained=False, **words: create(
-        name, pretrained=pretrained, **words, **({"pretrained_cfg_overlay": overlay} if pretrained else {}))
-dls = ImageDataLoaders.from_folder(folder, train="train", valid="validation", seed=0, bs=batch, num_workers=0,
-                                   item_tfms=Resize(size), batch_tfms=aug_transforms(size=size))
-class Told(Callback):
-    order = 60
-    def after_epoch(self):
-        print(f"TOLD {time.time() - begun:.1f} {float(self.recorder.values[-1][-1]):.5f}", flush=True)
-learn = vision_learner(dls, arch, metrics=accuracy, pretrained=bool(weights), cbs=Told())
-if weights:
-    learn.fine_tune(epochs)
-else:
-    learn.unfreeze()
-    learn.fit_one_cycle(epochs, 3e-3)
-"""
+HERE = Path(__file__).resolve().parent
+SRC = HERE.parents[1] / "src"
+PEERS = ("timm", "fastai", "autogluon")
+SCRATCH_NETWORK, SCRATCH_PIXELS = "resnet18", 64  # of the peers; 32 pixels leave it one position at the end
+BORROWED_PIXELS = 128  # of all methods with weights, but for `default`, which chooses
+SPARE = 45  # seconds of the budget that AutoGluon needs for imports and its last evaluation
+# a line of a method's output that has a held-out accuracy: as a share, or in per cent
+SHARE = re.compile(r"^held out ([\d.]+)|^validate: accuracy ([\d.]+)|'val_accuracy' reached ([\d.]+)")
+PER_CENT = re.compile(r"held out \S+ ([\d.]+)%|Test: \[ *(?:\d+)/\d+\] .*Acc@1: +\S+ \( *([\d.]+)\)")
+LAST_BATCH = re.compile(r"Test: \[ *(\d+)/\1\]")  # of timm, which prints running means
 
 
 @dataclass(frozen=True)
-class Split:
-    """Folders of links to images by class, and the sizes that methods use.
+class Method:
+    """A method as typed: NAME[+weights][:EPOCHS]; `epochs` is empty for those of a recipe."""
 
-    `folder` has train/CLASS and validation/CLASS. `weights` is a file, or empty for training from scratch.
-    """
+    name: str
+    borrowed: bool
+    epochs: str
 
-    folder: Path
+    @classmethod
+    def of(cls, word: str) -> "Method":
+        name, _, epochs = word.partition(":")
+        return cls(name.removesuffix("+weights"), name.endswith("+weights"), epochs)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a comparison: a competition of them, and links to them in folders by class."""
+
     competition: Path
-    limit: int
-    size: int
-    weights: str
-    network: str
+    by_class: Path
+
+    @property
+    def num_classes(self) -> int:
+        return len(list((self.by_class / "train").iterdir()))
+
+
+class Point(NamedTuple):
+    """A held-out accuracy, the seconds since the method's start, and its processor seconds until then."""
+
+    seconds: float
+    processor: float
+    accuracy: float
+
+    @property
+    def time(self) -> str:
+        return f"{self.seconds:,.0f} ({self.processor:,.0f})"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method's accuracies on the held-out images by the seconds since its start."""
+    """The held-out accuracies of a method; `seconds` is how long it ran."""
 
-    name: str
-    points: list[tuple[float, float]]
+    competition: str
+    limit: int
+    minutes: float
+    threads: int
+    method: str
+    points: list[Point]
     ended: bool
-    seconds: float  # of the whole process
+    seconds: float
+    command: list[str]
 
-    def cells(self, minutes: float, target: float) -> list[str]:
+    @classmethod
+    def of_line(cls, line: str) -> "Row":
+        entry = json.loads(line)
+        return cls(**{**entry, "points": [Point(*point) for point in entry["points"]]})
+
+    @property
+    def same(self) -> tuple[str, int, float, int]:
+        """Return what rows of one table have in common."""
+        return self.competition, self.limit, self.minutes, self.threads
+
+    def cells(self, targets: list[float]) -> list[str]:
         if not self.points:
-            return [self.name, "–", "–", "–", "failed or too slow"]
-        within = [accuracy for seconds, accuracy in self.points if seconds <= 60 * minutes]
-        reached = [seconds for seconds, accuracy in self.points if accuracy >= target]
+            return [self.method, *["–"] * (3 + len(targets)), "no accuracy"]
+        last, best = self.points[-1], max(point.accuracy for point in self.points)
+        reached = [next((p.time for p in self.points if p.accuracy >= target), "–") for target in targets]
         return [
-            self.name,
-            f"{self.points[-1][1]:.4f} after {self.points[-1][0]:,.0f} s",
-            f"{max(within):.4f}" if within else "–",
-            f"{reached[0]:,.0f}" if reached else "not reached",
+            self.method, f"{last.accuracy:.4f}", last.time, f"{best:.4f}", *reached,
             "" if self.ended else "stopped",
-        ]
+        ]  # fmt: skip
 
 
-def build_split(args: argparse.Namespace, output: Path, root: Path) -> Path:
-    """Return a folder of links to the training and held-out images of fold 0, by class."""
-    words = [str(args.folder), "--recipe", "quick", "--output", str(output), "--name", "split"]
-    words += ["--limit", str(args.limit)] if args.limit else []
+def split(competition: Path, output: Path, limit: int) -> pd.DataFrame:
+    """Return foldsmith's folds of a competition's images: path, class_name, label and fold."""
+    words = [str(competition), "--recipe", "quick", "--output", str(output), "--name", "split"]
+    words += ["--limit", str(limit)] if limit else []
     for stage in ("prepare", "split"):
-        subprocess.run(
-            [sys.executable, str(SRC / f"{stage}.py"), *words], check=True, stdout=subprocess.DEVNULL
-        )
-    run = output / args.folder.name / "split"
-    folds = pd.read_csv(run / "folds.csv").merge(
-        pd.read_csv(run / "samples.csv", dtype=str)[["path", "class_name"]], on="path"
-    )
-    for row in folds.itertuples():
+        command = [sys.executable, str(SRC / f"{stage}.py"), *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    run = output / competition.name / "split"
+    samples = pd.read_csv(run / "samples.csv", dtype=str)[["path", "class_name"]]
+    return pd.read_csv(run / "folds.csv").merge(samples, on="path")
+
+
+def link_images(competition: Path, limit: int, folder: Path) -> Images:
+    """Link the training and held-out images of fold 0 below `folder`, by class.
+
+    With a limit, a competition of these images and one test image is linked first: foldsmith would check all
+    the others.
+    """
+    if limit:
+        root, competition = competition, folder / competition.name
+        for row in split(root, folder / "chosen", limit).itertuples():
+            link(root / row.path, competition / "train" / row.class_name)
+        test = pd.read_csv(folder / "chosen" / root.name / "split" / "test_samples.csv")["path"]
+        link(root / test[0], competition / "test")
+    images = Images(competition, folder / "by-class")
+    for row in split(competition, folder / "split", 0).itertuples():
         subset = "validation" if row.fold == 0 else "train"
-        link = root / subset / f"{row.label:04}" / Path(row.path).name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to((args.folder / row.path).resolve())
-    return root
+        link(competition / row.path, images.by_class / subset / f"{row.label:04}")
+    return images
 
 
-def watch(command: list[str], read: Callable[[str, float], float | None], minutes: float, **words) -> Row:
-    """Run a command for at most that many minutes; `read` gives the accuracy that a printed line tells."""
-    begun, points = time.monotonic(), []
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **words
-    )
-    stopper = threading.Timer(60 * minutes, process.terminate)
-    stopper.start()
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        accuracy = read(line, time.monotonic() - begun)
-        if accuracy is not None:
-            points.append((time.monotonic() - begun, accuracy))
-    status = process.wait()
-    stopper.cancel()
-    if status and not points:
+def link(image: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / image.name).symlink_to(image.resolve())
+
+
+def our_command(method: Method, images: Images, weights: str, output: str) -> list[str]:
+    """Return the command that trains and scores fold 0 with a recipe of foldsmith's."""
+    words = [str(images.competition), "--recipe", method.name, "--fold", "0", "--device", "cpu"]
+    words += ["--output", output]
+    if method.epochs:
+        words += ["--epochs", method.epochs]
+    if method.borrowed:
+        words += ["--set", f"weights={weights}"]
+    if method.borrowed and method.name != "default":
+        words += ["--image-size", str(BORROWED_PIXELS)]
+    if method.name == "finetune":  # growing images, as `default` uses them
+        words += ["--set", f"train_size={BORROWED_PIXELS * 7 // 8}"]
+        words += ["--set", f"train_size_from={BORROWED_PIXELS * 5 // 8}"]
+    if method.name == "default" and not method.borrowed:
+        words += ["--set", "pretrained=false"]
+    return [sys.executable, str(SRC / "run.py"), *words, "--until", "validate"]
+
+
+def timm_command(method: Method, images: Images, args: argparse.Namespace, output: str) -> list[str]:
+    """Return the command of timm's train.py, with AdamW, a cosine schedule and its default augmentation."""
+    network, pixels = network_of(method, args)
+    values = {
+        "data-dir": images.by_class, "model": network, "num-classes": images.num_classes,
+        "img-size": pixels, "epochs": method.epochs, "output": output, "device": "cpu", "workers": 1,
+        "sched": "cosine", "warmup-epochs": 1, "opt": "adamw", "weight-decay": 0.05, "checkpoint-hist": 1,
+    }  # fmt: skip
+    if method.borrowed:
+        values |= {"pretrained-path": args.weights, "lr": 1e-3, "batch-size": 32}
+    else:
+        values |= {"lr": 2e-3, "batch-size": 64}
+    words = [text for word, value in values.items() for text in (f"--{word}", str(value))]
+    words += ["--pretrained"] if method.borrowed else []
+    # networks with depthwise convolutions, as those with weights here, are slower in bf16 on a CPU
+    words += ["--amp", "--amp-dtype", "bfloat16"] if has_fast_bf16() and not method.borrowed else []
+    flags = ["--channels-last", "--sched-on-updates", "--scale", "0.35", "1"]
+    return [sys.executable, str(args.timm / "train.py"), *flags, *words]
+
+
+def script_command(method: Method, images: Images, args: argparse.Namespace) -> list[str]:
+    """Return the command of the script that runs fastai, AutoGluon or the floor."""
+    network, pixels = network_of(method, args)
+    words = [str(HERE / f"peers_{method.name}.py"), str(images.by_class)]
+    if method.name == "floor":
+        return [sys.executable, *words]
+    words += [network, str(pixels), method.epochs, *([args.weights] if method.borrowed else [])]
+    if method.name == "autogluon":
+        return [args.autogluon, *words, f"{60 * args.minutes - SPARE:.0f}"]
+    return [args.fastai, *words]
+
+
+def network_of(method: Method, args: argparse.Namespace) -> tuple[str, int]:
+    """Return timm's name of a peer's network, and the pixels of its images."""
+    if method.borrowed:
+        return Path(args.weights).stem, BORROWED_PIXELS
+    return SCRATCH_NETWORK, SCRATCH_PIXELS
+
+
+def accuracy_in(line: str) -> float | None:
+    """Return the held-out accuracy that a line of a method's output states, if any."""
+    if found := SHARE.search(line):
+        return float(next(filter(None, found.groups())))
+    if "Test: [" in line and not LAST_BATCH.search(line):
+        return None
+    found = PER_CENT.search(line)
+    return float(next(filter(None, found.groups()))) / 100 if found else None
+
+
+def processor_seconds(group: int) -> float:
+    """Return the processor seconds of a process group, with those of its processes that have ended."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            values = path.read_text().rpartition(")")[2].split()
+            if int(values[2]) == group:
+                ticks += sum(map(int, values[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def watch(command: list[str], seconds: float) -> tuple[list[Point], bool, float]:
+    """Run a command for at most `seconds`; return its points, whether it ended well, and its seconds."""
+    begun, points, lines = time.monotonic(), [], []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        stopper = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
+        stopper.start()
+        for line in process.stdout:
+            lines.append(line)
+            accuracy = accuracy_in(line)
+            if accuracy is not None:
+                at = round(time.monotonic() - begun, 1)
+                points.append(Point(at, processor_seconds(process.pid), accuracy))
+        status = process.wait()
+        stopper.cancel()
+    if status not in (0, -signal.SIGKILL):
         print("".join(lines[-15:]), file=sys.stderr)
-    return Row("", points, status == 0, time.monotonic() - begun)
+    return points, status == 0, round(time.monotonic() - begun, 1)
 
 
-def ours(recipe: str, split: Split, minutes: float, output: Path) -> Row:
-    """Train a recipe of foldsmith's; it is judged every epoch, as the others are."""
-    words = [str(split.competition), "--recipe", recipe, "--fold", "0", "--device", "cpu", "--again"]
-    words += ["--output", str(output), "--name", f"peer-{recipe}"]
-    words += ["--limit", str(split.limit)] if split.limit else []
-    borrowed = recipe in ("default", "probe", "finetune") and split.weights
-    if borrowed:
-        words += ["--set", f"weights={split.weights}", "--set", f"model=timm:{split.network}"]
-        words += ["--image-size", str(split.size)] if recipe != "default" else []
-    if recipe != "probe":
-        words += ["--set", "validate_every=1"]
-
-    def read(line: str, seconds: float) -> float | None:
-        found = re.search(r"held out \S+ ([\d.]+)%", line) or re.search(
-            r"held out .*?accuracy ([\d.]+)%", line
-        )
-        return float(found[1]) / 100 if found else None
-
-    command = [sys.executable, str(SRC / "run.py"), *words, "--until", "validate"]
-    row = watch(command, read, minutes)
-    cv = output / split.competition.name / f"peer-{recipe}" / "cv.json"
-    if row.ended and cv.is_file():
-        row.points.append((row.seconds, json.loads(cv.read_text())["mean"]))  # all views
-    return row
-
-
-def timm(checkout: Path, split: Split, minutes: float, epochs: int) -> Row:
-    """Train timm's train.py with the settings it recommends, for borrowed weights or from scratch."""
+def run_method(word: str, images: Images, args: argparse.Namespace) -> Row:
+    method = Method.of(word)
     with tempfile.TemporaryDirectory() as output:
-        words = ["--data-dir", str(split.folder), "--train-split", "train", "--val-split", "validation"]
-        words += ["--model", split.network, "--num-classes", str(num_classes(split.folder))]
-        words += ["--img-size", str(split.size), "--batch-size", "32", "--device", "cpu", "--workers", "0"]
-        words += ["--epochs", str(epochs), "--sched", "cosine", "--opt", "adamw", "--output", output]
-        if split.weights:
-            words += [
-                "--pretrained",
-                "--pretrained-path",
-                split.weights,
-                "--lr",
-                "5e-4",
-                "--layer-decay",
-                ".75",
-            ]
-            words += [
-                "--warmup-epochs",
-                "1",
-                "--aa",
-                "rand-m7-mstd0.5",
-                "--model-ema",
-                "--weight-decay",
-                ".05",
-            ]
+        if method.name == "timm":
+            command = timm_command(method, images, args, output)
+        elif method.name in (*PEERS, "floor"):
+            command = script_command(method, images, args)
         else:
-            words += ["--lr", "2e-3", "--warmup-epochs", "2", "--weight-decay", ".05"]
-        if has_fast_bf16():  # elsewhere it is emulated
-            words += ["--amp", "--amp-dtype", "bfloat16"]
-
-        def read(line: str, seconds: float) -> float | None:
-            found = re.search(rf"Test: \[\s*(\d+)/(\d+)\].*Acc@1:\s*{ACCURACY}\s*\(\s*({ACCURACY})\)", line)
-            return float(found[3]) / 100 if found and found[1] == found[2] else None
-
-        return watch([sys.executable, str(checkout / "train.py"), *words], read, minutes, cwd=checkout)
+            command = our_command(method, images, args.weights, output)
+        points, ended, seconds = watch(command, 60 * args.minutes)
+    same = (args.folder.name, args.limit, args.minutes, args.threads)
+    return Row(*same, word, points, ended, seconds, command)
 
 
-def fastai(python: str, split: Split, minutes: float, epochs: int) -> Row:
-    """Train fastai's vision_learner with its own defaults."""
-    arch = split.network if split.weights else "resnet18"
-    words = [str(split.folder), arch, str(split.size), str(epochs), split.weights, "64", str(time.time())]
-
-    def read(line: str, seconds: float) -> float | None:
-        found = re.search(r"TOLD [\d.]+ ([\d.]+)", line)
-        return float(found[1]) if found else None
-
-    return watch([python, "-c", FASTAI, *words], read, minutes)
+def read_rows(path: Path) -> list[Row]:
+    return [Row.of_line(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def floor(split: Split) -> Row:
-    """Fit a logistic regression on histograms of oriented gradients and an image of 8 x 8."""
-    import cv2
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    begun = time.monotonic()
-    descriptor = cv2.HOGDescriptor((32, 32), (16, 16), (8, 8), (8, 8), 9)
-
-    def features_of(path: Path) -> np.ndarray:
-        image = cv2.resize(cv2.imread(str(path)), (32, 32), interpolation=cv2.INTER_AREA)
-        colours = cv2.resize(image, (8, 8), interpolation=cv2.INTER_AREA).ravel() / 255
-        return np.concatenate([descriptor.compute(image).ravel(), colours])
-
-    sets = {}
-    for subset in ("train", "validation"):
-        paths = sorted((split.folder / subset).glob("*/*"))
-        sets[subset] = np.stack([features_of(path) for path in paths]), [path.parent.name for path in paths]
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-    accuracy = model.fit(*sets["train"]).score(*sets["validation"])
-    seconds = time.monotonic() - begun
-    return Row("", [(seconds, float(accuracy))], True, seconds)
+def add_row(path: Path, row: Row) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
 
 
-def num_classes(folder: Path) -> int:
-    return len(list((folder / "train").iterdir()))
-
-
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("folder", type=Path)
-    add("--limit", type=int, default=0)
-    add("--weights", default="", help="a safetensors file of --network")
-    add("--network", default="", help="timm's (tf_efficientnet_lite0 with weights, resnet18 from scratch)")
-    add("--size", type=int, default=0, help="pixels of the peers (128 with weights, else the images')")
-    add("--minutes", type=float, default=10)
-    add("--target", type=float, required=True)
+    add("folder", type=Path, help="a competition")
+    add("--methods", nargs="+", required=True, metavar="NAME[+weights][:EPOCHS]")
+    add("--targets", nargs="+", type=float, required=True, help="accuracies to reach")
+    add("--rows", type=Path, required=True, metavar="FILE", help="JSON lines, read and added to")
+    add("--limit", type=int, default=0, metavar="N", help="use only N images, stratified (all)")
+    add("--minutes", type=float, default=5, help="budget of a method (5)")
     add("--threads", type=int, default=1)
-    add("--epochs", type=int, default=20, help="of timm and fastai")
-    add("--ours", nargs="*", default=[])
-    add("--timm", type=Path, help="a checkout")
-    add("--fastai", help="an interpreter with fastai and timm")
-    add("--floor", action="store_true")
+    add("--weights", metavar="FILE", help="safetensors, named as timm's network is")
+    add("--timm", type=Path, metavar="CHECKOUT")
+    add("--fastai", metavar="PYTHON", help="an interpreter with fastai and timm")
+    add("--autogluon", metavar="PYTHON", help="an interpreter with autogluon.multimodal")
     args = parser.parse_args()
+    for word in args.methods:
+        method = Method.of(word)
+        if method.name in PEERS and not (method.epochs and getattr(args, method.name)):
+            parser.error(f"{word} needs --{method.name} and its epochs: {word.partition(':')[0]}:4")
+        if method.borrowed and not args.weights:
+            parser.error(f"{word} needs --weights")
+    args.weights = str(Path(args.weights).resolve()) if args.weights else None
+    return args
+
+
+def main() -> None:
+    args = parse()
     os.environ |= {"OMP_NUM_THREADS": str(args.threads), "NO_ALBUMENTATIONS_UPDATE": "1"}
-    output = Path(tempfile.mkdtemp(prefix="peers-"))
-    try:
-        folder = build_split(args, output, output / "by-class")
-        weights = str(Path(args.weights).resolve()) if args.weights else ""
-        network = args.network or ("tf_efficientnet_lite0" if weights else "resnet18")
-        split = Split(
-            folder, args.folder, args.limit, args.size or (128 if weights else 64), weights, network
-        )
-        methods: dict[str, Callable[[], Row]] = {
-            f"foldsmith {recipe}": lambda recipe=recipe: ours(recipe, split, args.minutes, output)
-            for recipe in args.ours
-        }
-        if args.timm:
-            methods["timm train.py"] = lambda: timm(args.timm, split, args.minutes, args.epochs)
-        if args.fastai:
-            methods["fastai"] = lambda: fastai(args.fastai, split, args.minutes, args.epochs)
-        if args.floor:
-            methods["HOG and logistic regression"] = lambda: floor(split)
-        rows = []
-        for name, run in methods.items():
-            row = run()
-            rows.append([name, *row.cells(args.minutes, args.target)[1:]])
-            print(" | ".join(rows[-1]), flush=True)
-        header = ("method", "at the end", f"best in {args.minutes:g} min", f"s to {args.target:.0%}", "")
-        show_table(f"{args.folder.name}, {args.threads} threads", header, rows)
-    finally:
-        shutil.rmtree(output, ignore_errors=True)
+    os.environ["HF_HUB_OFFLINE"] = "1"  # a network that is not at hand costs no time
+    with tempfile.TemporaryDirectory(prefix="peers-") as folder:
+        images = link_images(args.folder, args.limit, Path(folder))
+        same = (args.folder.name, args.limit, args.minutes, args.threads)
+        rows = {row.method: row for row in read_rows(args.rows) if row.same == same}
+        for word in [word for word in args.methods if word not in rows]:
+            rows[word] = run_method(word, images, args)
+            add_row(args.rows, rows[word])
+            print(" | ".join(rows[word].cells(args.targets)), flush=True)
+    header = (
+        "method",
+        "at the end",
+        "after s (processor)",
+        "best",
+        *(f"s to {target:.0%}" for target in args.targets),
+    )
+    title = f"{args.folder.name}, {args.minutes:g} minutes a method, threads: {args.threads}"
+    show_table(title, (*header, ""), [rows[word].cells(args.targets) for word in args.methods])
 
 
 if __name__ == "__main__":

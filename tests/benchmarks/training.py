@@ -3,23 +3,19 @@
 .venv/bin/python tests/benchmarks/training.py quick resnet64 cnn-g crnn
 .venv/bin/python tests/benchmarks/training.py resnet64 --device cuda --set batch_size=512
 .venv/bin/python tests/benchmarks/training.py resnet64 --compile
-.venv/bin/python tests/benchmarks/training.py default input/tiny80 --timm ../pytorch-image-models
 
 Real training reads, augments, normalises and copies every batch, and sums its loss; the ceiling only
 computes. Prediction, from cache to probabilities, is compared with the forward pass of a training step. All
 alternate, and medians over the rounds are printed. A ratio is the median of the rounds' ratios: its two sides
 are measured one after the other, so fluctuations of the machine matter less. The optimizer's share is the
 time of its step divided by that of a whole step on the prepared batch. `--compile` measures again with
-torch.compile, where there is a C++ compiler. With `--timm` the train.py of a timm checkout trains the
-recipe's network, which must be one of timm's, on a competition folder's images; its own figure is printed.
+torch.compile, where there is a C++ compiler. peers.py compares with timm's train.py.
 """
 
 import argparse
 import os
-import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +26,6 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -40,7 +35,6 @@ from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import ViewAverage, predict
 from foldsmith.models import build_model
-from foldsmith.process.machine import usable_cores
 from foldsmith.recipes import Recipe, find_recipe, override
 from foldsmith.tasks import SingleLabel
 from foldsmith.training.batches import TrainingData
@@ -170,46 +164,19 @@ def cxx_compiler() -> str | None:
     return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "clang++", "c++"])), None)
 
 
-def measure_timm(checkout: Path, folder: Path, recipe: Recipe, device: str) -> float:
-    """Return the images a second that timm's train.py prints at the end of its second epoch."""
-    labels = pd.read_json(folder / "answer.json", typ="series")["annotations"]
-    with tempfile.TemporaryDirectory() as root:
-        for entry in labels:
-            link = Path(root) / "data" / "train" / str(entry["category"]) / entry["file_name"]
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to((folder / "train" / entry["file_name"]).resolve())
-        (Path(root) / "data" / "validation").symlink_to(Path(root) / "data" / "train")
-        words = {
-            "data-dir": f"{root}/data", "model": recipe.model.removeprefix("timm:"), "epochs": 2,
-            "num-classes": len(list((Path(root) / "data" / "train").iterdir())), "opt": recipe.optimizer,
-            "img-size": recipe.image_size, "batch-size": recipe.batch_size, "device": device,
-            "amp-dtype": "bfloat16", "workers": usable_cores(), "log-interval": 20,
-            "output": f"{root}/output",
-        }  # fmt: skip
-        typed = [text for word, value in words.items() for text in (f"--{word}", str(value))]
-        command = [sys.executable, str(checkout / "train.py"), "--amp", *typed]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=checkout)
-    rates = re.findall(r"Train: 1 .*\(\s*[\d.]+s,\s*([\d.]+)/s\)", done.stdout + done.stderr)
-    if not rates:
-        raise SystemExit(f"timm's train.py printed no speed:\n{done.stderr[-2000:]}")
-    return float(rates[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipes", nargs="+", help="recipe names; with --timm also a competition folder")
+    parser.add_argument("recipes", nargs="+", help="recipe names")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a round (8)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="measure again with torch.compile")
-    parser.add_argument("--timm", type=Path, metavar="CHECKOUT")
     typed = parser.parse_args()
-    folders = [Path(word) for word in typed.recipes if Path(word).is_dir()]
-    for name in [word for word in typed.recipes if not Path(word).is_dir()]:
+    for name in typed.recipes:
         recipe = override(find_recipe(name), typed.set)
         compute = build_compute(typed.device, typed.precision, (0.5,), (0.5,))
         rates = measure(recipe, typed.device, typed.precision, typed.seconds, typed.rounds)
@@ -228,9 +195,6 @@ def main() -> None:
             print(f"  compiled in {faster.start:.0f} s: training {faster.real:,.0f} images/s, "
                   f"ceiling {faster.ceiling:,.0f}, compiled / eager {faster.real / rates.real:.2f}",
                   flush=True)  # fmt: skip
-        if typed.timm:
-            timm_rate = measure_timm(typed.timm, folders[0], recipe, compute.device.type)
-            print(f"  timm's train.py {timm_rate:,.0f} images/s, ours / timm's {rates.real / timm_rate:.2f}")
 
 
 if __name__ == "__main__":
