@@ -5,8 +5,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -254,25 +252,3 @@ def test_killed_while_crowded_and_resumed_while_quiet_a_run_has_the_bytes_of_one
     for path in (whole.weights(0), whole.heldout(0), whole.test):
         assert path.read_bytes() == (killed.root / path.relative_to(whole.root)).read_bytes()
     assert json.loads(killed.fold_run(0).read_text())["hardware"].endswith("1 thread")
-
-
-@pytest.mark.parametrize("typed", ["", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
-def test_the_wait_of_threads_is_set_before_torch_is_imported_unless_it_is_typed(typed: str) -> None:
-    program = (
-        "import json, os, sys\n"
-        "from foldsmith.process.exit import run_main\n"
-        "from foldsmith.process.threads import WAIT_VARIABLES\n"
-        "def main():\n"
-        "    assert 'torch' not in sys.modules\n"
-        "    print(json.dumps({name: os.environ[name] for name in WAIT_VARIABLES if name in os.environ}))\n"
-        "    return 0\n"
-        "run_main(main)\n"
-    )
-    environment = {
-        **{name: value for name, value in os.environ.items() if name not in process.WAIT_VARIABLES},
-        "PYTHONPATH": str(Path(train.__file__).parent),
-        **({typed: "7"} if typed else {}),
-    }
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ({typed: "7"} if typed else process.WAIT)

@@ -10,16 +10,14 @@ from foldsmith.errors import InputError
 from foldsmith.process.faults import GPU_FAILED, machine_fault
 from foldsmith.process.signals import interruptible, resume_advice
 from foldsmith.process.terminal import printable
-from foldsmith.process.threads import choose_wait
 
 
 def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
     """Run `main` and exit with its status. Print one sentence if it cannot finish.
 
     The status is 2 for wrong input, 1 for a fault of the machine, 130 or 143 after Ctrl-C or SIGTERM. After a
-    signal `stopped` replaces the advice how to resume. `main` imports torch, so threads wait as chosen here.
+    signal `stopped` replaces the advice how to resume.
     """
-    choose_wait()
     try:
         with interruptible():
             status = main()

@@ -1,4 +1,4 @@
-"""Threads of a process on a CPU: how they wait, and how many by the cores that are free. Imports no torch."""
+"""Threads of a process on a CPU: how many, by the cores that are free. Imports no torch."""
 
 import math
 import os
@@ -10,20 +10,6 @@ PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 MOMENT = 0.3  # seconds over which other programs are measured
 # fields of a line of /proc/stat (proc(5)): user nice system idle iowait irq softirq steal; guests are in user
 TIMES, IDLE, IOWAIT = 8, 3, 4
-WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-# turns of a loop before a waiting thread sleeps; libgomp's default is 300,000. The best worst case in
-# tests/benchmarks/threads.py: twice as fast as the default beside a program of higher priority, and alone
-# at most a seventh slower
-WAIT = {"GOMP_SPINCOUNT": "1000"}
-
-
-def choose_wait() -> None:
-    """Set how threads of OpenMP wait for one another, unless it is typed; call it before torch is imported.
-
-    No result depends on it.
-    """
-    if not any(name in os.environ for name in WAIT_VARIABLES):
-        os.environ.update(WAIT)
 
 
 def typed_threads() -> str:
