@@ -124,7 +124,6 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
         "budget": seconds,
         "weights": typed.weights,
         "words": list(place.shared),
-        "metric": command.metric,
     }
     if path.is_file() and not typed.again:
         held = load_json(path)

@@ -1,7 +1,7 @@
 """Measure CPU seconds and peak memory of every stage by the number of images: is the cost linear?
 
 .venv/bin/python tests/benchmarks/scaling.py
-.venv/bin/python tests/benchmarks/scaling.py --counts 2000 32000 320000 --folder /tmp/drawn
+.venv/bin/python tests/benchmarks/scaling.py --counts 2000 32000 320000 --folder output/drawn
 .venv/bin/python tests/benchmarks/scaling.py --counts 100000 1000000 --links 4000 --until split
 
 Writes competitions of that many random JPEG files of 32 x 32 pixels in ten classes, and a tenth as many test

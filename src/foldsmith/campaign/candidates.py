@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foldsmith.campaign.plan import FINETUNE, LEAST_SCRATCH, PROBE, SCRATCH, Candidate, tuned_epochs
+from foldsmith.campaign.plan import FINETUNE, LEAST_SCRATCH, PROBE, SCRATCH, Candidate
 from foldsmith.campaign.speeds import measure
 from foldsmith.models.backbone import check_named, fetch_weights
 from foldsmith.process.terminal import say
 from foldsmith.recipes import DatasetFacts, Recipe, RecipeEvidence, find_recipe, override
-from foldsmith.recipes.borrowed import BACKBONES, CPU, GPU, LEAST_EPOCHS
+from foldsmith.recipes.borrowed import BACKBONES, CPU, GPU, LEAST_EPOCHS, share_of, wanted_epochs
 from foldsmith.recipes.default import resolve_default
 from foldsmith.recipes.weight_names import TIMM, check_weights_file, network_of
 
@@ -54,8 +54,12 @@ def find_candidates(
             words = (*settings, f"image_size={size}", *channels)
             probe = override(find_recipe("probe"), words)
             rows.append((PROBE, network, f"{network}-{size}", words, probe))
-            tuned = (*words, f"train_size={_share(size, 7 / 8)}", f"train_size_from={_share(size, 5 / 8)}")
-            recipe = replace(override(find_recipe("finetune"), tuned), epochs=tuned_epochs(facts.num_images))
+            tuned = (
+                *words,
+                f"train_size={share_of(size, 7 / 8)}",
+                f"train_size_from={share_of(size, 5 / 8)}",
+            )
+            recipe = replace(override(find_recipe("finetune"), tuned), epochs=wanted_epochs(facts.num_images))
             rows.append((FINETUNE, network, f"{network}-{size}", (*tuned, "validate_every=5"), recipe))
     quick = override(find_recipe("quick"), channels)
     rows.append((SCRATCH, "quick", "small", channels, quick))
@@ -85,8 +89,3 @@ def _measured(
         forward=round(speed.forward, 1),
         training=round(speed.training, 1),
     )
-
-
-def _share(size: int, share: float) -> int:
-    """Return a share of a side, a multiple of 16 pixels, by which networks halve it four times."""
-    return max(16, round(size * share / 16) * 16)

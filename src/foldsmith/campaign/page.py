@@ -31,12 +31,12 @@ class Page:
         rows = [row_of(entry) for entry in journal.entries]
         status = status_of(journal, self._plan)
         show_table(f"{self._place.contest.name}: {status}", HEADER, rows)
-        links = {entry.run: self._report_of(entry) for entry in journal.entries if entry.state == DONE}
         page = build_environment().get_template("campaign.html").render(
             title=self._place.contest.name,
             status=status,
             header=HEADER,
-            rows=[(row, links.get(entry.run, "")) for row, entry in zip(rows, journal.entries, strict=True)],
+            rows=rows,
+            links=[self._report_of(entry) for entry in journal.entries],
             chart=draw_answers(journal),
             trend=trend_in_words(journal),
             luck=luck_in_words(journal),
@@ -48,9 +48,10 @@ class Page:
             temporary.write_text(page, encoding="utf-8")
 
     def _report_of(self, entry: Entry) -> str:
-        """Return the link to a run's report; empty if there is none."""
+        """Return the link to a finished step's report; empty if there is none."""
         report = self._place.run(entry.run).report
-        return os.path.relpath(report, self._place.own) if report.is_file() else ""
+        is_there = entry.state == DONE and report.is_file()
+        return os.path.relpath(report, self._place.own) if is_there else ""
 
 
 def row_of(entry: Entry) -> list[str]:

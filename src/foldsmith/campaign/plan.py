@@ -9,13 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from foldsmith.recipes.borrowed import (
-    LEAST_EPOCHS,
-    MOST_EPOCHS,
-    MOST_SMALL_IMAGES,
-    SMALL_SIDE,
-    TUNED_IMAGES,
-)
+from foldsmith.recipes.borrowed import MOST_SMALL_IMAGES, SMALL_SIDE
 
 USABLE = 0.88  # of the budget that is planned; the rest is for blends, pages, and steps that take longer
 START_SECONDS = 25.0  # of a run: its process, tables, report and submission
@@ -193,11 +187,6 @@ def fitting_epochs(contest: Contest, candidate: Candidate, seconds: float, num_f
     while epochs > 0 and training_seconds(contest, candidate, epochs, num_folds) > seconds:
         epochs -= 1
     return epochs
-
-
-def tuned_epochs(num_images: int) -> int:
-    """Return the epochs of fine-tuning that are aimed at, as `default` does."""
-    return min(max(round(TUNED_IMAGES / num_images), LEAST_EPOCHS), MOST_EPOCHS)
 
 
 def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float) -> Plan:

@@ -18,7 +18,7 @@ from foldsmith.campaign.plan import FINETUNE, PROBE, SCRATCH, VARIATION, Past, P
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import match_rows
 from foldsmith.evaluation.uncertainty import score_and_error
-from foldsmith.grid.jobs import end_with_parent
+from foldsmith.grid.jobs import end_with_parent, last_error
 from foldsmith.grid.scores import load_held_out, metric_of
 from foldsmith.process.files import atomic_copy, load_npz
 from foldsmith.process.pipeline import run_stages
@@ -111,14 +111,11 @@ class InTurn:
                     process.wait()
         if status is None:
             return CUT, f"its time, {in_time(seconds)}, was over"
-        return (DONE, "") if status == 0 else (FAILED, last_error(log))
-
-
-def last_error(log: Path) -> str:
-    """Return the last line of a log that is an error, or the last line."""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error:")]
-    return (errors or lines or ["it printed nothing"])[-1].removeprefix("error: ")
+        return (
+            (DONE, "")
+            if status == 0
+            else (FAILED, last_error(log.read_text(encoding="utf-8", errors="replace")))
+        )
 
 
 class Campaign:

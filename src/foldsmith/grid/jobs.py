@@ -57,6 +57,13 @@ class Job:
         return f"{self.run} {self.kind}" + ("" if self.fold is None else f" {self.fold}")
 
 
+def last_error(output: str) -> str:
+    """Return the last line of a process's output that is an error, or its last line; empty without a line."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or [""])[-1].removeprefix("error: ")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a job ended: its exit status, the end of its output, the machine, and the seconds it took.
@@ -74,10 +81,8 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """Return the last line of the output that is an error, or the last line."""
-        lines = [line for line in self.output.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("error:")]
-        return (errors or lines or [f"exit status {self.status}"])[-1].removeprefix("error: ")
+        """Return the last error of the output, or its last line."""
+        return last_error(self.output) or f"exit status {self.status}"
 
 
 class JobKilled(RuntimeError):

@@ -72,12 +72,16 @@ class Backbone:
         return self.num_folds * self.num_test * 2 * self.seconds_per_image(size)
 
 
+def wanted_epochs(num_images: int) -> int:
+    """Return the epochs of fine-tuning that are aimed at."""
+    return min(max(round(TUNED_IMAGES / num_images), LEAST_EPOCHS), MOST_EPOCHS)
+
+
 def affordable_epochs(backbone: Backbone, num_images: int, size: int) -> int:
     """Return the epochs of fine-tuning that fit the budget, at most those aimed at; 0: only a probe fits."""
     left = 60 * backbone.minutes - backbone.probe_seconds(num_images, size) - backbone.tuning_seconds(size)
     fitting = int(left / backbone.epoch_seconds(num_images, size))
-    wanted = min(max(round(TUNED_IMAGES / num_images), LEAST_EPOCHS), MOST_EPOCHS)
-    return min(fitting, wanted) if fitting >= LEAST_EPOCHS else 0
+    return min(fitting, wanted_epochs(num_images)) if fitting >= LEAST_EPOCHS else 0
 
 
 def resolve_borrowed(
@@ -90,7 +94,7 @@ def resolve_borrowed(
     row = FINETUNE if epochs else PROBE
     # a pipeline keeps the size of images
     if epochs and backbone.any_size and not is_pipeline(typed.get("augment", row.augment)):
-        row = replace(row, train_size=_share_of(size, 7 / 8), train_size_from=_share_of(size, 5 / 8))
+        row = replace(row, train_size=share_of(size, 7 / 8), train_size_from=share_of(size, 5 / 8))
     resolved = replace(
         row, name="default", model=backbone.model, image_size=size, epochs=epochs, channels=channels
     )
@@ -111,7 +115,7 @@ def _verdict(recipe: Recipe, affordable: int) -> str:
     return f"epochs={recipe.epochs}, as set, whatever fits"
 
 
-def _share_of(size: int, share: float) -> int:
+def share_of(size: int, share: float) -> int:
     """Return a share of the side, a multiple of 16 pixels, by which networks halve it four times."""
     return min(size, max(16, round(size * share / 16) * 16))
 
