@@ -153,7 +153,7 @@ def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
     metadata = read_metadata(competition)
     facts = command.limited(survey_images(competition.root, list(metadata.samples["path"])))
     num_outputs = build_task(metadata.task, len(metadata.classes)).num_outputs
-    candidates = find_candidates(facts, num_outputs, typed.weights, command.device, command.precision)
+    candidates = find_candidates(facts, num_outputs, typed.weights, command, seconds)
     split = command.plan
     held_out = split.holdout if split.holdout is not None else 1 / split.num_folds
     num_test = len(competition.test_images)

@@ -29,6 +29,8 @@ from foldsmith.campaign.plan import (
     Step,
     decide,
     make_plan,
+    may_fit,
+    training_seconds,
 )
 from foldsmith.campaign.work import Campaign, InTurn, Place
 from foldsmith.errors import InputError
@@ -100,6 +102,39 @@ def test_the_network_that_was_probed_best_is_tuned_at_the_largest_side_that_fits
     assert seed.run.startswith("finetune-slow-128")
 
 
+def test_another_seed_has_the_epochs_that_are_left() -> None:
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
+    plan = make_plan(contest, [BORROWED[-1]], 6_000)
+    decided = follow(plan, {"scratch-small-10-epochs": 1.0})
+    seed = decided["the best training with another seed"]
+    assert isinstance(seed, Step) and BORROWED[-1].least <= seed.epochs < 10
+    assert seed.seconds == training_seconds(contest, BORROWED[-1], seed.epochs, 5)
+    steps = [step for step in decided.values() if isinstance(step, Step)]
+    assert sum(step.seconds for step in steps) <= plan.seconds
+    assert all(step.words[:4] == BORROWED[-1].words(step.epochs)[:4] for step in steps)
+
+
+@pytest.mark.parametrize("seconds", [200, 600, 2000, 6000, 30_000])
+@pytest.mark.parametrize("candidates", [BORROWED, BORROWED[-1:]])
+def test_a_step_that_cannot_fit_is_not_in_the_plan(seconds: float, candidates: list[Candidate]) -> None:
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
+    plan = make_plan(contest, candidates, seconds)
+    names = [one.run_name(one.epochs) for one in candidates]
+    first = decide(plan, plan.slots[0], Past())
+    assert isinstance(first, Step)
+    assert all(may_fit(plan, slot, plan.seconds - first.seconds) for slot in plan.slots[1:])
+    # what is decided on is among what may fit, whatever came before
+    everything = replace(plan, slots=make_plan(contest, candidates, 10**6).slots)
+    for best in names:
+        past = Past()
+        for slot in everything.slots:
+            step = decide(everything, slot, past)
+            if isinstance(step, Step):
+                assert not past.decided or may_fit(plan, slot, plan.seconds - past.planned)
+                past.decided.append(step)
+                past.finished.append((step, float(step.run == best)))
+
+
 def test_a_contest_too_large_for_its_budget_trains_one_fold() -> None:
     contest = Contest(num_images=100_000, num_test=0, num_folds=5, side=32)
     plan = make_plan(contest, [candidate("small", SCRATCH, forward=1000.0, training=500.0)], 600)
@@ -126,13 +161,16 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     images, logits = images_of(600, seed=0)
     base = probabilities(logits)
     better = probabilities(logits + 1.5 * np.eye(CLASSES)[images.targets])
-    verdict = judge(images, [base], better, num_planned=5, num_kept=2)
+    verdict = judge(images, [base], better, num_counted=5, num_kept=2)
     gain = images.score(answer_of(images, [base, better])) - images.score(base)
     assert verdict.kept and verdict.gain.difference == pytest.approx(gain)
     assert verdict.p == pytest.approx(norm.sf(verdict.gain.difference / verdict.gain.standard_error))
     assert verdict.allowed == pytest.approx(LEVEL / 3)
-    assert not judge(images, [base], base, num_planned=5, num_kept=0).kept
-    assert choose(images, {"base": base, "same": base, "better": better}, 2) == ["base", "better"]
+    assert not judge(images, [base], base, num_counted=5, num_kept=0).kept
+    assert choose(images, {"base": base, "same": base, "better": better}, {"same": 2, "better": 2}) == [
+        "base",
+        "better",
+    ]
 
 
 def test_luck_on_one_fold_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +186,7 @@ def test_luck_on_one_fold_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         lost = np.flatnonzero((images.folds != 0) & right)[: len(gained)]
         lucky[gained, images.targets[gained]] += 5
         lucky[lost, (images.targets[lost] + 1) % CLASSES] += 5
-        kept += judge(images, [base], probabilities(lucky), num_planned=4, num_kept=0).kept
+        kept += judge(images, [base], probabilities(lucky), num_counted=4, num_kept=0).kept
     assert kept <= 60 * LEVEL
 
 
@@ -156,11 +194,12 @@ def test_the_nested_answer_of_an_image_does_not_depend_on_its_fold() -> None:
     images, logits = images_of(300, seed=1)
     draws = np.random.default_rng(2)
     runs = {name: probabilities(logits + draws.normal(size=logits.shape)) for name in ("a", "b", "c")}
-    nested = nested_answer(images, runs, num_planned=2)
+    counted = dict.fromkeys(runs, 2)
+    nested = nested_answer(images, runs, counted)
     own = images.folds == 0
     # other targets of the fold, and other images' order, change nothing of its own answer
     changed = replace(images, targets=np.where(own, 0, images.targets))
-    assert np.array_equal(nested_answer(changed, runs, 2)[own], nested[own])
+    assert np.array_equal(nested_answer(changed, runs, counted)[own], nested[own])
     assert nested.shape == logits.shape and np.allclose(nested.sum(axis=1), 1, atol=1e-5)
 
 

@@ -182,7 +182,8 @@ def right_or_wrong(right: np.ndarray) -> HeldOut:
     """Return the held-out predictions of a run that is right, or wrong, for sure."""
     targets = np.zeros(len(right), np.int64)
     predictions = np.stack([right, 1 - right], axis=1).astype(np.float32)
-    return HeldOut([f"train/{index}.png" for index in range(len(right))], targets, predictions)
+    paths = [f"train/{index}.png" for index in range(len(right))]
+    return HeldOut(paths, targets, predictions, np.zeros(len(right), np.int64))
 
 
 TASK, ACCURACY = build_task("multiclass", 2, "ce", ()), find_metric("accuracy")
@@ -224,7 +225,9 @@ def test_of_equal_runs_luck_stops_one_in_few_grids(count: int, monkeypatch: pyte
 def test_the_seeds_of_a_combination_are_judged_together() -> None:
     first = right_or_wrong(np.array([1.0, 1.0, 0.0]))
     second = right_or_wrong(np.array([0.0, 1.0, 0.0]))
-    shuffled = HeldOut(second.paths[::-1], second.targets[::-1], second.predictions[::-1])
+    shuffled = HeldOut(
+        second.paths[::-1], *(array[::-1] for array in (second.targets, second.predictions, second.folds))
+    )
     mean = mean_of([first, shuffled], TASK)
     assert mean.paths == first.paths
     np.testing.assert_allclose(mean.predictions[:, 0], [0.5, 1.0, 0.0], atol=1e-5)

@@ -17,7 +17,6 @@ import numpy as np
 
 from foldsmith.campaign.judge import Images, judge
 from foldsmith.grid.scores import load_held_out, metric_of
-from foldsmith.process.files import load_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import trained_folds
 
@@ -51,11 +50,10 @@ def main() -> None:
     folds = trained_folds(run)
     task, metric = metric_of(run, "")
     held_out = load_held_out(run, folds, task)
-    numbers = np.concatenate([np.full(len(load_npz(run.heldout(fold))["path"]), fold) for fold in folds])
     base = held_out.predictions
     kept_steps = kept_campaigns = 0
     for seed in range(typed.seeds):
-        images = Images(held_out.targets, numbers, task.with_metric(metric), metric, seed)
+        images = Images(held_out.targets, held_out.folds, task.with_metric(metric), metric, seed)
         verdicts = [
             judge(images, [base], useless(images, base, typed.share, 1000 * seed + step), typed.steps, 0)
             for step in range(typed.steps)

@@ -10,9 +10,11 @@ from foldsmith.models.backbone import check_named, fetch_weights
 from foldsmith.process.terminal import say
 from foldsmith.recipes import DatasetFacts, Recipe, RecipeEvidence, find_recipe, override
 from foldsmith.recipes.borrowed import BACKBONES, CPU, GPU, LEAST_EPOCHS, share_of, wanted_epochs
-from foldsmith.recipes.default import resolve_default
+from foldsmith.recipes.default import FEW_IMAGES, SMALL_SIDE, resolve_default
 from foldsmith.recipes.weight_names import TIMM, check_weights_file, network_of
+from foldsmith.run.command import Command
 
+LONG = 2 * 3600.0  # seconds of a budget on a CPU from which the recipes for a GPU are timed too
 # sides at which a pretrained network is probed and fine-tuned, by the kind of device
 SIZES = {CPU: (128, 192), GPU: (224, 288)}
 FROM_SCRATCH = ("pretrained=false",)  # a setting with which `default` borrows no weights
@@ -40,12 +42,20 @@ def networks_at_hand(weights: Sequence[str], device: str) -> list[tuple[str, tup
     return [(model.removeprefix(TIMM), (f"model={model}",))]
 
 
+def larger_recipe(facts: DatasetFacts) -> str:
+    """Return the recipe from scratch that gives the best score for such images where there is time."""
+    if facts.side <= SMALL_SIDE:
+        return "small-images-best"
+    return "photos-best" if facts.num_images >= FEW_IMAGES else "fine-grained-few"
+
+
 def find_candidates(
-    facts: DatasetFacts, num_outputs: int, weights: Sequence[str], device: str, precision: str
+    facts: DatasetFacts, num_outputs: int, weights: Sequence[str], command: Command, seconds: float
 ) -> list[Candidate]:
-    """Return all candidates with their speeds on this machine, which takes some seconds for each."""
+    """Return all candidates for a budget, with their speeds on this machine: some seconds for each."""
     from foldsmith.inference.compute import choose_device
 
+    device, precision = command.device, command.precision
     kind = CPU if choose_device(device).type == "cpu" else GPU
     channels = ("channels=1",) if facts.grey else ()
     rows: list[tuple[str, str, str, tuple[str, ...], Recipe]] = []
@@ -65,6 +75,10 @@ def find_candidates(
     rows.append((SCRATCH, "quick", "small", channels, quick))
     default = resolve_default(RecipeEvidence(facts), FROM_SCRATCH)
     rows.append((SCRATCH, "default", "from-scratch", (*FROM_SCRATCH, "validate_every=2"), default))
+    if kind == GPU or seconds >= LONG:
+        larger = larger_recipe(facts)
+        recipe = override(find_recipe(larger), channels)
+        rows.append((SCRATCH, larger, "from-scratch", channels, recipe))
     return [_measured(row, num_outputs, device, precision) for row in rows]
 
 

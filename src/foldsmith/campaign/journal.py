@@ -16,7 +16,8 @@ class Entry:
     """A slot of the plan that was begun or left out.
 
     `planned` and `took` are seconds. `score` and `error` are the run's own on held-out images; `gain`,
-    `gain_error`, `p` and `allowed` those of its verdict. `kept`: the run is in the answer; None: not judged.
+    `gain_error`, `p` and `allowed` those of its verdict, for which `counted` steps count. `kept`: the run is
+    in the answer; None: not judged.
     """
 
     slot: str
@@ -32,6 +33,7 @@ class Entry:
     gain_error: float | None = None
     p: float | None = None
     allowed: float | None = None
+    counted: int | None = None
     kept: bool | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 A campaign has an answer, the blend of the runs that it keeps. A new run is kept if the answer with it is
 better than the answer without it by more than one standard error, and by more than luck explains among all
-steps of the plan. Blend weights of an image are never fitted on its own fold.
+steps that the plan may still judge. Blend weights of an image are never fitted on its own fold.
 
 R runs · N images · K outputs.
 """
@@ -73,13 +73,14 @@ def answer_of(images: Images, runs: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def judge(
-    images: Images, answer: Sequence[np.ndarray], run: np.ndarray, num_planned: int, num_kept: int
+    images: Images, answer: Sequence[np.ndarray], run: np.ndarray, num_counted: int, num_kept: int
 ) -> Verdict:
     """Return the verdict on a run's predictions (N, K) beside the answer's runs.
 
-    `num_planned` is how many steps the plan judges, `num_kept` how many of them were kept. By Holm's
-    procedure over the plan a step may have a p of LEVEL divided by the steps that are not kept: of campaigns
-    in which no step gains anything, at most LEVEL keep one.
+    `num_counted` is how many steps the campaign judges at most, `num_kept` how many of them were kept. By
+    Holm's procedure a step may have a p of LEVEL divided by the steps that are not kept: of campaigns in
+    which no step gains anything, at most LEVEL keep one. That holds too if later steps count fewer, as some
+    do not fit any more: no step has more than its share of those that are judged in the end.
     """
     gain = gain_with_error(
         images.targets,
@@ -92,23 +93,26 @@ def judge(
         p = 1.0
     else:
         p = float(norm.sf(gain.difference / gain.standard_error))
-    return Verdict(gain, p, LEVEL / max(1, num_planned - num_kept))
+    return Verdict(gain, p, LEVEL / max(1, num_counted - num_kept))
 
 
-def choose(images: Images, runs: Mapping[str, np.ndarray], num_planned: int) -> list[str]:
-    """Return the runs that are kept, judged in their order; the first one is the first answer."""
+def choose(images: Images, runs: Mapping[str, np.ndarray], counted: Mapping[str, int]) -> list[str]:
+    """Return the runs that are kept, judged in their order; the first one is the first answer.
+
+    `counted` is how many steps count for the verdict on a run.
+    """
     kept: list[str] = []
     for name, predictions in runs.items():
         if not kept:
             kept.append(name)
             continue
-        verdict = judge(images, [runs[one] for one in kept], predictions, num_planned, len(kept) - 1)
+        verdict = judge(images, [runs[one] for one in kept], predictions, counted[name], len(kept) - 1)
         if verdict.kept:
             kept.append(name)
     return kept
 
 
-def nested_answer(images: Images, runs: Mapping[str, np.ndarray], num_planned: int) -> np.ndarray:
+def nested_answer(images: Images, runs: Mapping[str, np.ndarray], counted: Mapping[str, int]) -> np.ndarray:
     """Return the answer's predictions if nothing of it had seen an image's fold, float32 (N, K).
 
     For each fold the steps are judged again, and the weights fitted, on the images of the other folds alone.
@@ -119,7 +123,7 @@ def nested_answer(images: Images, runs: Mapping[str, np.ndarray], num_planned: i
     for fold in range(folds.max() + 1):
         others, own = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         seen = images[others]
-        kept = choose(seen, {name: run[others] for name, run in runs.items()}, num_planned)
+        kept = choose(seen, {name: run[others] for name, run in runs.items()}, counted)
         stacked = np.stack([runs[name] for name in kept])
         nested[own] = mix(stacked[:, own], weights_on(seen, stacked[:, others]), images.task)
     return nested

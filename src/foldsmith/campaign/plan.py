@@ -5,8 +5,9 @@ a step is depends on the plan and on the scores of the steps before it, never on
 the same runs. Imports no torch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from foldsmith.recipes.borrowed import MOST_SMALL_IMAGES, SMALL_SIDE
@@ -15,12 +16,14 @@ USABLE = 0.88  # of the budget that is planned; the rest is for blends, pages, a
 START_SECONDS = 25.0  # of a run: its process, tables, report and submission
 HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds, on one core
 VIEWS = 2  # of a prediction
-# shares of the time left that a step may take: a first answer, a further probe, a training
-FIRST_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.15, 0.85
+# shares of the time left that a step may take: a first answer by a probe, or from scratch, where it teaches
+# nothing about the later steps; a further probe, a training
+FIRST_SHARE, QUICK_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.1, 0.15, 0.85
 LEAST_SCRATCH = 1 / 4  # of the epochs from scratch that a recipe aims at; fewer are not worth their time
 FEW = 2_000  # training images; with fewer no network is trained from scratch beside borrowed ones
 PROBE, FINETUNE, SCRATCH, VARIATION = "probe", "finetune", "scratch", "variation"
 SEED, ROUNDS, ORIENTATIONS = "seed=1", "rounds=2", "views=identity,hflip,vflip,rot180"
+MORE_SEEDS = ("seed=2", "seed=3")  # where a long budget leaves time
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Slot:
     """A step to come. `share` is how much of the time left it may take.
 
     Its candidate is fixed, or chosen when its turn comes: for fine-tuning the network of rank `rank` among
-    those probed, for a variation the best run so far, with the setting `varied`.
+    those probed, from scratch the costliest recipe of which half of the epochs fit, for a variation the best
+    run so far, with the setting `varied`.
     """
 
     name: str
@@ -100,11 +104,6 @@ class Plan:
     slots: tuple[Slot, ...]
     seconds: float
     one_fold: bool
-
-    @property
-    def num_judged(self) -> int:
-        """Return how many steps are judged: all but the first answer."""
-        return len(self.slots) - 1
 
     @property
     def folds_of_a_run(self) -> int:
@@ -139,6 +138,7 @@ class Step:
     seconds: float
     why: str
     candidate: Candidate
+    epochs: int = 0
 
 
 @dataclass
@@ -195,7 +195,8 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     First comes an answer: the costliest probe that fits in FIRST_SHARE, as larger networks and sides are
     likely to be better, or else the quickest candidate. Then come the other probes, training from scratch and
     fine-tuning of the best networks, in the order of what they promise for such images, then variations of
-    the best runs.
+    the best runs. Steps that cannot fit whatever the scores are left out, so that none of them counts
+    against the others.
     """
     usable = USABLE * seconds
 
@@ -214,10 +215,14 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     ]
     training = []
     if scratch and (not probes or contest.num_images >= FEW):
-        training.append(Slot("train from scratch", SCRATCH, TRAINING_SHARE))
+        training = [
+            Slot(name, SCRATCH, TRAINING_SHARE, rank=rank)
+            for rank, name in enumerate(("train from scratch", "train another recipe from scratch"))
+        ][: max(1, len(scratch) - 1)]
     many_small = contest.side < SMALL_SIDE and contest.num_images > MOST_SMALL_IMAGES
+    share = FIRST_SHARE if probes or len(scratch) == 1 else QUICK_SHARE
     slots = [
-        Slot(f"{'probe' if probes else 'train'} {first.name}", first.kind, FIRST_SHARE, first),
+        Slot(f"{'probe' if probes else 'train'} {first.name}", first.kind, share, first),
         *(Slot(f"probe {one.name}", PROBE, PROBE_SHARE, one) for one in probes if one != first),
         *(training + tuning if many_small else tuning + training),
         Slot("the best training with another seed", VARIATION, 1.0, varied=SEED),
@@ -225,7 +230,36 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     ]
     if probes:
         slots.append(Slot("the best probe in four views", VARIATION, 1.0, varied=ORIENTATIONS))
-    return Plan(contest, tuple(candidates), tuple(slots), usable, one_fold=least_seconds(first) > usable)
+    slots += [Slot(f"the best training with {seed}", VARIATION, 1.0, varied=seed) for seed in MORE_SEEDS]
+    plan = Plan(contest, tuple(candidates), tuple(slots), usable, one_fold=least_seconds(first) > usable)
+    begun = decide(plan, slots[0], Past())
+    left = usable - begun.seconds if isinstance(begun, Step) else usable
+    return replace(plan, slots=(slots[0], *(slot for slot in slots[1:] if may_fit(plan, slot, left))))
+
+
+def may_fit(plan: Plan, slot: Slot, left: float) -> bool:
+    """Return whether a step could fit in the seconds left, with the scores that suit it best."""
+    kinds = {slot.kind} if slot.kind != VARIATION else _varied_kinds(slot)
+    cheapest = min(
+        (
+            seconds_of(plan.contest, one, one.least, plan.folds_of_a_run)
+            for one in plan.candidates
+            if one.kind in kinds and slot.candidate in (None, one)
+        ),
+        default=math.inf,
+    )
+    return cheapest * _longer(plan.contest, slot) <= slot.share * left
+
+
+def _varied_kinds(slot: Slot) -> set[str]:
+    return {PROBE} if slot.varied == ORIENTATIONS else {FINETUNE, SCRATCH}
+
+
+def _longer(contest: Contest, slot: Slot) -> float:
+    """Return how many times as long as the run itself its variation takes."""
+    if slot.varied == ROUNDS:
+        return 2 + 0.5 * contest.num_test / contest.trained_on  # half of the test images get labels
+    return 2.0 if slot.varied == ORIENTATIONS else 1.0
 
 
 def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
@@ -235,7 +269,7 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
         return _vary(plan, slot, past, left)
     candidate = slot.candidate or _trained_candidate(plan, slot, past, left)
     if candidate is None:
-        return "no further network was probed"
+        return "there is no further network"
     is_first, allowed = not past.decided, slot.share * left
     epochs = 0
     if candidate.kind != PROBE:
@@ -250,15 +284,19 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     name, words = candidate.run_name(epochs), candidate.words(epochs)
     if name in [step.run for step in past.decided]:
         return f"{name} is a step already"
-    return Step(slot.name, name, slot.kind, words, needed, why, candidate)
+    return Step(slot.name, name, slot.kind, words, needed, why, candidate, epochs)
 
 
 def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
     """Return the costliest of the slot's candidates of which half of the epochs fit, or else the cheapest.
 
-    To be fine-tuned is the network of the slot's rank, at one of the sides.
+    To be fine-tuned is the network of the slot's rank, at one of the sides. The second recipe from scratch is
+    none that is trained already, the first answer's included.
     """
     fitting = [one for one in plan.candidates if one.kind == slot.kind]
+    if slot.kind == SCRATCH and slot.rank:
+        trained = [step.candidate for step in past.decided]
+        fitting = [one for one in fitting if one not in trained]
     if slot.kind == FINETUNE:
         probed = list(dict.fromkeys(step.candidate.network for step in past.best(PROBE)))
         if slot.rank >= len(probed):
@@ -269,24 +307,34 @@ def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candi
     for one in fitting:
         if fitting_epochs(plan.contest, one, slot.share * left, folds) >= one.epochs / 2:
             return one
-    return fitting[-1]
+    return fitting[-1] if fitting else None
 
 
 def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
-    """Return the best run with another setting, if it fits; a probe is seen in other views."""
-    ranked = past.best(PROBE) if slot.varied == ORIENTATIONS else past.best(FINETUNE, SCRATCH)
+    """Return the best run with another setting; in less time than it took it has fewer epochs.
+
+    A probe is seen in other views. Pseudo-labels come from a run of as many epochs.
+    """
+    # a first answer may have so few epochs that another one is not worth its time
+    ranked = [step for step in past.best(*_varied_kinds(slot)) if step.epochs >= step.candidate.least]
     if not ranked:
         return "there is no run to vary"
-    best, needed = ranked[0], ranked[0].seconds
-    if slot.varied == ROUNDS:
-        if not plan.contest.num_test:
-            return "there are no test images"
-        needed *= 2 + 0.5 * plan.contest.num_test / plan.contest.trained_on  # half of them get labels
-    if slot.varied == ORIENTATIONS:
-        needed *= 2
+    if slot.varied == ROUNDS and not plan.contest.num_test:
+        return "there are no test images"
+    best, longer = ranked[0], _longer(plan.contest, slot)
+    epochs, needed = best.epochs, longer * best.seconds
+    if needed > left and epochs and slot.varied != ROUNDS:
+        fitting = fitting_epochs(plan.contest, best.candidate, left, plan.folds_of_a_run)
+        if fitting >= best.candidate.least:
+            epochs = fitting
+            needed = training_seconds(plan.contest, best.candidate, epochs, plan.folds_of_a_run)
     if needed > left:
         return f"needs {needed:,.0f} s, and {left:,.0f} s are left"
-    suffix = {SEED: "seed-1", ROUNDS: "pseudo-labels", ORIENTATIONS: "four-views"}[slot.varied]
-    why = f"{best.run} again, about {needed:,.0f} s of the {left:,.0f} s left"
-    words = (*best.words, "--set", slot.varied)
-    return Step(slot.name, f"{best.run}-{suffix}", slot.kind, words, needed, why, best.candidate)
+    ending = {ROUNDS: "pseudo-labels", ORIENTATIONS: "four-views"}.get(
+        slot.varied, slot.varied.replace("=", "-")
+    )
+    shorter = f", {epochs} epochs" if epochs != best.epochs else ""
+    why = f"{best.run} again{shorter}, about {needed:,.0f} s of the {left:,.0f} s left"
+    words = (*best.candidate.words(epochs), "--set", slot.varied)
+    run = f"{best.candidate.run_name(epochs)}-{ending}"
+    return Step(slot.name, run, slot.kind, words, needed, why, best.candidate, epochs)

@@ -14,13 +14,24 @@ import numpy as np
 
 from foldsmith.campaign.journal import CUT, DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
 from foldsmith.campaign.judge import Images, answer_of, judge, nested_answer
-from foldsmith.campaign.plan import FINETUNE, PROBE, SCRATCH, VARIATION, Past, Plan, Slot, Step, decide
+from foldsmith.campaign.plan import (
+    FINETUNE,
+    PROBE,
+    SCRATCH,
+    VARIATION,
+    Past,
+    Plan,
+    Slot,
+    Step,
+    decide,
+    may_fit,
+)
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import match_rows
 from foldsmith.evaluation.uncertainty import score_and_error
 from foldsmith.grid.jobs import end_with_parent, last_error
 from foldsmith.grid.scores import load_held_out, metric_of
-from foldsmith.process.files import atomic_copy, load_npz
+from foldsmith.process.files import atomic_copy
 from foldsmith.process.pipeline import run_stages
 from foldsmith.process.terminal import format_score, in_time, say, with_error
 from foldsmith.run.paths import RunPaths
@@ -127,6 +138,7 @@ class Campaign:
         self.place, self.plan, self.journal = place, plan, journal
         self._runner, self._show = runner, show
         self._past, self._held_out = Past(), dict[str, np.ndarray]()
+        self._decided = dict[str, Step | str]()  # by slot: a step, or why there is none
         self._images: Images | None = None
         self._paths: list[str] = []
 
@@ -134,7 +146,9 @@ class Campaign:
         """Do all steps that are not done, in their waves; then score the answer without luck in choosing."""
         entries = {entry.slot: entry for entry in self.journal.entries}
         for _, wave in groupby(self.plan.slots, key=lambda slot: WAVES[slot.kind]):
-            decided = self._decided(list(wave))
+            slots = list(wave)
+            self._decide(slots)
+            decided = [(slot, self._decided[slot.name]) for slot in slots]
             open_steps = [
                 step for slot, step in decided if isinstance(step, Step) and slot.name not in entries
             ]
@@ -149,15 +163,21 @@ class Campaign:
                     self._take_note(entry, step)
         self._close()
 
-    def _decided(self, slots: Sequence[Slot]) -> list[tuple[Slot, Step | str]]:
-        """Return the steps of a wave; a step that is left out by the plan takes no time."""
-        decided = []
+    def _decide(self, slots: Sequence[Slot]) -> None:
+        """Decide on the steps of a wave; a step that is left out by the plan takes no time."""
         for slot in slots:
-            step = decide(self.plan, slot, self._past)
+            step = self._decided[slot.name] = decide(self.plan, slot, self._past)
             if isinstance(step, Step):
                 self._past.decided.append(step)
-            decided.append((slot, step))
-        return decided
+
+    def _counted(self) -> int:
+        """Return how many steps are judged at most: those that the plan decided on, and those it still may.
+
+        It depends on no clock, and on the scores of earlier waves alone. The first answer is not judged.
+        """
+        left = self.plan.seconds - self._past.planned
+        open_slots = [slot for slot in self.plan.slots if slot.name not in self._decided]
+        return len(self._past.decided) - 1 + sum(may_fit(self.plan, slot, left) for slot in open_slots)
 
     def _begin(self, slot: Slot, step: Step | str) -> Entry:
         """Write down that a step is begun, or why it is not."""
@@ -212,13 +232,9 @@ class Campaign:
         if not kept:
             entry.kept = True
         else:
-            verdict = judge(
-                images,
-                [self._held_out[name] for name in kept],
-                predictions,
-                self.plan.num_judged,
-                len(kept) - 1,
-            )
+            entry.counted = self._counted()
+            answer = [self._held_out[name] for name in kept]
+            verdict = judge(images, answer, predictions, entry.counted, len(kept) - 1)
             entry.gain, entry.gain_error = verdict.gain.difference, verdict.gain.known_error
             entry.p, entry.allowed, entry.kept = verdict.p, verdict.allowed, verdict.kept
         if entry.kept:
@@ -234,8 +250,7 @@ class Campaign:
         folds = [0] if self.plan.one_fold else range(self.plan.contest.num_folds)
         held_out = load_held_out(run, list(folds), task)
         if self._images is None:
-            numbers = [np.full(len(load_npz(run.heldout(fold))["path"]), fold) for fold in folds]
-            self._images = Images(held_out.targets, np.concatenate(numbers), task.with_metric(metric), metric)
+            self._images = Images(held_out.targets, held_out.folds, task.with_metric(metric), metric)
             self._paths = held_out.paths
         rows = match_rows(held_out.paths, self._paths, name)
         return held_out.predictions[rows], self._images.task
@@ -268,7 +283,8 @@ class Campaign:
             )
         if self.journal.nested is None and len(self.journal.judged) > 1:
             runs = {name: self._held_out[name] for name in self.journal.judged}
-            nested = nested_answer(self._images, runs, self.plan.num_judged)
+            counted = {entry.run: entry.counted or 0 for entry in self.journal.entries}
+            nested = nested_answer(self._images, runs, counted)
             images = self._images
             self.journal.nested, self.journal.nested_error = score_and_error(
                 images.targets, nested, images.metric.name, images.task

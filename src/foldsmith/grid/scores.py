@@ -4,7 +4,7 @@ N images · K outputs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm, studentized_range
@@ -36,11 +36,12 @@ class Score:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out predictions (N, K) of some folds, with the images' `paths` and targets."""
+    """Held-out predictions (N, K) of some folds, with the images' `paths`, targets and folds (N,)."""
 
     paths: list[str]
     targets: np.ndarray
     predictions: np.ndarray
+    folds: np.ndarray
 
     def score(self, task: Task, metric: Metric) -> Score:
         with_metric = task.with_metric(metric)
@@ -52,14 +53,15 @@ def load_held_out(run: RunPaths, folds: Sequence[int], task: Task) -> HeldOut:
     files = [load_npz(run.heldout(fold)) for fold in folds]
     predictions = task.finish(np.concatenate([file[task.predictions_key] for file in files]))
     paths = [path for file in files for path in file["path"].tolist()]
-    return HeldOut(paths, np.concatenate([file["label"] for file in files]), predictions)
+    numbers = np.repeat(folds, [len(file["path"]) for file in files])
+    return HeldOut(paths, np.concatenate([file["label"] for file in files]), predictions, numbers)
 
 
 def mean_of(held_out: Sequence[HeldOut], task: Task) -> HeldOut:
     """Return the mean predictions of runs that differ in their seed, matched by path."""
     first = held_out[0]
     matched = [other.predictions[match_rows(other.paths, first.paths, "a run")] for other in held_out]
-    return HeldOut(first.paths, first.targets, average_predictions(matched, task))
+    return replace(first, predictions=average_predictions(matched, task))
 
 
 def choose_stopped(
