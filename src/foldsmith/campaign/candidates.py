@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foldsmith.campaign.plan import FINETUNE, LEAST_SCRATCH, PROBE, SCRATCH, Candidate
+from foldsmith.campaign.plan import FEW, FINETUNE, LEAST_SCRATCH, PROBE, SCRATCH, Candidate
 from foldsmith.campaign.speeds import measure
 from foldsmith.models.backbone import check_named, fetch_weights
 from foldsmith.process.terminal import say
@@ -71,6 +71,9 @@ def find_candidates(
             )
             recipe = replace(override(find_recipe("finetune"), tuned), epochs=wanted_epochs(facts.num_images))
             rows.append((FINETUNE, network, f"{network}-{size}", (*tuned, "validate_every=5"), recipe))
+    # with weights nothing is trained from scratch on few images
+    if rows and facts.num_images < FEW:
+        return [_measured(row, num_outputs, device, precision) for row in rows]
     quick = override(find_recipe("quick"), channels)
     rows.append((SCRATCH, "quick", "small", channels, quick))
     default = resolve_default(RecipeEvidence(facts), FROM_SCRATCH)

@@ -248,7 +248,8 @@ def may_fit(plan: Plan, slot: Slot, left: float) -> bool:
         ),
         default=math.inf,
     )
-    return cheapest * _longer(plan.contest, slot) <= slot.share * left
+    share = slot.share if slot.kind == PROBE else 1.0
+    return cheapest * _longer(plan.contest, slot) <= share * left
 
 
 def _varied_kinds(slot: Slot) -> set[str]:
@@ -271,11 +272,13 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     if candidate is None:
         return "there is no further network"
     is_first, allowed = not past.decided, slot.share * left
-    epochs = 0
+    epochs, least = 0, 0 if not past.decided else candidate.least
     if candidate.kind != PROBE:
         epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
+        if epochs < least:  # a short training is worth more than what comes after it
+            allowed = left
+            epochs = min(least, fitting_epochs(plan.contest, candidate, left, plan.folds_of_a_run))
         epochs = max(epochs, 1) if is_first else epochs  # there must be an answer
-    least = candidate.least if not is_first else 0
     needed = seconds_of(plan.contest, candidate, max(epochs, least), plan.folds_of_a_run)
     if not is_first and (needed > allowed or epochs < least):
         return f"needs {needed:,.0f} s, and may take {allowed:,.0f} s of the {left:,.0f} s left"
