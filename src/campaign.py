@@ -31,7 +31,7 @@ from foldsmith.process.terminal import in_time, say
 from foldsmith.run.command import Command, WordParser, check_name, minutes_of, read_command
 
 if TYPE_CHECKING:
-    from foldsmith.campaign.plan import Plan
+    from foldsmith.campaign.steps import Plan
     from foldsmith.campaign.work import Place, Runner
 
 OVERNIGHT = 8 * 60.0  # minutes
@@ -117,7 +117,7 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
 
     Raise InputError if the campaign of this name has another budget or other words.
     """
-    from foldsmith.campaign.plan import Plan
+    from foldsmith.campaign.steps import Plan
 
     path, seconds = place.own / "plan.json", 60 * typed.budget
     inputs = {
@@ -141,14 +141,19 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
 
 
 def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
-    """Return the plan of a contest's images and the networks at hand, by their speeds on this machine."""
+    """Return the plan of a contest's images and the networks at hand, by their speeds on this machine.
+
+    It is one for the rest of `seconds`: measuring takes its share of a short budget.
+    """
     from foldsmith.campaign.candidates import find_candidates
-    from foldsmith.campaign.plan import Contest, make_plan
+    from foldsmith.campaign.costs import Contest
+    from foldsmith.campaign.plan import make_plan
     from foldsmith.competition.folder import read_competition
     from foldsmith.competition.labels import read_metadata
     from foldsmith.data.survey import survey_images
     from foldsmith.tasks import build_task
 
+    begun = time.monotonic()
     competition = read_competition(command.folder, command.run.cache_root)
     metadata = read_metadata(competition)
     facts = command.limited(survey_images(competition.root, list(metadata.samples["path"])))
@@ -158,7 +163,7 @@ def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
     held_out = split.holdout if split.holdout is not None else 1 / split.num_folds
     num_test = len(competition.test_images)
     contest = Contest(facts.num_images, num_test, len(split.folds), facts.side, held_out)
-    return make_plan(contest, candidates, seconds)
+    return make_plan(contest, candidates, seconds - (time.monotonic() - begun))
 
 
 def runner_of(typed: argparse.Namespace, place: "Place", plan: "Plan") -> "Runner":

@@ -15,23 +15,12 @@ import campaign as stage
 import run as all_stages
 from foldsmith.campaign import journal as states
 from foldsmith.campaign import side_by_side
+from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, Candidate, Contest, training_seconds
 from foldsmith.campaign.journal import Answer, Entry, Journal
 from foldsmith.campaign.judge import LEVEL, Images, answer_of, choose, judge, nested_answer
 from foldsmith.campaign.page import Page, trend_in_words
-from foldsmith.campaign.plan import (
-    FINETUNE,
-    PROBE,
-    SCRATCH,
-    Candidate,
-    Contest,
-    Past,
-    Plan,
-    Step,
-    decide,
-    make_plan,
-    may_fit,
-    training_seconds,
-)
+from foldsmith.campaign.plan import make_plan
+from foldsmith.campaign.steps import Past, Plan, Step, decide, may_fit
 from foldsmith.campaign.work import Campaign, InTurn, Place
 from foldsmith.errors import InputError
 from foldsmith.grid.driver import Progress

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foldsmith.campaign.plan import FEW, FINETUNE, LEAST_SCRATCH, PROBE, SCRATCH, Candidate
+from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, Candidate
+from foldsmith.campaign.plan import FEW
 from foldsmith.campaign.speeds import measure
 from foldsmith.models.backbone import check_named, fetch_weights
 from foldsmith.process.terminal import say
@@ -14,6 +15,7 @@ from foldsmith.recipes.default import FEW_IMAGES, SMALL_SIDE, resolve_default
 from foldsmith.recipes.weight_names import TIMM, check_weights_file, network_of
 from foldsmith.run.command import Command
 
+LEAST_SCRATCH = 1 / 4  # of the epochs from scratch that a recipe aims at; fewer are not worth their time
 LONG = 2 * 3600.0  # seconds of a budget on a CPU from which the recipes for a GPU are timed too
 # sides at which a pretrained network is probed and fine-tuned, by the kind of device
 SIZES = {CPU: (128, 192), GPU: (224, 288)}

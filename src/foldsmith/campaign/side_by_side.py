@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from foldsmith.campaign.journal import CUT, DONE, FAILED
-from foldsmith.campaign.plan import Step
+from foldsmith.campaign.steps import Step
 from foldsmith.campaign.work import Place
 from foldsmith.grid.cluster import OnRay
 from foldsmith.grid.driver import DONE as GRID_DONE

@@ -12,20 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
+from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION
 from foldsmith.campaign.journal import CUT, DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
 from foldsmith.campaign.judge import Images, answer_of, judge, nested_answer
-from foldsmith.campaign.plan import (
-    FINETUNE,
-    PROBE,
-    SCRATCH,
-    VARIATION,
-    Past,
-    Plan,
-    Slot,
-    Step,
-    decide,
-    may_fit,
-)
+from foldsmith.campaign.steps import Past, Plan, Slot, Step, decide, may_fit
 from foldsmith.errors import InputError
 from foldsmith.evaluation.predictions import match_rows
 from foldsmith.evaluation.uncertainty import score_and_error

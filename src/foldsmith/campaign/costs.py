@@ -1,0 +1,90 @@
+"""What a step of a campaign costs: the facts of a contest, the networks with their speeds, and arithmetic.
+
+Imports no torch.
+"""
+
+from dataclasses import dataclass
+
+START_SECONDS = 25.0  # of a run: its process, tables, report and submission
+HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds, on one core
+VIEWS = 2  # of a prediction
+PROBE, FINETUNE, SCRATCH, VARIATION = "probe", "finetune", "scratch", "variation"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The facts of a contest that a plan depends on.
+
+    `side` is that of a square image, in pixels; `held_out` the share of the images that a fold holds out.
+    """
+
+    num_images: int
+    num_test: int
+    num_folds: int
+    side: int
+    held_out: float = 0.2
+
+    @property
+    def trained_on(self) -> float:
+        """Return the number of images that a fold's network is trained on."""
+        return self.num_images * (1 - self.held_out)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network, the recipe and settings that use it, and its measured speeds in images a second.
+
+    `network` is the same for its probes and fine-tunings. `epochs` are those that the recipe aims at, 0 for a
+    probe; `least` those that are worth their time.
+    """
+
+    name: str
+    kind: str
+    network: str
+    recipe: str
+    settings: tuple[str, ...]
+    size: int
+    epochs: int
+    least: int
+    forward: float
+    training: float
+
+    def words(self, epochs: int) -> tuple[str, ...]:
+        """Return the words of the recipe for ./run.sh."""
+        settings = [word for setting in self.settings for word in ("--set", setting)]
+        length = ["--epochs", str(epochs)] if epochs else []
+        return ("--recipe", self.recipe, *settings, *length)
+
+    def run_name(self, epochs: int) -> str:
+        """Return the name of a run, by what it is trained: another campaign takes such a run over."""
+        return f"{self.recipe}-{self.name}" + (f"-{epochs}-epochs" if epochs else "")
+
+
+def probe_seconds(contest: Contest, candidate: Candidate) -> float:
+    """Return the seconds of a probe: features of all images in all views, once for all folds, and heads."""
+    images = (contest.num_images + contest.num_test) * VIEWS
+    return START_SECONDS + images / candidate.forward + HEAD_SECONDS * contest.num_images
+
+
+def training_seconds(contest: Contest, candidate: Candidate, epochs: int, num_folds: int) -> float:
+    """Return the seconds of training that many folds, with their predictions of held-out and test images."""
+    held_out = contest.num_images - contest.trained_on
+    trained = epochs * contest.trained_on / candidate.training
+    predicted = ((epochs + VIEWS) * held_out + VIEWS * contest.num_test) / candidate.forward
+    heads = HEAD_SECONDS * contest.num_images if candidate.kind == FINETUNE else 0.0
+    return START_SECONDS + heads + num_folds * (trained + predicted)
+
+
+def seconds_of(contest: Contest, candidate: Candidate, epochs: int, num_folds: int) -> float:
+    """Return the seconds of a candidate; a probe serves all folds by one pass over the images."""
+    if candidate.kind == PROBE:
+        return probe_seconds(contest, candidate)
+    return training_seconds(contest, candidate, epochs, num_folds)
+
+
+def fitting_epochs(contest: Contest, candidate: Candidate, seconds: float, num_folds: int) -> int:
+    """Return the epochs, at most those that the candidate aims at, that fit in the seconds; maybe 0."""
+    epochs = candidate.epochs
+    while epochs > 0 and training_seconds(contest, candidate, epochs, num_folds) > seconds:
+        epochs -= 1
+    return epochs

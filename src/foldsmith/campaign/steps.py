@@ -1,0 +1,214 @@
+"""The steps of a plan: what a slot becomes when its turn comes.
+
+It depends on the plan and on the scores of the steps before it, never on a clock: the same plan gives the
+same runs. Imports no torch.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from foldsmith.campaign.costs import (
+    FINETUNE,
+    PROBE,
+    SCRATCH,
+    VARIATION,
+    Candidate,
+    Contest,
+    fitting_epochs,
+    seconds_of,
+    training_seconds,
+)
+
+SEED, ROUNDS, ORIENTATIONS = "seed=1", "rounds=2", "views=identity,hflip,vflip,rot180"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A step to come. `share` is how much of the time left it may take.
+
+    Its candidate is fixed, or chosen when its turn comes: for fine-tuning the network of rank `rank` among
+    those probed, from scratch the costliest recipe of which half of the epochs fit, for a variation the best
+    run so far, with the setting `varied`.
+    """
+
+    name: str
+    kind: str
+    share: float
+    candidate: Candidate | None = None
+    rank: int = 0
+    varied: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The slots in their order, the seconds that are planned, and what they rest on.
+
+    With `one_fold` every run trains the first fold alone, as all of them would not fit.
+    """
+
+    contest: Contest
+    candidates: tuple[Candidate, ...]
+    slots: tuple[Slot, ...]
+    seconds: float
+    one_fold: bool
+
+    @property
+    def folds_of_a_run(self) -> int:
+        return 1 if self.one_fold else self.contest.num_folds
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, entry: Mapping[str, Any]) -> "Plan":
+        slots = [
+            Slot(**{**slot, "candidate": _candidate_of(slot["candidate"]) if slot["candidate"] else None})
+            for slot in entry["slots"]
+        ]
+        candidates = tuple(_candidate_of(one) for one in entry["candidates"])
+        contest = Contest(**entry["contest"])
+        return cls(contest, candidates, tuple(slots), entry["seconds"], entry["one_fold"])
+
+
+def _candidate_of(entry: Mapping[str, Any]) -> Candidate:
+    return Candidate(**{**entry, "settings": tuple(entry["settings"])})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A slot whose run is decided: its name, the words of its recipe, and the seconds it should take."""
+
+    slot: str
+    run: str
+    kind: str
+    words: tuple[str, ...]
+    seconds: float
+    why: str
+    candidate: Candidate
+    epochs: int = 0
+
+
+@dataclass
+class Past:
+    """The steps that were decided, and those that are finished, with their quality; higher is better."""
+
+    decided: list[Step] = field(default_factory=list)
+    finished: list[tuple[Step, float]] = field(default_factory=list)
+
+    @property
+    def planned(self) -> float:
+        """Return the seconds that were planned so far, those of steps that failed included."""
+        return sum(step.seconds for step in self.decided)
+
+    def best(self, *kinds: str) -> list[Step]:
+        """Return the finished steps of these kinds, the best first."""
+        chosen = [entry for entry in self.finished if entry[0].kind in kinds]
+        return [step for step, _ in sorted(chosen, key=lambda entry: -entry[1])]
+
+
+def may_fit(plan: Plan, slot: Slot, left: float) -> bool:
+    """Return whether a step could fit in the seconds left, with the scores that suit it best."""
+    kinds = {slot.kind} if slot.kind != VARIATION else _varied_kinds(slot)
+    cheapest = min(
+        (
+            seconds_of(plan.contest, one, one.least, plan.folds_of_a_run)
+            for one in plan.candidates
+            if one.kind in kinds and slot.candidate in (None, one)
+        ),
+        default=math.inf,
+    )
+    share = slot.share if slot.kind == PROBE else 1.0
+    return cheapest * _longer(plan.contest, slot) <= share * left
+
+
+def _varied_kinds(slot: Slot) -> set[str]:
+    return {PROBE} if slot.varied == ORIENTATIONS else {FINETUNE, SCRATCH}
+
+
+def _longer(contest: Contest, slot: Slot) -> float:
+    """Return how many times as long as the run itself its variation takes."""
+    if slot.varied == ROUNDS:
+        return 2 + 0.5 * contest.num_test / contest.trained_on  # half of the test images get labels
+    return 2.0 if slot.varied == ORIENTATIONS else 1.0
+
+
+def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
+    """Return the step of a slot, or why there is none, by the plan and the past alone."""
+    left = plan.seconds - past.planned
+    if slot.kind == VARIATION:
+        return _vary(plan, slot, past, left)
+    candidate = slot.candidate or _trained_candidate(plan, slot, past, left)
+    if candidate is None:
+        return "there is no further network"
+    is_first, allowed = not past.decided, slot.share * left
+    epochs, least = 0, 0 if not past.decided else candidate.least
+    if candidate.kind != PROBE:
+        epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
+        if epochs < least:  # a short training is worth more than what comes after it
+            allowed = left
+            epochs = min(least, fitting_epochs(plan.contest, candidate, left, plan.folds_of_a_run))
+        epochs = max(epochs, 1) if is_first else epochs  # there must be an answer
+    needed = seconds_of(plan.contest, candidate, max(epochs, least), plan.folds_of_a_run)
+    if not is_first and (needed > allowed or epochs < least):
+        return f"needs {needed:,.0f} s, and may take {allowed:,.0f} s of the {left:,.0f} s left"
+    length = f"{epochs} of {candidate.epochs} epochs, " if epochs else ""
+    why = f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
+    name, words = candidate.run_name(epochs), candidate.words(epochs)
+    if name in [step.run for step in past.decided]:
+        return f"{name} is a step already"
+    return Step(slot.name, name, slot.kind, words, needed, why, candidate, epochs)
+
+
+def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
+    """Return the costliest of the slot's candidates of which half of the epochs fit, or else the cheapest.
+
+    To be fine-tuned is the network of the slot's rank, at one of the sides. The second recipe from scratch is
+    none that is trained already, the first answer's included.
+    """
+    fitting = [one for one in plan.candidates if one.kind == slot.kind]
+    if slot.kind == SCRATCH and slot.rank:
+        trained = [step.candidate for step in past.decided]
+        fitting = [one for one in fitting if one not in trained]
+    if slot.kind == FINETUNE:
+        probed = list(dict.fromkeys(step.candidate.network for step in past.best(PROBE)))
+        if slot.rank >= len(probed):
+            return None
+        fitting = [one for one in fitting if one.network == probed[slot.rank]]
+    folds = plan.folds_of_a_run
+    fitting.sort(key=lambda one: -training_seconds(plan.contest, one, one.epochs, folds))
+    for one in fitting:
+        if fitting_epochs(plan.contest, one, slot.share * left, folds) >= one.epochs / 2:
+            return one
+    return fitting[-1] if fitting else None
+
+
+def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
+    """Return the best run with another setting; in less time than it took it has fewer epochs.
+
+    A probe is seen in other views. Pseudo-labels come from a run of as many epochs.
+    """
+    # a first answer may have so few epochs that another one is not worth its time
+    ranked = [step for step in past.best(*_varied_kinds(slot)) if step.epochs >= step.candidate.least]
+    if not ranked:
+        return "there is no run to vary"
+    if slot.varied == ROUNDS and not plan.contest.num_test:
+        return "there are no test images"
+    best, longer = ranked[0], _longer(plan.contest, slot)
+    epochs, needed = best.epochs, longer * best.seconds
+    if needed > left and epochs and slot.varied != ROUNDS:
+        fitting = fitting_epochs(plan.contest, best.candidate, left, plan.folds_of_a_run)
+        if fitting >= best.candidate.least:
+            epochs = fitting
+            needed = training_seconds(plan.contest, best.candidate, epochs, plan.folds_of_a_run)
+    if needed > left:
+        return f"needs {needed:,.0f} s, and {left:,.0f} s are left"
+    ending = {ROUNDS: "pseudo-labels", ORIENTATIONS: "four-views"}.get(
+        slot.varied, slot.varied.replace("=", "-")
+    )
+    shorter = f", {epochs} epochs" if epochs != best.epochs else ""
+    why = f"{best.run} again{shorter}, about {needed:,.0f} s of the {left:,.0f} s left"
+    words = (*best.candidate.words(epochs), "--set", slot.varied)
+    run = f"{best.candidate.run_name(epochs)}-{ending}"
+    return Step(slot.name, run, slot.kind, words, needed, why, best.candidate, epochs)
