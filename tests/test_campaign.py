@@ -103,6 +103,21 @@ def test_another_seed_has_the_epochs_that_are_left() -> None:
     assert all(step.words[:4] == BORROWED[-1].words(step.epochs)[:4] for step in steps)
 
 
+@pytest.mark.parametrize("kind", [SCRATCH, PROBE])
+def test_a_shortened_step_fits_or_is_none(kind: str) -> None:
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
+    one = candidate("one", kind)
+    plan = make_plan(contest, [one], 6_000)
+    step = Step("x", kind, one, one.epochs, 1e6, "")
+    for seconds in (0, 100, 1_300, 2_500, 10_000):
+        shorter = step.shortened(plan, seconds)
+        if shorter is None:
+            assert kind == PROBE or training_seconds(contest, one, one.least, 5) > seconds
+        else:
+            assert one.least <= shorter.epochs <= step.epochs and shorter.seconds <= seconds
+    assert replace(step, varied="rounds=2").shortened(plan, 10_000) is None
+
+
 @pytest.mark.parametrize("seconds", [200, 600, 2000, 6000, 30_000])
 @pytest.mark.parametrize("candidates", [BORROWED, BORROWED[-1:]])
 def test_a_step_that_cannot_fit_is_not_in_the_plan(seconds: float, candidates: list[Candidate]) -> None:
@@ -267,6 +282,26 @@ def test_a_step_that_fails_or_does_not_fit_leaves_the_answer(folder: Path, tmp_p
     assert done.journal.kept[0] == "quick-small-3-epochs" and done.place.submission.is_file()
 
 
+def test_a_step_that_would_not_end_in_time_is_shortened(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Journal, "slowness", property(lambda journal: 2.0))
+    monkeypatch.setattr(Campaign, "_left", lambda campaign: 57.0)
+    done = campaign_of(folder, tmp_path, {3: "before"})
+    with pytest.raises(KeyboardInterrupt):
+        done.work()
+    monkeypatch.undo()  # what was begun stays as it was, at any speed
+    done = campaign_of(folder, tmp_path, {})
+    done.work()
+    by_slot = {entry.slot: entry for entry in done.journal.entries}
+    for name in ("the best training with another seed", "the best training with seed=2"):
+        entry = by_slot[name]
+        least = training_seconds(done.plan.contest, done.plan.candidates[0], entry.epochs, 2)
+        assert (entry.state, entry.epochs) == (states.DONE, 1) and entry.planned == least <= 57 / 2
+        assert entry.run.startswith("quick-small-1-epochs") and done.place.run(entry.run).submission.is_file()
+    assert by_slot["the best training with pseudo-labels"].state == states.LEFT_OUT
+
+
 def test_no_step_is_begun_after_the_time_and_the_first_always_is(folder: Path, tmp_path: Path) -> None:
     late = campaign_of(folder, tmp_path, {}, budget=0.1)
     late.work()
@@ -296,7 +331,7 @@ def test_steps_of_a_wave_run_side_by_side_on_a_cluster(
     monkeypatch.setattr(side_by_side, "Grid", FakeGrid)
     small = replace(candidate("small", SCRATCH), recipe="quick")
     place = Place(folder, tmp_path / folder.name, "campaign", ("--output", str(tmp_path)), "")
-    steps = [Step("", f"run-{number}", SCRATCH, small.words(3), 1.0, "", small) for number in range(3)]
+    steps = [Step("", SCRATCH, small, epochs, 1.0, "") for epochs in (3, 4, 5)]
     outcomes = {("done", ""): states.DONE, ("failed", "bad"): states.FAILED, ("training", ""): states.CUT}
     runner, saves = side_by_side.SideBySide(place, "auto"), []
     FakeGrid.ends = {step.run: end for step, end in zip(steps, outcomes, strict=True)}

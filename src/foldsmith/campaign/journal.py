@@ -25,6 +25,7 @@ class Entry:
     why: str
     run: str = ""
     words: list[str] = field(default_factory=list)
+    epochs: int = 0
     planned: float = 0.0
     took: float = 0.0
     score: float | None = None

@@ -23,13 +23,13 @@ class SideBySide:
         self._executor = OnRay(address, place.runs.parent, place.runs.name)
         self._states: dict[str, tuple[str, str]] = {}
 
-    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> None:
+    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
         runs = []
         for step in steps:
             words = tuple(self._place.words_of(step, one_fold=False))
             runs.append(GridRun(step.run, words, read_command(list(words), "a step of a campaign"), step.run))
         if not runs:
-            return
+            return True
         grid = Grid(runs, self._executor, lambda run: needs_of(run.command, 1, None, self._executor.gpus))
         grid.work(lambda grid: save(), time.monotonic() + seconds)
         for name, progress in grid.progress.items():
@@ -39,6 +39,7 @@ class SideBySide:
                 self._states[name] = (FAILED, progress.reason)
             else:
                 self._states[name] = (CUT, "the time was over")
+        return True
 
     def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
         if step.run not in self._states:  # begun by a command that was interrupted

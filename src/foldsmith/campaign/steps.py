@@ -6,7 +6,7 @@ same runs. Imports no torch.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from foldsmith.campaign.costs import (
@@ -78,16 +78,40 @@ def _candidate_of(entry: Mapping[str, Any]) -> Candidate:
 
 @dataclass(frozen=True)
 class Step:
-    """A slot whose run is decided: its name, the words of its recipe, and the seconds it should take."""
+    """A slot whose run is decided, and the seconds it should take; `varied` is a further setting."""
 
     slot: str
-    run: str
     kind: str
-    words: tuple[str, ...]
+    candidate: Candidate
+    epochs: int
     seconds: float
     why: str
-    candidate: Candidate
-    epochs: int = 0
+    varied: str = ""
+
+    @property
+    def run(self) -> str:
+        """Return the name of the run."""
+        name = self.candidate.run_name(self.epochs)
+        if not self.varied:
+            return name
+        ending = {ROUNDS: "pseudo-labels", ORIENTATIONS: "four-views"}.get(self.varied)
+        return f"{name}-{ending or self.varied.replace('=', '-')}"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the words of the recipe for ./run.sh."""
+        return (*self.candidate.words(self.epochs), *(("--set", self.varied) if self.varied else ()))
+
+    def shortened(self, plan: Plan, seconds: float) -> "Step | None":
+        """Return the step with the epochs that fit in the seconds; None if they are not worth their time."""
+        if self.varied == ROUNDS:
+            return None
+        epochs = fitting_epochs(plan.contest, self.candidate, seconds, plan.folds_of_a_run)
+        if epochs < max(1, self.candidate.least):
+            return None
+        needed = training_seconds(plan.contest, self.candidate, epochs, plan.folds_of_a_run)
+        why = f"{epochs} of {self.epochs} planned epochs, as steps take longer than planned"
+        return replace(self, epochs=epochs, seconds=needed, why=why)
 
 
 @dataclass
@@ -155,10 +179,10 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
         return f"needs {needed:,.0f} s, and may take {allowed:,.0f} s of the {left:,.0f} s left"
     length = f"{epochs} of {candidate.epochs} epochs, " if epochs else ""
     why = f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
-    name, words = candidate.run_name(epochs), candidate.words(epochs)
-    if name in [step.run for step in past.decided]:
-        return f"{name} is a step already"
-    return Step(slot.name, name, slot.kind, words, needed, why, candidate, epochs)
+    step = Step(slot.name, slot.kind, candidate, epochs, needed, why)
+    if step.run in [other.run for other in past.decided]:
+        return f"{step.run} is a step already"
+    return step
 
 
 def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
@@ -196,19 +220,11 @@ def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
     if slot.varied == ROUNDS and not plan.contest.num_test:
         return "there are no test images"
     best, longer = ranked[0], _longer(plan.contest, slot)
-    epochs, needed = best.epochs, longer * best.seconds
-    if needed > left and epochs and slot.varied != ROUNDS:
-        fitting = fitting_epochs(plan.contest, best.candidate, left, plan.folds_of_a_run)
-        if fitting >= best.candidate.least:
-            epochs = fitting
-            needed = training_seconds(plan.contest, best.candidate, epochs, plan.folds_of_a_run)
-    if needed > left:
-        return f"needs {needed:,.0f} s, and {left:,.0f} s are left"
-    ending = {ROUNDS: "pseudo-labels", ORIENTATIONS: "four-views"}.get(
-        slot.varied, slot.varied.replace("=", "-")
-    )
-    shorter = f", {epochs} epochs" if epochs != best.epochs else ""
-    why = f"{best.run} again{shorter}, about {needed:,.0f} s of the {left:,.0f} s left"
-    words = (*best.candidate.words(epochs), "--set", slot.varied)
-    run = f"{best.candidate.run_name(epochs)}-{ending}"
-    return Step(slot.name, run, slot.kind, words, needed, why, best.candidate, epochs)
+    why = f"{best.run} again, about {{:,.0f}} s of the {left:,.0f} s left"
+    step = replace(best, slot=slot.name, kind=slot.kind, seconds=longer * best.seconds, varied=slot.varied)
+    if step.seconds > left:
+        shorter = step.shortened(plan, left)
+        if shorter is None:
+            return f"needs {step.seconds:,.0f} s, and {left:,.0f} s are left"
+        step, why = shorter, why.replace("again", f"again, {shorter.epochs} epochs")
+    return replace(step, why=why.format(step.seconds))

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -68,8 +68,8 @@ class Place:
 class Runner(Protocol):
     """Runs the stages of steps."""
 
-    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> None:
-        """Run the steps of a wave side by side, if it can; `save` is called while they run."""
+    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
+        """Run the steps of a wave side by side and return True, if it can; `save` is called meanwhile."""
         ...
 
     def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
@@ -83,8 +83,9 @@ class InTurn:
     def __init__(self, place: Place, one_fold: bool) -> None:
         self._place, self._one_fold = place, one_fold
 
-    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> None:
-        """Do nothing before the steps of a wave, which are run in turn."""
+    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
+        """Do nothing before the steps of a wave, which are run in turn, and return False."""
+        return False
 
     def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
         """Return the state of the step afterwards, and a reason; `save` is called while it runs.
@@ -142,11 +143,14 @@ class Campaign:
             open_steps = [
                 step for slot, step in decided if isinstance(step, Step) and slot.name not in entries
             ]
-            self._runner.prepare(open_steps, self._left(), self.journal.save)
+            were_run = self._runner.prepare(open_steps, self._left(), self.journal.save)
             for slot, step in decided:
                 entry = entries.get(slot.name)
                 if entry is None:
-                    entry = self._begin(slot, step)
+                    entry = self._begin(slot, step if were_run else self._fitted(step))
+                if isinstance(step, str) or entry.state == LEFT_OUT:
+                    continue
+                step = replace(step, epochs=entry.epochs, seconds=entry.planned)
                 if not entry.is_over:
                     self._run(entry, step)
                 if entry.state == DONE:
@@ -169,16 +173,21 @@ class Campaign:
         open_slots = [slot for slot in self.plan.slots if slot.name not in self._decided]
         return len(self._past.decided) - 1 + sum(may_fit(self.plan, slot, left) for slot in open_slots)
 
+    def _fitted(self, step: Step | str) -> Step | str:
+        """Return the step, or a shorter one if it would not end in time at the speed so far, or why not."""
+        slowness, left = self.journal.slowness, self._left()
+        if isinstance(step, str) or not self.journal.judged or step.seconds * slowness <= left:
+            return step
+        needed = step.seconds * slowness
+        why = f"at the speed so far it needs {in_time(needed)}, and {in_time(left)} are left"
+        return step.shortened(self.plan, left / slowness) or why
+
     def _begin(self, slot: Slot, step: Step | str) -> Entry:
         """Write down that a step is begun, or why it is not."""
         if isinstance(step, str):
             entry = Entry(slot.name, LEFT_OUT, step)
         else:
-            entry = Entry(slot.name, RUNNING, step.why, step.run, list(step.words), step.seconds)
-            needed, left = step.seconds * self.journal.slowness, self._left()
-            if self.journal.judged and needed > left:
-                entry.state = LEFT_OUT
-                entry.why = f"at the speed so far it needs {in_time(needed)}, and {in_time(left)} are left"
+            entry = Entry(slot.name, RUNNING, step.why, step.run, list(step.words), step.epochs, step.seconds)
         self.journal.entries.append(entry)
         self.journal.save()
         say(f"campaign: {slot.name}: {entry.why}")
