@@ -19,7 +19,7 @@ LEAST_SCRATCH = 1 / 4  # of the epochs from scratch that a recipe aims at; fewer
 LONG = 2 * 3600.0  # seconds of a budget on a CPU from which the recipes for a GPU are timed too
 # sides at which a pretrained network is probed and fine-tuned, by the kind of device
 SIZES = {CPU: (128, 192), GPU: (224, 288)}
-FROM_SCRATCH = ("pretrained=false",)  # a setting with which `default` borrows no weights
+FROM_SCRATCH = ("pretrained=false", "validate_every=2")  # settings with which `default` borrows no weights
 
 
 def networks_at_hand(weights: Sequence[str], device: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -71,15 +71,16 @@ def find_candidates(
                 f"train_size={share_of(size, 7 / 8)}",
                 f"train_size_from={share_of(size, 5 / 8)}",
             )
+            tuned = (*tuned, "validate_every=5")
             recipe = replace(override(find_recipe("finetune"), tuned), epochs=wanted_epochs(facts.num_images))
-            rows.append((FINETUNE, network, f"{network}-{size}", (*tuned, "validate_every=5"), recipe))
+            rows.append((FINETUNE, network, f"{network}-{size}", tuned, recipe))
     # with weights nothing is trained from scratch on few images
     if rows and facts.num_images < FEW:
         return [_measured(row, num_outputs, device, precision) for row in rows]
     quick = override(find_recipe("quick"), channels)
     rows.append((SCRATCH, "quick", "small", channels, quick))
     default = resolve_default(RecipeEvidence(facts), FROM_SCRATCH)
-    rows.append((SCRATCH, "default", "from-scratch", (*FROM_SCRATCH, "validate_every=2"), default))
+    rows.append((SCRATCH, "default", "from-scratch", FROM_SCRATCH, default))
     if kind == GPU or seconds >= LONG:
         larger = larger_recipe(facts)
         recipe = override(find_recipe(larger), channels)
@@ -107,4 +108,5 @@ def _measured(
         least=least,
         forward=round(speed.forward, 1),
         training=round(speed.training, 1),
+        validate_every=recipe.validate_every,
     )

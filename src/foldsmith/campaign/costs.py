@@ -35,7 +35,8 @@ class Candidate:
     """A network, the recipe and settings that use it, and its measured speeds in images a second.
 
     `network` is the same for its probes and fine-tunings. `epochs` are those that the recipe aims at, 0 for a
-    probe; `least` those that are worth their time.
+    probe; `least` those that are worth their time. Held-out images are predicted after every `validate_every`
+    epochs.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Candidate:
     least: int
     forward: float
     training: float
+    validate_every: int = 1
 
     def words(self, epochs: int) -> tuple[str, ...]:
         """Return the words of the recipe for ./run.sh."""
@@ -70,7 +72,8 @@ def training_seconds(contest: Contest, candidate: Candidate, epochs: int, num_fo
     """Return the seconds of training that many folds, with their predictions of held-out and test images."""
     held_out = contest.num_images - contest.trained_on
     trained = epochs * contest.trained_on / candidate.training
-    predicted = ((epochs + VIEWS) * held_out + VIEWS * contest.num_test) / candidate.forward
+    times = epochs / candidate.validate_every + VIEWS
+    predicted = (times * held_out + VIEWS * contest.num_test) / candidate.forward
     heads = HEAD_SECONDS * contest.num_images if candidate.kind == FINETUNE else 0.0
     return START_SECONDS + heads + num_folds * (trained + predicted)
 

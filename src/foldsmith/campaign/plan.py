@@ -11,7 +11,8 @@ from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION, Candid
 from foldsmith.campaign.steps import ORIENTATIONS, ROUNDS, SEED, Past, Plan, Slot, Step, decide, may_fit
 from foldsmith.recipes.borrowed import MOST_SMALL_IMAGES, SMALL_SIDE
 
-USABLE = 0.88  # of the time that is planned; the rest is for blends, pages, and steps that take longer
+# of the time that is planned, but for some seconds; the rest is for blends, pages, and steps that take longer
+USABLE, SPARED = 0.95, 30.0
 # shares of the time left that a step may take: a first answer by a probe, or from scratch, where it teaches
 # nothing about the later steps; a further probe, a training
 FIRST_SHARE, QUICK_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.1, 0.15, 0.85
@@ -28,7 +29,7 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     the best runs. Steps that cannot fit whatever the scores are left out, so that none of them counts
     against the others.
     """
-    usable = USABLE * seconds
+    usable = USABLE * seconds - SPARED
 
     def least_seconds(candidate: Candidate) -> float:
         return seconds_of(contest, candidate, min(candidate.epochs, 1), contest.num_folds)

@@ -170,9 +170,9 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     epochs, least = 0, 0 if not past.decided else candidate.least
     if candidate.kind != PROBE:
         epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
-        if epochs < least:  # a short training is worth more than what comes after it
+        if not is_first and not _leaves_a_step(plan, slot, candidate, epochs, left):
             allowed = left
-            epochs = min(least, fitting_epochs(plan.contest, candidate, left, plan.folds_of_a_run))
+            epochs = fitting_epochs(plan.contest, candidate, left, plan.folds_of_a_run)
         epochs = max(epochs, 1) if is_first else epochs  # there must be an answer
     needed = seconds_of(plan.contest, candidate, max(epochs, least), plan.folds_of_a_run)
     if not is_first and (needed > allowed or epochs < least):
@@ -183,6 +183,14 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     if step.run in [other.run for other in past.decided]:
         return f"{step.run} is a step already"
     return step
+
+
+def _leaves_a_step(plan: Plan, slot: Slot, candidate: Candidate, epochs: int, left: float) -> bool:
+    """Return whether a training is worth its time, and a later step may fit beside it in the seconds left."""
+    if epochs < candidate.least:
+        return False
+    left -= training_seconds(plan.contest, candidate, epochs, plan.folds_of_a_run)
+    return any(may_fit(plan, later, left) for later in plan.slots[plan.slots.index(slot) + 1 :])
 
 
 def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
