@@ -5,9 +5,13 @@ Imports no torch.
 
 from dataclasses import dataclass
 
+# all on one busy core
 START_SECONDS = 25.0  # of a run: its process, tables, report and submission
-HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds, on one core
+PREPARE_SECONDS = 0.0015  # an image, once for all runs: its check, and decoding
+HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds
+LOADING_SECONDS = 0.0002  # an image of 32 x 32 pixels in training: its augmentation
 VIEWS = 2  # of a prediction
+EXAMINED = 1  # further view of held-out images, for the report
 PROBE, FINETUNE, SCRATCH, VARIATION = "probe", "finetune", "scratch", "variation"
 
 
@@ -23,6 +27,11 @@ class Contest:
     num_folds: int
     side: int
     held_out: float = 0.2
+
+    @property
+    def preparing(self) -> float:
+        """Return the seconds in which the first run checks and decodes all images."""
+        return PREPARE_SECONDS * (self.num_images + self.num_test)
 
     @property
     def trained_on(self) -> float:
@@ -71,8 +80,9 @@ def probe_seconds(contest: Contest, candidate: Candidate) -> float:
 def training_seconds(contest: Contest, candidate: Candidate, epochs: int, num_folds: int) -> float:
     """Return the seconds of training that many folds, with their predictions of held-out and test images."""
     held_out = contest.num_images - contest.trained_on
-    trained = epochs * contest.trained_on / candidate.training
-    times = epochs / candidate.validate_every + VIEWS
+    loading = LOADING_SECONDS * (candidate.size / 32) ** 2
+    trained = epochs * contest.trained_on * (1 / candidate.training + loading)
+    times = epochs / candidate.validate_every + VIEWS + EXAMINED
     predicted = (times * held_out + VIEWS * contest.num_test) / candidate.forward
     heads = HEAD_SECONDS * contest.num_images if candidate.kind == FINETUNE else 0.0
     return START_SECONDS + heads + num_folds * (trained + predicted)

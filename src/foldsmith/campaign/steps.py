@@ -14,6 +14,7 @@ from foldsmith.campaign.costs import (
     PROBE,
     SCRATCH,
     VARIATION,
+    VIEWS,
     Candidate,
     Contest,
     fitting_epochs,
@@ -137,25 +138,29 @@ def may_fit(plan: Plan, slot: Slot, left: float) -> bool:
     kinds = {slot.kind} if slot.kind != VARIATION else _varied_kinds(slot)
     cheapest = min(
         (
-            seconds_of(plan.contest, one, one.least, plan.folds_of_a_run)
+            _seconds_of(plan, slot.varied, one, one.least)
             for one in plan.candidates
             if one.kind in kinds and slot.candidate in (None, one)
         ),
         default=math.inf,
     )
     share = slot.share if slot.kind == PROBE else 1.0
-    return cheapest * _longer(plan.contest, slot) <= share * left
+    return cheapest <= share * left
 
 
 def _varied_kinds(slot: Slot) -> set[str]:
     return {PROBE} if slot.varied == ORIENTATIONS else {FINETUNE, SCRATCH}
 
 
-def _longer(contest: Contest, slot: Slot) -> float:
-    """Return how many times as long as the run itself its variation takes."""
-    if slot.varied == ROUNDS:
-        return 2 + 0.5 * contest.num_test / contest.trained_on  # half of the test images get labels
-    return 2.0 if slot.varied == ORIENTATIONS else 1.0
+def _seconds_of(plan: Plan, varied: str, candidate: Candidate, epochs: int) -> float:
+    """Return the seconds of a candidate's run with this further setting."""
+    contest = plan.contest
+    seconds = seconds_of(contest, candidate, epochs, plan.folds_of_a_run)
+    if varied == ROUNDS:
+        seconds *= 2 + 0.5 * contest.num_test / contest.trained_on  # half of the test images get labels
+    if varied == ORIENTATIONS:
+        seconds += VIEWS * (contest.num_images + contest.num_test) / candidate.forward
+    return seconds
 
 
 def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
@@ -166,7 +171,9 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     candidate = slot.candidate or _trained_candidate(plan, slot, past, left)
     if candidate is None:
         return "there is no further network"
-    is_first, allowed = not past.decided, slot.share * left
+    is_first = not past.decided
+    left -= plan.contest.preparing if is_first else 0
+    allowed = slot.share * left
     epochs, least = 0, 0 if not past.decided else candidate.least
     if candidate.kind != PROBE:
         epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
@@ -179,6 +186,7 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
         return f"needs {needed:,.0f} s, and may take {allowed:,.0f} s of the {left:,.0f} s left"
     length = f"{epochs} of {candidate.epochs} epochs, " if epochs else ""
     why = f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
+    needed += plan.contest.preparing if is_first else 0
     step = Step(slot.name, slot.kind, candidate, epochs, needed, why)
     if step.run in [other.run for other in past.decided]:
         return f"{step.run} is a step already"
@@ -227,9 +235,10 @@ def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
         return "there is no run to vary"
     if slot.varied == ROUNDS and not plan.contest.num_test:
         return "there are no test images"
-    best, longer = ranked[0], _longer(plan.contest, slot)
+    best = ranked[0]
+    needed = _seconds_of(plan, slot.varied, best.candidate, best.epochs)
     why = f"{best.run} again, about {{:,.0f}} s of the {left:,.0f} s left"
-    step = replace(best, slot=slot.name, kind=slot.kind, seconds=longer * best.seconds, varied=slot.varied)
+    step = replace(best, slot=slot.name, kind=slot.kind, seconds=needed, varied=slot.varied)
     if step.seconds > left:
         shorter = step.shortened(plan, left)
         if shorter is None:
