@@ -25,19 +25,29 @@ from typing import TYPE_CHECKING
 
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import digest_of, load_json, save_json
+from foldsmith.process.files import digest_of, digest_of_file, load_json, save_json
 from foldsmith.process.locks import lock_until_exit
 from foldsmith.process.terminal import in_time, say
-from foldsmith.run.command import Command, WordParser, check_name, minutes_of, read_command
+from foldsmith.run.command import (
+    SHORT_FIELDS,
+    Command,
+    WordParser,
+    check_name,
+    minutes_of,
+    read_command,
+)
 
 if TYPE_CHECKING:
     from foldsmith.campaign.steps import Plan
     from foldsmith.campaign.work import Place, Runner
+    from foldsmith.competition.folder import Competition
+    from foldsmith.competition.labels import Metadata
 
 OVERNIGHT = 8 * 60.0  # minutes
 LEAST_MINUTES = 2.0
-CHOSEN = ("--recipe", "--set", "--epochs", "--image-size", "--batch-size", "--rounds", "--fold", "--until",
-          "--limit-test", "--corrections")  # fmt: skip
+CHOSEN = ("--recipe", "--set", "--fold", "--until", "--limit-test", "--corrections",
+          *(f"--{field.replace('_', '-')}" for field in SHORT_FIELDS))  # fmt: skip
+NEUTRAL = ("--output", "--device", "--workers", "--metric")  # words that do not change what is trained
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,19 +56,26 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command(others, __doc__)
     if not command.folder.is_dir():
         raise InputError(f"{command.folder} is not a folder; name a competition folder.")
+    if Path(others[0], "identity.json").is_file():
+        raise InputError(
+            f"{others[0]} is the folder of a run; name the competition folder, {command.folder}."
+        )
     place = place_of(typed, command, others)
+    if (place.own / "identity.json").is_file():
+        raise InputError(f"{place.own} is a run's folder; choose another --name for the campaign.")
     place.own.mkdir(parents=True, exist_ok=True)
     lock_until_exit(place.own / ".lock", f"the campaign {place.own}")
     # imported here: torch and scipy take seconds, and --help does not need them
     from foldsmith.campaign.journal import Journal
-    from foldsmith.campaign.page import Page
+    from foldsmith.campaign.page import Page, luck_in_words
     from foldsmith.campaign.work import Campaign
 
-    begun = time.monotonic()
     plan = written_plan(typed, command, place)
-    journal = Journal.load(place.own / "journal.json", 60 * typed.budget, time.monotonic() - begun)
+    journal = Journal.load(place.own / "journal.json", 60 * typed.budget)
     page = Page(place, plan, shlex.join(["./run.sh", *words]))
     Campaign(place, plan, journal, runner_of(typed, place, plan), page.show).work()
+    if journal.luck is not None:
+        say(f"campaign: {luck_in_words(journal)}")
     say(f"campaign: {place.submission} (checked), {place.own / 'campaign.html'}")
     return 0
 
@@ -85,7 +102,7 @@ def read_words(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
             raise InputError(
                 f"{word}: a campaign chooses it, or leaves it out; for a single run write --recipe NAME."
             )
-    if others and others[0].startswith("-"):
+    if not others or others[0].startswith("-"):
         raise InputError("the first word of a campaign is the competition folder, such as input/tiny80.")
     check_name(typed.name)
     typed.weights = [os.path.abspath(file) if Path(file).exists() else file for file in typed.weights]
@@ -109,38 +126,65 @@ def place_of(typed: argparse.Namespace, command: Command, others: list[str]) -> 
     shared = [*(others[1:] if others else []), "--output", output]
     runs = Path(output) / command.competition
     contest = Path(os.path.abspath(command.folder))
-    return Place(contest, runs, typed.name, tuple(shared), command.metric)
+    return Place(contest, runs, typed.name, tuple(shared), command.metric, variant_of(others[1:]))
+
+
+def variant_of(words: list[str]) -> str:
+    """Return what the names of runs with these words end with; empty if none is about images or folds."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for word in NEUTRAL:
+        parser.add_argument(word)
+    others = parser.parse_known_args(words)[1]
+    return digest_of(others)[:6] if others else ""
 
 
 def written_plan(typed: argparse.Namespace, command: Command, place: "Place") -> "Plan":
     """Return the plan: that of plan.json, or one that is made by measured speeds and written there.
 
-    Raise InputError if the campaign of this name has another budget or other words.
+    Raise InputError if the campaign of this name has another budget, other words, images, labels or weights.
     """
+    # imported here: pandas takes a second, and --help does not need it
+    from foldsmith import __version__
+    from foldsmith.campaign.journal import Journal
     from foldsmith.campaign.steps import Plan
+    from foldsmith.competition.folder import read_competition
+    from foldsmith.competition.labels import read_metadata
 
+    begun = time.monotonic()
     path, seconds = place.own / "plan.json", 60 * typed.budget
+    competition = read_competition(command.folder, command.run.cache_root)
+    metadata = read_metadata(competition)
     inputs = {
+        "version": __version__,
         "budget": seconds,
-        "weights": typed.weights,
-        "words": list(place.shared),
+        "words": digest_of([str(place.contest), *place.shared]),
+        "weights": [digest_of_file(Path(file)) if Path(file).is_file() else file for file in typed.weights],
+        "contest": digest_of([metadata.samples.to_csv(), metadata.classes.to_csv(), competition.test_images]),
     }
     if path.is_file() and not typed.again:
         held = load_json(path)
-        if held["inputs"] != digest_of(inputs):
+        changed = [key for key, value in inputs.items() if held["inputs"].get(key) != value]
+        if changed:
             raise InputError(
-                f"{path} was planned for {in_time(held['budget'])}, or with other words; type them "
-                "as they were, plan another campaign with --name NAME, or plan anew with --again."
+                f"{path} was planned for {in_time(held['budget'])}; what has changed: {', '.join(changed)}. "
+                "Type words as they were, plan another campaign with --name NAME, or plan anew with --again."
             )
         return Plan.of_json(held["plan"])
-    plan = make(typed, command, seconds)
+    plan = make(typed, command, competition, metadata, seconds - (time.monotonic() - begun))
     (place.own / "journal.json").unlink(missing_ok=True)
-    save_json(path, {"inputs": digest_of(inputs), "budget": seconds, "plan": plan.as_json()})
+    save_json(path, {"inputs": inputs, "budget": seconds, "plan": plan.as_json()})
+    Journal(place.own / "journal.json", seconds, spent=time.monotonic() - begun).save()
     say(f"campaign: {path}: {len(plan.slots)} steps in {in_time(seconds)}")
     return plan
 
 
-def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
+def make(
+    typed: argparse.Namespace,
+    command: Command,
+    competition: "Competition",
+    metadata: "Metadata",
+    seconds: float,
+) -> "Plan":
     """Return the plan of a contest's images and the networks at hand, by their speeds on this machine.
 
     It is one for the rest of `seconds`: measuring takes its share of a short budget.
@@ -148,14 +192,10 @@ def make(typed: argparse.Namespace, command: Command, seconds: float) -> "Plan":
     from foldsmith.campaign.candidates import find_candidates
     from foldsmith.campaign.costs import Contest
     from foldsmith.campaign.plan import make_plan
-    from foldsmith.competition.folder import read_competition
-    from foldsmith.competition.labels import read_metadata
     from foldsmith.data.survey import survey_images
     from foldsmith.tasks import build_task
 
     begun = time.monotonic()
-    competition = read_competition(command.folder, command.run.cache_root)
-    metadata = read_metadata(competition)
     facts = command.limited(survey_images(competition.root, list(metadata.samples["path"])))
     num_outputs = build_task(metadata.task, len(metadata.classes)).num_outputs
     candidates = find_candidates(facts, num_outputs, typed.weights, command, seconds)
@@ -171,7 +211,7 @@ def runner_of(typed: argparse.Namespace, place: "Place", plan: "Plan") -> "Runne
     if typed.address:
         from foldsmith.campaign.side_by_side import SideBySide
 
-        return SideBySide(place, typed.address)
+        return SideBySide(place, plan.one_fold, typed.address)
     from foldsmith.campaign.work import InTurn
 
     return InTurn(place, plan.one_fold)

@@ -1,12 +1,14 @@
 """The networks that a campaign may use: pretrained ones that are at hand, and those from scratch."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, Candidate
 from foldsmith.campaign.plan import FEW
 from foldsmith.campaign.speeds import measure
+from foldsmith.inference.compute import choose_device
 from foldsmith.models.backbone import check_named, fetch_weights
 from foldsmith.process.terminal import say
 from foldsmith.recipes import DatasetFacts, Recipe, RecipeEvidence, find_recipe, override
@@ -16,6 +18,7 @@ from foldsmith.recipes.weight_names import TIMM, check_weights_file, network_of
 from foldsmith.run.command import Command
 
 LEAST_SCRATCH = 1 / 4  # of the epochs from scratch that a recipe aims at; fewer are not worth their time
+LOADING_SECONDS = 0.0002  # of the augmentation of 32 x 32 pixels, on one busy core
 LONG = 2 * 3600.0  # seconds of a budget on a CPU from which the recipes for a GPU are timed too
 # sides at which a pretrained network is probed and fine-tuned, by the kind of device
 SIZES = {CPU: (128, 192), GPU: (224, 288)}
@@ -37,9 +40,11 @@ def networks_at_hand(weights: Sequence[str], device: str) -> list[tuple[str, tup
             named.append((model.removeprefix(TIMM), (f"model={model}", f"weights={file}")))
         return named
     model = BACKBONES[device]
-    missing = fetch_weights(model.removeprefix(TIMM))
-    if missing:
-        say(f"campaign: no pretrained weights, {missing}")
+    if fetch_weights(model.removeprefix(TIMM)):
+        say(
+            f"campaign: no pretrained weights: those of {model.removeprefix(TIMM)} are in no cache and could "
+            "not be fetched; networks are trained from scratch. Name a file at hand with --weights FILE."
+        )
         return []
     return [(model.removeprefix(TIMM), (f"model={model}",))]
 
@@ -55,8 +60,6 @@ def find_candidates(
     facts: DatasetFacts, num_outputs: int, weights: Sequence[str], command: Command, seconds: float
 ) -> list[Candidate]:
     """Return all candidates for a budget, with their speeds on this machine: some seconds for each."""
-    from foldsmith.inference.compute import choose_device
-
     device, precision = command.device, command.precision
     kind = CPU if choose_device(device).type == "cpu" else GPU
     channels = ("channels=1",) if facts.grey else ()
@@ -88,6 +91,12 @@ def find_candidates(
     return [_measured(row, num_outputs, device, precision) for row in rows]
 
 
+def loading_seconds(side: int, device: str) -> float:
+    """Return the time of an image's augmentation; beside a GPU all cores share the work."""
+    cores = 1 if choose_device(device).type == "cpu" else os.cpu_count() or 1
+    return LOADING_SECONDS * (side / 32) ** 2 / cores
+
+
 def _measured(
     row: tuple[str, str, str, tuple[str, ...], Recipe], num_outputs: int, device: str, precision: str
 ) -> Candidate:
@@ -109,4 +118,5 @@ def _measured(
         forward=round(speed.forward, 1),
         training=round(speed.training, 1),
         validate_every=recipe.validate_every,
+        loading=loading_seconds(recipe.train_size or recipe.image_size, device),
     )

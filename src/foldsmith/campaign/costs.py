@@ -9,7 +9,6 @@ from dataclasses import dataclass
 START_SECONDS = 25.0  # of a run: its process, tables, report and submission
 PREPARE_SECONDS = 0.0015  # an image, once for all runs: its check, and decoding
 HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds
-LOADING_SECONDS = 0.0002  # an image of 32 x 32 pixels in training: its augmentation
 VIEWS = 2  # of a prediction
 EXAMINED = 1  # further view of held-out images, for the report
 PROBE, FINETUNE, SCRATCH, VARIATION = "probe", "finetune", "scratch", "variation"
@@ -45,7 +44,7 @@ class Candidate:
 
     `network` is the same for its probes and fine-tunings. `epochs` are those that the recipe aims at, 0 for a
     probe; `least` those that are worth their time. Held-out images are predicted after every `validate_every`
-    epochs.
+    epochs; `loading` is the time of an image's augmentation in training, in seconds.
     """
 
     name: str
@@ -59,6 +58,7 @@ class Candidate:
     forward: float
     training: float
     validate_every: int = 1
+    loading: float = 0.0
 
     def words(self, epochs: int) -> tuple[str, ...]:
         """Return the words of the recipe for ./run.sh."""
@@ -80,8 +80,7 @@ def probe_seconds(contest: Contest, candidate: Candidate) -> float:
 def training_seconds(contest: Contest, candidate: Candidate, epochs: int, num_folds: int) -> float:
     """Return the seconds of training that many folds, with their predictions of held-out and test images."""
     held_out = contest.num_images - contest.trained_on
-    loading = LOADING_SECONDS * (candidate.size / 32) ** 2
-    trained = epochs * contest.trained_on * (1 / candidate.training + loading)
+    trained = epochs * contest.trained_on * (1 / candidate.training + candidate.loading)
     times = epochs / candidate.validate_every + VIEWS + EXAMINED
     predicted = (times * held_out + VIEWS * contest.num_test) / candidate.forward
     heads = HEAD_SECONDS * contest.num_images if candidate.kind == FINETUNE else 0.0

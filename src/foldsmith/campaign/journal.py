@@ -17,7 +17,7 @@ class Entry:
 
     `planned` and `took` are seconds. `score` and `error` are the run's own on held-out images; `gain`,
     `gain_error`, `p` and `allowed` those of its verdict, for which `counted` steps count. `kept`: the run is
-    in the answer; None: not judged.
+    in the answer; None: not judged. `taken_over`: an earlier campaign, or a person, has trained it.
     """
 
     slot: str
@@ -36,6 +36,7 @@ class Entry:
     allowed: float | None = None
     counted: int | None = None
     kept: bool | None = None
+    taken_over: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -44,12 +45,17 @@ class Entry:
 
 @dataclass
 class Answer:
-    """An answer that could be handed in: after so many seconds, its score with its error, and its runs."""
+    """An answer that could be handed in: after so many seconds, its score with its error, and its runs.
+
+    `decided` is the score with the thresholds, cut points or factors that the submission is written with,
+    fitted on other folds; None where there are none.
+    """
 
     seconds: float
     score: float | None
     error: float | None
     runs: list[str]
+    decided: float | None = None
 
 
 @dataclass
@@ -57,7 +63,8 @@ class Journal:
     """The entries in the order of the plan, the answers, and the seconds that the campaign has worked.
 
     `budget` are the seconds that it may work, planning included.
-    `nested` and `nested_error` are the score of the procedure, which luck in choosing does not raise.
+    `nested` and `nested_error` are the score of the procedure, which luck in choosing does not raise, and
+    `luck` by how much the answer's is better.
     """
 
     path: Path
@@ -67,6 +74,7 @@ class Journal:
     spent: float = 0.0
     nested: float | None = None
     nested_error: float | None = None
+    luck: float | None = None
 
     @classmethod
     def load(cls, path: Path, budget: float, planning: float = 0.0) -> "Journal":
@@ -104,10 +112,10 @@ class Journal:
     @property
     def slowness(self) -> float:
         """Return how many times as long as planned the finished steps took; at least half."""
-        done = [entry for entry in self.entries if entry.state == DONE and entry.planned]
+        done = [entry for entry in self.entries if entry.state == DONE and not entry.taken_over]
         if not done:
             return 1.0
-        return max(0.5, sum(entry.took for entry in done) / sum(entry.planned for entry in done))
+        return max(0.5, sum(entry.took for entry in done) / (sum(entry.planned for entry in done) or 1.0))
 
     def _content(self) -> dict[str, Any]:
         content = asdict(self)

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm
 
 from foldsmith.comparison.blend_weights import cross_fit_folds, find_blend, mix
 from foldsmith.evaluation.chance import PairedDifference
-from foldsmith.evaluation.resampling import gain_with_error
+from foldsmith.evaluation.resampling import gain_with_error, p_of_gain
 from foldsmith.seeding import derive_seed
 from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import Metric
@@ -80,20 +79,16 @@ def judge(
     `num_counted` is how many steps the campaign judges at most, `num_kept` how many of them were kept. By
     Holm's procedure a step may have a p of LEVEL divided by the steps that are not kept: of campaigns in
     which no step gains anything, at most LEVEL keep one. That holds too if later steps count fewer, as some
-    do not fit any more: no step has more than its share of those that are judged in the end.
+    do not fit any more: no step has more than its share of those that are judged in the end. A step that was
+    dropped is not judged again. Where the metric is not defined, nothing is kept.
     """
-    gain = gain_with_error(
-        images.targets,
-        answer_of(images, answer),
-        answer_of(images, [*answer, run]),
-        images.metric,
-        images.seed,
-    )
-    if not np.isfinite(gain.standard_error) or gain.standard_error == 0:
-        p = 1.0
-    else:
-        p = float(norm.sf(gain.difference / gain.standard_error))
-    return Verdict(gain, p, LEVEL / max(1, num_counted - num_kept))
+    allowed = LEVEL / max(1, num_counted - num_kept)
+    if images.metric.evaluate(images.targets, run) is None:
+        return Verdict(PairedDifference(np.nan, np.inf), 1.0, allowed)
+    compared = answer_of(images, answer), answer_of(images, [*answer, run])
+    gain = gain_with_error(images.targets, *compared, images.metric, images.seed)
+    two_sided = p_of_gain(images.targets, *compared, gain, images.task)
+    return Verdict(gain, two_sided / 2 if gain.difference > 0 else 1 - two_sided / 2, allowed)
 
 
 def choose(images: Images, runs: Mapping[str, np.ndarray], counted: Mapping[str, int]) -> list[str]:

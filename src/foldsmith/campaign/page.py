@@ -25,12 +25,15 @@ class Page:
 
     def __init__(self, place: Place, plan: Plan, line: str) -> None:
         self._place, self._plan, self._line = place, plan, line
+        self._shown: list[list[str]] = []
 
     def show(self, journal: Journal) -> None:
         """Print the table, and write campaign.html."""
         rows = [row_of(entry) for entry in journal.entries]
         status = status_of(journal, self._plan)
-        show_table(f"{self._place.contest.name}: {status}", HEADER, rows)
+        if rows != self._shown:
+            show_table(f"{self._place.contest.name}: {status}", HEADER, rows)
+        self._shown = rows
         page = build_environment().get_template("campaign.html").render(
             title=self._place.contest.name,
             status=status,
@@ -73,7 +76,9 @@ def status_of(journal: Journal, plan: Plan) -> str:
         return f"{said}; no answer yet"
     last = journal.answers[-1]
     runs = "run" if len(last.runs) == 1 else "runs"
-    return f"{said}; answer {with_error(format_score(last.score), last.error)} of {len(last.runs)} {runs}"
+    decided = "" if last.decided is None else f", {format_score(last.decided)} with its fitted decisions"
+    score = with_error(format_score(last.score), last.error)
+    return f"{said}; answer {score}{decided}, of {len(last.runs)} {runs}"
 
 
 def trend_in_words(journal: Journal) -> str:
@@ -92,14 +97,15 @@ def trend_in_words(journal: Journal) -> str:
 
 def luck_in_words(journal: Journal) -> str:
     """Return what of the answer's score is luck in choosing."""
-    if journal.nested is None or not journal.answers or journal.answers[-1].score is None:
+    if journal.luck is None:
         return ""
     last = journal.answers[-1]
     nested = with_error(format_score(journal.nested), journal.nested_error)
     return (
-        f"The answer scores {format_score(last.score)} on held-out images. With every choice of a step, and "
-        f"every weight, made again on the other folds alone, it is {nested}: the difference, "
-        f"{last.score - journal.nested:+.4f}, is luck in choosing among {len(journal.judged)} runs."
+        f"The answer scores {format_score(last.score)} on held-out images. With the verdicts on all "
+        f"{len(journal.judged)} runs, and the weights, made again for each fold on the other folds alone, it "
+        f"is {nested}: the difference, {journal.luck:+.4f}, is what luck in choosing them adds, and what "
+        "deciding on fewer images costs. Which network was fine-tuned or varied is not chosen again."
     )
 
 

@@ -17,17 +17,17 @@ USABLE, SPARED = 0.95, 30.0
 # nothing about the later steps; a further probe, a training
 FIRST_SHARE, QUICK_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.1, 0.15, 0.85
 FEW = 2_000  # training images; with fewer no network is trained from scratch beside borrowed ones
-MORE_SEEDS = ("seed=2", "seed=3")  # where a long budget leaves time
+MORE_SEEDS = tuple(f"seed={seed}" for seed in range(2, 6))  # where a long budget leaves time
 
 
 def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float) -> Plan:
     """Return the plan for that many seconds, of at least one candidate.
 
     First comes an answer: the costliest probe that fits in FIRST_SHARE, as larger networks and sides are
-    likely to be better, or else the quickest candidate. Then come the other probes, training from scratch and
-    fine-tuning of the best networks, in the order of what they promise for such images, then variations of
-    the best runs. Steps that cannot fit whatever the scores are left out, so that none of them counts
-    against the others.
+    likely to be better, or else the candidate that is done first. Then come the other probes, training from
+    scratch and fine-tuning of the best networks, in the order of what they promise for such images, then the
+    best of them at another side, and variations of the best runs. Steps that cannot fit whatever the scores
+    are left out, so that none of them counts against the others.
     """
     usable = USABLE * seconds - SPARED
 
@@ -37,23 +37,27 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     by_cost = sorted(candidates, key=least_seconds)
     probes = [one for one in by_cost if one.kind == PROBE]
     scratch = [one for one in by_cost if one.kind == SCRATCH]
-    quick = [one for one in probes if least_seconds(one) <= FIRST_SHARE * usable]
-    first = quick[-1] if quick else (probes or scratch)[0]
-    networks = {one.network for one in candidates if one.kind == FINETUNE}
+    quick = [one for one in probes if least_seconds(one) <= FIRST_SHARE * usable - contest.preparing]
+    first = quick[-1] if quick else next(one for one in by_cost if one.kind != FINETUNE)
+    num_networks = len({one.network for one in candidates if one.kind == FINETUNE})
+    ranks = list(enumerate(("best", "second", "third")))[:num_networks]
     tuning = [
-        Slot(f"fine-tune the {name} network", FINETUNE, TRAINING_SHARE, rank=rank)
-        for rank, name in enumerate(("best", "second")[: len(networks)])
+        Slot(f"fine-tune the {name} network", FINETUNE, TRAINING_SHARE, rank=rank) for rank, name in ranks
+    ]
+    tuning += [
+        Slot(f"fine-tune the {name} network at another side", FINETUNE, TRAINING_SHARE, rank=rank)
+        for rank, name in ranks[:1]
     ]
     training = []
-    if scratch and (not probes or contest.num_images >= FEW):
+    if scratch and (not quick or contest.num_images >= FEW):
         training = [
             Slot(name, SCRATCH, TRAINING_SHARE, rank=rank)
             for rank, name in enumerate(("train from scratch", "train another recipe from scratch"))
         ][: max(1, len(scratch) - 1)]
     many_small = contest.side < SMALL_SIDE and contest.num_images > MOST_SMALL_IMAGES
-    share = FIRST_SHARE if probes or len(scratch) == 1 else QUICK_SHARE
+    share = FIRST_SHARE if first.kind == PROBE or len(candidates) == 1 else QUICK_SHARE
     slots = [
-        Slot(f"{'probe' if probes else 'train'} {first.name}", first.kind, share, first),
+        Slot(f"{'probe' if first.kind == PROBE else 'train'} {first.name}", first.kind, share, first),
         *(Slot(f"probe {one.name}", PROBE, PROBE_SHARE, one) for one in probes if one != first),
         *(training + tuning if many_small else tuning + training),
         Slot("the best training with another seed", VARIATION, 1.0, varied=SEED),

@@ -1,5 +1,6 @@
 """Run the steps of a wave at the same time on a Ray cluster."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,20 +19,25 @@ from foldsmith.run.command import read_command
 class SideBySide:
     """Runs the folds of all steps of a wave as tasks of a cluster, at most until their time is over."""
 
-    def __init__(self, place: Place, address: str) -> None:
-        self._place = place
+    def __init__(self, place: Place, one_fold: bool, address: str) -> None:
+        self._place, self._one_fold, self._is_stopped = place, one_fold, False
         self._executor = OnRay(address, place.runs.parent, place.runs.name)
         self._states: dict[str, tuple[str, str]] = {}
 
     def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
         runs = []
         for step in steps:
-            words = tuple(self._place.words_of(step, one_fold=False))
-            runs.append(GridRun(step.run, words, read_command(list(words), "a step of a campaign"), step.run))
+            words = tuple(self._place.words_of(step, self._one_fold))
+            name = self._place.folder_of(step.run)
+            runs.append(GridRun(name, words, read_command(list(words), "a step of a campaign"), name))
+        if self._is_stopped or seconds <= 0:
+            self._states |= {run.name: (CUT, "the time was over") for run in runs}
+            return True
         if not runs:
             return True
         grid = Grid(runs, self._executor, lambda run: needs_of(run.command, 1, None, self._executor.gpus))
-        grid.work(lambda grid: save(), time.monotonic() + seconds)
+        grid.work(lambda grid: save(), None if math.isinf(seconds) else time.monotonic() + seconds)
+        self._is_stopped = grid.is_cut_off  # which ends the connection to the cluster
         for name, progress in grid.progress.items():
             if progress.state == GRID_DONE:
                 self._states[name] = (DONE, "")
@@ -42,9 +48,10 @@ class SideBySide:
         return True
 
     def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
-        if step.run not in self._states:  # begun by a command that was interrupted
+        name = self._place.folder_of(step.run)
+        if name not in self._states:  # begun by a command that was interrupted
             self.prepare([step], seconds, save)
-        return self._states[step.run]
+        return self._states[name]
 
     def stop(self) -> None:
         self._executor.stop()

@@ -14,7 +14,8 @@ from foldsmith.recipes import Recipe
 from foldsmith.training.network import trains_in_fp32
 from foldsmith.training.state import build_state
 
-TIMES = 3  # of a measurement; the fastest counts, as the first one also allocates memory
+# a measurement takes so many calls and seconds at least; the first call allocates memory and does not count
+TIMES, SECONDS = 3, 0.3
 MOST_BATCH = 256  # images; those of a larger batch take as long
 
 
@@ -60,17 +61,18 @@ def measure(recipe: Recipe, num_outputs: int, device: str, precision: str) -> Sp
         state.optimizer.zero_grad(set_to_none=True)
         state.ema.update()
 
-    forward = batch / fastest(predict, compute)
+    forward = batch / usual(predict, compute)
     # the features of a frozen network are computed once, and nothing is trained by steps
-    return Speed(forward, batch / fastest(train, compute) if recipe.epochs else forward)
+    return Speed(forward, batch / usual(train, compute) if recipe.epochs else forward)
 
 
-def fastest(function: Callable[[], None], compute: Compute) -> float:
-    """Return the seconds of the fastest of TIMES calls."""
-    seconds = []
-    for _ in range(TIMES):
+def usual(function: Callable[[], None], compute: Compute) -> float:
+    """Return the median seconds of a call."""
+    seconds: list[float] = []
+    function()
+    while len(seconds) < TIMES or sum(seconds) < SECONDS:
         begun = time.perf_counter()
         function()
         compute.synchronize()
         seconds.append(time.perf_counter() - begun)
-    return min(seconds)
+    return float(np.median(seconds))

@@ -204,11 +204,11 @@ def _leaves_a_step(plan: Plan, slot: Slot, candidate: Candidate, epochs: int, le
 def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
     """Return the costliest of the slot's candidates of which half of the epochs fit, or else the cheapest.
 
-    To be fine-tuned is the network of the slot's rank, at one of the sides. The second recipe from scratch is
-    none that is trained already, the first answer's included.
+    To be fine-tuned is the network of the slot's rank, at one of the sides. None is fine-tuned twice, and the
+    second recipe from scratch is not the first answer's.
     """
     fitting = [one for one in plan.candidates if one.kind == slot.kind]
-    if slot.kind == SCRATCH and slot.rank:
+    if slot.kind == FINETUNE or slot.rank:
         trained = [step.candidate for step in past.decided]
         fitting = [one for one in fitting if one not in trained]
     if slot.kind == FINETUNE:

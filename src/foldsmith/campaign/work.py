@@ -14,14 +14,15 @@ import numpy as np
 
 from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION
 from foldsmith.campaign.journal import CUT, DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
-from foldsmith.campaign.judge import Images, answer_of, judge, nested_answer
+from foldsmith.campaign.judge import Images, judge, nested_answer
 from foldsmith.campaign.steps import Past, Plan, Slot, Step, decide, may_fit
 from foldsmith.errors import InputError
+from foldsmith.evaluation.decisions import decision_of
 from foldsmith.evaluation.predictions import match_rows
 from foldsmith.evaluation.uncertainty import score_and_error
 from foldsmith.grid.jobs import end_with_parent, last_error
 from foldsmith.grid.scores import load_held_out, metric_of
-from foldsmith.process.files import atomic_copy
+from foldsmith.process.files import atomic_copy, load_json, load_npz
 from foldsmith.process.pipeline import run_stages
 from foldsmith.process.terminal import format_score, in_time, say, with_error
 from foldsmith.run.paths import RunPaths
@@ -36,13 +37,18 @@ ANSWER = "answer"  # ends the name of the blend that is the answer
 
 @dataclass(frozen=True)
 class Place:
-    """Where a campaign works: the contest, the folder of its runs, its own folder in it, and shared words."""
+    """Where a campaign works: the contest, the folder of its runs, its own folder in it, and shared words.
+
+    `variant` is in the names of the runs' folders: a campaign on a sample of the images does not take the
+    names of the whole one.
+    """
 
     contest: Path
     runs: Path
     name: str
     shared: tuple[str, ...]
     metric: str
+    variant: str = ""
 
     @property
     def own(self) -> Path:
@@ -56,13 +62,17 @@ class Place:
     def answer(self) -> RunPaths:
         return RunPaths(self.runs / f"{self.name}-{ANSWER}")
 
+    def folder_of(self, run: str) -> str:
+        """Return the name of a run's folder."""
+        return f"{run}-{self.variant}" if self.variant else run
+
     def run(self, name: str) -> RunPaths:
-        return RunPaths(self.runs / name)
+        return RunPaths(self.runs / self.folder_of(name))
 
     def words_of(self, step: Step, one_fold: bool) -> list[str]:
         """Return the words of a step's stages."""
         fold = ["--fold", "0"] if one_fold else []
-        return [str(self.contest), *step.words, *self.shared, *fold, "--name", step.run]
+        return [str(self.contest), *step.words, *self.shared, *fold, "--name", self.folder_of(step.run)]
 
 
 class Runner(Protocol):
@@ -74,6 +84,10 @@ class Runner(Protocol):
 
     def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
         """Return the state of a step that was run, and a reason if it is not done."""
+        ...
+
+    def stop(self) -> None:
+        """End what is left of processes and connections."""
         ...
 
 
@@ -92,11 +106,14 @@ class InTurn:
 
         After `seconds` it is asked to stop, which saves its checkpoint. An interruption is passed on to it.
         """
+        if seconds <= 0:
+            return CUT, "the time was over"
         log = self._place.own / "logs" / f"{step.run}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, str(SOURCE / "run.py"), *self._place.words_of(step, self._one_fold)]
         waited, status = 0.0, None
         with log.open("ab") as output:
+            begin = output.tell()
             process = subprocess.Popen(
                 words, stdout=output, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
             )
@@ -113,11 +130,18 @@ class InTurn:
                     process.wait()
         if status is None:
             return CUT, f"its time, {in_time(seconds)}, was over"
-        return (
-            (DONE, "")
-            if status == 0
-            else (FAILED, last_error(log.read_text(encoding="utf-8", errors="replace")))
-        )
+        return (DONE, "") if status == 0 else (FAILED, reason_of(status, log.read_bytes()[begin:]))
+
+    def stop(self) -> None:
+        """Do nothing at the end: no process is left."""
+
+
+def reason_of(status: int, output: bytes) -> str:
+    """Return why a process failed: a signal, or the last error of its output."""
+    if status < 0:
+        killed = signal.Signals(-status).name
+        return f"it was ended by {killed}" + (", most likely memory ran out" if killed == "SIGKILL" else "")
+    return last_error(output.decode(errors="replace")) or f"exit status {status}"
 
 
 class Campaign:
@@ -143,7 +167,7 @@ class Campaign:
             open_steps = [
                 step for slot, step in decided if isinstance(step, Step) and slot.name not in entries
             ]
-            were_run = self._runner.prepare(open_steps, self._left(), self.journal.save)
+            were_run = self._runner.prepare(open_steps, self._allowed(), self.journal.save)
             for slot, step in decided:
                 entry = entries.get(slot.name)
                 if entry is None:
@@ -155,6 +179,7 @@ class Campaign:
                     self._run(entry, step)
                 if entry.state == DONE:
                     self._take_note(entry, step)
+        self._runner.stop()
         self._close()
 
     def _decide(self, slots: Sequence[Slot]) -> None:
@@ -179,7 +204,7 @@ class Campaign:
         if isinstance(step, str) or not self.journal.judged or step.seconds * slowness <= left:
             return step
         needed = step.seconds * slowness
-        why = f"at the speed so far it needs {in_time(needed)}, and {in_time(left)} are left"
+        why = f"at the speed so far it needs {in_time(needed)}, and {in_time(max(0, left))} are left"
         return step.shortened(self.plan, left / slowness) or why
 
     def _begin(self, slot: Slot, step: Step | str) -> Entry:
@@ -188,6 +213,7 @@ class Campaign:
             entry = Entry(slot.name, LEFT_OUT, step)
         else:
             entry = Entry(slot.name, RUNNING, step.why, step.run, list(step.words), step.epochs, step.seconds)
+            entry.taken_over = self.place.run(step.run).stamp("report").is_file()
         self.journal.entries.append(entry)
         self.journal.save()
         say(f"campaign: {slot.name}: {entry.why}")
@@ -197,15 +223,18 @@ class Campaign:
         """Return the seconds of the budget that are left for a step."""
         return (1 - CLOSING) * self.journal.budget - self.journal.seconds
 
+    def _allowed(self) -> float:
+        """Return the seconds that a step may take, without a limit as long as there is no answer."""
+        return self._left() if self.journal.judged else math.inf
+
     def _run(self, entry: Entry, step: Step) -> None:
         begun = self.journal.seconds - entry.took
-        left = self._left() if self.journal.judged else math.inf  # there must be an answer
 
         def save() -> None:
             entry.took = self.journal.seconds - begun
             self.journal.save()
 
-        entry.state, reason = self._runner.run(step, left, save)
+        entry.state, reason = self._runner.run(step, self._allowed(), save)
         entry.why = reason or entry.why
         save()
         if entry.state != DONE:
@@ -216,8 +245,8 @@ class Campaign:
         """Score a finished run and judge it, unless the journal says how it was judged."""
         try:
             predictions, task = self._load(step.run)
-        except InputError as error:
-            entry.state, entry.why = FAILED, str(error)
+        except (InputError, FileNotFoundError) as error:
+            entry.state, entry.why, entry.kept = FAILED, f"its predictions cannot be used: {error}", None
             self.journal.save()
             return
         images = self._images
@@ -236,8 +265,8 @@ class Campaign:
             verdict = judge(images, answer, predictions, entry.counted, len(kept) - 1)
             entry.gain, entry.gain_error = verdict.gain.difference, verdict.gain.known_error
             entry.p, entry.allowed, entry.kept = verdict.p, verdict.allowed, verdict.kept
-        if entry.kept:
-            self._hand_in()
+        if entry.kept and not self._hand_in():
+            entry.kept, entry.why = False, "its blend with the answer failed; the messages stand above"
         self.journal.save()
         say(f"campaign: {entry.run} {in_words(entry)}")
         self._show(self.journal)
@@ -254,8 +283,11 @@ class Campaign:
         rows = match_rows(held_out.paths, self._paths, name)
         return held_out.predictions[rows], self._images.task
 
-    def _hand_in(self) -> None:
-        """Replace the submission by that of the runs that are kept, and write its score down."""
+    def _hand_in(self) -> bool:
+        """Replace the submission by that of the runs that are kept, and write its score down.
+
+        Return False where the blend fails, which leaves the submission as it was.
+        """
         kept = self.journal.kept
         run = self.place.run(kept[0])
         if len(kept) > 1:
@@ -265,29 +297,48 @@ class Campaign:
             words += ["--metric", self.place.metric] if self.place.metric else []
             status = run_stages(Path(sys.executable), [str(SOURCE / "blend.py"), *words])
             if status:
-                raise InputError(f"the blend of {', '.join(kept)} failed; its messages stand above.")
+                return False
         if run.submission.is_file():
             atomic_copy(run.submission, self.place.submission)
-        images = self._images
-        predictions = answer_of(images, [self._held_out[name] for name in kept])
+        # the score of what is handed in: a blend may be of the best run alone, or be adjusted
+        images, held = self._images, load_npz(run.oof)
+        rows = match_rows(held["path"].tolist(), self._paths, run.root.name)
+        predictions = images.task.finish(held[images.task.predictions_key])[rows]
         score, error = score_and_error(images.targets, predictions, images.metric.name, images.task)
-        self.journal.answers.append(Answer(self.journal.seconds, score, error, kept))
+        decision = decision_of(load_json(run.cv))
+        decided = decision.score if decision else None
+        self.journal.answers.append(Answer(self.journal.seconds, score, error, kept, decided))
+        return True
 
     def _close(self) -> None:
         """Score the answer with every choice made anew on the other folds, and show all."""
         if not self.journal.judged:
             raise InputError(
                 f"no step gave an answer; {self.place.own / 'journal.json'} says why, and logs/ holds their "
-                "messages."
+                "messages. A run of the same name with other settings or images may be in the way: remove "
+                f"it, or write elsewhere with --output DIR."
+            )
+        last = self.journal.answers[-1] if self.journal.answers else None
+        kept, held = self.journal.kept, last is not None and self.place.submission.is_file()
+        if not (held and last.runs == kept) and not (kept and self._hand_in()):
+            raise InputError(
+                f"a run of the answer in {self.place.runs} was removed or changed; plan anew with --again."
             )
         if self.journal.nested is None and len(self.journal.judged) > 1:
             runs = {name: self._held_out[name] for name in self.journal.judged}
             counted = {entry.run: entry.counted or 0 for entry in self.journal.entries}
-            nested = nested_answer(self._images, runs, counted)
-            images = self._images
-            self.journal.nested, self.journal.nested_error = score_and_error(
-                images.targets, nested, images.metric.name, images.task
-            )
+            try:
+                nested = nested_answer(self._images, runs, counted)
+            except InputError as error:  # a metric that some of the folds do not define
+                say(f"campaign: what choosing adds is not known: {error}")
+            else:
+                images = self._images
+                self.journal.nested, self.journal.nested_error = score_and_error(
+                    images.targets, nested, images.metric.name, images.task
+                )
+                score = self.journal.answers[-1].score
+                if score is not None and self.journal.nested is not None:
+                    self.journal.luck = images.metric.sign * (score - self.journal.nested)
         self.journal.save()
         self._show(self.journal)
 
