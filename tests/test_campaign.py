@@ -32,6 +32,7 @@ from foldsmith.campaign.plan import make_plan
 from foldsmith.campaign.steps import Past, Plan, Step, decide, may_fit
 from foldsmith.campaign.work import Campaign, InTurn, Place
 from foldsmith.errors import InputError
+from foldsmith.evaluation.resampling import gain_with_error
 from foldsmith.grid.driver import Progress
 from foldsmith.grid.jobs import Needs
 from foldsmith.grid.plan import GridRun
@@ -191,21 +192,26 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     ]
 
 
-def test_luck_on_one_fold_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_luck_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     # as tests/benchmarks/campaign_trap.py does on the predictions of real runs, with shorter climbs
     monkeypatch.setattr("foldsmith.comparison.blend_weights.NUM_STEPS", 8)
     monkeypatch.setattr("foldsmith.comparison.blend_weights.NUM_BAGS", 2)
-    kept = 0
-    for seed in range(60):
+    kept, seeds, better = 0, 60, 0
+    for seed in range(seeds):
         images, logits = images_of(240, seed)
-        base, lucky = probabilities(logits), logits.copy()
+        base, lucky, draws = probabilities(logits), logits.copy(), np.random.default_rng(seed)
         right = base.argmax(axis=1) == images.targets
-        gained = np.flatnonzero((images.folds == 0) & ~right)[:5]
-        lost = np.flatnonzero((images.folds != 0) & right)[: len(gained)]
+        num_gained = draws.binomial(30, 0.5)
+        gained = draws.permutation(np.flatnonzero(~right))[:num_gained]
+        lost = draws.permutation(np.flatnonzero(right))[: 30 - num_gained]
         lucky[gained, images.targets[gained]] += 5
         lucky[lost, (images.targets[lost] + 1) % CLASSES] += 5
-        kept += judge(images, [base], probabilities(lucky), num_counted=4, num_kept=0).kept
-    assert kept <= 60 * LEVEL
+        run = probabilities(lucky)
+        gain = gain_with_error(images.targets, base, run, images.metric)
+        better += gain.exceeds_error and gain.difference > 0
+        kept += judge(images, [base], run, num_counted=4, num_kept=0).kept
+    # a person who keeps what is better by one error keeps a sixth of such runs
+    assert kept <= LEVEL * seeds < better
 
 
 def test_the_nested_answer_of_an_image_does_not_depend_on_its_fold() -> None:
@@ -300,8 +306,9 @@ def test_a_step_that_would_not_end_in_time_is_shortened(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Journal, "slowness", property(lambda journal: 2.0))
-    monkeypatch.setattr(Campaign, "_left", lambda campaign: 57.0)
     done = campaign_of(folder, tmp_path, {3: "before"})
+    left = training_seconds(done.plan.contest, done.plan.candidates[0], 2, 2) - 0.1  # for one epoch
+    monkeypatch.setattr(Campaign, "_left", lambda campaign: 2 * left)
     with pytest.raises(KeyboardInterrupt):
         done.work()
     monkeypatch.undo()  # what was begun stays as it was, at any speed
@@ -311,7 +318,7 @@ def test_a_step_that_would_not_end_in_time_is_shortened(
     for name in ("the best training with another seed", "the best training with seed=2"):
         entry = by_slot[name]
         least = training_seconds(done.plan.contest, done.plan.candidates[0], entry.epochs, 2)
-        assert (entry.state, entry.epochs) == (states.DONE, 1) and entry.planned == least <= 57 / 2
+        assert (entry.state, entry.epochs) == (states.DONE, 1) and entry.planned == least <= left
         assert entry.run.startswith("quick-small-1-epochs") and done.place.run(entry.run).submission.is_file()
     assert by_slot["the best training with pseudo-labels"].state == states.LEFT_OUT
 

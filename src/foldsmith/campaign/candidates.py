@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, Candidate
 from foldsmith.campaign.plan import FEW
@@ -20,9 +20,25 @@ from foldsmith.run.command import Command
 LEAST_SCRATCH = 1 / 4  # of the epochs from scratch that a recipe aims at; fewer are not worth their time
 LOADING_SECONDS = 0.0002  # of the augmentation of 32 x 32 pixels, on one busy core
 LONG = 2 * 3600.0  # seconds of a budget on a CPU from which the recipes for a GPU are timed too
-# sides at which a pretrained network is probed and fine-tuned, by the kind of device
-SIZES = {CPU: (128, 192), GPU: (224, 288)}
+# sides at which a pretrained network is probed, and fine-tuned, by the kind of device
+PROBED = {CPU: (128, 192, 256), GPU: (224, 288, 384)}
+TUNED = {CPU: (128, 192), GPU: (224, 288)}
+# images in all epochs of a fold; after fewer, such as five epochs of 144 images, a fine-tuned network is far
+# worse than its probe
+LEAST_TUNED = 4_000
 FROM_SCRATCH = ("pretrained=false", "validate_every=2")  # settings with which `default` borrows no weights
+
+
+@dataclass(frozen=True)
+class Use:
+    """A way to use a network, before it is measured; `least` are the epochs that are worth their time."""
+
+    kind: str
+    network: str
+    name: str
+    settings: tuple[str, ...]
+    recipe: Recipe
+    least: int
 
 
 def networks_at_hand(weights: Sequence[str], device: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -60,63 +76,75 @@ def find_candidates(
     facts: DatasetFacts, num_outputs: int, weights: Sequence[str], command: Command, seconds: float
 ) -> list[Candidate]:
     """Return all candidates for a budget, with their speeds on this machine: some seconds for each."""
-    device, precision = command.device, command.precision
-    kind = CPU if choose_device(device).type == "cpu" else GPU
-    channels = ("channels=1",) if facts.grey else ()
-    rows: list[tuple[str, str, str, tuple[str, ...], Recipe]] = []
+    kind = CPU if choose_device(command.device).type == "cpu" else GPU
+    uses = borrowed_uses(facts, weights, kind)
+    if not uses or facts.num_images >= FEW:  # with weights nothing is trained from scratch on few images
+        uses += scratch_uses(facts, kind == GPU or seconds >= LONG)
+    return [measured(use, num_outputs, command) for use in uses]
+
+
+def borrowed_uses(facts: DatasetFacts, weights: Sequence[str], kind: str) -> list[Use]:
+    """Return the probes and the fine-tunings of the pretrained networks at hand."""
+    uses, channels = [], channel_settings(facts)
+    least = max(LEAST_EPOCHS, math.ceil(LEAST_TUNED / facts.num_images))
     for network, settings in networks_at_hand(weights, kind):
-        for size in SIZES[kind]:
+        for size in PROBED[kind]:
             words = (*settings, f"image_size={size}", *channels)
             probe = override(find_recipe("probe"), words)
-            rows.append((PROBE, network, f"{network}-{size}", words, probe))
-            tuned = (
-                *words,
+            uses.append(Use(PROBE, network, f"{network}-{size}", words, probe, 0))
+        for size in TUNED[kind]:
+            words = (
+                *settings,
+                f"image_size={size}",
                 f"train_size={share_of(size, 7 / 8)}",
                 f"train_size_from={share_of(size, 5 / 8)}",
+                "validate_every=5",
+                *channels,
             )
-            tuned = (*tuned, "validate_every=5")
-            recipe = replace(override(find_recipe("finetune"), tuned), epochs=wanted_epochs(facts.num_images))
-            rows.append((FINETUNE, network, f"{network}-{size}", tuned, recipe))
-    # with weights nothing is trained from scratch on few images
-    if rows and facts.num_images < FEW:
-        return [_measured(row, num_outputs, device, precision) for row in rows]
-    quick = override(find_recipe("quick"), channels)
-    rows.append((SCRATCH, "quick", "small", channels, quick))
+            recipe = replace(override(find_recipe("finetune"), words), epochs=wanted_epochs(facts.num_images))
+            uses.append(Use(FINETUNE, network, f"{network}-{size}", words, recipe, min(least, recipe.epochs)))
+    return uses
+
+
+def scratch_uses(facts: DatasetFacts, there_is_time: bool) -> list[Use]:
+    """Return the networks from scratch; those that take long where there is time."""
+    channels = channel_settings(facts)
+    recipes = [("quick", "small", channels, override(find_recipe("quick"), channels))]
     default = resolve_default(RecipeEvidence(facts), FROM_SCRATCH)
-    rows.append((SCRATCH, "default", "from-scratch", FROM_SCRATCH, default))
-    if kind == GPU or seconds >= LONG:
+    recipes.append(("default", "from-scratch", FROM_SCRATCH, default))
+    if there_is_time:
         larger = larger_recipe(facts)
-        recipe = override(find_recipe(larger), channels)
-        rows.append((SCRATCH, larger, "from-scratch", channels, recipe))
-    return [_measured(row, num_outputs, device, precision) for row in rows]
+        recipes.append((larger, "from-scratch", channels, override(find_recipe(larger), channels)))
+    return [
+        Use(SCRATCH, network, name, settings, recipe, math.ceil(LEAST_SCRATCH * recipe.epochs))
+        for network, name, settings, recipe in recipes
+    ]
 
 
-def loading_seconds(side: int, device: str) -> float:
-    """Return the time of an image's augmentation; beside a GPU all cores share the work."""
-    cores = 1 if choose_device(device).type == "cpu" else os.cpu_count() or 1
-    return LOADING_SECONDS * (side / 32) ** 2 / cores
+def channel_settings(facts: DatasetFacts) -> tuple[str, ...]:
+    return ("channels=1",) if facts.grey else ()
 
 
-def _measured(
-    row: tuple[str, str, str, tuple[str, ...], Recipe], num_outputs: int, device: str, precision: str
-) -> Candidate:
-    kind, network, name, settings, recipe = row
-    speed = measure(recipe, num_outputs, device, precision)
-    trained = "" if kind == PROBE else f", {speed.training:,.0f} in training"
-    say(f"campaign: {kind} {name}: {speed.forward:,.0f} images/s{trained}")
-    least = {PROBE: 0, FINETUNE: LEAST_EPOCHS, SCRATCH: math.ceil(LEAST_SCRATCH * recipe.epochs)}[kind]
-    named = {PROBE: "probe", FINETUNE: "finetune"}.get(kind, network)
+def measured(use: Use, num_outputs: int, command: Command) -> Candidate:
+    """Return the candidate of a use, with its speeds."""
+    recipe = use.recipe
+    speed = measure(recipe, num_outputs, command.device, command.precision)
+    trained = "" if use.kind == PROBE else f", {speed.training:,.0f} in training"
+    say(f"campaign: {use.kind} {use.name}: {speed.forward:,.0f} images/s{trained}")
+    side = recipe.train_size or recipe.image_size
+    # beside a GPU all cores share the augmentation
+    cores = 1 if choose_device(command.device).type == "cpu" else os.cpu_count() or 1
     return Candidate(
-        name=name,
-        kind=kind,
-        network=network,
-        recipe=named,
-        settings=settings,
+        name=use.name,
+        kind=use.kind,
+        network=use.network,
+        recipe=use.network if use.kind == SCRATCH else use.kind,
+        settings=use.settings,
         size=recipe.image_size,
         epochs=recipe.epochs,
-        least=least,
+        least=use.least,
         forward=round(speed.forward, 1),
         training=round(speed.training, 1),
         validate_every=recipe.validate_every,
-        loading=loading_seconds(recipe.train_size or recipe.image_size, device),
+        loading=LOADING_SECONDS * (side / 32) ** 2 / cores,
     )

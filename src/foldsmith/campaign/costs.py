@@ -6,7 +6,7 @@ Imports no torch.
 from dataclasses import dataclass
 
 # all on one busy core
-START_SECONDS = 25.0  # of a run: its process, tables, report and submission
+START_SECONDS = 15.0  # of a run: its process, tables, report and submission
 PREPARE_SECONDS = 0.0015  # an image, once for all runs: its check, and decoding
 HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds
 VIEWS = 2  # of a prediction
