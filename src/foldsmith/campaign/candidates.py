@@ -21,7 +21,7 @@ LEAST_SCRATCH = 1 / 4  # of the epochs from scratch that a recipe aims at; fewer
 LOADING_SECONDS = 0.0002  # of the augmentation of 32 x 32 pixels, on one busy core
 LONG = 2 * 3600.0  # seconds of a budget on a CPU from which the recipes for a GPU are timed too
 # sides at which a pretrained network is probed, and fine-tuned, by the kind of device
-PROBED = {CPU: (128, 192, 256), GPU: (224, 288, 384)}
+PROBED = {CPU: (128, 224, 288), GPU: (224, 288, 384)}
 TUNED = {CPU: (128, 192), GPU: (224, 288)}
 # images in all epochs of a fold; after fewer, such as five epochs of 144 images, a fine-tuned network is far
 # worse than its probe
@@ -146,5 +146,6 @@ def measured(use: Use, num_outputs: int, command: Command) -> Candidate:
         forward=round(speed.forward, 1),
         training=round(speed.training, 1),
         validate_every=recipe.validate_every,
+        usual=recipe.image_size == find_recipe("probe").image_size,
         loading=LOADING_SECONDS * (side / 32) ** 2 / cores,
     )

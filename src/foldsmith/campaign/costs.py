@@ -44,7 +44,8 @@ class Candidate:
 
     `network` is the same for its probes and fine-tunings. `epochs` are those that the recipe aims at, 0 for a
     probe; `least` those that are worth their time. Held-out images are predicted after every `validate_every`
-    epochs; `loading` is the time of an image's augmentation in training, in seconds.
+    epochs; `loading` is the time of an image's augmentation in training, in seconds. `usual`: at the side at
+    which such networks were pretrained.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Candidate:
     training: float
     validate_every: int = 1
     loading: float = 0.0
+    usual: bool = False
 
     def words(self, epochs: int) -> tuple[str, ...]:
         """Return the words of the recipe for ./run.sh."""

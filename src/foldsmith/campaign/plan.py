@@ -23,11 +23,11 @@ MORE_SEEDS = tuple(f"seed={seed}" for seed in range(2, 6))  # where a long budge
 def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float) -> Plan:
     """Return the plan for that many seconds, of at least one candidate.
 
-    First comes an answer: the costliest probe that fits in FIRST_SHARE, as larger networks and sides are
-    likely to be better, or else the candidate that is done first. Then come the other probes, training from
-    scratch and fine-tuning of the best networks, in the order of what they promise for such images, then the
-    best of them at another side, and variations of the best runs. Steps that cannot fit whatever the scores
-    are left out, so that none of them counts against the others.
+    First comes an answer: the costliest probe at its usual side that fits in FIRST_SHARE, as larger networks
+    are likely to be better, or else the costliest at another side, or else the candidate that is done first.
+    Then come the other probes, training from scratch and fine-tuning of the best networks, in the order of
+    what they promise for such images, then the best of them at another side, and variations of the best runs.
+    Steps that cannot fit whatever the scores are left out, so that none of them counts against the others.
     """
     usable = USABLE * seconds - SPARED
 
@@ -38,6 +38,7 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     probes = [one for one in by_cost if one.kind == PROBE]
     scratch = [one for one in by_cost if one.kind == SCRATCH]
     quick = [one for one in probes if least_seconds(one) <= FIRST_SHARE * usable - contest.preparing]
+    quick.sort(key=lambda one: one.usual)  # the costliest of those at the usual side is the last
     first = quick[-1] if quick else next(one for one in by_cost if one.kind != FINETUNE)
     num_networks = len({one.network for one in candidates if one.kind == FINETUNE})
     ranks = list(enumerate(("best", "second", "third")))[:num_networks]
