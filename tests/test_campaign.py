@@ -102,6 +102,27 @@ def test_the_network_that_was_probed_best_is_tuned_at_the_largest_side_that_fits
     assert seed.run.startswith("finetune-slow-128")
 
 
+def test_the_first_answer_is_a_probe_that_leaves_time_or_what_is_done_first() -> None:
+    sides = {128: 100.0, 224: 40.0, 288: 20.0}
+    probes = [
+        candidate(f"net-{side}", PROBE, "net", size=side, forward=forward, usual=side == 224)
+        for side, forward in sides.items()
+    ]
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
+    many = replace(contest, num_images=50_000, num_test=10_000)
+    for where, seconds, first in (
+        (contest, 3_000, "net-224"),  # the side of pretraining, though the costliest fits too
+        (contest, 450, "net-128"),  # the costliest that fits in a quarter
+        (many, 3_000, "small"),  # no probe leaves time for anything
+    ):
+        plan = make_plan(
+            where, [*probes, candidate("small", SCRATCH, forward=2000.0, training=900.0)], seconds
+        )
+        assert plan.slots[0].candidate is not None and plan.slots[0].candidate.name == first
+        step = decide(plan, plan.slots[0], Past())
+        assert isinstance(step, Step) and step.seconds <= plan.seconds
+
+
 def test_another_seed_has_the_epochs_that_are_left() -> None:
     contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
     plan = make_plan(contest, [BORROWED[-1]], 6_000)
