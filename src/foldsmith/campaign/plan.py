@@ -15,7 +15,7 @@ from foldsmith.recipes.borrowed import MOST_SMALL_IMAGES, SMALL_SIDE
 USABLE, SPARED = 0.95, 30.0
 # shares of the time left that a step may take: a first answer by a probe, or from scratch, where it teaches
 # nothing about the later steps; a further probe, a training
-FIRST_SHARE, QUICK_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.1, 0.25, 0.85
+FIRST_SHARE, QUICK_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.1, 0.2, 0.85
 FEW = 2_000  # training images; with fewer no network is trained from scratch beside borrowed ones
 MORE_SEEDS = tuple(f"seed={seed}" for seed in range(2, 6))  # where a long budget leaves time
 
