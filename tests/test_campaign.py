@@ -447,13 +447,13 @@ def test_steps_of_a_wave_run_side_by_side_on_a_cluster(
     assert runner.run(replace(steps[0], epochs=6), 10.0, lambda: None)[0] == states.CUT and saves == [1]
 
 
-def test_a_trend_is_told_from_three_answers_on(tmp_path: Path) -> None:
+def test_a_trend_is_told_from_two_answers_on(tmp_path: Path) -> None:
     scores = {60.0: 0.5, 600.0: 0.6, 6000.0: 0.7}  # a tenth for ten times the time
     answers = [Answer(seconds, score, 0.01, ["a"]) for seconds, score in scores.items()]
     journal = Journal(tmp_path / "journal.json", 9000.0, [Entry("x", states.DONE, "")], answers, spent=6000.0)
     expected = 0.1 * np.log10((6000 + 3600) / 6000)
     assert f"{expected:+.4f}"[:6] in trend_in_words(journal)
-    assert "+0" not in trend_in_words(replace(journal, answers=answers[:2]))
+    assert "+0" not in trend_in_words(replace(journal, answers=answers[:1]))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from foldsmith.report.page import build_environment
 from foldsmith.report.plots import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, draw_axes, join
 
 HEADER = ("step", "state", "took", "score", "gain of the answer", "verdict", "why")
-LEAST_ANSWERS = 3  # of which a trend is drawn
+LEAST_ANSWERS = 2  # of which a trend is drawn
 HOUR = 3600.0
 
 
