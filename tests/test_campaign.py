@@ -29,7 +29,7 @@ from foldsmith.campaign.journal import Answer, Entry, Journal
 from foldsmith.campaign.judge import LEVEL, Images, Verdict, answer_of, choose, judge, nested_answer
 from foldsmith.campaign.page import Page, trend_in_words
 from foldsmith.campaign.plan import make_plan
-from foldsmith.campaign.steps import Past, Plan, Step, decide, may_fit
+from foldsmith.campaign.steps import Past, Plan, Step, decide, may_fit, most_steps
 from foldsmith.campaign.work import Campaign, InTurn, Place
 from foldsmith.errors import InputError
 from foldsmith.evaluation.resampling import gain_with_error
@@ -162,13 +162,18 @@ def test_a_step_that_cannot_fit_is_not_in_the_plan(seconds: float, candidates: l
     # what is decided on is among what may fit, whatever came before
     everything = replace(plan, slots=make_plan(contest, candidates, 10**6).slots)
     for best in names:
-        past = Past()
-        for slot in everything.slots:
+        past, bounds, num_decided = Past(), [], []
+        for index, slot in enumerate(everything.slots):
             step = decide(everything, slot, past)
+            bounds.append(most_steps(plan, everything.slots[index:], plan.seconds - past.planned))
+            num_decided.append(len(past.decided))
             if isinstance(step, Step):
                 assert not past.decided or may_fit(plan, slot, plan.seconds - past.planned)
                 past.decided.append(step)
                 past.finished.append((step, float(step.run == best)))
+        # no more steps come than were said to fit, the first answer apart
+        come = [len(past.decided) - before for before in num_decided]
+        assert all(count <= bound for count, bound in list(zip(come, bounds, strict=True))[1:])
 
 
 def test_a_contest_too_large_for_its_budget_trains_one_fold() -> None:

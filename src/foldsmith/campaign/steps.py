@@ -5,9 +5,11 @@ same runs. Imports no torch.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from foldsmith.campaign.costs import (
     FINETUNE,
@@ -135,8 +137,20 @@ class Past:
 
 def may_fit(plan: Plan, slot: Slot, left: float) -> bool:
     """Return whether a step could fit in the seconds left, with the scores that suit it best."""
+    share = slot.share if slot.kind == PROBE else 1.0
+    return _least_seconds(plan, slot) <= share * left
+
+
+def most_steps(plan: Plan, slots: Sequence[Slot], left: float) -> int:
+    """Return how many of these steps could fit in the seconds left together, at most."""
+    costs = np.sort([_least_seconds(plan, slot) for slot in slots if may_fit(plan, slot, left)])
+    return int((np.cumsum(costs) <= left).sum())
+
+
+def _least_seconds(plan: Plan, slot: Slot) -> float:
+    """Return the seconds of the cheapest run that a step could become."""
     kinds = {slot.kind} if slot.kind != VARIATION else _varied_kinds(slot)
-    cheapest = min(
+    return min(
         (
             _seconds_of(plan, slot.varied, one, one.least)
             for one in plan.candidates
@@ -144,8 +158,6 @@ def may_fit(plan: Plan, slot: Slot, left: float) -> bool:
         ),
         default=math.inf,
     )
-    share = slot.share if slot.kind == PROBE else 1.0
-    return cheapest <= share * left
 
 
 def _varied_kinds(slot: Slot) -> set[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION
 from foldsmith.campaign.journal import CUT, DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
 from foldsmith.campaign.judge import Images, judge, nested_answer
-from foldsmith.campaign.steps import Past, Plan, Slot, Step, decide, may_fit
+from foldsmith.campaign.steps import Past, Plan, Slot, Step, decide, most_steps
 from foldsmith.errors import InputError
 from foldsmith.evaluation.decisions import decision_of
 from foldsmith.evaluation.predictions import match_rows
@@ -196,7 +196,7 @@ class Campaign:
         """
         left = self.plan.seconds - self._past.planned
         open_slots = [slot for slot in self.plan.slots if slot.name not in self._decided]
-        return len(self._past.decided) - 1 + sum(may_fit(self.plan, slot, left) for slot in open_slots)
+        return len(self._past.decided) - 1 + most_steps(self.plan, open_slots, left)
 
     def _fitted(self, step: Step | str) -> Step | str:
         """Return the step, or a shorter one if it would not end in time at the speed so far, or why not."""
