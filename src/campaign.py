@@ -173,7 +173,8 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
     plan = make(typed, command, competition, metadata, seconds - (time.monotonic() - begun))
     (place.own / "journal.json").unlink(missing_ok=True)
     save_json(path, {"inputs": inputs, "budget": seconds, "plan": plan.as_json()})
-    Journal(place.own / "journal.json", seconds, spent=time.monotonic() - begun).save()
+    planning = time.monotonic() - begun
+    Journal(place.own / "journal.json", seconds, spent=planning, planning=planning).save()
     say(f"campaign: {path}: {len(plan.slots)} steps in {in_time(seconds)}")
     return plan
 

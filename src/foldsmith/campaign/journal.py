@@ -18,6 +18,8 @@ class Entry:
     `planned` and `took` are seconds. `score` and `error` are the run's own on held-out images; `gain`,
     `gain_error`, `p` and `allowed` those of its verdict, for which `counted` steps count. `kept`: the run is
     in the answer; None: not judged. `taken_over`: an earlier campaign, or a person, has trained it.
+    `interrupted`: the campaign was killed meanwhile, so that `took` says little. `judging` are the seconds of
+    its verdict and of the blend.
     """
 
     slot: str
@@ -37,6 +39,8 @@ class Entry:
     counted: int | None = None
     kept: bool | None = None
     taken_over: bool = False
+    interrupted: bool = False
+    judging: float = 0.0
 
     @property
     def is_over(self) -> bool:
@@ -62,7 +66,7 @@ class Answer:
 class Journal:
     """The entries in the order of the plan, the answers, and the seconds that the campaign has worked.
 
-    `budget` are the seconds that it may work, planning included.
+    `budget` are the seconds that it may work, and `planning` those in which the plan was made.
     `nested` and `nested_error` are the score of the procedure, which luck in choosing does not raise, and
     `luck` by how much the answer's is better.
     """
@@ -75,12 +79,13 @@ class Journal:
     nested: float | None = None
     nested_error: float | None = None
     luck: float | None = None
+    planning: float = 0.0
 
     @classmethod
-    def load(cls, path: Path, budget: float, planning: float = 0.0) -> "Journal":
-        """Return the journal of a file, or an empty one of which `planning` seconds are spent."""
+    def load(cls, path: Path, budget: float) -> "Journal":
+        """Return the journal of a file, or an empty one."""
         if not path.is_file():
-            return cls(path, budget, spent=planning)
+            return cls(path, budget)
         held = load_json(path)
         entries = [Entry(**entry) for entry in held.pop("entries")]
         answers = [Answer(**answer) for answer in held.pop("answers")]
@@ -112,10 +117,21 @@ class Journal:
     @property
     def slowness(self) -> float:
         """Return how many times as long as planned the finished steps took; at least half."""
-        done = [entry for entry in self.entries if entry.state == DONE and not entry.taken_over]
+        done = [one for one in self.entries if one.state == DONE and not (one.taken_over or one.interrupted)]
         if not done:
             return 1.0
         return max(0.5, sum(entry.took for entry in done) / (sum(entry.planned for entry in done) or 1.0))
+
+    @property
+    def accounted(self) -> float:
+        """Return the seconds by which steps are begun, shortened and cut.
+
+        What an interruption costs is not among them: a step in which the campaign was killed counts as long
+        as it should take, so that later steps are the same as without.
+        """
+        slowness = self.slowness
+        steps = [one.planned * slowness if one.interrupted else one.took for one in self.entries]
+        return self.planning + sum(steps) + sum(one.judging for one in self.entries)
 
     def _content(self) -> dict[str, Any]:
         content = asdict(self)

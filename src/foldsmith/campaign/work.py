@@ -30,7 +30,8 @@ from foldsmith.tasks import Task
 
 SOURCE = Path(__file__).parents[2]  # src/
 LOOKS = 2.0  # seconds after which a running step's time is looked at and written down
-CLOSING = 0.03  # of the budget: for the last blend and the page
+# shares of the budget: until when a step should end, and when it is cut, as it may be almost done
+SHOULD_END, CUT_AT = 0.97, 1.02
 WAVES = {PROBE: 0, FINETUNE: 1, SCRATCH: 1, VARIATION: 2}  # steps of a wave do not depend on each other
 ANSWER = "answer"  # ends the name of the blend that is the answer
 
@@ -176,6 +177,7 @@ class Campaign:
                     continue
                 step = replace(step, epochs=entry.epochs, seconds=entry.planned)
                 if not entry.is_over:
+                    entry.interrupted = slot.name in entries
                     self._run(entry, step)
                 if entry.state == DONE:
                     self._take_note(entry, step)
@@ -221,20 +223,22 @@ class Campaign:
 
     def _left(self) -> float:
         """Return the seconds of the budget that are left for a step."""
-        return (1 - CLOSING) * self.journal.budget - self.journal.seconds
+        return SHOULD_END * self.journal.budget - self.journal.accounted
 
     def _allowed(self) -> float:
-        """Return the seconds that a step may take, without a limit as long as there is no answer."""
-        return self._left() if self.journal.judged else math.inf
+        """Return the seconds after which a step is cut; there is no limit as long as there is no answer."""
+        if not self.journal.judged:
+            return math.inf
+        return CUT_AT * self.journal.budget - self.journal.accounted
 
     def _run(self, entry: Entry, step: Step) -> None:
-        begun = self.journal.seconds - entry.took
+        begun, limit = self.journal.seconds - entry.took, self._allowed()
 
         def save() -> None:
             entry.took = self.journal.seconds - begun
             self.journal.save()
 
-        entry.state, reason = self._runner.run(step, self._allowed(), save)
+        entry.state, reason = self._runner.run(step, limit, save)
         entry.why = reason or entry.why
         save()
         if entry.state != DONE:
@@ -255,6 +259,7 @@ class Campaign:
         self._held_out[step.run] = predictions
         if entry.kept is not None:
             return
+        begun = self.journal.seconds
         entry.score, entry.error = score, error
         kept = self.journal.kept
         if not kept:
@@ -267,6 +272,7 @@ class Campaign:
             entry.p, entry.allowed, entry.kept = verdict.p, verdict.allowed, verdict.kept
         if entry.kept and not self._hand_in():
             entry.kept, entry.why = False, "its blend with the answer failed; the messages stand above"
+        entry.judging = self.journal.seconds - begun
         self.journal.save()
         say(f"campaign: {entry.run} {in_words(entry)}")
         self._show(self.journal)
