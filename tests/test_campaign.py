@@ -452,6 +452,17 @@ def test_steps_of_a_wave_run_side_by_side_on_a_cluster(
     assert runner.run(replace(steps[0], epochs=6), 10.0, lambda: None)[0] == states.CUT and saves == [1]
 
 
+def test_what_an_interruption_costs_does_not_count(tmp_path: Path) -> None:
+    done = Entry("a", states.DONE, "", planned=50.0, took=100.0, judging=3.0)
+    resumed = Entry("b", states.DONE, "", planned=30.0, took=500.0, interrupted=True)
+    found = Entry("c", states.DONE, "", planned=40.0, took=1.0, taken_over=True)
+    journal = Journal(tmp_path / "journal.json", 900.0, [done, resumed, found], planning=7.0)
+    assert journal.slowness == 2.0
+    assert journal.accounted == 7 + 100 + 3 + 30 * 2 + 1
+    journal.save()
+    assert Journal.load(journal.path, 900.0).accounted == journal.accounted
+
+
 def test_a_trend_is_told_from_two_answers_on(tmp_path: Path) -> None:
     scores = {60.0: 0.5, 600.0: 0.6, 6000.0: 0.7}  # a tenth for ten times the time
     answers = [Answer(seconds, score, 0.01, ["a"]) for seconds, score in scores.items()]
