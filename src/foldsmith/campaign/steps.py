@@ -177,32 +177,44 @@ def _seconds_of(plan: Plan, varied: str, candidate: Candidate, epochs: int) -> f
 
 def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     """Return the step of a slot, or why there is none, by the plan and the past alone."""
+    if not past.decided and slot.candidate is not None:
+        return _first_step(plan, slot, slot.candidate)
     left = plan.seconds - past.planned
     if slot.kind == VARIATION:
         return _vary(plan, slot, past, left)
     candidate = slot.candidate or _trained_candidate(plan, slot, past, left)
     if candidate is None:
         return "there is no further network"
-    is_first = not past.decided
-    left -= plan.contest.preparing if is_first else 0
-    allowed = slot.share * left
-    epochs, least = 0, 0 if not past.decided else candidate.least
+    epochs, allowed = 0, slot.share * left
     if candidate.kind != PROBE:
         epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
-        if not is_first and not _leaves_a_step(plan, slot, candidate, epochs, left):
+        if not _leaves_a_step(plan, slot, candidate, epochs, left):
             allowed = left
             epochs = fitting_epochs(plan.contest, candidate, left, plan.folds_of_a_run)
-        epochs = max(epochs, 1) if is_first else epochs  # there must be an answer
-    needed = seconds_of(plan.contest, candidate, max(epochs, least), plan.folds_of_a_run)
-    if not is_first and (needed > allowed or epochs < least):
+    needed = seconds_of(plan.contest, candidate, max(epochs, candidate.least), plan.folds_of_a_run)
+    if needed > allowed or epochs < candidate.least:
         return f"needs {needed:,.0f} s, and may take {allowed:,.0f} s of the {left:,.0f} s left"
-    length = f"{epochs} of {candidate.epochs} epochs, " if epochs else ""
-    why = f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
-    needed += plan.contest.preparing if is_first else 0
-    step = Step(slot.name, slot.kind, candidate, epochs, needed, why)
+    step = Step(slot.name, slot.kind, candidate, epochs, needed, _why(candidate, epochs, needed, left))
     if step.run in [other.run for other in past.decided]:
         return f"{step.run} is a step already"
     return step
+
+
+def _first_step(plan: Plan, slot: Slot, candidate: Candidate) -> Step:
+    """Return the first answer, whatever it takes: its run also checks and decodes all images."""
+    contest, epochs = plan.contest, 0
+    if candidate.kind != PROBE:
+        allowed = slot.share * (plan.seconds - contest.preparing)
+        epochs = max(1, fitting_epochs(contest, candidate, allowed, plan.folds_of_a_run))
+    needed = contest.preparing + seconds_of(contest, candidate, epochs, plan.folds_of_a_run)
+    return Step(
+        slot.name, slot.kind, candidate, epochs, needed, _why(candidate, epochs, needed, plan.seconds)
+    )
+
+
+def _why(candidate: Candidate, epochs: int, needed: float, left: float) -> str:
+    length = f"{epochs} of {candidate.epochs} epochs, " if epochs else ""
+    return f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
 
 
 def _leaves_a_step(plan: Plan, slot: Slot, candidate: Candidate, epochs: int, left: float) -> bool:
