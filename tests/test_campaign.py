@@ -12,6 +12,7 @@ import pytest
 from conftest import MakeCompetition, naming
 from scipy.stats import binom
 
+import blend
 import campaign as stage
 import run as all_stages
 from foldsmith.campaign import journal as states
@@ -283,12 +284,13 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 
 def campaign_of(folder: Path, output: Path, stops: Mapping[int, str], budget: float = 10_000.0) -> Campaign:
-    """Return a campaign of four steps, the second of which is left out."""
+    """Return a campaign of five steps, the second of which is left out."""
     shared = ["--folds", "2", "--device", "cpu", "--precision", "fp32", "--workers", "0"]
     place = Place(folder, output / folder.name, "campaign", (*shared, "--output", str(output)), "")
     place.own.mkdir(parents=True, exist_ok=True)
     small = Candidate("small", SCRATCH, "small", "quick", ("image_size=16",), 16, 3, 1, 100.0, 10.0)
     plan = make_plan(Contest(16, 4, 2, 16, 0.5), [small], 200)
+    plan = replace(plan, slots=plan.slots[:5])
     page = Page(place, plan, "./run.sh input/shapes --budget 4m")
     journal = Journal.load(place.own / "journal.json", budget)
     return Campaign(place, plan, journal, WithinThisProcess(place, stops), page.show)
@@ -354,6 +356,7 @@ def test_a_kept_run_is_blended_into_the_answer(
 ) -> None:
     # with sixteen images no gain is beyond luck: here the second run is kept whatever it gains
     monkeypatch.setattr(Verdict, "kept", property(lambda verdict: True))
+    monkeypatch.setattr(work, "run_stages", lambda program, words: blend.main(words[1:]))
     done = campaign_of(folder, tmp_path, {3: "fails"})
     done.work()
     answers = done.journal.answers
