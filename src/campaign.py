@@ -163,7 +163,8 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
     }
     if path.is_file() and not typed.again:
         held = load_json(path)
-        changed = [key for key, value in inputs.items() if held["inputs"].get(key) != value]
+        earlier = held["inputs"] if isinstance(held["inputs"], dict) else {}  # a digest in earlier versions
+        changed = [key for key, value in inputs.items() if earlier.get(key) != value]
         if changed:
             raise InputError(
                 f"{path} was planned for {in_time(held['budget'])}; what has changed: {', '.join(changed)}. "

@@ -512,6 +512,11 @@ def test_another_budget_or_contest_is_another_plan(
         plan_of("--budget", "30m")
     plan_of("--budget", "30m", "--again")
     assert load_json(tmp_path / "shapes" / "campaign" / "plan.json")["budget"] == 1800
+    path = tmp_path / "shapes" / "campaign" / "plan.json"
+    path.write_text(json.dumps({**load_json(path), "inputs": "0123"}))  # as an earlier version wrote it
+    with pytest.raises(InputError, match=naming("version", "--again")):
+        plan_of("--budget", "30m")
+    plan_of("--budget", "30m", "--again")
     next((folder / "test").iterdir()).unlink()
     with pytest.raises(InputError, match=naming("contest", "--again")):
         plan_of("--budget", "30m")
