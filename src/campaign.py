@@ -38,8 +38,9 @@ from foldsmith.run.command import (
 )
 
 if TYPE_CHECKING:
+    from foldsmith.campaign.in_turn import Runner
+    from foldsmith.campaign.place import Place
     from foldsmith.campaign.steps import Plan
-    from foldsmith.campaign.work import Place, Runner
     from foldsmith.competition.folder import Competition
     from foldsmith.competition.labels import Metadata
 
@@ -119,11 +120,11 @@ def budget_of(text: str) -> float:
 
 def place_of(typed: argparse.Namespace, command: Command, others: list[str]) -> "Place":
     """Return where the campaign works, with the words that its runs share."""
-    from foldsmith.campaign.work import Place
+    from foldsmith.campaign.place import Place
 
     # absolute paths: a machine of a cluster has another current folder; the last --output counts
     output = os.path.abspath(command.output)
-    shared = [*(others[1:] if others else []), "--output", output]
+    shared = [*others[1:], "--output", output]
     runs = Path(output) / command.competition
     contest = Path(os.path.abspath(command.folder))
     return Place(contest, runs, typed.name, tuple(shared), command.metric, variant_of(others[1:]))
@@ -214,7 +215,7 @@ def runner_of(typed: argparse.Namespace, place: "Place", plan: "Plan") -> "Runne
         from foldsmith.campaign.side_by_side import SideBySide
 
         return SideBySide(place, plan.one_fold, typed.address)
-    from foldsmith.campaign.work import InTurn
+    from foldsmith.campaign.in_turn import InTurn
 
     return InTurn(place, plan.one_fold)
 

@@ -15,8 +15,8 @@ from scipy.stats import binom
 import blend
 import campaign as stage
 import run as all_stages
+from foldsmith.campaign import in_turn, side_by_side, work
 from foldsmith.campaign import journal as states
-from foldsmith.campaign import side_by_side, work
 from foldsmith.campaign.costs import (
     FINETUNE,
     PROBE,
@@ -26,12 +26,14 @@ from foldsmith.campaign.costs import (
     seconds_of,
     training_seconds,
 )
+from foldsmith.campaign.in_turn import InTurn
 from foldsmith.campaign.journal import Answer, Entry, Journal
 from foldsmith.campaign.judge import LEVEL, Images, Verdict, answer_of, choose, judge, nested_answer
 from foldsmith.campaign.page import Page, trend_in_words
+from foldsmith.campaign.place import Place
 from foldsmith.campaign.plan import make_plan
 from foldsmith.campaign.steps import Past, Plan, Step, decide, may_fit, most_steps
-from foldsmith.campaign.work import Campaign, InTurn, Place
+from foldsmith.campaign.work import Campaign
 from foldsmith.errors import InputError
 from foldsmith.evaluation.resampling import gain_with_error
 from foldsmith.grid.driver import Progress
@@ -400,8 +402,8 @@ def test_how_a_step_ended_is_told(
     name: str, state: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run.py").write_text(FAKE_STAGES)
-    monkeypatch.setattr(work, "SOURCE", tmp_path)
-    monkeypatch.setattr(work, "LOOKS", 0.05)
+    monkeypatch.setattr(in_turn, "SOURCE", tmp_path)
+    monkeypatch.setattr(in_turn, "LOOKS", 0.05)
     place = Place(tmp_path / "contest", tmp_path / "runs", "campaign", (), "")
     logs = place.own / "logs"
     logs.mkdir(parents=True)

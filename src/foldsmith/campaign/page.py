@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup
 
 from foldsmith.campaign.journal import DONE, LEFT_OUT, Entry, Journal
+from foldsmith.campaign.place import Place
 from foldsmith.campaign.steps import Plan
-from foldsmith.campaign.work import Place
 from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import format_score, in_time, show_table, with_error
 from foldsmith.report.page import build_environment

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from foldsmith.campaign.journal import CUT, DONE, FAILED
+from foldsmith.campaign.place import Place
 from foldsmith.campaign.steps import Step
-from foldsmith.campaign.work import Place
 from foldsmith.grid.cluster import OnRay
 from foldsmith.grid.driver import DONE as GRID_DONE
 from foldsmith.grid.driver import FAILED as GRID_FAILED

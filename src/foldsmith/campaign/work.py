@@ -1,148 +1,34 @@
-"""Follow a plan: decide and run its steps, judge their runs, and keep an answer to hand in."""
+"""Follow a plan: decide on its steps, have them run, judge their runs, and keep an answer to hand in."""
 
 import math
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION
-from foldsmith.campaign.journal import CUT, DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
+from foldsmith.campaign.in_turn import Runner
+from foldsmith.campaign.journal import DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
 from foldsmith.campaign.judge import Images, judge, nested_answer
+from foldsmith.campaign.place import Place
 from foldsmith.campaign.steps import Past, Plan, Slot, Step, decide, most_steps
 from foldsmith.errors import InputError
 from foldsmith.evaluation.decisions import decision_of
-from foldsmith.evaluation.predictions import match_rows
+from foldsmith.evaluation.predictions import match_rows, stack_predictions
 from foldsmith.evaluation.uncertainty import score_and_error
-from foldsmith.grid.jobs import end_with_parent, last_error
 from foldsmith.grid.scores import load_held_out, metric_of
-from foldsmith.process.files import atomic_copy, load_json, load_npz
+from foldsmith.process.files import atomic_copy, load_json
 from foldsmith.process.pipeline import run_stages
 from foldsmith.process.terminal import format_score, in_time, say, with_error
-from foldsmith.run.paths import RunPaths
 from foldsmith.tasks import Task
 
 SOURCE = Path(__file__).parents[2]  # src/
-LOOKS = 2.0  # seconds after which a running step's time is looked at and written down
 # shares of the budget: until when a step should end, and when it is cut, as it may be almost done
 SHOULD_END, CUT_AT = 0.97, 1.02
 WAVES = {PROBE: 0, FINETUNE: 1, SCRATCH: 1, VARIATION: 2}  # steps of a wave do not depend on each other
-ANSWER = "answer"  # ends the name of the blend that is the answer
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a campaign works: the contest, the folder of its runs, its own folder in it, and shared words.
-
-    `variant` is in the names of the runs' folders: a campaign on a sample of the images does not take the
-    names of the whole one.
-    """
-
-    contest: Path
-    runs: Path
-    name: str
-    shared: tuple[str, ...]
-    metric: str
-    variant: str = ""
-
-    @property
-    def own(self) -> Path:
-        return self.runs / self.name
-
-    @property
-    def submission(self) -> Path:
-        return self.own / "submission.csv"
-
-    @property
-    def answer(self) -> RunPaths:
-        return RunPaths(self.runs / f"{self.name}-{ANSWER}")
-
-    def folder_of(self, run: str) -> str:
-        """Return the name of a run's folder."""
-        return f"{run}-{self.variant}" if self.variant else run
-
-    def run(self, name: str) -> RunPaths:
-        return RunPaths(self.runs / self.folder_of(name))
-
-    def words_of(self, step: Step, one_fold: bool) -> list[str]:
-        """Return the words of a step's stages."""
-        fold = ["--fold", "0"] if one_fold else []
-        return [str(self.contest), *step.words, *self.shared, *fold, "--name", self.folder_of(step.run)]
-
-
-class Runner(Protocol):
-    """Runs the stages of steps."""
-
-    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
-        """Run the steps of a wave side by side and return True, if it can; `save` is called meanwhile."""
-        ...
-
-    def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
-        """Return the state of a step that was run, and a reason if it is not done."""
-        ...
-
-    def stop(self) -> None:
-        """End what is left of processes and connections."""
-        ...
-
-
-class InTurn:
-    """Runs a step's stages as a process of this machine, at most until its time is over."""
-
-    def __init__(self, place: Place, one_fold: bool) -> None:
-        self._place, self._one_fold = place, one_fold
-
-    def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
-        """Do nothing before the steps of a wave, which are run in turn, and return False."""
-        return False
-
-    def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
-        """Return the state of the step afterwards, and a reason; `save` is called while it runs.
-
-        After `seconds` it is asked to stop, which saves its checkpoint. An interruption is passed on to it.
-        """
-        if seconds <= 0:
-            return CUT, "the time was over"
-        log = self._place.own / "logs" / f"{step.run}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, str(SOURCE / "run.py"), *self._place.words_of(step, self._one_fold)]
-        waited, status = 0.0, None
-        with log.open("ab") as output:
-            begin = output.tell()
-            process = subprocess.Popen(
-                words, stdout=output, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
-            )
-            try:
-                while status is None and waited < seconds:
-                    try:
-                        status = process.wait(LOOKS)
-                    except subprocess.TimeoutExpired:
-                        waited += LOOKS
-                        save()
-            finally:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGTERM)
-                    process.wait()
-        if status is None:
-            return CUT, f"its time, {in_time(seconds)}, was over"
-        return (DONE, "") if status == 0 else (FAILED, reason_of(status, log.read_bytes()[begin:]))
-
-    def stop(self) -> None:
-        """Do nothing at the end: no process is left."""
-
-
-def reason_of(status: int, output: bytes) -> str:
-    """Return why a process failed: a signal, or the last error of its output."""
-    if status < 0:
-        killed = signal.Signals(-status).name
-        return f"it was ended by {killed}" + (", most likely memory ran out" if killed == "SIGKILL" else "")
-    return last_error(output.decode(errors="replace")) or f"exit status {status}"
 
 
 class Campaign:
@@ -307,9 +193,8 @@ class Campaign:
         if run.submission.is_file():
             atomic_copy(run.submission, self.place.submission)
         # the score of what is handed in: a blend may be of the best run alone, or be adjusted
-        images, held = self._images, load_npz(run.oof)
-        rows = match_rows(held["path"].tolist(), self._paths, run.root.name)
-        predictions = images.task.finish(held[images.task.predictions_key])[rows]
+        images = self._images
+        predictions = stack_predictions([run.oof], self._paths, images.task)[0]
         score, error = score_and_error(images.targets, predictions, images.metric.name, images.task)
         decision = decision_of(load_json(run.cv))
         decided = decision.score if decision else None
@@ -322,7 +207,7 @@ class Campaign:
             raise InputError(
                 f"no step gave an answer; {self.place.own / 'journal.json'} says why, and logs/ holds their "
                 "messages. A run of the same name with other settings or images may be in the way: remove "
-                f"it, or write elsewhere with --output DIR."
+                "it, or write elsewhere with --output DIR."
             )
         last = self.journal.answers[-1] if self.journal.answers else None
         kept, held = self.journal.kept, last is not None and self.place.submission.is_file()
