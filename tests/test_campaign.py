@@ -138,6 +138,29 @@ def test_another_seed_has_the_epochs_that_are_left() -> None:
     assert all(step.words[:4] == BORROWED[-1].words(step.epochs)[:4] for step in steps)
 
 
+def test_shifted_views_have_time_where_no_training_fits_beside_the_best_one() -> None:
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
+    one = replace(BORROWED[-1], views=("identity",))
+    views = 15 + 3 * (2 * 1000 + 5 * 500) / 100  # held-out images twice, test images by five folds
+    epoch = training_seconds(contest, one, 2, 5) - training_seconds(contest, one, 1, 5)
+    alone = set()
+    for seconds in range(1_800, 4_000, 100):
+        plan = make_plan(contest, [one], seconds)
+        names = [one.run_name(epochs) for epochs in range(5, 11)]
+        decided = follow(plan, {name: float(rank + 1) for rank, name in enumerate(names)})
+        first, trained, shifted, *later = decided.values()
+        assert isinstance(shifted, Step) and shifted.seconds == pytest.approx(views)
+        assert isinstance(first, Step) and isinstance(trained, Step)
+        assert shifted.words == (*trained.words, "--set", "views=identity,up-left,down-right")
+        assert shifted.trained_by == shifted.replaced == trained.run != shifted.run
+        assert shifted.shortened(plan, 1e6) is None
+        if not any(isinstance(step, Step) for step in later):
+            alone.add(trained.epochs)
+            spare = plan.seconds - first.seconds - trained.seconds - views
+            assert spare >= 0 and (trained.epochs == 10 or spare < epoch)
+    assert alone >= {8, 9, 10}
+
+
 @pytest.mark.parametrize("kind", [SCRATCH, PROBE])
 def test_a_shortened_step_fits_or_is_none(kind: str) -> None:
     contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
@@ -205,7 +228,7 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     images, logits = images_of(600, seed=0)
     base = probabilities(logits)
     better = probabilities(logits + 1.5 * np.eye(CLASSES)[images.targets])
-    verdict = judge(images, [base], better, num_counted=5, num_kept=2)
+    verdict = judge(images, [base], [base, better], num_counted=5, num_kept=2)
     gain = images.score(answer_of(images, [base, better])) - images.score(base)
     assert verdict.kept and verdict.gain.difference == pytest.approx(gain)
     before, after = (
@@ -214,7 +237,7 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     assert verdict.p == pytest.approx(binom.sf(gained - 1, gained + lost, 0.5))  # the exact sign test
     assert verdict.allowed == pytest.approx(LEVEL / 3)
-    assert not judge(images, [base], base, num_counted=5, num_kept=0).kept
+    assert not judge(images, [base], [base, base], num_counted=5, num_kept=0).kept
     assert choose(images, {"base": base, "same": base, "better": better}, {"same": 2, "better": 2}) == [
         "base",
         "better",
@@ -238,7 +261,7 @@ def test_luck_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         run = probabilities(lucky)
         gain = gain_with_error(images.targets, base, run, images.metric)
         better += gain.exceeds_error and gain.difference > 0
-        kept += judge(images, [base], run, num_counted=4, num_kept=0).kept
+        kept += judge(images, [base], [base, run], num_counted=4, num_kept=0).kept
     # a person who keeps what is better by one error keeps a sixth of such runs
     assert kept <= LEVEL * seeds < better
 
@@ -274,6 +297,7 @@ class WithinThisProcess(InTurn):
             raise KeyboardInterrupt
         if when == "fails":
             return states.FAILED, "the loss is not finite"
+        self.place.copy_folds(step)
         assert all_stages.main([*self.place.words_of(step, False), "--until", "submit"]) == 0
         if when == "after":
             raise KeyboardInterrupt
@@ -286,13 +310,13 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 
 def campaign_of(folder: Path, output: Path, stops: Mapping[int, str], budget: float = 10_000.0) -> Campaign:
-    """Return a campaign of five steps, the second of which is left out."""
+    """Return a campaign of six steps, the second of which is left out."""
     shared = ["--folds", "2", "--device", "cpu", "--precision", "fp32", "--workers", "0"]
     place = Place(folder, output / folder.name, "campaign", (*shared, "--output", str(output)), "")
     place.own.mkdir(parents=True, exist_ok=True)
     small = Candidate("small", SCRATCH, "small", "quick", ("image_size=16",), 16, 3, 1, 100.0, 10.0)
     plan = make_plan(Contest(16, 4, 2, 16, 0.5), [small], 200)
-    plan = replace(plan, slots=plan.slots[:5])
+    plan = replace(plan, slots=plan.slots[:6])
     page = Page(place, plan, "./run.sh input/shapes --budget 4m")
     journal = Journal.load(place.own / "journal.json", budget)
     return Campaign(place, plan, journal, WithinThisProcess(place, stops), page.show)
@@ -336,7 +360,7 @@ def test_a_step_that_would_not_end_in_time_is_shortened(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Journal, "slowness", property(lambda journal: 2.0))
-    done = campaign_of(folder, tmp_path, {3: "before"})
+    done = campaign_of(folder, tmp_path, {4: "before"})
     left = training_seconds(done.plan.contest, done.plan.candidates[0], 2, 2) - 0.1  # for one epoch
     monkeypatch.setattr(Campaign, "_left", lambda campaign: 2 * left)
     with pytest.raises(KeyboardInterrupt):
@@ -361,8 +385,18 @@ def test_a_kept_run_is_blended_into_the_answer(
     monkeypatch.setattr(work, "run_stages", lambda program, words: blend.main(words[1:]))
     done = campaign_of(folder, tmp_path, {3: "fails"})
     done.work()
-    answers = done.journal.answers
-    assert [len(answer.runs) for answer in answers] == list(range(1, len(answers) + 1)) and len(answers) > 1
+    trained, shifted, *others = (entry for entry in done.journal.entries if entry.kept)
+    # the views of the same networks take the place of fewer views, and nothing is trained for them
+    assert shifted.replaced == trained.run and len(others) == 2
+    same = [done.place.run(entry.run) for entry in (trained, shifted)]
+    assert all(
+        run.weights(fold).read_bytes() == same[0].weights(fold).read_bytes()
+        for run in same
+        for fold in (0, 1)
+    )
+    held_out = [load_json(run.heldout_stamp(1))["views"] for run in same]
+    assert held_out[1] == [*held_out[0], *(view for view in held_out[1] if "-" in view)] != held_out[0]
+    assert [len(answer.runs) for answer in done.journal.answers] == [1, 1, 2, 3]
     assert done.place.submission.read_bytes() == done.place.answer.submission.read_bytes()
     held = np.load(done.place.answer.oof)
     right = (held["probabilities"].argmax(axis=1) == held["label"]).mean()
@@ -373,7 +407,7 @@ def test_a_kept_run_is_blended_into_the_answer(
     done.work()
     states_found = [entry.state for entry in done.journal.entries if entry.run]
     assert states_found.count(states.FAILED) == 2 and done.journal.answers[-1].runs == done.journal.kept
-    assert len(done.journal.kept) == len(answers) - 1
+    assert done.journal.kept == [entry.run for entry in (shifted, others[0])]
 
 
 FAKE_STAGES = """

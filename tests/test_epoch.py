@@ -16,7 +16,7 @@ from foldsmith.inference.features import capture_features
 from foldsmith.inference.images import CachedImages
 from foldsmith.inference.memory import BatchLimit
 from foldsmith.inference.predict import ViewAverage, predict, reconstruct
-from foldsmith.inference.views import VIEWS, check_views
+from foldsmith.inference.views import VIEWS, check_views, with_shifted
 from foldsmith.recipes import RECIPES, Recipe
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.losses import ClassificationLoss
@@ -139,6 +139,14 @@ def predicted(rows: np.ndarray, views: tuple[str, ...] = ("identity",), batch_si
     )
 
 
+def moved(image: np.ndarray, start: int) -> np.ndarray:
+    """Return an image (H, W, 3) cut from itself with a reflected border, from `start` borders on."""
+    down, right = (max(1, side // 32) for side in image.shape[:2])
+    around = np.pad(image, ((down, down), (right, right), (0, 0)), mode="reflect")
+    height, width = image.shape[:2]
+    return around[start * down : start * down + height, start * right : start * right + width]
+
+
 FLIPS = {
     "identity": lambda image: image,
     "hflip": lambda image: image[:, ::-1],
@@ -148,6 +156,10 @@ FLIPS = {
     "rot270": lambda image: np.rot90(image, 3),
     "transpose": lambda image: image.swapaxes(0, 1),
     "antitranspose": lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    "up-left": lambda image: moved(image, 2),
+    "down-right": lambda image: moved(image, 0),
+    "hflip-up-left": lambda image: moved(image[:, ::-1], 2),
+    "hflip-down-right": lambda image: moved(image[:, ::-1], 0),
 }
 
 
@@ -242,22 +254,30 @@ BACK = {
 }
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_every_view_has_an_inverse_view(view: str) -> None:
+@pytest.mark.parametrize("view", BACK)
+def test_every_turned_view_has_an_inverse_view(view: str) -> None:
     images = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
     assert torch.equal(VIEWS[BACK[view]](VIEWS[view](images)), images)
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_equals_the_transformation_by_numpy(view: str) -> None:
-    images = torch.arange(3 * 4 * 6).reshape(1, 3, 4, 6)
+@pytest.mark.parametrize("size", [(4, 6), (64, 96)])
+def test_every_view_equals_the_transformation_by_numpy(view: str, size: tuple[int, int]) -> None:
+    images = torch.arange(3.0 * size[0] * size[1]).reshape(1, 3, *size)
     turned = VIEWS[view](images)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(turned, FLIPS[view](images[0].permute(1, 2, 0).numpy()))
 
 
-def test_the_eight_views_of_a_square_are_all_different() -> None:
-    images = torch.arange(25).reshape(1, 1, 5, 5)
-    assert len({str(view(images).tolist()) for view in VIEWS.values()}) == len(VIEWS) == 8
+def test_the_views_of_a_square_are_all_different() -> None:
+    images = torch.arange(25.0).reshape(1, 1, 5, 5)
+    assert len({str(view(images).tolist()) for view in VIEWS.values()}) == len(VIEWS) == len(FLIPS)
+
+
+def test_moved_views_stand_beside_the_views_that_they_move() -> None:
+    assert with_shifted(("identity",)) == ("identity", "up-left", "down-right")
+    both = with_shifted(("identity", "hflip"))
+    assert both[:2] == ("identity", "hflip") and len(set(both)) == 6 and set(both) <= set(VIEWS)
+    assert with_shifted(("rot90", "identity"))[:2] == ("rot90", "identity")
 
 
 def test_an_unknown_view_names_the_nearest() -> None:

@@ -148,4 +148,5 @@ def measured(use: Use, num_outputs: int, command: Command) -> Candidate:
         validate_every=recipe.validate_every,
         usual=recipe.image_size == find_recipe("probe").image_size,
         loading=LOADING_SECONDS * (side / 32) ** 2 / cores,
+        views=recipe.views,
     )

@@ -45,7 +45,7 @@ class Candidate:
     `network` is the same for its probes and fine-tunings. `epochs` are those that the recipe aims at, 0 for a
     probe; `least` those that are worth their time. Held-out images are predicted after every `validate_every`
     epochs; `loading` is the time of an image's augmentation in training, in seconds. `usual`: at the side at
-    which such networks were pretrained.
+    which such networks were pretrained. `views` are those that predictions are averaged over.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Candidate:
     validate_every: int = 1
     loading: float = 0.0
     usual: bool = False
+    views: tuple[str, ...] = ("identity", "hflip")
 
     def words(self, epochs: int) -> tuple[str, ...]:
         """Return the words of the recipe for ./run.sh."""
@@ -87,6 +88,13 @@ def training_seconds(contest: Contest, candidate: Candidate, epochs: int, num_fo
     predicted = (times * held_out + VIEWS * contest.num_test) / candidate.forward
     heads = HEAD_SECONDS * contest.num_images if candidate.kind == FINETUNE else 0.0
     return START_SECONDS + heads + num_folds * (trained + predicted)
+
+
+def predicting_seconds(contest: Contest, candidate: Candidate, num_views: int, num_folds: int) -> float:
+    """Return the seconds of predictions by trained folds: of test images, and of held-out images twice."""
+    held_out = contest.num_images - contest.trained_on  # the report has the predictions of each view
+    images = num_views * num_folds * (2 * held_out + contest.num_test)
+    return START_SECONDS + images / candidate.forward
 
 
 def seconds_of(contest: Contest, candidate: Candidate, epochs: int, num_folds: int) -> float:

@@ -52,6 +52,7 @@ class InTurn:
             return CUT, "the time was over"
         log = self._place.own / "logs" / f"{step.run}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._place.copy_folds(step)
         words = [sys.executable, str(SOURCE / "run.py"), *self._place.words_of(step, self._one_fold)]
         waited, status = 0.0, None
         with log.open("ab") as output:

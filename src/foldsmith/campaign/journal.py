@@ -19,7 +19,8 @@ class Entry:
     `gain_error`, `p` and `allowed` those of its verdict, for which `counted` steps count. `kept`: the run is
     in the answer; None: not judged. `taken_over`: an earlier campaign, or a person, has trained it.
     `interrupted`: the campaign was killed meanwhile, so that `took` says little. `judging` are the seconds of
-    its verdict and of the blend.
+    its verdict and of the blend. `replaced` is the run of the answer whose place this one takes if it is
+    kept, as it sees more views.
     """
 
     slot: str
@@ -41,6 +42,7 @@ class Entry:
     taken_over: bool = False
     interrupted: bool = False
     judging: float = 0.0
+    replaced: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -107,7 +109,16 @@ class Journal:
     @property
     def kept(self) -> list[str]:
         """Return the runs of the answer, in the order in which they were kept."""
-        return [entry.run for entry in self.entries if entry.kept]
+        kept: list[str] = []
+        for entry in self.entries:
+            if entry.kept:
+                kept = changed_by(kept, entry.run, entry.replaced)
+        return kept
+
+    @property
+    def num_kept(self) -> int:
+        """Return how many steps were judged and kept: all but the first answer."""
+        return sum(entry.kept is True for entry in self.entries) - 1
 
     @property
     def judged(self) -> list[str]:
@@ -137,3 +148,8 @@ class Journal:
         content = asdict(self)
         del content["path"]
         return content
+
+
+def changed_by(runs: list[str], run: str, replaced: str) -> list[str]:
+    """Return an answer's runs with one more at the end, without the one that it replaces."""
+    return [*(one for one in runs if one != replaced), run]

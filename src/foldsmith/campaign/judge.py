@@ -9,9 +9,11 @@ R runs · N images · K outputs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
+from foldsmith.campaign.journal import changed_by
 from foldsmith.comparison.blend_weights import cross_fit_folds, find_blend, mix
 from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.resampling import gain_with_error, p_of_gain
@@ -72,9 +74,13 @@ def answer_of(images: Images, runs: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def judge(
-    images: Images, answer: Sequence[np.ndarray], run: np.ndarray, num_counted: int, num_kept: int
+    images: Images,
+    answer: Sequence[np.ndarray],
+    changed: Sequence[np.ndarray],
+    num_counted: int,
+    num_kept: int,
 ) -> Verdict:
-    """Return the verdict on a run's predictions (N, K) beside the answer's runs.
+    """Return the verdict on the last of the `changed` answer's runs, each (N, K), beside the `answer`.
 
     `num_counted` is how many steps the campaign judges at most, `num_kept` how many of them were kept. By
     Holm's procedure a step may have a p of LEVEL divided by the steps that are not kept: of campaigns in
@@ -83,31 +89,43 @@ def judge(
     dropped is not judged again. Where the metric is not defined, nothing is kept.
     """
     allowed = LEVEL / max(1, num_counted - num_kept)
-    if images.metric.evaluate(images.targets, run) is None:
+    if images.metric.evaluate(images.targets, changed[-1]) is None:
         return Verdict(PairedDifference(np.nan, np.inf), 1.0, allowed)
-    compared = answer_of(images, answer), answer_of(images, [*answer, run])
+    compared = answer_of(images, answer), answer_of(images, changed)
     gain = gain_with_error(images.targets, *compared, images.metric, images.seed)
     two_sided = p_of_gain(images.targets, *compared, gain, images.task)
     return Verdict(gain, two_sided / 2 if gain.difference > 0 else 1 - two_sided / 2, allowed)
 
 
-def choose(images: Images, runs: Mapping[str, np.ndarray], counted: Mapping[str, int]) -> list[str]:
+def choose(
+    images: Images,
+    runs: Mapping[str, np.ndarray],
+    counted: Mapping[str, int],
+    replaced: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """Return the runs that are kept, judged in their order; the first one is the first answer.
 
-    `counted` is how many steps count for the verdict on a run.
+    `counted` is how many steps count for the verdict on a run, and `replaced` the run whose place it takes.
     """
     kept: list[str] = []
-    for name, predictions in runs.items():
+    num_kept = 0
+    for name in runs:
         if not kept:
             kept.append(name)
             continue
-        verdict = judge(images, [runs[one] for one in kept], predictions, counted[name], len(kept) - 1)
-        if verdict.kept:
-            kept.append(name)
+        changed = changed_by(kept, name, replaced.get(name, ""))
+        both = ([runs[one] for one in names] for names in (kept, changed))
+        if judge(images, *both, counted[name], num_kept).kept:
+            kept, num_kept = changed, num_kept + 1
     return kept
 
 
-def nested_answer(images: Images, runs: Mapping[str, np.ndarray], counted: Mapping[str, int]) -> np.ndarray:
+def nested_answer(
+    images: Images,
+    runs: Mapping[str, np.ndarray],
+    counted: Mapping[str, int],
+    replaced: Mapping[str, str] = MappingProxyType({}),
+) -> np.ndarray:
     """Return the answer's predictions if nothing of it had seen an image's fold, float32 (N, K).
 
     For each fold the steps are judged again, and the weights fitted, on the images of the other folds alone.
@@ -118,7 +136,7 @@ def nested_answer(images: Images, runs: Mapping[str, np.ndarray], counted: Mappi
     for fold in range(folds.max() + 1):
         others, own = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         seen = images[others]
-        kept = choose(seen, {name: run[others] for name, run in runs.items()}, counted)
+        kept = choose(seen, {name: run[others] for name, run in runs.items()}, counted, replaced)
         stacked = np.stack([runs[name] for name in kept])
         nested[own] = mix(stacked[:, own], weights_on(seen, stacked[:, others]), images.task)
     return nested

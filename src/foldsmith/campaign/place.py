@@ -1,10 +1,13 @@
 """Where a campaign works, and the names of its runs."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from foldsmith.campaign.steps import Step
+from foldsmith.process.files import atomic_folder
 from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import trained_folds
 
 ANSWER = "answer"  # ends the name of the blend that is the answer
 
@@ -42,6 +45,17 @@ class Place:
 
     def run(self, name: str) -> RunPaths:
         return RunPaths(self.runs / self.folder_of(name))
+
+    def copy_folds(self, step: Step) -> None:
+        """Copy the trained folds that the step's run uses from the run that trained them, if it does."""
+        if not step.trained_by:
+            return
+        source, run = self.run(step.trained_by), self.run(step.run)
+        for fold in trained_folds(source):
+            if not run.fold_run(fold).is_file():
+                with atomic_folder(run.fold(fold), run.fold_run(fold).name) as folder:
+                    unlocked = shutil.ignore_patterns(source.of_fold(fold).lock.name)
+                    shutil.copytree(source.fold(fold), folder, ignore=unlocked, dirs_exist_ok=True)
 
     def words_of(self, step: Step, one_fold: bool) -> list[str]:
         """Return the words of a step's stages."""

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION, Candidate, Contest, seconds_of
-from foldsmith.campaign.steps import ORIENTATIONS, ROUNDS, SEED, Past, Plan, Slot, Step, decide, may_fit
+from foldsmith.campaign.steps import (
+    ORIENTATIONS,
+    ROUNDS,
+    SEED,
+    SHIFTED,
+    Past,
+    Plan,
+    Slot,
+    Step,
+    decide,
+    may_fit,
+)
 from foldsmith.recipes.borrowed import MOST_SMALL_IMAGES, SMALL_SIDE
 
 # of the time that is planned, but for some seconds; the rest is for blends, pages, and steps that take longer
@@ -61,6 +72,7 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
         Slot(f"{'probe' if first.kind == PROBE else 'train'} {first.name}", first.kind, share, first),
         *(Slot(f"probe {one.name}", PROBE, PROBE_SHARE, one) for one in probes if one != first),
         *(training + tuning if many_small else tuning + training),
+        Slot("the best training in shifted views", VARIATION, 1.0, varied=SHIFTED),
         Slot("the best training with another seed", VARIATION, 1.0, varied=SEED),
         Slot("the best training with pseudo-labels", VARIATION, 1.0, varied=ROUNDS),
     ]

@@ -27,6 +27,7 @@ class SideBySide:
     def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
         runs = []
         for step in steps:
+            self._place.copy_folds(step)
             words = tuple(self._place.words_of(step, self._one_fold))
             name = self._place.folder_of(step.run)
             runs.append(GridRun(name, words, read_command(list(words), "a step of a campaign"), name))

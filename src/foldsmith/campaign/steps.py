@@ -20,11 +20,14 @@ from foldsmith.campaign.costs import (
     Candidate,
     Contest,
     fitting_epochs,
+    predicting_seconds,
     seconds_of,
     training_seconds,
 )
+from foldsmith.inference.views import with_shifted
 
 SEED, ROUNDS, ORIENTATIONS = "seed=1", "rounds=2", "views=identity,hflip,vflip,rot180"
+SHIFTED = "shifted views"  # beside the recipe's own; the networks are those of a run that is trained
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Plan:
 
 
 def _candidate_of(entry: Mapping[str, Any]) -> Candidate:
-    return Candidate(**{**entry, "settings": tuple(entry["settings"])})
+    return Candidate(**{**entry, "settings": tuple(entry["settings"]), "views": tuple(entry["views"])})
 
 
 @dataclass(frozen=True)
@@ -97,17 +100,30 @@ class Step:
         name = self.candidate.run_name(self.epochs)
         if not self.varied:
             return name
-        ending = {ROUNDS: "pseudo-labels", ORIENTATIONS: "four-views"}.get(self.varied)
-        return f"{name}-{ending or self.varied.replace('=', '-')}"
+        endings = {ROUNDS: "pseudo-labels", ORIENTATIONS: "four-views", SHIFTED: "shifted-views"}
+        return f"{name}-{endings.get(self.varied) or self.varied.replace('=', '-')}"
 
     @property
     def words(self) -> tuple[str, ...]:
         """Return the words of the recipe for ./run.sh."""
-        return (*self.candidate.words(self.epochs), *(("--set", self.varied) if self.varied else ()))
+        varied = self.varied
+        if varied == SHIFTED:
+            varied = f"views={','.join(with_shifted(self.candidate.views))}"
+        return (*self.candidate.words(self.epochs), *(("--set", varied) if varied else ()))
+
+    @property
+    def trained_by(self) -> str:
+        """Return the name of the run whose trained folds this one uses; empty if it trains its own."""
+        return self.replaced if self.varied == SHIFTED else ""
+
+    @property
+    def replaced(self) -> str:
+        """Return the name of the run that sees fewer views of the same, whose place it takes; maybe empty."""
+        return self.candidate.run_name(self.epochs) if self.varied in (SHIFTED, ORIENTATIONS) else ""
 
     def shortened(self, plan: Plan, seconds: float) -> "Step | None":
         """Return the step with the epochs that fit in the seconds; None if they are not worth their time."""
-        if self.varied == ROUNDS:
+        if self.varied in (ROUNDS, SHIFTED):
             return None
         epochs = fitting_epochs(plan.contest, self.candidate, seconds, plan.folds_of_a_run)
         if epochs < max(1, self.candidate.least):
@@ -167,6 +183,8 @@ def _varied_kinds(slot: Slot) -> set[str]:
 def _seconds_of(plan: Plan, varied: str, candidate: Candidate, epochs: int) -> float:
     """Return the seconds of a candidate's run with this further setting."""
     contest = plan.contest
+    if varied == SHIFTED:
+        return predicting_seconds(contest, candidate, len(with_shifted(candidate.views)), plan.folds_of_a_run)
     seconds = seconds_of(contest, candidate, epochs, plan.folds_of_a_run)
     if varied == ROUNDS:
         seconds *= 2 + 0.5 * contest.num_test / contest.trained_on  # half of the test images get labels
@@ -188,9 +206,10 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     epochs, allowed = 0, slot.share * left
     if candidate.kind != PROBE:
         epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
-        if not _leaves_a_step(plan, slot, candidate, epochs, left):
-            allowed = left
-            epochs = fitting_epochs(plan.contest, candidate, left, plan.folds_of_a_run)
+        if not _leaves_a_training(plan, slot, candidate, epochs, left):
+            spared = _seconds_of(plan, SHIFTED, candidate, epochs)
+            allowed = left - spared if left - spared >= allowed else left
+            epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
     needed = seconds_of(plan.contest, candidate, max(epochs, candidate.least), plan.folds_of_a_run)
     if needed > allowed or epochs < candidate.least:
         return f"needs {needed:,.0f} s, and may take {allowed:,.0f} s of the {left:,.0f} s left"
@@ -217,12 +236,13 @@ def _why(candidate: Candidate, epochs: int, needed: float, left: float) -> str:
     return f"{length}about {needed:,.0f} s of the {left:,.0f} s left"
 
 
-def _leaves_a_step(plan: Plan, slot: Slot, candidate: Candidate, epochs: int, left: float) -> bool:
-    """Return whether a training is worth its time, and a later step may fit beside it in the seconds left."""
+def _leaves_a_training(plan: Plan, slot: Slot, candidate: Candidate, epochs: int, left: float) -> bool:
+    """Return whether a training is worth its time, and a later one may fit beside it in the seconds left."""
     if epochs < candidate.least:
         return False
     left -= training_seconds(plan.contest, candidate, epochs, plan.folds_of_a_run)
-    return any(may_fit(plan, later, left) for later in plan.slots[plan.slots.index(slot) + 1 :])
+    later = [one for one in plan.slots[plan.slots.index(slot) + 1 :] if one.varied != SHIFTED]
+    return any(may_fit(plan, one, left) for one in later)
 
 
 def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
@@ -251,7 +271,8 @@ def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candi
 def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
     """Return the best run with another setting; in less time than it took it has fewer epochs.
 
-    A probe is seen in other views. Pseudo-labels come from a run of as many epochs.
+    A probe is seen in other views, and a training in shifted ones, by its own networks. Pseudo-labels come
+    from a run of as many epochs.
     """
     # a first answer may have so few epochs that another one is not worth its time
     ranked = [step for step in past.best(*_varied_kinds(slot)) if step.epochs >= step.candidate.least]
@@ -261,7 +282,8 @@ def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
         return "there are no test images"
     best = ranked[0]
     needed = _seconds_of(plan, slot.varied, best.candidate, best.epochs)
-    why = f"{best.run} again, about {{:,.0f}} s of the {left:,.0f} s left"
+    which = f"the networks of {best.run}" if slot.varied == SHIFTED else f"{best.run} again"
+    why = f"{which}, about {{:,.0f}} s of the {left:,.0f} s left"
     step = replace(best, slot=slot.name, kind=slot.kind, seconds=needed, varied=slot.varied)
     if step.seconds > left:
         shorter = step.shortened(plan, left)

@@ -11,7 +11,7 @@ import numpy as np
 
 from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION
 from foldsmith.campaign.in_turn import Runner
-from foldsmith.campaign.journal import DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal
+from foldsmith.campaign.journal import DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal, changed_by
 from foldsmith.campaign.judge import Images, judge, nested_answer
 from foldsmith.campaign.place import Place
 from foldsmith.campaign.steps import Past, Plan, Slot, Step, decide, most_steps
@@ -101,6 +101,7 @@ class Campaign:
             entry = Entry(slot.name, LEFT_OUT, step)
         else:
             entry = Entry(slot.name, RUNNING, step.why, step.run, list(step.words), step.epochs, step.seconds)
+            entry.replaced = step.replaced
             entry.taken_over = self.place.run(step.run).stamp("report").is_file()
         self.journal.entries.append(entry)
         self.journal.save()
@@ -152,8 +153,9 @@ class Campaign:
             entry.kept = True
         else:
             entry.counted = self._counted()
-            answer = [self._held_out[name] for name in kept]
-            verdict = judge(images, answer, predictions, entry.counted, len(kept) - 1)
+            changed = changed_by(kept, step.run, entry.replaced)
+            both = ([self._held_out[name] for name in names] for names in (kept, changed))
+            verdict = judge(images, *both, entry.counted, self.journal.num_kept)
             entry.gain, entry.gain_error = verdict.gain.difference, verdict.gain.known_error
             entry.p, entry.allowed, entry.kept = verdict.p, verdict.allowed, verdict.kept
         if entry.kept and not self._hand_in():
@@ -218,8 +220,9 @@ class Campaign:
         if self.journal.nested is None and len(self.journal.judged) > 1:
             runs = {name: self._held_out[name] for name in self.journal.judged}
             counted = {entry.run: entry.counted or 0 for entry in self.journal.entries}
+            replaced = {entry.run: entry.replaced for entry in self.journal.entries}
             try:
-                nested = nested_answer(self._images, runs, counted)
+                nested = nested_answer(self._images, runs, counted, replaced)
             except InputError as error:  # a metric that some of the folds do not define
                 say(f"campaign: what choosing adds is not known: {error}")
             else:
@@ -241,5 +244,6 @@ def in_words(entry: Entry) -> str:
         return f"scores {score}: the first answer"
     gain = with_error(f"{entry.gain:+.4f}", entry.gain_error)
     verdict = "kept" if entry.kept else "dropped"
+    verdict += f", in place of {entry.replaced}" if entry.kept and entry.replaced else ""
     chance = f"p {entry.p:.2g} of {entry.allowed:.2g} allowed"
     return f"scores {score}; the answer gains {gain} by it, {chance}: {verdict}"
