@@ -207,8 +207,7 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
     if candidate.kind != PROBE:
         epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
         if not _leaves_a_training(plan, slot, candidate, epochs, left):
-            spared = _seconds_of(plan, SHIFTED, candidate, epochs)
-            allowed = left - spared if left - spared >= allowed else left
+            allowed = left
             epochs = fitting_epochs(plan.contest, candidate, allowed, plan.folds_of_a_run)
     needed = seconds_of(plan.contest, candidate, max(epochs, candidate.least), plan.folds_of_a_run)
     if needed > allowed or epochs < candidate.least:
@@ -241,6 +240,7 @@ def _leaves_a_training(plan: Plan, slot: Slot, candidate: Candidate, epochs: int
     if epochs < candidate.least:
         return False
     left -= training_seconds(plan.contest, candidate, epochs, plan.folds_of_a_run)
+    # an epoch more is worth more than shifted views, which take as long: they have what is left
     later = [one for one in plan.slots[plan.slots.index(slot) + 1 :] if one.varied != SHIFTED]
     return any(may_fit(plan, one, left) for one in later)
 
