@@ -21,6 +21,7 @@ from foldsmith.campaign.costs import (
     FINETUNE,
     PROBE,
     SCRATCH,
+    VARIATION,
     Candidate,
     Contest,
     seconds_of,
@@ -32,7 +33,7 @@ from foldsmith.campaign.judge import LEVEL, Images, Verdict, answer_of, choose, 
 from foldsmith.campaign.page import Page, trend_in_words
 from foldsmith.campaign.place import Place
 from foldsmith.campaign.plan import make_plan
-from foldsmith.campaign.steps import Past, Plan, Step, decide, may_fit, most_steps
+from foldsmith.campaign.steps import SHIFTED, Past, Plan, Step, decide, may_fit, most_steps
 from foldsmith.campaign.work import Campaign
 from foldsmith.errors import InputError
 from foldsmith.evaluation.resampling import gain_with_error
@@ -40,6 +41,8 @@ from foldsmith.grid.driver import Progress
 from foldsmith.grid.jobs import Needs
 from foldsmith.grid.plan import GridRun
 from foldsmith.process.files import load_json
+from foldsmith.run.paths import RunPaths
+from foldsmith.run.stamps import write_stamp
 from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import find_metric
 
@@ -240,10 +243,12 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     assert verdict.p == pytest.approx(binom.sf(gained - 1, gained + lost, 0.5))  # the exact sign test
     assert verdict.allowed == pytest.approx(LEVEL / 3)
     assert not judge(images, [base], [base, base], num_counted=5, num_kept=0).kept
-    assert choose(images, {"base": base, "same": base, "better": better}, {"same": 2, "better": 2}) == [
-        "base",
-        "better",
-    ]
+    runs, counted = {"base": base, "same": base, "better": better}, {"same": 2, "better": 2}
+    assert choose(images, runs, counted) == ["base", "better"]
+    # a run that takes the place of another stands alone, judged by its own predictions
+    assert choose(images, runs, counted, {"better": "base"}) == ["better"]
+    assert choose(images, runs, counted, {"better": "same"}) == ["base", "better"]
+    np.testing.assert_allclose(nested_answer(images, runs, counted, {"better": "base"}), better, atol=1e-6)
 
 
 def test_luck_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,11 +396,8 @@ def test_a_kept_run_is_blended_into_the_answer(
     # the views of the same networks take the place of fewer views, and nothing is trained for them
     assert shifted.replaced == trained.run and len(others) == 2
     same = [done.place.run(entry.run) for entry in (trained, shifted)]
-    assert all(
-        run.weights(fold).read_bytes() == same[0].weights(fold).read_bytes()
-        for run in same
-        for fold in (0, 1)
-    )
+    for fold in (0, 1):  # run.json says when a fold was trained, and how long it took
+        assert same[0].fold_run(fold).read_bytes() == same[1].fold_run(fold).read_bytes()
     held_out = [load_json(run.heldout_stamp(1))["views"] for run in same]
     assert held_out[1] == [*held_out[0], *(view for view in held_out[1] if "-" in view)] != held_out[0]
     assert [len(answer.runs) for answer in done.journal.answers] == [1, 1, 2, 3]
@@ -403,6 +405,12 @@ def test_a_kept_run_is_blended_into_the_answer(
     held = np.load(done.place.answer.oof)
     right = (held["probabilities"].argmax(axis=1) == held["label"]).mean()
     assert load_json(done.place.answer.cv)["metrics"]["accuracy"] == pytest.approx(right)
+    # the run whose place was taken can be removed: nothing is decided anew
+    before, answer = verdicts(done), done.place.submission.read_bytes()
+    shutil.rmtree(same[0].root)
+    done = campaign_of(folder, tmp_path, {1: "fails"})
+    done.work()
+    assert verdicts(done) == before and done.place.submission.read_bytes() == answer
     # a run that was removed is told, and the answer is of the others
     shutil.rmtree(done.place.run(done.journal.kept[-1]).root)
     done = campaign_of(folder, tmp_path, {})
@@ -410,6 +418,45 @@ def test_a_kept_run_is_blended_into_the_answer(
     states_found = [entry.state for entry in done.journal.entries if entry.run]
     assert states_found.count(states.FAILED) == 2 and done.journal.answers[-1].runs == done.journal.kept
     assert done.journal.kept == [entry.run for entry in (shifted, others[0])]
+
+
+def trained_run(run: RunPaths, weights: str) -> None:
+    """Write a trained fold of a run, as far as a copy of it looks."""
+    run.fold(0).mkdir(parents=True, exist_ok=True)
+    run.weights(0).write_text(weights)
+    run.of_fold(0).lock.write_text("")
+    write_stamp(run.fold_run(0), {"fold": 0}, [run.weights(0)], finished=weights)
+
+
+def test_the_folds_of_shifted_views_are_copied_whole_from_where_they_were_trained(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(folder, tmp_path / folder.name, "campaign", ("--output", str(tmp_path)), "")
+    step = Step("", VARIATION, replace(candidate("small", SCRATCH), recipe="quick"), 3, 1.0, "", SHIFTED)
+    source, run = place.run(step.trained_by), place.run(step.run)
+    monkeypatch.setattr(in_turn, "SOURCE", tmp_path)
+    (tmp_path / "run.py").write_text(FAKE_STAGES)
+    runner = InTurn(place, one_fold=False)
+    state, reason = runner.run(step, 60.0, lambda: None)
+    assert state == states.FAILED and source.root.name in reason  # nothing is trained there
+    for weights in ("first", "again"):  # trained again, it is copied again
+        trained_run(source, weights)
+        source.threads.write_text(weights)
+        for _ in range(2):
+            assert runner.run(step, 60.0, lambda: None)[0] == states.DONE
+            assert (run.weights(0).read_text(), run.threads.read_text()) == (weights, weights)
+        assert not run.of_fold(0).lock.exists()
+    # a command that was killed while it copied, or power that failed afterwards
+    run.fold_run(0).unlink()
+    (run.root / ".fold0.copy").mkdir()
+    place.copy_folds(step)
+    run.weights(0).write_text("half")
+    place.copy_folds(step)
+    assert run.weights(0).read_text() == "again" and run.fold_run(0).is_file()
+    assert [path.name for path in run.root.iterdir() if "copy" in path.name] == []
+    source.weights(0).write_text("changed")
+    with pytest.raises(InputError, match=naming("weights.safetensors", "changed")):
+        place.copy_folds(step)
 
 
 FAKE_STAGES = """
@@ -484,6 +531,14 @@ def test_steps_of_a_wave_run_side_by_side_on_a_cluster(
     steps = [Step("", SCRATCH, small, epochs, 1.0, "") for epochs in (3, 4, 5)]
     outcomes = {("done", ""): states.DONE, ("failed", "bad"): states.FAILED, ("training", ""): states.CUT}
     runner, saves = side_by_side.SideBySide(place, False, "auto"), []
+    shifted = replace(steps[0], varied=SHIFTED)
+    runner.prepare([shifted], 10.0, lambda: saves.append(0))
+    assert runner.run(shifted, 10.0, lambda: None)[0] == states.FAILED  # no networks are there yet
+    trained_run(place.run(shifted.trained_by), "weights")
+    FakeGrid.ends = {shifted.run: ("done", "")}
+    runner.prepare([shifted], 10.0, lambda: None)
+    assert runner.run(shifted, 10.0, lambda: None)[0] == states.DONE
+    assert place.run(shifted.run).weights(0).is_file()
     FakeGrid.ends = {step.run: end for step, end in zip(steps, outcomes, strict=True)}
     runner.prepare(steps, 10.0, lambda: saves.append(1))
     found = [runner.run(step, 10.0, lambda: None)[0] for step in steps]

@@ -85,7 +85,7 @@ def task_of(name: str) -> Task:
 
 
 def predictor_of(title: str) -> RunPredictor:
-    """Return a predictor of two random networks in two views."""
+    """Return a predictor of two random networks in three views."""
     build, image_channels, channels, name = NETWORKS[title]
     networks = []
     for seed in (0, 1):
@@ -95,7 +95,7 @@ def predictor_of(title: str) -> RunPredictor:
     if title == "frozen probe":  # two heads on one extractor
         networks[1].model.extractor = networks[0].model.extractor
     form, task = ImageForm(32, channels=image_channels), task_of(name if name != "binary" else "multiclass")
-    return RunPredictor(task, networks, ("identity", "rot90"), form, BatchLimit(64))
+    return RunPredictor(task, networks, ("identity", "rot90", "hflip-down-right"), form, BatchLimit(64))
 
 
 def pictures(channels: int = 3, count: int = 5) -> np.ndarray:

@@ -60,7 +60,7 @@ def main() -> None:
     for seed in range(typed.seeds):
         images = Images(held_out.targets, held_out.folds, task.with_metric(metric), metric, seed)
         steps = [useless(images, base, typed.share, 1000 * seed + step) for step in range(typed.steps)]
-        verdicts = [judge(images, [base], step, typed.steps, 0) for step in steps]
+        verdicts = [judge(images, [base], [base, step], typed.steps, 0) for step in steps]
         kept["campaign"].append([verdict.kept for verdict in verdicts])
         gains = [gain_with_error(images.targets, base, step, metric, seed) for step in steps]
         kept["more than one error"].append([gain.exceeds_error and gain.difference > 0 for gain in gains])

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 START_SECONDS = 15.0  # of a run: its process, tables, report and submission
 PREPARE_SECONDS = 0.0015  # an image, once for all runs: its check, and decoding
 HEAD_SECONDS = 0.04  # a training image: the heads of a probe for all folds
-VIEWS = 2  # of a prediction
 EXAMINED = 1  # further view of held-out images, for the report
 PROBE, FINETUNE, SCRATCH, VARIATION = "probe", "finetune", "scratch", "variation"
 
@@ -76,7 +75,7 @@ class Candidate:
 
 def probe_seconds(contest: Contest, candidate: Candidate) -> float:
     """Return the seconds of a probe: features of all images in all views, once for all folds, and heads."""
-    images = (contest.num_images + contest.num_test) * VIEWS
+    images = (contest.num_images + contest.num_test) * len(candidate.views)
     return START_SECONDS + images / candidate.forward + HEAD_SECONDS * contest.num_images
 
 
@@ -84,8 +83,9 @@ def training_seconds(contest: Contest, candidate: Candidate, epochs: int, num_fo
     """Return the seconds of training that many folds, with their predictions of held-out and test images."""
     held_out = contest.num_images - contest.trained_on
     trained = epochs * contest.trained_on * (1 / candidate.training + candidate.loading)
-    times = epochs / candidate.validate_every + VIEWS + EXAMINED
-    predicted = (times * held_out + VIEWS * contest.num_test) / candidate.forward
+    views = len(candidate.views)
+    times = epochs / candidate.validate_every + views + EXAMINED
+    predicted = (times * held_out + views * contest.num_test) / candidate.forward
     heads = HEAD_SECONDS * contest.num_images if candidate.kind == FINETUNE else 0.0
     return START_SECONDS + heads + num_folds * (trained + predicted)
 

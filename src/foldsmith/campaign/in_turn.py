@@ -10,6 +10,7 @@ from typing import Protocol
 from foldsmith.campaign.journal import CUT, DONE, FAILED
 from foldsmith.campaign.place import Place
 from foldsmith.campaign.steps import Step
+from foldsmith.errors import InputError
 from foldsmith.grid.jobs import end_with_parent, last_error
 from foldsmith.process.terminal import in_time
 
@@ -50,9 +51,12 @@ class InTurn:
         """
         if seconds <= 0:
             return CUT, "the time was over"
+        try:
+            self._place.copy_folds(step)
+        except (InputError, OSError) as error:
+            return FAILED, str(error)
         log = self._place.own / "logs" / f"{step.run}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._place.copy_folds(step)
         words = [sys.executable, str(SOURCE / "run.py"), *self._place.words_of(step, self._one_fold)]
         waited, status = 0.0, None
         with log.open("ab") as output:

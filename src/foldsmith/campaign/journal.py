@@ -16,11 +16,12 @@ class Entry:
     """A slot of the plan that was begun or left out.
 
     `planned` and `took` are seconds. `score` and `error` are the run's own on held-out images; `gain`,
-    `gain_error`, `p` and `allowed` those of its verdict, for which `counted` steps count. `kept`: the run is
-    in the answer; None: not judged. `taken_over`: an earlier campaign, or a person, has trained it.
+    `gain_error`, `p` and `allowed` those of its verdict, for which `counted` steps count. `kept`: the run
+    came into the answer; None: not judged. `taken_over`: an earlier campaign, or a person, has trained it.
     `interrupted`: the campaign was killed meanwhile, so that `took` says little. `judging` are the seconds of
-    its verdict and of the blend. `replaced` is the run of the answer whose place this one takes if it is
-    kept, as it sees more views.
+    its verdict and of the blend. `replaced` is the run whose place this one takes in the answer if it is
+    kept, as it sees more views of the same. `quality` is the score, higher is better: later steps depend on
+    it, whatever happens to the run.
     """
 
     slot: str
@@ -43,6 +44,7 @@ class Entry:
     interrupted: bool = False
     judging: float = 0.0
     replaced: str = ""
+    quality: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -114,6 +116,18 @@ class Journal:
             if entry.kept:
                 kept = changed_by(kept, entry.run, entry.replaced)
         return kept
+
+    def verdict_of(self, entry: Entry) -> str:
+        """Return what became of a run in words: kept or dropped, and what took its place; maybe empty."""
+        if entry.kept is None:
+            return ""
+        if not entry.kept:
+            return "dropped"
+        replacing = [one.run for one in self.entries if one.kept and one.replaced == entry.run]
+        if replacing:
+            return f"kept, until {replacing[0]} took its place"
+        was_kept = any(one.kept and one.run == entry.replaced for one in self.entries)
+        return f"kept, in place of {entry.replaced}" if was_kept else "kept"
 
     @property
     def num_kept(self) -> int:

@@ -29,7 +29,7 @@ class Page:
 
     def show(self, journal: Journal) -> None:
         """Print the table, and write campaign.html."""
-        rows = [row_of(entry) for entry in journal.entries]
+        rows = [row_of(entry, journal.verdict_of(entry)) for entry in journal.entries]
         status = status_of(journal, self._plan)
         if rows != self._shown:
             show_table(f"{self._place.contest.name}: {status}", HEADER, rows)
@@ -57,9 +57,8 @@ class Page:
         return os.path.relpath(report, self._place.own) if is_there else ""
 
 
-def row_of(entry: Entry) -> list[str]:
-    """Return the cells of an entry below HEADER."""
-    verdict = "" if entry.kept is None else "kept" if entry.kept else "dropped"
+def row_of(entry: Entry, verdict: str) -> list[str]:
+    """Return the cells of an entry below HEADER; `verdict` is what became of its run."""
     gain = "" if entry.gain is None else with_error(f"{entry.gain:+.4f}", entry.gain_error)
     if entry.p is not None:
         verdict += f" (p {entry.p:.2g} of {entry.allowed:.2g})"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from foldsmith.campaign.journal import CUT, DONE, FAILED
 from foldsmith.campaign.place import Place
 from foldsmith.campaign.steps import Step
+from foldsmith.errors import InputError
 from foldsmith.grid.cluster import OnRay
 from foldsmith.grid.driver import DONE as GRID_DONE
 from foldsmith.grid.driver import FAILED as GRID_FAILED
@@ -27,13 +28,17 @@ class SideBySide:
     def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
         runs = []
         for step in steps:
-            self._place.copy_folds(step)
             words = tuple(self._place.words_of(step, self._one_fold))
             name = self._place.folder_of(step.run)
+            if self._is_stopped or seconds <= 0:
+                self._states[name] = (CUT, "the time was over")
+                continue
+            try:
+                self._place.copy_folds(step)
+            except (InputError, OSError) as error:
+                self._states[name] = (FAILED, str(error))
+                continue
             runs.append(GridRun(name, words, read_command(list(words), "a step of a campaign"), name))
-        if self._is_stopped or seconds <= 0:
-            self._states |= {run.name: (CUT, "the time was over") for run in runs}
-            return True
         if not runs:
             return True
         grid = Grid(runs, self._executor, lambda run: needs_of(run.command, 1, None, self._executor.gpus))

@@ -16,7 +16,6 @@ from foldsmith.campaign.costs import (
     PROBE,
     SCRATCH,
     VARIATION,
-    VIEWS,
     Candidate,
     Contest,
     fitting_epochs,
@@ -79,7 +78,8 @@ class Plan:
 
 
 def _candidate_of(entry: Mapping[str, Any]) -> Candidate:
-    return Candidate(**{**entry, "settings": tuple(entry["settings"]), "views": tuple(entry["views"])})
+    listed = {name: tuple(entry[name]) for name in ("settings", "views") if name in entry}
+    return Candidate(**{**entry, **listed})
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,8 @@ def _seconds_of(plan: Plan, varied: str, candidate: Candidate, epochs: int) -> f
     if varied == ROUNDS:
         seconds *= 2 + 0.5 * contest.num_test / contest.trained_on  # half of the test images get labels
     if varied == ORIENTATIONS:
-        seconds += VIEWS * (contest.num_images + contest.num_test) / candidate.forward
+        more = len(ORIENTATIONS.split(",")) - len(candidate.views)
+        seconds += more * (contest.num_images + contest.num_test) / candidate.forward
     return seconds
 
 
@@ -240,9 +241,9 @@ def _leaves_a_training(plan: Plan, slot: Slot, candidate: Candidate, epochs: int
     if epochs < candidate.least:
         return False
     left -= training_seconds(plan.contest, candidate, epochs, plan.folds_of_a_run)
-    # an epoch more is worth more than shifted views, which take as long: they have what is left
-    later = [one for one in plan.slots[plan.slots.index(slot) + 1 :] if one.varied != SHIFTED]
-    return any(may_fit(plan, one, left) for one in later)
+    # an epoch more is worth more than further views, which take as long: they have what is left
+    later = plan.slots[plan.slots.index(slot) + 1 :]
+    return any(may_fit(plan, one, left) for one in later if one.varied not in (SHIFTED, ORIENTATIONS))
 
 
 def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:

@@ -28,6 +28,7 @@ from foldsmith.tasks import Task
 SOURCE = Path(__file__).parents[2]  # src/
 # shares of the budget: until when a step should end, and when it is cut, as it may be almost done
 SHOULD_END, CUT_AT = 0.97, 1.02
+UNSCORED = -1e30  # the quality of a run that its metric does not define: a number that JSON holds
 WAVES = {PROBE: 0, FINETUNE: 1, SCRATCH: 1, VARIATION: 2}  # steps of a wave do not depend on each other
 
 
@@ -67,6 +68,8 @@ class Campaign:
                     self._run(entry, step)
                 if entry.state == DONE:
                     self._take_note(entry, step)
+                elif entry.quality is not None:  # it was judged, and its run is gone
+                    self._past.finished.append((step, entry.quality))
         self._runner.stop()
         self._close()
 
@@ -137,17 +140,21 @@ class Campaign:
         try:
             predictions, task = self._load(step.run)
         except (InputError, FileNotFoundError) as error:
-            entry.state, entry.why, entry.kept = FAILED, f"its predictions cannot be used: {error}", None
-            self.journal.save()
+            if entry.quality is not None:  # later steps stay as they were
+                self._past.finished.append((step, entry.quality))
+            if entry.quality is None or step.run in self.journal.kept:
+                entry.state, entry.why, entry.kept = FAILED, f"its predictions cannot be used: {error}", None
+                self.journal.save()
             return
         images = self._images
-        score, error = score_and_error(images.targets, predictions, images.metric.name, task)
-        self._past.finished.append((step, -np.inf if score is None else images.metric.sign * score))
         self._held_out[step.run] = predictions
+        begun = self.journal.seconds
+        if entry.quality is None:
+            entry.score, entry.error = score_and_error(images.targets, predictions, images.metric.name, task)
+            entry.quality = UNSCORED if entry.score is None else images.metric.sign * entry.score
+        self._past.finished.append((step, entry.quality))
         if entry.kept is not None:
             return
-        begun = self.journal.seconds
-        entry.score, entry.error = score, error
         kept = self.journal.kept
         if not kept:
             entry.kept = True
@@ -162,7 +169,7 @@ class Campaign:
             entry.kept, entry.why = False, "its blend with the answer failed; the messages stand above"
         entry.judging = self.journal.seconds - begun
         self.journal.save()
-        say(f"campaign: {entry.run} {in_words(entry)}")
+        say(f"campaign: {entry.run} {in_words(entry, self.journal.verdict_of(entry))}")
         self._show(self.journal)
 
     def _load(self, name: str) -> tuple[np.ndarray, Task]:
@@ -217,7 +224,10 @@ class Campaign:
             raise InputError(
                 f"a run of the answer in {self.place.runs} was removed or changed; plan anew with --again."
             )
-        if self.journal.nested is None and len(self.journal.judged) > 1:
+        gone = [name for name in self.journal.judged if name not in self._held_out]
+        if gone:
+            say(f"campaign: what choosing adds is not known: {gone[0]} was removed")
+        elif self.journal.nested is None and len(self.journal.judged) > 1:
             runs = {name: self._held_out[name] for name in self.journal.judged}
             counted = {entry.run: entry.counted or 0 for entry in self.journal.entries}
             replaced = {entry.run: entry.replaced for entry in self.journal.entries}
@@ -237,13 +247,11 @@ class Campaign:
         self._show(self.journal)
 
 
-def in_words(entry: Entry) -> str:
+def in_words(entry: Entry, verdict: str) -> str:
     """Return the score of a judged run and its verdict."""
     score = with_error(format_score(entry.score), entry.error)
     if entry.gain is None:
         return f"scores {score}: the first answer"
     gain = with_error(f"{entry.gain:+.4f}", entry.gain_error)
-    verdict = "kept" if entry.kept else "dropped"
-    verdict += f", in place of {entry.replaced}" if entry.kept and entry.replaced else ""
     chance = f"p {entry.p:.2g} of {entry.allowed:.2g} allowed"
     return f"scores {score}; the answer gains {gain} by it, {chance}: {verdict}"

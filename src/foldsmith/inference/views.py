@@ -22,7 +22,8 @@ def _shifted(images: "torch.Tensor", toward: int, mirror: bool) -> "torch.Tensor
 
     images = images.flip(3) if mirror else images
     height, width = images.shape[2:]
-    down, right = max(1, round(height / SHIFT)), max(1, round(width / SHIFT))
+    # an image of a single pixel stays where it is
+    down, right = (min(max(1, round(side / SHIFT)), side - 1) for side in (height, width))
     top, left = (0, 0) if toward > 0 else (2 * down, 2 * right)
     around = pad(images, (right, right, down, down), mode="reflect")
     return around[:, :, top : top + height, left : left + width]
@@ -43,7 +44,7 @@ VIEWS: dict[str, "Callable[[torch.Tensor], torch.Tensor]"] = {
     "hflip-down-right": partial(_shifted, toward=1, mirror=True),
 }
 # the views that are moved versions of a view
-SHIFTED = {
+MOVED = {
     "identity": ("up-left", "down-right"),
     "hflip": ("hflip-up-left", "hflip-down-right"),
 }
@@ -51,7 +52,7 @@ SHIFTED = {
 
 def with_shifted(views: Sequence[str]) -> tuple[str, ...]:
     """Return the views, and their moved versions after them; turned views have none."""
-    return (*views, *(moved for view in views for moved in SHIFTED.get(view, ())))
+    return (*views, *(moved for view in views for moved in MOVED.get(view, ())))
 
 
 def check_views(views: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ TRAINED_ONLY = (
     "erase", "alternating_flip", "train_size", "train_size_from", "mixup", "cutmix", "sampling", "ema_decay",
     "recalibrate", "clip_grad", "sam", "drop_path", "layer_decay", "freeze_norm", "grad_checkpointing",
 )  # fmt: skip
+UPRIGHT = {"identity", "up-left", "down-right"}  # views that neither turn nor mirror an image
 
 
 def notes_for_task(recipe: Recipe, task: Task) -> list[str]:
@@ -36,7 +37,7 @@ def notes_for_task(recipe: Recipe, task: Task) -> list[str]:
     for field, reason in task.ignored.items():
         if _is_set(recipe, field):
             notes.append(f"{field}={getattr(recipe, field)} has no effect, because {reason}")
-    if recipe.head == "probe" and recipe.augment == "none" and set(recipe.views) != {"identity"}:
+    if recipe.head == "probe" and recipe.augment == "none" and not set(recipe.views) <= UPRIGHT:
         notes.append(
             f"augment=none fits no mirrored images, and views={','.join(recipe.views)} predicts them: --set "
             "views=identity where a mirrored image is another one"
