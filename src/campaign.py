@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import digest_of, digest_of_file, load_json, save_json
+from foldsmith.process.files import digest_of, digest_of_file
 from foldsmith.process.locks import lock_until_exit
 from foldsmith.process.terminal import in_time, say
 from foldsmith.run.command import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from foldsmith.campaign.in_turn import Runner
     from foldsmith.campaign.place import Place
     from foldsmith.campaign.steps import Plan
+    from foldsmith.campaign.written import WrittenPlans
     from foldsmith.competition.folder import Competition
     from foldsmith.competition.labels import Metadata
 
@@ -71,10 +72,10 @@ def main(argv: list[str] | None = None) -> int:
     from foldsmith.campaign.page import Page, luck_in_words
     from foldsmith.campaign.work import Campaign
 
-    plan = written_plan(typed, command, place)
+    written = written_plan(typed, command, place)
     journal = Journal.load(place.own / "journal.json", 60 * typed.budget)
-    page = Page(place, plan, shlex.join(["./run.sh", *words]))
-    Campaign(place, plan, journal, runner_of(typed, place, plan), page.show).work()
+    page = Page(place, written, shlex.join(["./run.sh", *words]))
+    Campaign(place, written, journal, runner_of(typed, place, written.plans[0]), page.show).work()
     if journal.luck is not None:
         say(f"campaign: {luck_in_words(journal)}")
     say(f"campaign: {place.submission} (checked), {place.own / 'campaign.html'}")
@@ -139,15 +140,15 @@ def variant_of(words: list[str]) -> str:
     return digest_of(others)[:6] if others else ""
 
 
-def written_plan(typed: argparse.Namespace, command: Command, place: "Place") -> "Plan":
-    """Return the plan: that of plan.json, or one that is made by measured speeds and written there.
+def written_plan(typed: argparse.Namespace, command: Command, place: "Place") -> "WrittenPlans":
+    """Return the plans: that of plan.json, or one that is made by measured speeds and written there.
 
     Raise InputError if the campaign of this name has another budget, other words, images, labels or weights.
     """
     # imported here: pandas takes a second, and --help does not need it
     from foldsmith import __version__
     from foldsmith.campaign.journal import Journal
-    from foldsmith.campaign.steps import Plan
+    from foldsmith.campaign.written import WrittenPlans
     from foldsmith.competition.folder import read_competition
     from foldsmith.competition.labels import read_metadata
 
@@ -163,22 +164,22 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
         "contest": digest_of([metadata.samples.to_csv(), metadata.classes.to_csv(), competition.test_images]),
     }
     if path.is_file() and not typed.again:
-        held = load_json(path)
-        earlier = held["inputs"] if isinstance(held["inputs"], dict) else {}  # a digest in earlier versions
-        changed = [key for key, value in inputs.items() if earlier.get(key) != value]
+        held = WrittenPlans.load(path)
+        changed = [key for key, value in inputs.items() if held.inputs.get(key) != value]
         if changed:
             raise InputError(
-                f"{path} was planned for {in_time(held['budget'])}; what has changed: {', '.join(changed)}. "
+                f"{path} was planned for {in_time(held.budget)}; what has changed: {', '.join(changed)}. "
                 "Type words as they were, plan another campaign with --name NAME, or plan anew with --again."
             )
-        return Plan.of_json(held["plan"])
+        return held
     plan = make(typed, command, competition, metadata, seconds - (time.monotonic() - begun))
     (place.own / "journal.json").unlink(missing_ok=True)
-    save_json(path, {"inputs": inputs, "budget": seconds, "plan": plan.as_json()})
+    written = WrittenPlans(path, inputs, seconds, [plan])
+    written.save()
     planning = time.monotonic() - begun
     Journal(place.own / "journal.json", seconds, spent=planning, planning=planning).save()
     say(f"campaign: {path}: {len(plan.slots)} steps in {in_time(seconds)}")
-    return plan
+    return written
 
 
 def make(

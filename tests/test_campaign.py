@@ -29,12 +29,23 @@ from foldsmith.campaign.costs import (
 )
 from foldsmith.campaign.in_turn import InTurn
 from foldsmith.campaign.journal import Answer, Entry, Journal
-from foldsmith.campaign.judge import LEVEL, Images, Verdict, answer_of, choose, judge, nested_answer
+from foldsmith.campaign.judge import (
+    LEVEL,
+    PLANNED,
+    Images,
+    Verdict,
+    allowed_p,
+    answer_of,
+    choose,
+    judge,
+    nested_answer,
+)
 from foldsmith.campaign.page import Page, trend_in_words
 from foldsmith.campaign.place import Place
-from foldsmith.campaign.plan import make_plan
+from foldsmith.campaign.plan import LATER, make_plan, plan_rest
 from foldsmith.campaign.steps import SHIFTED, Past, Plan, Step, decide, may_fit, most_steps
 from foldsmith.campaign.work import Campaign
+from foldsmith.campaign.written import WrittenPlans
 from foldsmith.errors import InputError
 from foldsmith.evaluation.resampling import gain_with_error
 from foldsmith.grid.driver import Progress
@@ -166,6 +177,32 @@ def test_shifted_views_have_the_time_that_the_best_training_leaves() -> None:
     assert told >= {(8, True), (8, False), (9, True), (9, False), (10, True)}
 
 
+@pytest.mark.parametrize("seconds", [100, 600, 3_000, 20_000])
+def test_the_rest_of_a_budget_is_planned_for_what_was_left_out(seconds: float) -> None:
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
+    plan, past = make_plan(contest, BORROWED, 3_000), Past()
+    for slot in plan.slots:
+        step = decide(plan, slot, past)
+        if isinstance(step, Step):
+            past.decided.append(step)
+            past.finished.append((step, float(len(past.decided))))
+    before, names = past.planned, [step.run for step in past.decided]
+    rest = plan_rest(plan, past, seconds)
+    steps = []
+    for slot in rest.slots if rest else ():
+        step = decide(rest, slot, past)
+        if isinstance(step, Step):
+            steps.append(step)
+            past.decided.append(step)
+            past.finished.append((step, 0.0))
+    assert bool(steps) == (rest is not None) == (seconds > 100)
+    assert past.planned - before <= seconds and not {step.run for step in steps} & {*names}
+    if rest is not None:  # the longer the rest, the more of what was left out
+        assert Plan.of_json(json.loads(json.dumps(rest.as_json()))) == rest
+        undone = len(plan.slots) + len(plan.left_out) - len(names)
+        assert len(rest.slots) + len(rest.left_out) == undone and (not rest.left_out or seconds < 20_000)
+
+
 @pytest.mark.parametrize("kind", [SCRATCH, PROBE])
 def test_a_shortened_step_fits_or_is_none(kind: str) -> None:
     contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
@@ -233,7 +270,7 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     images, logits = images_of(600, seed=0)
     base = probabilities(logits)
     better = probabilities(logits + 1.5 * np.eye(CLASSES)[images.targets])
-    verdict = judge(images, [base], [base, better], num_counted=5, num_kept=2)
+    verdict = judge(images, [base], [base, better], allowed_p(0.01, num_counted=5, num_kept=2))
     gain = images.score(answer_of(images, [base, better])) - images.score(base)
     assert verdict.kept and verdict.gain.difference == pytest.approx(gain)
     before, after = (
@@ -241,14 +278,14 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     )
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     assert verdict.p == pytest.approx(binom.sf(gained - 1, gained + lost, 0.5))  # the exact sign test
-    assert verdict.allowed == pytest.approx(LEVEL / 3)
-    assert not judge(images, [base], [base, base], num_counted=5, num_kept=0).kept
-    runs, counted = {"base": base, "same": base, "better": better}, {"same": 2, "better": 2}
-    assert choose(images, runs, counted) == ["base", "better"]
+    assert verdict.allowed == pytest.approx(PLANNED * (LEVEL - 0.01) / 3)
+    assert not judge(images, [base], [base, base], LEVEL).kept
+    runs, allowed = {"base": base, "same": base, "better": better}, {"same": 0.02, "better": 0.02}
+    assert choose(images, runs, allowed) == ["base", "better"]
     # a run that takes the place of another stands alone, judged by its own predictions
-    assert choose(images, runs, counted, {"better": "base"}) == ["better"]
-    assert choose(images, runs, counted, {"better": "same"}) == ["base", "better"]
-    np.testing.assert_allclose(nested_answer(images, runs, counted, {"better": "base"}), better, atol=1e-6)
+    assert choose(images, runs, allowed, {"better": "base"}) == ["better"]
+    assert choose(images, runs, allowed, {"better": "same"}) == ["base", "better"]
+    np.testing.assert_allclose(nested_answer(images, runs, allowed, {"better": "base"}), better, atol=1e-6)
 
 
 def test_luck_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +305,7 @@ def test_luck_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         run = probabilities(lucky)
         gain = gain_with_error(images.targets, base, run, images.metric)
         better += gain.exceeds_error and gain.difference > 0
-        kept += judge(images, [base], [base, run], num_counted=4, num_kept=0).kept
+        kept += judge(images, [base], [base, run], allowed_p(0, num_counted=4, num_kept=0)).kept
     # a person who keeps what is better by one error keeps a sixth of such runs
     assert kept <= LEVEL * seeds < better
 
@@ -277,12 +314,12 @@ def test_the_nested_answer_of_an_image_does_not_depend_on_its_fold() -> None:
     images, logits = images_of(300, seed=1)
     draws = np.random.default_rng(2)
     runs = {name: probabilities(logits + draws.normal(size=logits.shape)) for name in ("a", "b", "c")}
-    counted = dict.fromkeys(runs, 2)
-    nested = nested_answer(images, runs, counted)
+    allowed = dict.fromkeys(runs, 0.02)
+    nested = nested_answer(images, runs, allowed)
     own = images.folds == 0
     # other targets of the fold, and other images' order, change nothing of its own answer
     changed = replace(images, targets=np.where(own, 0, images.targets))
-    assert np.array_equal(nested_answer(changed, runs, counted)[own], nested[own])
+    assert np.array_equal(nested_answer(changed, runs, allowed)[own], nested[own])
     assert nested.shape == logits.shape and np.allclose(nested.sum(axis=1), 1, atol=1e-5)
 
 
@@ -316,17 +353,22 @@ def folder(make_competition: MakeCompetition) -> Path:
     return make_competition(name="shapes", num_classes=2, per_class=8, test_per_class=2, size=16)
 
 
-def campaign_of(folder: Path, output: Path, stops: Mapping[int, str], budget: float = 10_000.0) -> Campaign:
-    """Return a campaign of six steps, the second of which is left out."""
+def campaign_of(
+    folder: Path, output: Path, stops: Mapping[int, str], budget: float = 10_000.0, num_slots: int = 6
+) -> Campaign:
+    """Return a campaign of six steps, the second of which is left out; with fewer the rest comes later."""
     shared = ["--folds", "2", "--device", "cpu", "--precision", "fp32", "--workers", "0"]
     place = Place(folder, output / folder.name, "campaign", (*shared, "--output", str(output)), "")
     place.own.mkdir(parents=True, exist_ok=True)
     small = Candidate("small", SCRATCH, "small", "quick", ("image_size=16",), 16, 3, 1, 100.0, 10.0)
     plan = make_plan(Contest(16, 4, 2, 16, 0.5), [small], 200)
-    plan = replace(plan, slots=plan.slots[:6])
-    page = Page(place, plan, "./run.sh input/shapes --budget 4m")
+    plan = replace(plan, slots=plan.slots[:num_slots], left_out=plan.slots[num_slots:5])
+    written = WrittenPlans(place.own / "plan.json", {}, budget, [plan], is_closed=num_slots == 6)
+    if written.path.is_file():
+        written = WrittenPlans.load(written.path)
+    page = Page(place, written, "./run.sh input/shapes --budget 4m")
     journal = Journal.load(place.own / "journal.json", budget)
-    return Campaign(place, plan, journal, WithinThisProcess(place, stops), page.show)
+    return Campaign(place, written, journal, WithinThisProcess(place, stops), page.show)
 
 
 def verdicts(campaign: Campaign) -> list[tuple[object, ...]]:
@@ -352,6 +394,37 @@ def test_an_interrupted_campaign_goes_on_to_the_same_answer(folder: Path, tmp_pa
     again = campaign_of(folder, tmp_path / "whole", {1: "before"})
     again.work()
     assert again.journal.answers == whole.journal.answers
+
+
+def test_time_that_is_left_over_is_planned_for_once_and_the_plan_followed(
+    folder: Path, tmp_path: Path
+) -> None:
+    done = campaign_of(folder, tmp_path / "whole", {}, num_slots=2)
+    done.work()
+    first, *later = done.written.plans
+    assert len(later) == 1 and done.written.is_closed
+    assert {slot.name.removesuffix(LATER) for slot in later[0].slots} >= {
+        slot.name for slot in first.left_out
+    }
+    ran = [entry for entry in done.journal.entries if entry.state == states.DONE]
+    assert len(ran) == 4 and all(entry.slot.endswith(LATER) for entry in ran[1:])
+    allowed = [entry.allowed for entry in ran[1:] if not entry.kept]
+    assert sum(allowed) <= LEVEL
+    # the same command has nothing to do
+    again = campaign_of(folder, tmp_path / "whole", {}, num_slots=2)
+    again.work()
+    assert verdicts(again) == verdicts(done) and again.written.plans == done.written.plans
+    # by the same written plans a campaign that is killed does the same
+    own = tmp_path / "killed" / folder.name / "campaign"
+    own.mkdir(parents=True)
+    shutil.copy(done.written.path, own)
+    killed = campaign_of(folder, tmp_path / "killed", {2: "after", 3: "before"}, num_slots=2)
+    with pytest.raises(KeyboardInterrupt):
+        killed.work()
+    killed = campaign_of(folder, tmp_path / "killed", {}, num_slots=2)
+    killed.work()
+    assert verdicts(killed) == verdicts(done)
+    assert killed.place.submission.read_bytes() == done.place.submission.read_bytes()
 
 
 def test_a_step_that_fails_or_does_not_fit_leaves_the_answer(folder: Path, tmp_path: Path) -> None:

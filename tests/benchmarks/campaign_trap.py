@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 
-from foldsmith.campaign.judge import Images, judge
+from foldsmith.campaign.judge import Images, allowed_p, judge
 from foldsmith.evaluation.resampling import gain_with_error
 from foldsmith.grid.scores import load_held_out, metric_of
 from foldsmith.run.paths import RunPaths
@@ -60,7 +60,7 @@ def main() -> None:
     for seed in range(typed.seeds):
         images = Images(held_out.targets, held_out.folds, task.with_metric(metric), metric, seed)
         steps = [useless(images, base, typed.share, 1000 * seed + step) for step in range(typed.steps)]
-        verdicts = [judge(images, [base], [base, step], typed.steps, 0) for step in steps]
+        verdicts = [judge(images, [base], [base, step], allowed_p(0, typed.steps, 0)) for step in steps]
         kept["campaign"].append([verdict.kept for verdict in verdicts])
         gains = [gain_with_error(images.targets, base, step, metric, seed) for step in steps]
         kept["more than one error"].append([gain.exceeds_error and gain.difference > 0 for gain in gains])

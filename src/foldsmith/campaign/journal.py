@@ -1,6 +1,7 @@
 """What a campaign has done: the file journal.json, from which the same command goes on."""
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,16 @@ class Journal:
         was_kept = any(one.kept and one.run == entry.replaced for one in self.entries)
         return f"kept, in place of {entry.replaced}" if was_kept else "kept"
 
-    @property
-    def num_kept(self) -> int:
-        """Return how many steps were judged and kept: all but the first answer."""
-        return sum(entry.kept is True for entry in self.entries) - 1
+    def num_kept(self, slots: Collection[str]) -> int:
+        """Return how many steps of these slots were judged and kept."""
+        return sum(
+            entry.kept is True and entry.p is not None for entry in self.entries if entry.slot in slots
+        )
+
+    def p_of_dropped(self, slots: Collection[str]) -> float:
+        """Return what the dropped steps of all other slots were allowed together."""
+        dropped = [one for one in self.entries if one.kept is False and one.slot not in slots]
+        return sum(entry.allowed or 0.0 for entry in dropped)
 
     @property
     def judged(self) -> list[str]:

@@ -22,6 +22,7 @@ from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import Metric
 
 LEVEL = 0.05  # of campaigns of useless steps, those in which luck keeps any
+PLANNED = 0.8  # of what is left of LEVEL, for the steps of a plan; the rest is for steps of a later one
 FITTED_ON = 10_000  # images at most, a sample, that blend weights are fitted on
 
 
@@ -77,18 +78,12 @@ def judge(
     images: Images,
     answer: Sequence[np.ndarray],
     changed: Sequence[np.ndarray],
-    num_counted: int,
-    num_kept: int,
+    allowed: float,
 ) -> Verdict:
     """Return the verdict on the last of the `changed` answer's runs, each (N, K), beside the `answer`.
 
-    `num_counted` is how many steps the campaign judges at most, `num_kept` how many of them were kept. By
-    Holm's procedure a step may have a p of LEVEL divided by the steps that are not kept: of campaigns in
-    which no step gains anything, at most LEVEL keep one. That holds too if later steps count fewer, as some
-    do not fit any more: no step has more than its share of those that are judged in the end. A step that was
-    dropped is not judged again. Where the metric is not defined, nothing is kept.
+    `allowed` is the p of luck that it may have. Where the metric is not defined, nothing is kept.
     """
-    allowed = LEVEL / max(1, num_counted - num_kept)
     if images.metric.evaluate(images.targets, changed[-1]) is None:
         return Verdict(PairedDifference(np.nan, np.inf), 1.0, allowed)
     compared = answer_of(images, answer), answer_of(images, changed)
@@ -97,33 +92,44 @@ def judge(
     return Verdict(gain, two_sided / 2 if gain.difference > 0 else 1 - two_sided / 2, allowed)
 
 
+def allowed_p(spent: float, num_counted: int, num_kept: int) -> float:
+    """Return the p that a step of a plan may have to be kept, of a gain that is luck.
+
+    `spent` are the allowed p of the steps of earlier plans that were dropped; `num_counted` is how many steps
+    this plan judges at most, `num_kept` how many of them were kept. By Holm's procedure it is the plan's
+    share of LEVEL divided by the steps that are not kept: of campaigns in which no step gains anything, at
+    most LEVEL keep one. That holds too if later steps count fewer, as some do not fit any more: no step has
+    more than its share of those that are judged in the end. A step that was dropped is not judged again.
+    """
+    return PLANNED * max(0.0, LEVEL - spent) / max(1, num_counted - num_kept)
+
+
 def choose(
     images: Images,
     runs: Mapping[str, np.ndarray],
-    counted: Mapping[str, int],
+    allowed: Mapping[str, float],
     replaced: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the runs that are kept, judged in their order; the first one is the first answer.
 
-    `counted` is how many steps count for the verdict on a run, and `replaced` the run whose place it takes.
+    `allowed` is the p that each other run may have, and `replaced` the run whose place it takes.
     """
     kept: list[str] = []
-    num_kept = 0
     for name in runs:
         if not kept:
             kept.append(name)
             continue
         changed = changed_by(kept, name, replaced.get(name, ""))
         both = ([runs[one] for one in names] for names in (kept, changed))
-        if judge(images, *both, counted[name], num_kept).kept:
-            kept, num_kept = changed, num_kept + 1
+        if judge(images, *both, allowed[name]).kept:
+            kept = changed
     return kept
 
 
 def nested_answer(
     images: Images,
     runs: Mapping[str, np.ndarray],
-    counted: Mapping[str, int],
+    allowed: Mapping[str, float],
     replaced: Mapping[str, str] = MappingProxyType({}),
 ) -> np.ndarray:
     """Return the answer's predictions if nothing of it had seen an image's fold, float32 (N, K).
@@ -136,7 +142,7 @@ def nested_answer(
     for fold in range(folds.max() + 1):
         others, own = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         seen = images[others]
-        kept = choose(seen, {name: run[others] for name, run in runs.items()}, counted, replaced)
+        kept = choose(seen, {name: run[others] for name, run in runs.items()}, allowed, replaced)
         stacked = np.stack([runs[name] for name in kept])
         nested[own] = mix(stacked[:, own], weights_on(seen, stacked[:, others]), images.task)
     return nested

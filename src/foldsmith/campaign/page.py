@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from foldsmith.campaign.journal import DONE, LEFT_OUT, Entry, Journal
 from foldsmith.campaign.place import Place
-from foldsmith.campaign.steps import Plan
+from foldsmith.campaign.written import WrittenPlans
 from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import format_score, in_time, show_table, with_error
 from foldsmith.report.page import build_environment
@@ -23,14 +23,14 @@ HOUR = 3600.0
 class Page:
     """Shows a campaign's journal after every step."""
 
-    def __init__(self, place: Place, plan: Plan, line: str) -> None:
-        self._place, self._plan, self._line = place, plan, line
+    def __init__(self, place: Place, written: WrittenPlans, line: str) -> None:
+        self._place, self._written, self._line = place, written, line
         self._shown: list[list[str]] = []
 
     def show(self, journal: Journal) -> None:
         """Print the table, and write campaign.html."""
         rows = [row_of(entry, journal.verdict_of(entry)) for entry in journal.entries]
-        status = status_of(journal, self._plan)
+        status = status_of(journal, self._written.num_slots)
         if rows != self._shown:
             show_table(f"{self._place.contest.name}: {status}", HEADER, rows)
         self._shown = rows
@@ -43,7 +43,7 @@ class Page:
             chart=draw_answers(journal),
             trend=trend_in_words(journal),
             luck=luck_in_words(journal),
-            candidates=self._plan.candidates,
+            candidates=self._written.plans[0].candidates,
             command=self._line,
             written=time.strftime("%Y-%m-%d %H:%M"),
         )  # fmt: skip
@@ -67,10 +67,10 @@ def row_of(entry: Entry, verdict: str) -> list[str]:
     return [entry.slot, entry.state, took, score, gain, verdict, entry.why]
 
 
-def status_of(journal: Journal, plan: Plan) -> str:
+def status_of(journal: Journal, num_slots: int) -> str:
     """Return how far the campaign is, its answer, and the time."""
     over = sum(entry.is_over for entry in journal.entries)
-    said = f"{over} of {len(plan.slots)} steps, {in_time(journal.seconds)} of {in_time(journal.budget)}"
+    said = f"{over} of {num_slots} steps, {in_time(journal.seconds)} of {in_time(journal.budget)}"
     if not journal.answers:
         return f"{said}; no answer yet"
     last = journal.answers[-1]

@@ -26,6 +26,8 @@ from foldsmith.campaign.costs import (
 from foldsmith.inference.views import with_shifted
 
 SEED, ROUNDS, ORIENTATIONS = "seed=1", "rounds=2", "views=identity,hflip,vflip,rot180"
+# steps of a wave do not depend on each other
+WAVES = {PROBE: 0, FINETUNE: 1, SCRATCH: 1, VARIATION: 2}
 SHIFTED = "shifted views"  # beside the recipe's own; the networks are those of a run that is trained
 
 
@@ -50,7 +52,8 @@ class Slot:
 class Plan:
     """The slots in their order, the seconds that are planned, and what they rest on.
 
-    With `one_fold` every run trains the first fold alone, as all of them would not fit.
+    With `one_fold` every run trains the first fold alone, as all of them would not fit. `left_out` are slots
+    that cannot fit in these seconds.
     """
 
     contest: Contest
@@ -58,6 +61,7 @@ class Plan:
     slots: tuple[Slot, ...]
     seconds: float
     one_fold: bool
+    left_out: tuple[Slot, ...] = ()
 
     @property
     def folds_of_a_run(self) -> int:
@@ -68,13 +72,16 @@ class Plan:
 
     @classmethod
     def of_json(cls, entry: Mapping[str, Any]) -> "Plan":
-        slots = [
-            Slot(**{**slot, "candidate": _candidate_of(slot["candidate"]) if slot["candidate"] else None})
-            for slot in entry["slots"]
-        ]
+        slots, left_out = (
+            tuple(
+                Slot(**{**slot, "candidate": _candidate_of(slot["candidate"]) if slot["candidate"] else None})
+                for slot in entry.get(name, ())
+            )
+            for name in ("slots", "left_out")
+        )
         candidates = tuple(_candidate_of(one) for one in entry["candidates"])
         contest = Contest(**entry["contest"])
-        return cls(contest, candidates, tuple(slots), entry["seconds"], entry["one_fold"])
+        return cls(contest, candidates, slots, entry["seconds"], entry["one_fold"], left_out)
 
 
 def _candidate_of(entry: Mapping[str, Any]) -> Candidate:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from foldsmith.campaign.costs import FINETUNE, PROBE, SCRATCH, VARIATION
 from foldsmith.campaign.in_turn import Runner
 from foldsmith.campaign.journal import DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal, changed_by
-from foldsmith.campaign.judge import Images, judge, nested_answer
+from foldsmith.campaign.judge import Images, allowed_p, judge, nested_answer
 from foldsmith.campaign.place import Place
-from foldsmith.campaign.steps import Past, Plan, Slot, Step, decide, most_steps
+from foldsmith.campaign.plan import plan_rest
+from foldsmith.campaign.steps import WAVES, Past, Slot, Step, decide, most_steps
+from foldsmith.campaign.written import WrittenPlans
 from foldsmith.errors import InputError
 from foldsmith.evaluation.decisions import decision_of
 from foldsmith.evaluation.predictions import match_rows, stack_predictions
@@ -29,16 +30,22 @@ SOURCE = Path(__file__).parents[2]  # src/
 # shares of the budget: until when a step should end, and when it is cut, as it may be almost done
 SHOULD_END, CUT_AT = 0.97, 1.02
 UNSCORED = -1e30  # the quality of a run that its metric does not define: a number that JSON holds
-WAVES = {PROBE: 0, FINETUNE: 1, SCRATCH: 1, VARIATION: 2}  # steps of a wave do not depend on each other
+LEAST_REST = 0.05  # of the budget: less that is left over is not planned for
 
 
 class Campaign:
-    """A plan that is followed: `show` is called with the journal whenever something has changed."""
+    """Plans that are followed: `show` is called with the journal whenever something has changed."""
 
     def __init__(
-        self, place: Place, plan: Plan, journal: Journal, runner: Runner, show: Callable[[Journal], None]
+        self,
+        place: Place,
+        written: WrittenPlans,
+        journal: Journal,
+        runner: Runner,
+        show: Callable[[Journal], None],
     ) -> None:
-        self.place, self.plan, self.journal = place, plan, journal
+        self.place, self.written, self.journal = place, written, journal
+        self.plan = written.plans[0]  # the one that is followed
         self._runner, self._show = runner, show
         self._past, self._held_out = Past(), dict[str, np.ndarray]()
         self._decided = dict[str, Step | str]()  # by slot: a step, or why there is none
@@ -46,7 +53,32 @@ class Campaign:
         self._paths: list[str] = []
 
     def work(self) -> None:
-        """Do all steps that are not done, in their waves; then score the answer without luck in choosing."""
+        """Do all steps that are not done; then score the answer without luck in choosing."""
+        number = 0
+        while number < len(self.written.plans) or self._plan_rest():
+            self.plan = self.written.plans[number]
+            self._follow()
+            number += 1
+        self._runner.stop()
+        self._close()
+
+    def _plan_rest(self) -> bool:
+        """Plan for the time that is left over, if that is much and no command did; return whether it did."""
+        left = self._left()
+        if self.written.is_closed or not self.journal.judged:
+            return False
+        rest = None
+        if left >= LEAST_REST * self.journal.budget:
+            rest = plan_rest(self.plan, self._past, left / self.journal.slowness)
+        if rest is None:
+            self.written.close()
+            return False
+        self.written.add(rest)
+        say(f"campaign: {in_time(left)} are left over: {len(rest.slots)} steps more, {self.written.path}")
+        return True
+
+    def _follow(self) -> None:
+        """Do all steps of the plan that are not done, in their waves."""
         entries = {entry.slot: entry for entry in self.journal.entries}
         for _, wave in groupby(self.plan.slots, key=lambda slot: WAVES[slot.kind]):
             slots = list(wave)
@@ -70,8 +102,6 @@ class Campaign:
                     self._take_note(entry, step)
                 elif entry.quality is not None:  # it was judged, and its run is gone
                     self._past.finished.append((step, entry.quality))
-        self._runner.stop()
-        self._close()
 
     def _decide(self, slots: Sequence[Slot]) -> None:
         """Decide on the steps of a wave; a step that is left out by the plan takes no time."""
@@ -80,14 +110,19 @@ class Campaign:
             if isinstance(step, Step):
                 self._past.decided.append(step)
 
-    def _counted(self) -> int:
-        """Return how many steps are judged at most: those that the plan decided on, and those it still may.
+    def _allowed_p(self) -> tuple[float, int]:
+        """Return the p that the next verdict allows, and how many steps are judged by the plan at most.
 
-        It depends on no clock, and on the scores of earlier waves alone. The first answer is not judged.
+        These are the steps that it decided on and those that it still may. They depend on no clock, and on
+        the scores of earlier waves alone. The first answer is not judged.
         """
+        slots = {slot.name for slot in self.plan.slots}
         left = self.plan.seconds - self._past.planned
         open_slots = [slot for slot in self.plan.slots if slot.name not in self._decided]
-        return len(self._past.decided) - 1 + most_steps(self.plan, open_slots, left)
+        decided = sum(step.slot in slots for step in self._past.decided[1:])
+        counted = decided + most_steps(self.plan, open_slots, left)
+        spent, num_kept = self.journal.p_of_dropped(slots), self.journal.num_kept(slots)
+        return allowed_p(spent, counted, num_kept), counted
 
     def _fitted(self, step: Step | str) -> Step | str:
         """Return the step, or a shorter one if it would not end in time at the speed so far, or why not."""
@@ -159,10 +194,10 @@ class Campaign:
         if not kept:
             entry.kept = True
         else:
-            entry.counted = self._counted()
+            allowed, entry.counted = self._allowed_p()
             changed = changed_by(kept, step.run, entry.replaced)
             both = ([self._held_out[name] for name in names] for names in (kept, changed))
-            verdict = judge(images, *both, entry.counted, self.journal.num_kept)
+            verdict = judge(images, *both, allowed)
             entry.gain, entry.gain_error = verdict.gain.difference, verdict.gain.known_error
             entry.p, entry.allowed, entry.kept = verdict.p, verdict.allowed, verdict.kept
         if entry.kept and not self._hand_in():
@@ -229,10 +264,10 @@ class Campaign:
             say(f"campaign: what choosing adds is not known: {gone[0]} was removed")
         elif self.journal.nested is None and len(self.journal.judged) > 1:
             runs = {name: self._held_out[name] for name in self.journal.judged}
-            counted = {entry.run: entry.counted or 0 for entry in self.journal.entries}
+            allowed = {entry.run: entry.allowed or 0.0 for entry in self.journal.entries}
             replaced = {entry.run: entry.replaced for entry in self.journal.entries}
             try:
-                nested = nested_answer(self._images, runs, counted, replaced)
+                nested = nested_answer(self._images, runs, allowed, replaced)
             except InputError as error:  # a metric that some of the folds do not define
                 say(f"campaign: what choosing adds is not known: {error}")
             else:

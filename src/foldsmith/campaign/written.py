@@ -1,0 +1,52 @@
+"""The plans of a campaign in its file, plan.json: written down before they are followed. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foldsmith.campaign.steps import Plan
+from foldsmith.process.files import load_json, save_json
+
+
+@dataclass
+class WrittenPlans:
+    """The plan of a campaign, and those for time that was left over, in the order in which they are followed.
+
+    `inputs` is what they rest on, `budget` their seconds. With `is_closed` no other is made: what was left
+    over at the end was too little.
+    """
+
+    path: Path
+    inputs: Mapping[str, Any]
+    budget: float
+    plans: list[Plan]
+    is_closed: bool = False
+
+    @classmethod
+    def load(cls, path: Path) -> "WrittenPlans":
+        held = load_json(path)
+        entries = [held["plan"], *held.get("later", ())]
+        plans = [Plan.of_json(entry) for entry in entries]
+        # up to version 0.3.0 the inputs were a digest
+        inputs = held["inputs"] if isinstance(held["inputs"], dict) else {}
+        return cls(path, inputs, held["budget"], plans, held.get("closed", False))
+
+    def save(self) -> None:
+        first, *later = (plan.as_json() for plan in self.plans)
+        content = {"inputs": self.inputs, "budget": self.budget, "plan": first}
+        save_json(self.path, {**content, "later": later, "closed": self.is_closed})
+
+    def add(self, plan: Plan) -> None:
+        """Write down a further plan."""
+        self.plans.append(plan)
+        self.save()
+
+    def close(self) -> None:
+        """Write down that no further plan is made."""
+        self.is_closed = True
+        self.save()
+
+    @property
+    def num_slots(self) -> int:
+        return sum(len(plan.slots) for plan in self.plans)
