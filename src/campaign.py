@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import digest_of, digest_of_file
+from foldsmith.process.files import digest_of, digest_of_file, load_json
 from foldsmith.process.locks import lock_until_exit
 from foldsmith.process.terminal import in_time, say
 from foldsmith.run.command import (
@@ -164,14 +164,15 @@ def written_plan(typed: argparse.Namespace, command: Command, place: "Place") ->
         "contest": digest_of([metadata.samples.to_csv(), metadata.classes.to_csv(), competition.test_images]),
     }
     if path.is_file() and not typed.again:
-        held = WrittenPlans.load(path)
-        changed = [key for key, value in inputs.items() if held.inputs.get(key) != value]
+        held = load_json(path)
+        earlier = held["inputs"] if isinstance(held["inputs"], dict) else {}  # a digest in earlier versions
+        changed = [key for key, value in inputs.items() if earlier.get(key) != value]
         if changed:
             raise InputError(
-                f"{path} was planned for {in_time(held.budget)}; what has changed: {', '.join(changed)}. "
+                f"{path} was planned for {in_time(held['budget'])}; what has changed: {', '.join(changed)}. "
                 "Type words as they were, plan another campaign with --name NAME, or plan anew with --again."
             )
-        return held
+        return WrittenPlans.load(path)
     plan = make(typed, command, competition, metadata, seconds - (time.monotonic() - begun))
     (place.own / "journal.json").unlink(missing_ok=True)
     written = WrittenPlans(path, inputs, seconds, [plan])

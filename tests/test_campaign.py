@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from foldsmith.campaign.in_turn import InTurn
 from foldsmith.campaign.journal import Answer, Entry, Journal
 from foldsmith.campaign.judge import (
     LEVEL,
-    PLANNED,
+    SHARE_OF_A_PLAN,
     Images,
     Verdict,
     allowed_p,
@@ -42,18 +43,19 @@ from foldsmith.campaign.judge import (
 )
 from foldsmith.campaign.page import Page, trend_in_words
 from foldsmith.campaign.place import Place
-from foldsmith.campaign.plan import LATER, make_plan, plan_rest
+from foldsmith.campaign.plan import NUMBERED, make_plan, plan_rest
 from foldsmith.campaign.steps import SHIFTED, Past, Plan, Step, decide, may_fit, most_steps
 from foldsmith.campaign.work import Campaign
 from foldsmith.campaign.written import WrittenPlans
 from foldsmith.errors import InputError
+from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.resampling import gain_with_error
 from foldsmith.grid.driver import Progress
 from foldsmith.grid.jobs import Needs
 from foldsmith.grid.plan import GridRun
-from foldsmith.process.files import load_json
+from foldsmith.process.files import load_json, save_json
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import write_stamp
+from foldsmith.run.stamps import digests_of_trained, write_stamp
 from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import find_metric
 
@@ -187,7 +189,7 @@ def test_the_rest_of_a_budget_is_planned_for_what_was_left_out(seconds: float) -
             past.decided.append(step)
             past.finished.append((step, float(len(past.decided))))
     before, names = past.planned, [step.run for step in past.decided]
-    rest = plan_rest(plan, past, seconds)
+    rest = plan_rest(plan, past, seconds, 2)
     steps = []
     for slot in rest.slots if rest else ():
         step = decide(rest, slot, past)
@@ -278,14 +280,14 @@ def test_a_step_is_kept_by_holms_bound_of_its_gain() -> None:
     )
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     assert verdict.p == pytest.approx(binom.sf(gained - 1, gained + lost, 0.5))  # the exact sign test
-    assert verdict.allowed == pytest.approx(PLANNED * (LEVEL - 0.01) / 3)
+    assert verdict.allowed == pytest.approx(SHARE_OF_A_PLAN * (LEVEL - 0.01) / 3)
     assert not judge(images, [base], [base, base], LEVEL).kept
-    runs, allowed = {"base": base, "same": base, "better": better}, {"same": 0.02, "better": 0.02}
-    assert choose(images, runs, allowed) == ["base", "better"]
+    runs, counted = {"base": base, "same": base, "better": better}, {"same": (0, 2), "better": (0, 2)}
+    assert choose(images, runs, counted) == ["base", "better"]
     # a run that takes the place of another stands alone, judged by its own predictions
-    assert choose(images, runs, allowed, {"better": "base"}) == ["better"]
-    assert choose(images, runs, allowed, {"better": "same"}) == ["base", "better"]
-    np.testing.assert_allclose(nested_answer(images, runs, allowed, {"better": "base"}), better, atol=1e-6)
+    assert choose(images, runs, counted, {"better": "base"}) == ["better"]
+    assert choose(images, runs, counted, {"better": "same"}) == ["base", "better"]
+    np.testing.assert_allclose(nested_answer(images, runs, counted, {"better": "base"}), better, atol=1e-6)
 
 
 def test_luck_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,12 +316,12 @@ def test_the_nested_answer_of_an_image_does_not_depend_on_its_fold() -> None:
     images, logits = images_of(300, seed=1)
     draws = np.random.default_rng(2)
     runs = {name: probabilities(logits + draws.normal(size=logits.shape)) for name in ("a", "b", "c")}
-    allowed = dict.fromkeys(runs, 0.02)
-    nested = nested_answer(images, runs, allowed)
+    counted = dict.fromkeys(runs, (0, 2))
+    nested = nested_answer(images, runs, counted)
     own = images.folds == 0
     # other targets of the fold, and other images' order, change nothing of its own answer
     changed = replace(images, targets=np.where(own, 0, images.targets))
-    assert np.array_equal(nested_answer(changed, runs, allowed)[own], nested[own])
+    assert np.array_equal(nested_answer(changed, runs, counted)[own], nested[own])
     assert nested.shape == logits.shape and np.allclose(nested.sum(axis=1), 1, atol=1e-5)
 
 
@@ -403,28 +405,101 @@ def test_time_that_is_left_over_is_planned_for_once_and_the_plan_followed(
     done.work()
     first, *later = done.written.plans
     assert len(later) == 1 and done.written.is_closed
-    assert {slot.name.removesuffix(LATER) for slot in later[0].slots} >= {
-        slot.name for slot in first.left_out
-    }
+    names = {slot.name for slot in first.left_out}
+    assert {slot.name.partition(NUMBERED)[0] for slot in later[0].slots} >= names
     ran = [entry for entry in done.journal.entries if entry.state == states.DONE]
-    assert len(ran) == 4 and all(entry.slot.endswith(LATER) for entry in ran[1:])
-    allowed = [entry.allowed for entry in ran[1:] if not entry.kept]
-    assert sum(allowed) <= LEVEL
+    assert len(ran) == 4 and all(NUMBERED in entry.slot and entry.plan == 1 for entry in ran[1:])
     # the same command has nothing to do
-    again = campaign_of(folder, tmp_path / "whole", {}, num_slots=2)
+    again = campaign_of(folder, tmp_path / "whole", {1: "fails"}, num_slots=2)
     again.work()
     assert verdicts(again) == verdicts(done) and again.written.plans == done.written.plans
-    # by the same written plans a campaign that is killed does the same
-    own = tmp_path / "killed" / folder.name / "campaign"
-    own.mkdir(parents=True)
-    shutil.copy(done.written.path, own)
-    killed = campaign_of(folder, tmp_path / "killed", {2: "after", 3: "before"}, num_slots=2)
-    with pytest.raises(KeyboardInterrupt):
-        killed.work()
+    # killed before the rest is planned, before its first step and after it, a campaign does the same
+    for when in ("after", "before", "after"):
+        with pytest.raises(KeyboardInterrupt):
+            campaign_of(folder, tmp_path / "killed", {1: when}, num_slots=2).work()
     killed = campaign_of(folder, tmp_path / "killed", {}, num_slots=2)
     killed.work()
     assert verdicts(killed) == verdicts(done)
     assert killed.place.submission.read_bytes() == done.place.submission.read_bytes()
+
+
+def test_later_plans_share_what_dropped_steps_leave(tmp_path: Path) -> None:
+    def entry(plan: int, kept: bool | None, allowed: float | None) -> Entry:
+        return Entry("", states.DONE, "", plan=plan, kept=kept, allowed=allowed, p=allowed and 0.5)
+
+    entries = [entry(0, True, None), entry(0, False, 0.01), entry(0, True, 0.02), entry(0, None, None)]
+    entries += [entry(1, False, 0.008), entry(1, True, 0.01)]
+    journal = Journal(tmp_path / "journal.json", 100.0, entries)
+    assert [journal.num_kept(plan) for plan in (0, 1, 2)] == [1, 1, 0]
+    spent = [journal.spent_by_others(plan) for plan in (0, 1, 2)]
+    assert spent == pytest.approx([0.008, 0.01, 0.018])
+    # whatever is dropped and kept in whatever plans, dropped steps were allowed no more than LEVEL together
+    draws = np.random.default_rng(0)
+    for _ in range(200):
+        by_plan: list[float] = []
+        for plan in range(4):
+            count, kept, dropped = int(draws.integers(1, 6)), 0, 0.0
+            for _ in range(count):
+                allowed = allowed_p(sum(by_plan), count, kept)
+                assert allowed > 0 and sum(by_plan) + dropped + allowed <= LEVEL + 1e-12
+                if draws.random() < 0.3:
+                    kept += 1
+                else:
+                    dropped += allowed
+            assert len(by_plan) == plan
+            by_plan.append(dropped)
+
+
+def test_steps_side_by_side_take_time_of_the_budget(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(Journal, "seconds", property(lambda journal: now[0]))
+
+    class Beside(WithinThisProcess):
+        ended: ClassVar = {}
+
+        def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
+            for step in steps:
+                self.ended[step.run] = super().run(step, seconds, save)
+                now[0] += 3_000 / len(steps)
+            return True
+
+        def run(self, step: Step, seconds: float, save: Callable[[], None]) -> tuple[str, str]:
+            return self.ended[step.run]
+
+    for stopped, num_plans in ((False, 2), (True, 1)):
+        begun = now[0]
+        done = campaign_of(folder, tmp_path / str(stopped), {}, budget=6_600.0, num_slots=2)
+        runner = Beside(done.place, {})
+        runner.is_stopped = stopped
+        done = Campaign(done.place, done.written, done.journal, runner, lambda journal: None)
+        done.work()
+        assert done.journal.side_by_side == now[0] - begun == 3_000 * num_plans
+        assert len(done.written.plans) == num_plans and done.written.is_closed != stopped
+
+
+def test_an_interrupted_step_is_cut_when_it_would_have_been(folder: Path, tmp_path: Path) -> None:
+    entries = [Entry("a", states.DONE, "", "a", planned=100, took=100, kept=True)]
+    entries.append(Entry("b", states.RUNNING, "", "b", planned=800, took=30, interrupted=True))
+    campaign = campaign_of(folder, tmp_path, {}, budget=1_000.0)
+    campaign.journal.entries = entries
+    assert campaign._seconds_until_cut(entries[1]) == pytest.approx(1_020 - 100)
+    entries[1].interrupted = False
+    assert campaign._seconds_until_cut(entries[1]) == pytest.approx(1_020 - 100)
+    assert campaign._seconds_until_cut() == pytest.approx(1_020 - 130)
+
+
+def test_a_gain_that_is_not_defined_keeps_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undefined = Verdict(PairedDifference(np.nan, np.inf), 1.0, 0.01)
+    monkeypatch.setattr(work, "judge", lambda *words: undefined)
+    done = campaign_of(folder, tmp_path, {})
+    done.work()
+    judged = [entry for entry in done.journal.entries if entry.p is not None]
+    assert judged and all(entry.kept is False and entry.gain is None for entry in judged)
+    assert done.place.submission.is_file()
 
 
 def test_a_step_that_fails_or_does_not_fit_leaves_the_answer(folder: Path, tmp_path: Path) -> None:
@@ -485,20 +560,31 @@ def test_a_kept_run_is_blended_into_the_answer(
     done.work()
     assert verdicts(done) == before and done.place.submission.read_bytes() == answer
     # a run that was removed is told, and the answer is of the others
+    before_removal = tmp_path / "before"
+    shutil.copytree(tmp_path / folder.name, before_removal / folder.name)
     shutil.rmtree(done.place.run(done.journal.kept[-1]).root)
     done = campaign_of(folder, tmp_path, {})
     done.work()
     states_found = [entry.state for entry in done.journal.entries if entry.run]
     assert states_found.count(states.FAILED) == 2 and done.journal.answers[-1].runs == done.journal.kept
     assert done.journal.kept == [entry.run for entry in (shifted, others[0])]
+    # with the run that took a place, the one whose place it was is gone too
+    done = campaign_of(folder, before_removal, {})
+    shutil.rmtree(done.place.run(shifted.run).root)
+    done.work()
+    assert done.journal.kept == [entry.run for entry in others]
 
 
 def trained_run(run: RunPaths, weights: str) -> None:
-    """Write a trained fold of a run, as far as a copy of it looks."""
-    run.fold(0).mkdir(parents=True, exist_ok=True)
-    run.weights(0).write_text(weights)
-    run.of_fold(0).lock.write_text("")
-    write_stamp(run.fold_run(0), {"fold": 0}, [run.weights(0)], finished=weights)
+    """Write two trained folds of a run, as far as a copy of them looks."""
+    for fold in (0, 1):
+        run.fold(fold).mkdir(parents=True, exist_ok=True)
+        run.weights(fold).write_text(weights)
+        run.of_fold(fold).lock.write_text("")
+        write_stamp(run.fold_run(fold), {"fold": fold}, [run.weights(fold)], finished=weights)
+        write_stamp(run.heldout_stamp(fold), {"fold": fold}, [])
+    write_stamp(run.stamp("validate"), {}, [], trained=digests_of_trained(run, (0, 1)))
+    save_json(run.identity, {"seed": 0})
 
 
 def test_the_folds_of_shifted_views_are_copied_whole_from_where_they_were_trained(
@@ -527,6 +613,13 @@ def test_the_folds_of_shifted_views_are_copied_whole_from_where_they_were_traine
     place.copy_folds(step)
     assert run.weights(0).read_text() == "again" and run.fold_run(0).is_file()
     assert [path.name for path in run.root.iterdir() if "copy" in path.name] == []
+    save_json(run.identity, {"seed": 1})  # another run of this name
+    with pytest.raises(InputError, match=naming(run.root.name, "--name")):
+        place.copy_folds(step)
+    run.identity.unlink()
+    shutil.rmtree(source.fold(1))  # the rest would be trained in a step that predicts
+    with pytest.raises(InputError, match=naming(source.root.name, "removed")):
+        place.copy_folds(step)
     source.weights(0).write_text("changed")
     with pytest.raises(InputError, match=naming("weights.safetensors", "changed")):
         place.copy_folds(step)
@@ -663,10 +756,10 @@ def test_another_budget_or_contest_is_another_plan(
     make_competition: MakeCompetition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_competition(name="shapes", num_classes=2, per_class=8, test_per_class=2, size=16)
-    monkeypatch.setattr(stage, "make", lambda *words: campaign_of(folder, tmp_path, {}).plan)
+    monkeypatch.setattr(stage, "make", lambda *words: campaign_of(folder, tmp_path / "made", {}).plan)
     words = [str(folder), "--budget", "20m", "--output", str(tmp_path)]
 
-    def plan_of(*more: str) -> Plan:
+    def plan_of(*more: str) -> WrittenPlans:
         typed, others = stage.read_words([*words, *more])
         command = stage.read_command(others, "")
         place = stage.place_of(typed, command, others)
@@ -679,7 +772,10 @@ def test_another_budget_or_contest_is_another_plan(
     plan_of("--budget", "30m", "--again")
     assert load_json(tmp_path / "shapes" / "campaign" / "plan.json")["budget"] == 1800
     path = tmp_path / "shapes" / "campaign" / "plan.json"
-    path.write_text(json.dumps({**load_json(path), "inputs": "0123"}))  # as an earlier version wrote it
+    held = {name: load_json(path)[name] for name in ("inputs", "budget", "plan")}  # without later plans
+    path.write_text(json.dumps(held))
+    assert plan_of("--budget", "30m").is_closed  # a campaign that ended is not reopened
+    path.write_text(json.dumps({**held, "inputs": "0123", "plan": {}}))  # as an earlier version wrote it
     with pytest.raises(InputError, match=naming("version", "--again")):
         plan_of("--budget", "30m")
     plan_of("--budget", "30m", "--again")

@@ -19,7 +19,9 @@ LOOKS = 2.0  # seconds after which a running step's time is looked at and writte
 
 
 class Runner(Protocol):
-    """Runs the stages of steps."""
+    """Runs the stages of steps; once `is_stopped` it begins none."""
+
+    is_stopped: bool
 
     def prepare(self, steps: Sequence[Step], seconds: float, save: Callable[[], None]) -> bool:
         """Run the steps of a wave side by side and return True, if it can; `save` is called meanwhile."""
@@ -36,6 +38,8 @@ class Runner(Protocol):
 
 class InTurn:
     """Runs a step's stages as a process of this machine, at most until its time is over."""
+
+    is_stopped = False
 
     def __init__(self, place: Place, one_fold: bool) -> None:
         self._place, self._one_fold = place, one_fold

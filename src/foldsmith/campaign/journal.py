@@ -1,7 +1,6 @@
 """What a campaign has done: the file journal.json, from which the same command goes on."""
 
 import time
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ class Entry:
     `interrupted`: the campaign was killed meanwhile, so that `took` says little. `judging` are the seconds of
     its verdict and of the blend. `replaced` is the run whose place this one takes in the answer if it is
     kept, as it sees more views of the same. `quality` is the score, higher is better: later steps depend on
-    it, whatever happens to the run.
+    it, whatever happens to the run. `plan` is the number of its plan, from 0 on.
     """
 
     slot: str
@@ -46,6 +45,7 @@ class Entry:
     judging: float = 0.0
     replaced: str = ""
     quality: float | None = None
+    plan: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -73,7 +73,7 @@ class Journal:
 
     `budget` are the seconds that it may work, and `planning` those in which the plan was made.
     `nested` and `nested_error` are the score of the procedure, which luck in choosing does not raise, and
-    `luck` by how much the answer's is better.
+    `luck` by how much the answer's is better. `side_by_side` are the seconds of waves of steps on a cluster.
     """
 
     path: Path
@@ -85,6 +85,7 @@ class Journal:
     nested_error: float | None = None
     luck: float | None = None
     planning: float = 0.0
+    side_by_side: float = 0.0
 
     @classmethod
     def load(cls, path: Path, budget: float) -> "Journal":
@@ -130,15 +131,13 @@ class Journal:
         was_kept = any(one.kept and one.run == entry.replaced for one in self.entries)
         return f"kept, in place of {entry.replaced}" if was_kept else "kept"
 
-    def num_kept(self, slots: Collection[str]) -> int:
-        """Return how many steps of these slots were judged and kept."""
-        return sum(
-            entry.kept is True and entry.p is not None for entry in self.entries if entry.slot in slots
-        )
+    def num_kept(self, plan: int) -> int:
+        """Return how many steps of a plan were judged and kept."""
+        return sum(one.kept is True and one.p is not None for one in self.entries if one.plan == plan)
 
-    def p_of_dropped(self, slots: Collection[str]) -> float:
-        """Return what the dropped steps of all other slots were allowed together."""
-        dropped = [one for one in self.entries if one.kept is False and one.slot not in slots]
+    def spent_by_others(self, plan: int) -> float:
+        """Return the p that the dropped steps of all other plans were allowed together."""
+        dropped = [one for one in self.entries if one.kept is False and one.plan != plan]
         return sum(entry.allowed or 0.0 for entry in dropped)
 
     @property
@@ -161,9 +160,17 @@ class Journal:
         What an interruption costs is not among them: a step in which the campaign was killed counts as long
         as it should take, so that later steps are the same as without.
         """
-        slowness = self.slowness
-        steps = [one.planned * slowness if one.interrupted else one.took for one in self.entries]
-        return self.planning + sum(steps) + sum(one.judging for one in self.entries)
+        steps = [self.accounted_for(entry) for entry in self.entries]
+        return self.planning + self.side_by_side + sum(steps) + self.judging
+
+    @property
+    def judging(self) -> float:
+        """Return the seconds of all verdicts and blends."""
+        return sum(entry.judging for entry in self.entries)
+
+    def accounted_for(self, entry: Entry) -> float:
+        """Return the part of an entry in what is accounted."""
+        return entry.planned * self.slowness if entry.interrupted else entry.took
 
     def _content(self) -> dict[str, Any]:
         content = asdict(self)

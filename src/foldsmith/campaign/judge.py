@@ -7,6 +7,7 @@ steps that the plan may still judge. Blend weights of an image are never fitted 
 R runs · N images · K outputs.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -22,7 +23,7 @@ from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import Metric
 
 LEVEL = 0.05  # of campaigns of useless steps, those in which luck keeps any
-PLANNED = 0.8  # of what is left of LEVEL, for the steps of a plan; the rest is for steps of a later one
+SHARE_OF_A_PLAN = 0.8  # of what is left of LEVEL; the rest is for the steps of a later plan
 FITTED_ON = 10_000  # images at most, a sample, that blend weights are fitted on
 
 
@@ -101,35 +102,41 @@ def allowed_p(spent: float, num_counted: int, num_kept: int) -> float:
     most LEVEL keep one. That holds too if later steps count fewer, as some do not fit any more: no step has
     more than its share of those that are judged in the end. A step that was dropped is not judged again.
     """
-    return PLANNED * max(0.0, LEVEL - spent) / max(1, num_counted - num_kept)
+    return SHARE_OF_A_PLAN * max(0.0, LEVEL - spent) / max(1, num_counted - num_kept)
 
 
 def choose(
     images: Images,
     runs: Mapping[str, np.ndarray],
-    allowed: Mapping[str, float],
+    counted: Mapping[str, tuple[int, int]],
     replaced: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the runs that are kept, judged in their order; the first one is the first answer.
 
-    `allowed` is the p that each other run may have, and `replaced` the run whose place it takes.
+    `counted` has for each other run the number of its plan, and how many steps the plan judges at most;
+    `replaced` has the run whose place it takes.
     """
     kept: list[str] = []
+    num_kept, spent = Counter[int](), Counter[int]()  # by plan
     for name in runs:
         if not kept:
             kept.append(name)
             continue
         changed = changed_by(kept, name, replaced.get(name, ""))
         both = ([runs[one] for one in names] for names in (kept, changed))
-        if judge(images, *both, allowed[name]).kept:
-            kept = changed
+        plan, num_counted = counted[name]
+        verdict = judge(images, *both, allowed_p(spent.total() - spent[plan], num_counted, num_kept[plan]))
+        if verdict.kept:
+            kept, num_kept[plan] = changed, num_kept[plan] + 1
+        else:
+            spent[plan] += verdict.allowed
     return kept
 
 
 def nested_answer(
     images: Images,
     runs: Mapping[str, np.ndarray],
-    allowed: Mapping[str, float],
+    counted: Mapping[str, tuple[int, int]],
     replaced: Mapping[str, str] = MappingProxyType({}),
 ) -> np.ndarray:
     """Return the answer's predictions if nothing of it had seen an image's fold, float32 (N, K).
@@ -142,7 +149,7 @@ def nested_answer(
     for fold in range(folds.max() + 1):
         others, own = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         seen = images[others]
-        kept = choose(seen, {name: run[others] for name, run in runs.items()}, allowed, replaced)
+        kept = choose(seen, {name: run[others] for name, run in runs.items()}, counted, replaced)
         stacked = np.stack([runs[name] for name in kept])
         nested[own] = mix(stacked[:, own], weights_on(seen, stacked[:, others]), images.task)
     return nested

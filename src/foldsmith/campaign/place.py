@@ -7,8 +7,9 @@ from pathlib import Path
 from foldsmith.campaign.steps import Step
 from foldsmith.errors import InputError
 from foldsmith.process.files import atomic_copy
+from foldsmith.run.identity import training_identity
 from foldsmith.run.paths import RunPaths
-from foldsmith.run.stamps import changed_outputs, trained_folds
+from foldsmith.run.stamps import changed_outputs, digests_of_trained, is_from, trained_folds
 
 ANSWER = "answer"  # ends the name of the blend that is the answer
 
@@ -58,8 +59,10 @@ class Place:
         source, run = self.run(step.trained_by), self.run(step.run)
         folds = trained_folds(source)
         changed = [path for fold in folds for path in changed_outputs(source.fold_run(fold))]
-        if changed or not folds:
+        if changed or not is_from(source.stamp("validate"), digests_of_trained(source, folds)):
             raise InputError(f"{(changed or [source.root])[0]} was removed or changed since it was trained.")
+        if run.identity.is_file() and training_identity(run) != training_identity(source):
+            raise InputError(f"{run.root} is another run; choose another --name, or write elsewhere.")
         run.root.mkdir(parents=True, exist_ok=True)
         if source.threads.is_file():  # as many, so that the same networks predict the same
             atomic_copy(source.threads, run.threads)

@@ -13,7 +13,6 @@ from foldsmith.campaign.steps import (
     ROUNDS,
     SEED,
     SHIFTED,
-    WAVES,
     Past,
     Plan,
     Slot,
@@ -28,7 +27,7 @@ USABLE, SPARED = 0.95, 30.0
 # shares of the time left that a step may take: a first answer by a probe, or from scratch, where it teaches
 # nothing about the later steps; a further probe, a training
 FIRST_SHARE, QUICK_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.1, 0.2, 0.85
-LATER = ", later"  # ends the name of a slot that was left out, and is planned again for time that is left
+NUMBERED = " (plan "  # stands before the plan's number in the name of a slot that is planned again
 FEW = 2_000  # training images; with fewer no network is trained from scratch beside borrowed ones
 MORE_SEEDS = tuple(f"seed={seed}" for seed in range(2, 6))  # where a long budget leaves time
 
@@ -81,25 +80,29 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
     if probes:
         slots.append(Slot("the best probe in four views", VARIATION, 1.0, varied=ORIENTATIONS))
     slots += [Slot(f"the best training with {seed}", VARIATION, 1.0, varied=seed) for seed in MORE_SEEDS]
-    slots = tuple(slots)
+    slots = tuple(replace(slot, position=position) for position, slot in enumerate(slots))
     plan = Plan(contest, tuple(candidates), slots, usable, one_fold=least_seconds(first) > usable)
     begun = decide(plan, slots[0], Past())
     left = usable - begun.seconds if isinstance(begun, Step) else usable
     return _of_those_that_fit(replace(plan, slots=slots[:1]), slots[1:], left)
 
 
-def plan_rest(plan: Plan, past: Past, seconds: float) -> Plan | None:
-    """Return the plan of that many seconds more, if steps took less time than planned; None if nothing fits.
+def plan_rest(plan: Plan, past: Past, seconds: float, number: int) -> Plan | None:
+    """Return a plan of that many seconds more, if steps took less time than planned; None if nothing fits.
 
-    Its slots are those of `plan` that became no step, and those that it left out, by the same rules.
+    Its slots are those of `plan` that are no step of the past, and those that it left out, by the same rules.
+    `number` is that of the plan, from 2 on: it ends the names of the slots.
     """
-    begun = {step.slot for step in past.decided}
-    slots = [slot for slot in (*plan.slots, *plan.left_out) if slot.name not in begun]
-    slots.sort(key=lambda slot: WAVES[slot.kind])
-    renamed = [replace(slot, name=f"{slot.name}{LATER}") for slot in slots]
-    usable = USABLE * seconds
-    empty = replace(plan, slots=(), seconds=past.planned + usable)
-    rest = _of_those_that_fit(empty, renamed, usable)
+    done = {step.slot for step in past.decided}
+    slots = [slot for slot in (*plan.slots, *plan.left_out) if slot.name not in done]
+    slots.sort(key=lambda slot: slot.position)
+    first_names = [slot.name.partition(NUMBERED)[0] for slot in slots]
+    renamed = [
+        replace(slot, name=f"{name}{NUMBERED}{number})")
+        for slot, name in zip(slots, first_names, strict=True)
+    ]
+    empty = replace(plan, slots=(), seconds=past.planned + seconds)
+    rest = _of_those_that_fit(empty, renamed, seconds)
     return rest if any(isinstance(decide(rest, slot, past), Step) for slot in rest.slots) else None
 
 

@@ -21,7 +21,7 @@ class SideBySide:
     """Runs the folds of all steps of a wave as tasks of a cluster, at most until their time is over."""
 
     def __init__(self, place: Place, one_fold: bool, address: str) -> None:
-        self._place, self._one_fold, self._is_stopped = place, one_fold, False
+        self._place, self._one_fold, self.is_stopped = place, one_fold, False
         self._executor = OnRay(address, place.runs.parent, place.runs.name)
         self._states: dict[str, tuple[str, str]] = {}
 
@@ -30,7 +30,7 @@ class SideBySide:
         for step in steps:
             words = tuple(self._place.words_of(step, self._one_fold))
             name = self._place.folder_of(step.run)
-            if self._is_stopped or seconds <= 0:
+            if self.is_stopped or seconds <= 0:
                 self._states[name] = (CUT, "the time was over")
                 continue
             try:
@@ -43,7 +43,7 @@ class SideBySide:
             return True
         grid = Grid(runs, self._executor, lambda run: needs_of(run.command, 1, None, self._executor.gpus))
         grid.work(lambda grid: save(), None if math.isinf(seconds) else time.monotonic() + seconds)
-        self._is_stopped = grid.is_cut_off  # which ends the connection to the cluster
+        self.is_stopped = grid.is_cut_off  # which ends the connection to the cluster
         for name, progress in grid.progress.items():
             if progress.state == GRID_DONE:
                 self._states[name] = (DONE, "")

@@ -37,7 +37,7 @@ class Slot:
 
     Its candidate is fixed, or chosen when its turn comes: for fine-tuning the network of rank `rank` among
     those probed, from scratch the costliest recipe of which half of the epochs fit, for a variation the best
-    run so far, with the setting `varied`.
+    run so far, with the setting `varied`. `position` is its place among all slots of the first plan.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Slot:
     candidate: Candidate | None = None
     rank: int = 0
     varied: str = ""
+    position: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from foldsmith.campaign.in_turn import Runner
 from foldsmith.campaign.journal import DONE, FAILED, LEFT_OUT, RUNNING, Answer, Entry, Journal, changed_by
 from foldsmith.campaign.judge import Images, allowed_p, judge, nested_answer
 from foldsmith.campaign.place import Place
-from foldsmith.campaign.plan import plan_rest
+from foldsmith.campaign.plan import SPARED, USABLE, plan_rest
 from foldsmith.campaign.steps import WAVES, Past, Slot, Step, decide, most_steps
 from foldsmith.campaign.written import WrittenPlans
 from foldsmith.errors import InputError
@@ -45,7 +45,7 @@ class Campaign:
         show: Callable[[Journal], None],
     ) -> None:
         self.place, self.written, self.journal = place, written, journal
-        self.plan = written.plans[0]  # the one that is followed
+        self.plan, self._number = written.plans[0], 0  # the one that is followed
         self._runner, self._show = runner, show
         self._past, self._held_out = Past(), dict[str, np.ndarray]()
         self._decided = dict[str, Step | str]()  # by slot: a step, or why there is none
@@ -54,28 +54,35 @@ class Campaign:
 
     def work(self) -> None:
         """Do all steps that are not done; then score the answer without luck in choosing."""
-        number = 0
-        while number < len(self.written.plans) or self._plan_rest():
-            self.plan = self.written.plans[number]
+        while self._number < len(self.written.plans) or self._plan_rest():
+            self.plan = self.written.plans[self._number]
             self._follow()
-            number += 1
+            self._forget_left_out()
+            self._number += 1
         self._runner.stop()
         self._close()
 
     def _plan_rest(self) -> bool:
         """Plan for the time that is left over, if that is much and no command did; return whether it did."""
-        left = self._left()
-        if self.written.is_closed or not self.journal.judged:
+        if self.written.is_closed or self._runner.is_stopped or not self.journal.judged:
             return False
+        # at the end every verdict is made again without each fold
+        left = self._left() - SPARED - self.plan.contest.num_folds * self.journal.judging
         rest = None
         if left >= LEAST_REST * self.journal.budget:
-            rest = plan_rest(self.plan, self._past, left / self.journal.slowness)
+            seconds = USABLE * left / self.journal.slowness
+            rest = plan_rest(self.plan, self._past, seconds, len(self.written.plans) + 1)
         if rest is None:
             self.written.close()
             return False
         self.written.add(rest)
-        say(f"campaign: {in_time(left)} are left over: {len(rest.slots)} steps more, {self.written.path}")
+        say(f"campaign: {in_time(left)} are left over: up to {len(rest.slots)} steps more")
         return True
+
+    def _forget_left_out(self) -> None:
+        """Forget the steps that were left out by the clock: a later plan may plan them again."""
+        left_out = {entry.slot for entry in self.journal.entries if entry.state == LEFT_OUT}
+        self._past.decided = [step for step in self._past.decided if step.slot not in left_out]
 
     def _follow(self) -> None:
         """Do all steps of the plan that are not done, in their waves."""
@@ -87,7 +94,7 @@ class Campaign:
             open_steps = [
                 step for slot, step in decided if isinstance(step, Step) and slot.name not in entries
             ]
-            were_run = self._runner.prepare(open_steps, self._allowed(), self.journal.save)
+            were_run = self._side_by_side(open_steps)
             for slot, step in decided:
                 entry = entries.get(slot.name)
                 if entry is None:
@@ -103,6 +110,19 @@ class Campaign:
                 elif entry.quality is not None:  # it was judged, and its run is gone
                     self._past.finished.append((step, entry.quality))
 
+    def _side_by_side(self, steps: Sequence[Step]) -> bool:
+        """Return whether the runner ran the steps of a wave side by side; the time is written down."""
+        before, begun = self.journal.side_by_side, self.journal.seconds
+
+        def save() -> None:
+            self.journal.side_by_side = before + self.journal.seconds - begun
+            self.journal.save()
+
+        if not self._runner.prepare(steps, self._seconds_until_cut(), save):
+            return False
+        save()
+        return True
+
     def _decide(self, slots: Sequence[Slot]) -> None:
         """Decide on the steps of a wave; a step that is left out by the plan takes no time."""
         for slot in slots:
@@ -110,19 +130,16 @@ class Campaign:
             if isinstance(step, Step):
                 self._past.decided.append(step)
 
-    def _allowed_p(self) -> tuple[float, int]:
-        """Return the p that the next verdict allows, and how many steps are judged by the plan at most.
+    def _counted(self) -> int:
+        """Return how many steps the plan judges at most: those that it decided on, and those it still may.
 
-        These are the steps that it decided on and those that it still may. They depend on no clock, and on
-        the scores of earlier waves alone. The first answer is not judged.
+        It depends on no clock, and on the scores of earlier waves alone. The first answer is not judged.
         """
         slots = {slot.name for slot in self.plan.slots}
         left = self.plan.seconds - self._past.planned
         open_slots = [slot for slot in self.plan.slots if slot.name not in self._decided]
         decided = sum(step.slot in slots for step in self._past.decided[1:])
-        counted = decided + most_steps(self.plan, open_slots, left)
-        spent, num_kept = self.journal.p_of_dropped(slots), self.journal.num_kept(slots)
-        return allowed_p(spent, counted, num_kept), counted
+        return decided + most_steps(self.plan, open_slots, left)
 
     def _fitted(self, step: Step | str) -> Step | str:
         """Return the step, or a shorter one if it would not end in time at the speed so far, or why not."""
@@ -139,7 +156,7 @@ class Campaign:
             entry = Entry(slot.name, LEFT_OUT, step)
         else:
             entry = Entry(slot.name, RUNNING, step.why, step.run, list(step.words), step.epochs, step.seconds)
-            entry.replaced = step.replaced
+            entry.replaced, entry.plan = step.replaced, self._number
             entry.taken_over = self.place.run(step.run).stamp("report").is_file()
         self.journal.entries.append(entry)
         self.journal.save()
@@ -150,14 +167,18 @@ class Campaign:
         """Return the seconds of the budget that are left for a step."""
         return SHOULD_END * self.journal.budget - self.journal.accounted
 
-    def _allowed(self) -> float:
-        """Return the seconds after which a step is cut; there is no limit as long as there is no answer."""
+    def _seconds_until_cut(self, entry: Entry | None = None) -> float:
+        """Return the seconds after which a step is cut; there is no limit as long as there is no answer.
+
+        A step that was interrupted has the time that it had.
+        """
         if not self.journal.judged:
             return math.inf
-        return CUT_AT * self.journal.budget - self.journal.accounted
+        own = self.journal.accounted_for(entry) if entry else 0.0
+        return CUT_AT * self.journal.budget - self.journal.accounted + own
 
     def _run(self, entry: Entry, step: Step) -> None:
-        begun, limit = self.journal.seconds - entry.took, self._allowed()
+        begun, limit = self.journal.seconds - entry.took, self._seconds_until_cut(entry)
 
         def save() -> None:
             entry.took = self.journal.seconds - begun
@@ -178,8 +199,7 @@ class Campaign:
             if entry.quality is not None:  # later steps stay as they were
                 self._past.finished.append((step, entry.quality))
             if entry.quality is None or step.run in self.journal.kept:
-                entry.state, entry.why, entry.kept = FAILED, f"its predictions cannot be used: {error}", None
-                self.journal.save()
+                self._give_up(entry, f"its predictions cannot be used: {error}")
             return
         images = self._images
         self._held_out[step.run] = predictions
@@ -194,11 +214,14 @@ class Campaign:
         if not kept:
             entry.kept = True
         else:
-            allowed, entry.counted = self._allowed_p()
+            entry.counted, plan = self._counted(), entry.plan
+            spent, num_kept = self.journal.spent_by_others(plan), self.journal.num_kept(plan)
+            allowed = allowed_p(spent, entry.counted, num_kept)
             changed = changed_by(kept, step.run, entry.replaced)
             both = ([self._held_out[name] for name in names] for names in (kept, changed))
             verdict = judge(images, *both, allowed)
-            entry.gain, entry.gain_error = verdict.gain.difference, verdict.gain.known_error
+            if math.isfinite(verdict.gain.difference):  # the metric defines it
+                entry.gain, entry.gain_error = verdict.gain.difference, verdict.gain.known_error
             entry.p, entry.allowed, entry.kept = verdict.p, verdict.allowed, verdict.kept
         if entry.kept and not self._hand_in():
             entry.kept, entry.why = False, "its blend with the answer failed; the messages stand above"
@@ -206,6 +229,14 @@ class Campaign:
         self.journal.save()
         say(f"campaign: {entry.run} {in_words(entry, self.journal.verdict_of(entry))}")
         self._show(self.journal)
+
+    def _give_up(self, entry: Entry, why: str) -> None:
+        """Write down that a run is gone, and with it the one whose place it took, if that is gone too."""
+        entry.state, entry.why, entry.kept = FAILED, why, None
+        for other in self.journal.entries:
+            if other.kept and other.run == entry.replaced and other.run not in self._held_out:
+                self._give_up(other, "its predictions were removed")
+        self.journal.save()
 
     def _load(self, name: str) -> tuple[np.ndarray, Task]:
         """Return a run's held-out predictions in the order of the first run's images, and the task."""
@@ -242,6 +273,7 @@ class Campaign:
         score, error = score_and_error(images.targets, predictions, images.metric.name, images.task)
         decision = decision_of(load_json(run.cv))
         decided = decision.score if decision else None
+        self.journal.nested = self.journal.nested_error = self.journal.luck = None  # of another answer
         self.journal.answers.append(Answer(self.journal.seconds, score, error, kept, decided))
         return True
 
@@ -260,14 +292,14 @@ class Campaign:
                 f"a run of the answer in {self.place.runs} was removed or changed; plan anew with --again."
             )
         gone = [name for name in self.journal.judged if name not in self._held_out]
-        if gone:
+        if self.journal.nested is None and gone:
             say(f"campaign: what choosing adds is not known: {gone[0]} was removed")
         elif self.journal.nested is None and len(self.journal.judged) > 1:
             runs = {name: self._held_out[name] for name in self.journal.judged}
-            allowed = {entry.run: entry.allowed or 0.0 for entry in self.journal.entries}
+            counted = {entry.run: (entry.plan, entry.counted or 0) for entry in self.journal.entries}
             replaced = {entry.run: entry.replaced for entry in self.journal.entries}
             try:
-                nested = nested_answer(self._images, runs, allowed, replaced)
+                nested = nested_answer(self._images, runs, counted, replaced)
             except InputError as error:  # a metric that some of the folds do not define
                 say(f"campaign: what choosing adds is not known: {error}")
             else:
@@ -285,8 +317,10 @@ class Campaign:
 def in_words(entry: Entry, verdict: str) -> str:
     """Return the score of a judged run and its verdict."""
     score = with_error(format_score(entry.score), entry.error)
-    if entry.gain is None:
+    if entry.p is None:
         return f"scores {score}: the first answer"
-    gain = with_error(f"{entry.gain:+.4f}", entry.gain_error)
+    gain = "nothing that is defined"
+    if entry.gain is not None:
+        gain = with_error(f"{entry.gain:+.4f}", entry.gain_error)
     chance = f"p {entry.p:.2g} of {entry.allowed:.2g} allowed"
     return f"scores {score}; the answer gains {gain} by it, {chance}: {verdict}"

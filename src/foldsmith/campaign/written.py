@@ -26,11 +26,9 @@ class WrittenPlans:
     @classmethod
     def load(cls, path: Path) -> "WrittenPlans":
         held = load_json(path)
-        entries = [held["plan"], *held.get("later", ())]
-        plans = [Plan.of_json(entry) for entry in entries]
-        # up to version 0.3.0 the inputs were a digest
-        inputs = held["inputs"] if isinstance(held["inputs"], dict) else {}
-        return cls(path, inputs, held["budget"], plans, held.get("closed", False))
+        plans = [Plan.of_json(entry) for entry in (held["plan"], *held.get("later", ()))]
+        # a file without later plans is of a campaign that made none
+        return cls(path, held["inputs"], held["budget"], plans, held.get("closed", "later" not in held))
 
     def save(self) -> None:
         first, *later = (plan.as_json() for plan in self.plans)
