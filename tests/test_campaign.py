@@ -356,16 +356,21 @@ def folder(make_competition: MakeCompetition) -> Path:
 
 
 def campaign_of(
-    folder: Path, output: Path, stops: Mapping[int, str], budget: float = 10_000.0, num_slots: int = 6
+    folder: Path,
+    output: Path,
+    stops: Mapping[int, str],
+    budget: float = 10_000.0,
+    num_slots: int = 5,
+    later: int = 0,
 ) -> Campaign:
-    """Return a campaign of six steps, the second of which is left out; with fewer the rest comes later."""
+    """Return a campaign of so many steps, the second of which is left out, and some for a later plan."""
     shared = ["--folds", "2", "--device", "cpu", "--precision", "fp32", "--workers", "0"]
     place = Place(folder, output / folder.name, "campaign", (*shared, "--output", str(output)), "")
     place.own.mkdir(parents=True, exist_ok=True)
     small = Candidate("small", SCRATCH, "small", "quick", ("image_size=16",), 16, 3, 1, 100.0, 10.0)
     plan = make_plan(Contest(16, 4, 2, 16, 0.5), [small], 200)
-    plan = replace(plan, slots=plan.slots[:num_slots], left_out=plan.slots[num_slots:5])
-    written = WrittenPlans(place.own / "plan.json", {}, budget, [plan], is_closed=num_slots == 6)
+    plan = replace(plan, slots=plan.slots[:num_slots], left_out=plan.slots[num_slots:][:later])
+    written = WrittenPlans(place.own / "plan.json", {}, budget, [plan], is_closed=not later)
     if written.path.is_file():
         written = WrittenPlans.load(written.path)
     page = Page(place, written, "./run.sh input/shapes --budget 4m")
@@ -378,30 +383,10 @@ def verdicts(campaign: Campaign) -> list[tuple[object, ...]]:
     return [(one.slot, one.run, one.state, one.score, one.gain, one.p, one.kept) for one in entries]
 
 
-def test_an_interrupted_campaign_goes_on_to_the_same_answer(folder: Path, tmp_path: Path) -> None:
-    whole = campaign_of(folder, tmp_path / "whole", {})
-    whole.work()
-    for stops in ({1: "after"}, {2: "before"}):
-        with pytest.raises(KeyboardInterrupt):
-            campaign_of(folder, tmp_path / "parts", stops).work()
-    parts = campaign_of(folder, tmp_path / "parts", {})
-    parts.work()
-    assert verdicts(parts) == verdicts(whole) and len(verdicts(whole)) == len(whole.plan.slots)
-    for name in ("campaign/submission.csv", "quick-small-3-epochs/oof.npz"):
-        own, other = (tmp_path / kind / folder.name / name for kind in ("whole", "parts"))
-        assert own.read_bytes() == other.read_bytes()
-    page = (whole.place.own / "campaign.html").read_text()
-    assert all(entry.slot in page for entry in whole.journal.entries)
-    # a finished campaign does nothing anew
-    again = campaign_of(folder, tmp_path / "whole", {1: "before"})
-    again.work()
-    assert again.journal.answers == whole.journal.answers
-
-
-def test_time_that_is_left_over_is_planned_for_once_and_the_plan_followed(
+def test_an_interrupted_campaign_does_the_same_and_plans_for_time_left_over(
     folder: Path, tmp_path: Path
 ) -> None:
-    done = campaign_of(folder, tmp_path / "whole", {}, num_slots=2)
+    done = campaign_of(folder, tmp_path / "whole", {}, num_slots=2, later=3)
     done.work()
     first, *later = done.written.plans
     assert len(later) == 1 and done.written.is_closed
@@ -409,18 +394,23 @@ def test_time_that_is_left_over_is_planned_for_once_and_the_plan_followed(
     assert {slot.name.partition(NUMBERED)[0] for slot in later[0].slots} >= names
     ran = [entry for entry in done.journal.entries if entry.state == states.DONE]
     assert len(ran) == 4 and all(NUMBERED in entry.slot and entry.plan == 1 for entry in ran[1:])
+    page = (done.place.own / "campaign.html").read_text()
+    assert all(entry.slot in page for entry in done.journal.entries)
     # the same command has nothing to do
-    again = campaign_of(folder, tmp_path / "whole", {1: "fails"}, num_slots=2)
+    again = campaign_of(folder, tmp_path / "whole", {1: "fails"}, num_slots=2, later=3)
     again.work()
     assert verdicts(again) == verdicts(done) and again.written.plans == done.written.plans
+    assert again.journal.answers == done.journal.answers
     # killed before the rest is planned, before its first step and after it, a campaign does the same
     for when in ("after", "before", "after"):
         with pytest.raises(KeyboardInterrupt):
-            campaign_of(folder, tmp_path / "killed", {1: when}, num_slots=2).work()
-    killed = campaign_of(folder, tmp_path / "killed", {}, num_slots=2)
+            campaign_of(folder, tmp_path / "killed", {1: when}, num_slots=2, later=3).work()
+    killed = campaign_of(folder, tmp_path / "killed", {}, num_slots=2, later=3)
     killed.work()
     assert verdicts(killed) == verdicts(done)
-    assert killed.place.submission.read_bytes() == done.place.submission.read_bytes()
+    for name in ("campaign/submission.csv", *(f"{entry.run}/oof.npz" for entry in ran)):
+        own, other = (tmp_path / kind / folder.name / name for kind in ("whole", "killed"))
+        assert own.read_bytes() == other.read_bytes()
 
 
 def test_later_plans_share_what_dropped_steps_leave(tmp_path: Path) -> None:
@@ -470,7 +460,7 @@ def test_steps_side_by_side_take_time_of_the_budget(
 
     for stopped, num_plans in ((False, 2), (True, 1)):
         begun = now[0]
-        done = campaign_of(folder, tmp_path / str(stopped), {}, budget=6_600.0, num_slots=2)
+        done = campaign_of(folder, tmp_path / str(stopped), {}, budget=6_600.0, num_slots=2, later=3)
         runner = Beside(done.place, {})
         runner.is_stopped = stopped
         done = Campaign(done.place, done.written, done.journal, runner, lambda journal: None)
@@ -495,7 +485,7 @@ def test_a_gain_that_is_not_defined_keeps_nothing(
 ) -> None:
     undefined = Verdict(PairedDifference(np.nan, np.inf), 1.0, 0.01)
     monkeypatch.setattr(work, "judge", lambda *words: undefined)
-    done = campaign_of(folder, tmp_path, {})
+    done = campaign_of(folder, tmp_path, {}, num_slots=3)
     done.work()
     judged = [entry for entry in done.journal.entries if entry.p is not None]
     assert judged and all(entry.kept is False and entry.gain is None for entry in judged)
@@ -515,13 +505,13 @@ def test_a_step_that_would_not_end_in_time_is_shortened(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Journal, "slowness", property(lambda journal: 2.0))
-    done = campaign_of(folder, tmp_path, {4: "before"})
+    done = campaign_of(folder, tmp_path, {4: "before"}, num_slots=6)
     left = training_seconds(done.plan.contest, done.plan.candidates[0], 2, 2) - 0.1  # for one epoch
     monkeypatch.setattr(Campaign, "_left", lambda campaign: 2 * left)
     with pytest.raises(KeyboardInterrupt):
         done.work()
     monkeypatch.undo()  # what was begun stays as it was, at any speed
-    done = campaign_of(folder, tmp_path, {})
+    done = campaign_of(folder, tmp_path, {}, num_slots=6)
     done.work()
     by_slot = {entry.slot: entry for entry in done.journal.entries}
     for name in ("the best training with another seed", "the best training with seed=2"):
@@ -538,7 +528,7 @@ def test_a_kept_run_is_blended_into_the_answer(
     # with sixteen images no gain is beyond luck: here the second run is kept whatever it gains
     monkeypatch.setattr(Verdict, "kept", property(lambda verdict: True))
     monkeypatch.setattr(work, "run_stages", lambda program, words: blend.main(words[1:]))
-    done = campaign_of(folder, tmp_path, {3: "fails"})
+    done = campaign_of(folder, tmp_path, {3: "fails"}, num_slots=6)
     done.work()
     trained, shifted, *others = (entry for entry in done.journal.entries if entry.kept)
     # the views of the same networks take the place of fewer views, and nothing is trained for them
@@ -556,20 +546,20 @@ def test_a_kept_run_is_blended_into_the_answer(
     # the run whose place was taken can be removed: nothing is decided anew
     before, answer = verdicts(done), done.place.submission.read_bytes()
     shutil.rmtree(same[0].root)
-    done = campaign_of(folder, tmp_path, {1: "fails"})
+    done = campaign_of(folder, tmp_path, {1: "fails"}, num_slots=6)
     done.work()
     assert verdicts(done) == before and done.place.submission.read_bytes() == answer
     # a run that was removed is told, and the answer is of the others
     before_removal = tmp_path / "before"
     shutil.copytree(tmp_path / folder.name, before_removal / folder.name)
     shutil.rmtree(done.place.run(done.journal.kept[-1]).root)
-    done = campaign_of(folder, tmp_path, {})
+    done = campaign_of(folder, tmp_path, {}, num_slots=6)
     done.work()
     states_found = [entry.state for entry in done.journal.entries if entry.run]
     assert states_found.count(states.FAILED) == 2 and done.journal.answers[-1].runs == done.journal.kept
     assert done.journal.kept == [entry.run for entry in (shifted, others[0])]
     # with the run that took a place, the one whose place it was is gone too
-    done = campaign_of(folder, before_removal, {})
+    done = campaign_of(folder, before_removal, {}, num_slots=6)
     shutil.rmtree(done.place.run(shifted.run).root)
     done.work()
     assert done.journal.kept == [entry.run for entry in others]
