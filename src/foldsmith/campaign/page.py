@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from foldsmith.campaign.journal import DONE, LEFT_OUT, Entry, Journal
 from foldsmith.campaign.place import Place
+from foldsmith.campaign.steps import first_name
 from foldsmith.campaign.written import WrittenPlans
 from foldsmith.process.files import atomic_write
 from foldsmith.process.terminal import format_score, in_time, show_table, with_error
@@ -29,7 +30,8 @@ class Page:
 
     def show(self, journal: Journal) -> None:
         """Print the table, and write campaign.html."""
-        rows = [row_of(entry, journal.verdict_of(entry)) for entry in journal.entries]
+        entries = without_planned_again(journal.entries)
+        rows = [row_of(entry, journal.verdict_of(entry)) for entry in entries]
         status = status_of(journal, self._written.num_slots)
         if rows != self._shown:
             show_table(f"{self._place.contest.name}: {status}", HEADER, rows)
@@ -39,7 +41,7 @@ class Page:
             status=status,
             header=HEADER,
             rows=rows,
-            links=[self._report_of(entry) for entry in journal.entries],
+            links=[self._report_of(entry) for entry in entries],
             chart=draw_answers(journal),
             trend=trend_in_words(journal),
             luck=luck_in_words(journal),
@@ -57,6 +59,12 @@ class Page:
         return os.path.relpath(report, self._place.own) if is_there else ""
 
 
+def without_planned_again(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries without those that were left out and planned again."""
+    last = {first_name(entry.slot): entry for entry in entries}
+    return [one for one in entries if one.state != LEFT_OUT or last[first_name(one.slot)] is one]
+
+
 def row_of(entry: Entry, verdict: str) -> list[str]:
     """Return the cells of an entry below HEADER; `verdict` is what became of its run."""
     gain = "" if entry.gain is None else with_error(f"{entry.gain:+.4f}", entry.gain_error)
@@ -69,7 +77,7 @@ def row_of(entry: Entry, verdict: str) -> list[str]:
 
 def status_of(journal: Journal, num_slots: int) -> str:
     """Return how far the campaign is, its answer, and the time."""
-    over = sum(entry.is_over for entry in journal.entries)
+    over = sum(entry.is_over for entry in without_planned_again(journal.entries))
     said = f"{over} of {num_slots} steps, {in_time(journal.seconds)} of {in_time(journal.budget)}"
     if not journal.answers:
         return f"{said}; no answer yet"

@@ -27,7 +27,6 @@ USABLE, SPARED = 0.95, 30.0
 # shares of the time left that a step may take: a first answer by a probe, or from scratch, where it teaches
 # nothing about the later steps; a further probe, a training
 FIRST_SHARE, QUICK_SHARE, PROBE_SHARE, TRAINING_SHARE = 0.25, 0.1, 0.2, 0.85
-NUMBERED = " (plan "  # stands before the plan's number in the name of a slot that is planned again
 FEW = 2_000  # training images; with fewer no network is trained from scratch beside borrowed ones
 MORE_SEEDS = tuple(f"seed={seed}" for seed in range(2, 6))  # where a long budget leaves time
 
@@ -96,13 +95,8 @@ def plan_rest(plan: Plan, past: Past, seconds: float, number: int) -> Plan | Non
     done = {step.slot for step in past.decided}
     slots = [slot for slot in (*plan.slots, *plan.left_out) if slot.name not in done]
     slots.sort(key=lambda slot: slot.position)
-    first_names = [slot.name.partition(NUMBERED)[0] for slot in slots]
-    renamed = [
-        replace(slot, name=f"{name}{NUMBERED}{number})")
-        for slot, name in zip(slots, first_names, strict=True)
-    ]
     empty = replace(plan, slots=(), seconds=past.planned + seconds)
-    rest = _of_those_that_fit(empty, renamed, seconds)
+    rest = _of_those_that_fit(empty, [slot.numbered(number) for slot in slots], seconds)
     return rest if any(isinstance(decide(rest, slot, past), Step) for slot in rest.slots) else None
 
 

@@ -26,6 +26,7 @@ from foldsmith.campaign.costs import (
 from foldsmith.inference.views import with_shifted
 
 SEED, ROUNDS, ORIENTATIONS = "seed=1", "rounds=2", "views=identity,hflip,vflip,rot180"
+NUMBERED = " (plan "  # stands before the plan's number in the name of a slot that is planned again
 # steps of a wave do not depend on each other
 WAVES = {PROBE: 0, FINETUNE: 1, SCRATCH: 1, VARIATION: 2}
 SHIFTED = "shifted views"  # beside the recipe's own; the networks are those of a run that is trained
@@ -47,6 +48,15 @@ class Slot:
     rank: int = 0
     varied: str = ""
     position: int = 0
+
+    def numbered(self, plan: int) -> "Slot":
+        """Return the slot as it is named in a later plan, of this number."""
+        return replace(self, name=f"{first_name(self.name)}{NUMBERED}{plan})")
+
+
+def first_name(slot: str) -> str:
+    """Return the name that a slot had in the first plan."""
+    return slot.partition(NUMBERED)[0]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foldsmith.campaign.steps import Plan
+from foldsmith.campaign.steps import Plan, first_name
 from foldsmith.process.files import load_json, save_json
 
 
@@ -47,4 +47,5 @@ class WrittenPlans:
 
     @property
     def num_slots(self) -> int:
-        return sum(len(plan.slots) for plan in self.plans)
+        """Return how many slots there are; one that is planned again is the same."""
+        return len({first_name(slot.name) for plan in self.plans for slot in plan.slots})
