@@ -164,6 +164,15 @@ def test_another_seed_has_the_epochs_that_are_left() -> None:
     assert all(step.words[:4] == BORROWED[-1].words(step.epochs)[:4] for step in steps)
 
 
+def test_a_larger_network_is_trained_though_a_small_one_has_more_epochs() -> None:
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=32)
+    small = candidate("small", SCRATCH, epochs=24, training=40.0)
+    large = candidate("large", SCRATCH, training=20.0)
+    assert seconds_of(contest, small, 24, 5) > seconds_of(contest, large, 10, 5)
+    step = follow(make_plan(contest, [small, large], 10_000), {})["train from scratch"]
+    assert isinstance(step, Step) and step.candidate == large
+
+
 def test_shifted_views_have_the_time_that_the_best_training_leaves() -> None:
     contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
     one = replace(BORROWED[-1], views=("identity",))

@@ -37,7 +37,7 @@ class Slot:
     """A step to come. `share` is how much of the time left it may take.
 
     Its candidate is fixed, or chosen when its turn comes: for fine-tuning the network of rank `rank` among
-    those probed, from scratch the costliest recipe of which half of the epochs fit, for a variation the best
+    those probed, from scratch the slowest network of which half of the epochs fit, for a variation the best
     run so far, with the setting `varied`. `position` is its place among all slots of the first plan.
     """
 
@@ -265,7 +265,7 @@ def _leaves_a_training(plan: Plan, slot: Slot, candidate: Candidate, epochs: int
 
 
 def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candidate | None:
-    """Return the costliest of the slot's candidates of which half of the epochs fit, or else the cheapest.
+    """Return the slot's slowest network of which half of the epochs fit, or else the one that is done first.
 
     To be fine-tuned is the network of the slot's rank, at one of the sides. None is fine-tuned twice, and the
     second recipe from scratch is not the first answer's.
@@ -280,11 +280,12 @@ def _trained_candidate(plan: Plan, slot: Slot, past: Past, left: float) -> Candi
             return None
         fitting = [one for one in fitting if one.network == probed[slot.rank]]
     folds = plan.folds_of_a_run
-    fitting.sort(key=lambda one: -training_seconds(plan.contest, one, one.epochs, folds))
-    for one in fitting:
+    # per image, as a small network may have more epochs
+    for one in sorted(fitting, key=lambda one: one.training):
         if fitting_epochs(plan.contest, one, slot.share * left, folds) >= one.epochs / 2:
             return one
-    return fitting[-1] if fitting else None
+    quickest = sorted(fitting, key=lambda one: training_seconds(plan.contest, one, one.epochs, folds))
+    return quickest[0] if quickest else None
 
 
 def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
