@@ -738,7 +738,8 @@ def test_what_an_interruption_costs_does_not_count(tmp_path: Path) -> None:
 
 
 def test_a_trend_is_told_from_two_answers_on(tmp_path: Path) -> None:
-    scores = {60.0: 0.5, 600.0: 0.6, 6000.0: 0.7}  # a tenth for ten times the time
+    # a tenth for ten times the time, after a first answer that is far worse
+    scores = {6.0: 0.0, 60.0: 0.5, 600.0: 0.6, 6000.0: 0.7}
     answers = [Answer(seconds, score, 0.01, ["a"]) for seconds, score in scores.items()]
     journal = Journal(tmp_path / "journal.json", 9000.0, [Entry("x", states.DONE, "")], answers, spent=6000.0)
     expected = 0.1 * np.log10((6000 + 3600) / 6000)

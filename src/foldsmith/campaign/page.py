@@ -93,11 +93,13 @@ def trend_in_words(journal: Journal) -> str:
     answers = [answer for answer in journal.answers if answer.score is not None]
     if len(answers) < LEAST_ANSWERS:
         return f"No trend yet: {len(answers)} of {LEAST_ANSWERS} answers that one needs."
+    # the later half of them: the step from a first quick answer to a trained one is not made again
+    answers = answers[-max(LEAST_ANSWERS, len(answers) // 2) :]
     minutes = np.log([answer.seconds for answer in answers])
     slope = float(np.polyfit(minutes, [answer.score for answer in answers], 1)[0])
     gain = slope * np.log((journal.seconds + HOUR) / journal.seconds)
     return (
-        f"By the trend of {len(answers)} answers, scores along the logarithm of time, another hour would "
+        f"By the trend of the last {len(answers)} answers, scores along the logarithm of time, another hour would "
         f"change the score by {gain:+.4f}. It assumes that there is as much left to try."
     )
 
