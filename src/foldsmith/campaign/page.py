@@ -99,8 +99,8 @@ def trend_in_words(journal: Journal) -> str:
     slope = float(np.polyfit(minutes, [answer.score for answer in answers], 1)[0])
     gain = slope * np.log((journal.seconds + HOUR) / journal.seconds)
     return (
-        f"By the trend of the last {len(answers)} answers, scores along the logarithm of time, another hour would "
-        f"change the score by {gain:+.4f}. It assumes that there is as much left to try."
+        f"By the trend of the last {len(answers)} answers, scores along the logarithm of time, another hour "
+        f"would change the score by {gain:+.4f}. It assumes that there is as much left to try."
     )
 
 
