@@ -57,10 +57,10 @@ def find_near_duplicates(
         raise ValueError(f"near-duplicates are found up to {MAX_BITS} bits, not {bits}")
     if bits < 0:
         return np.empty((0, 2), np.int64)
-    firsts, contrasts, hashes = _describe(thumbnails)
-    visible, is_first = contrasts >= MIN_CONTRAST, firsts == np.arange(len(thumbnails))
+    facts = _Facts.of(thumbnails)
+    visible, is_first = facts.contrasts >= MIN_CONTRAST, facts.firsts == np.arange(len(thumbnails))
     copies, indices = np.flatnonzero(visible & ~is_first), np.flatnonzero(visible & is_first)
-    hashes, pairs = hashes[indices], [np.stack([firsts[copies], copies], axis=1)]
+    hashes, pairs = facts.hashes[indices], [np.stack([facts.firsts[copies], copies], axis=1)]
     advance(ORIENTATIONS * (len(thumbnails) - len(indices)))
     index = HashIndex.of(hashes[:, 0])
     for transposed in (0, 1):
@@ -71,35 +71,70 @@ def find_near_duplicates(
                 for query, match in index.pairs_within(queries, bits):
                     first, second = indices[start + query], indices[match]
                     ordered = first < second
-                    first, second = first[ordered], second[ordered]
-                    pairs.append(_confirm(thumbnails, first, second, bool(transposed), flip))
+                    pair = np.stack([first[ordered], second[ordered]], axis=1)
+                    pairs.append(pair[_are_alike(thumbnails, facts, pair, bool(transposed), flip)])
                 advance(len(queries))
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def _describe(thumbnails: np.ndarray | StoredPixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return of each thumbnail the index of the first equal one (N,), its contrast (N,) and hashes (N, 2)."""
-    digests, contrasts, hashes = [], [np.empty(0)], [np.empty((0, 2), np.uint64)]
-    for start in range(0, len(thumbnails), BATCH):
-        batch = thumbnails[start : start + BATCH]
-        digests += [hashlib.blake2b(thumbnail.tobytes(), digest_size=16).digest() for thumbnail in batch]
-        contrasts.append(_contrast(batch))
-        hashes.append(hash_thumbnails(batch))
-    keys = np.frombuffer(b"".join(digests), "V16")
-    _, firsts, groups = np.unique(keys, return_index=True, return_inverse=True)
-    return firsts[groups], np.concatenate(contrasts), np.concatenate(hashes)
+@dataclass(frozen=True)
+class _Facts:
+    """Of each thumbnail the index of the first equal one (N,), its contrast (N,) and hashes (N, 2).
+
+    `sums` (N, C) and `squares` (N,) are the sum of each channel's values and that of all squares.
+    """
+
+    firsts: np.ndarray
+    contrasts: np.ndarray
+    hashes: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, thumbnails: np.ndarray | StoredPixels) -> "_Facts":
+        channels = thumbnails.shape[-1]
+        digests, contrasts, hashes = [], [np.empty(0)], [np.empty((0, 2), np.uint64)]
+        sums, squares = [np.empty((0, channels), np.int64)], [np.empty(0, np.int64)]
+        for start in range(0, len(thumbnails), BATCH):
+            batch = thumbnails[start : start + BATCH]
+            digests += [hashlib.blake2b(thumbnail.tobytes(), digest_size=16).digest() for thumbnail in batch]
+            contrasts.append(_contrast(batch))
+            hashes.append(hash_thumbnails(batch))
+            sums.append(batch.sum(axis=1, dtype=np.int64).sum(axis=1))
+            squares.append(_dot(batch, batch))
+        keys = np.frombuffer(b"".join(digests), "V16")
+        _, firsts, groups = np.unique(keys, return_index=True, return_inverse=True)
+        rows = (contrasts, hashes, sums, squares)
+        return cls(firsts[groups], *(np.concatenate(values) for values in rows))
 
 
-def _confirm(
-    thumbnails: np.ndarray | StoredPixels, first: np.ndarray, second: np.ndarray, transposed: bool, flip: int
+def _are_alike(
+    thumbnails: np.ndarray | StoredPixels, facts: _Facts, pairs: np.ndarray, transposed: bool, flip: int
 ) -> np.ndarray:
-    """Return the pairs (p, 2) of images whose thumbnails correlate when the first is oriented so."""
+    """Return whether the images of each pair (p, 2) correlate when the first is oriented so, (p,).
+
+    The correlation is over all channels, each about its own mean. It is computed from sums of integers: they
+    are exact, and many times as fast as values less their mean.
+    """
+    positions = thumbnails.shape[1] * thumbnails.shape[2]
     kept = [np.empty(0, bool)]
-    for start in range(0, len(first), BATCH):
-        batch = slice(start, start + BATCH)
-        oriented = orient(thumbnails[first[batch]], transposed, flip)
-        kept.append(_correlate(oriented, thumbnails[second[batch]]) >= MIN_CORRELATION)
-    return np.stack([first, second], axis=1)[np.concatenate(kept)]
+    for start in range(0, len(pairs), BATCH):
+        first, second = pairs[start : start + BATCH].T
+        a, b = facts.sums[first], facts.sums[second]
+        product = _dot(orient(thumbnails[first], transposed, flip), thumbnails[second])
+        covariance = product - (a * b).sum(axis=1) / positions
+        variances = [
+            facts.squares[images] - (sums**2).sum(axis=1) / positions
+            for images, sums in ((first, a), (second, b))
+        ]
+        kept.append(covariance >= MIN_CORRELATION * np.sqrt(variances[0] * variances[1]))
+    return np.concatenate(kept)
+
+
+def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the sum over all values of the products of images uint8 (n, S, S, C), pair by pair: (n,)."""
+    a, b = (images.reshape(len(images), -1).astype(np.int32) for images in (first, second))
+    return np.vecdot(a, b).astype(np.int64)
 
 
 def orient(thumbnails: np.ndarray, transposed: bool, flip: int) -> np.ndarray:
@@ -137,16 +172,6 @@ VFLIP, HFLIP = _odd(0), _odd(1)
 def _contrast(thumbnails: np.ndarray) -> np.ndarray:
     """Return the standard deviation of each thumbnail's brightness, (N,)."""
     return thumbnails.mean(axis=3).reshape(len(thumbnails), -1).std(axis=1)
-
-
-def _correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the correlation of images (n, S, S, C), pair by pair, over all channels: (n,)."""
-    a, b = (
-        images - images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)  # each channel has its own mean
-        for images in (first, second)
-    )
-    axes = (1, 2, 3)
-    return (a * b).sum(axis=axes) / np.sqrt((a**2).sum(axis=axes) * (b**2).sum(axis=axes))
 
 
 @dataclass(frozen=True)
