@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.fft import dctn
+from scipy.sparse.csgraph import connected_components
 
 from foldsmith.data import near_duplicates
+from foldsmith.data.duplicates import join_pairs
 from foldsmith.data.images import resize_image
 from foldsmith.data.near_duplicates import (
     HFLIP,
@@ -125,6 +127,32 @@ def test_copies_of_a_picture_are_paired_with_the_first_alone() -> None:
     pairs = find_near_duplicates(thumbnails, MAX_BITS)
     expected = np.stack([np.arange(5, 1000) % 5, np.arange(5, 1000)], axis=1)  # 995, not 100,000
     assert pairs[np.argsort(pairs[:, 1])].tolist() == expected.tolist()
+
+
+def test_groups_are_those_of_all_pairs_of_near_hashes_that_correlate() -> None:
+    draws = np.random.default_rng(3)
+    originals = thumbnails_of(make_pictures(6)).astype(float)
+    noise = draws.normal(0, 1, (10, *originals.shape)) * draws.uniform(2, 40, (10, 6, 1, 1, 1))
+    thumbnails = np.clip(originals + noise, 0, 255).round().astype(np.uint8).reshape(-1, *originals.shape[1:])
+    hashes = hash_thumbnails(thumbnails)[:, 0].tolist()
+    centred = (thumbnails - thumbnails.mean(axis=(1, 2), keepdims=True)).reshape(len(thumbnails), -1)
+    correlation = (
+        centred @ centred.T / np.linalg.norm(centred, axis=1) / np.linalg.norm(centred, axis=1)[:, None]
+    )
+    near = np.array([[(one ^ other).bit_count() <= MAX_BITS for other in hashes] for one in hashes])
+    alike = near & (correlation >= near_duplicates.MIN_CORRELATION)
+    assert 60 < alike.sum() < near.sum()  # some near hashes are of images that do not correlate
+    groups = join_pairs(find_near_duplicates(thumbnails, MAX_BITS), len(thumbnails))
+    _, expected = connected_components(alike)
+    np.testing.assert_array_equal(groups[:, None] == groups, expected[:, None] == expected)
+
+
+def test_images_of_a_camera_that_stands_still_are_one_group_without_all_their_pairs() -> None:
+    scene = thumbnails_of(make_pictures(1))[0].astype(int)
+    changes = np.random.default_rng(0).integers(-4, 5, (600, *scene.shape))
+    pairs = find_near_duplicates(np.clip(scene + changes, 0, 255).astype(np.uint8), MAX_BITS)
+    assert (join_pairs(pairs, 600) == 0).all()
+    assert len(pairs) < 600 * 599 / 2 / 5
 
 
 def test_hashes_that_share_their_bands_are_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,11 +79,12 @@ def main() -> None:
     for kind, copy in COPIES.items():
         planted = np.stack([resize_image(np.asarray(copy(picture)), THUMBNAIL) for picture in pictures])
         pairs = find_near_duplicates(np.concatenate([thumbnails, planted]), arguments.bits)
-        new = pairs[pairs[:, 1] >= len(paths)]
-        right = new[:, 0] == chosen[new[:, 1] - len(paths)]
+        groups = join_pairs(pairs, len(paths) + len(planted))
+        found = groups[len(paths) :] == groups[chosen]
+        elsewhere = groups[len(paths) :] < len(paths)  # in a group of other images
         print(
-            f"{kind}: found {right.sum() / arguments.count:.1%} of {arguments.count}, "
-            f"{(~right).sum()} false positives"
+            f"{kind}: found {found.mean():.1%} of {arguments.count}, "
+            f"{(elsewhere & ~found).sum()} false positives"
         )
 
 

@@ -41,18 +41,35 @@ def join_pairs(pairs: np.ndarray, count: int) -> np.ndarray:
 
     The samples of a pair (P, 2) are in one group, directly or through other pairs.
     """
-    parent = list(range(count))
+    joined = Joined(count)
+    joined.add(pairs)
+    return joined.firsts(np.arange(count))
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
 
-    for first, second in zip(pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True):
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-    return np.array([root(index) for index in range(count)], dtype=np.int64)
+class Joined:
+    """Groups of samples that are joined by pairs, a forest: `parents` (N,) are earlier members of a group."""
+
+    def __init__(self, count: int) -> None:
+        self.parents = np.arange(count)
+
+    def firsts(self, samples: np.ndarray) -> np.ndarray:
+        """Return the first member of each sample's group, of the shape of `samples`."""
+        firsts = self.parents[samples]
+        while ((earlier := self.parents[firsts]) != firsts).any():
+            firsts = earlier
+        self.parents[samples] = firsts  # the next search is short
+        return firsts
+
+    def apart(self, pairs: np.ndarray) -> np.ndarray:
+        """Return which of the pairs (P, 2) are not in one group yet, (P,)."""
+        firsts = self.firsts(pairs)
+        return firsts[:, 0] != firsts[:, 1]
+
+    def add(self, pairs: np.ndarray) -> None:
+        """Join the groups of each pair (P, 2)."""
+        while len(pairs := pairs[self.apart(pairs)]):
+            firsts = np.sort(self.firsts(pairs), axis=1)
+            np.minimum.at(self.parents, firsts[:, 1], firsts[:, 0])
 
 
 def name_groups(groups: np.ndarray, paths: Sequence[str]) -> list[str]:

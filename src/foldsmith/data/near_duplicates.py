@@ -10,12 +10,14 @@ N images · S the side of a thumbnail · C its channels, 3 or 4.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from foldsmith.augment.colours import LUMA
+from foldsmith.data.duplicates import Joined
 from foldsmith.data.pixels import StoredPixels
 
 MAX_BITS = 7  # the largest difference of hashes up to which all pairs are found; see _pairs_within
@@ -44,10 +46,11 @@ def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
 def find_near_duplicates(
     thumbnails: np.ndarray | StoredPixels, bits: int, advance: Callable[[int], None] = lambda count: None
 ) -> np.ndarray:
-    """Return pairs of images that are near-duplicates in any orientation: int64 (P, 2), the earlier first.
+    """Return pairs of near-duplicates in any orientation that join each group of them: int64 (P, 2).
 
-    Of images with equal thumbnails only the first is compared with others, and the others are in a pair with
-    it alone: all pairs of an image's copies are as many as the square of their number.
+    The earlier image of a pair is first. Images that other pairs join already are not compared: all pairs of
+    a group, such as those of a camera that stands still, are as many as the square of its images. Of images
+    with equal thumbnails only the first is compared with others.
 
     `bits`, at most MAX_BITS, is by how many of 63 bits the hashes may differ; negative values disable the
     search. `advance(count)` is called with the number of hashes looked up, in total ORIENTATIONS an image.
@@ -61,6 +64,8 @@ def find_near_duplicates(
     visible, is_first = facts.contrasts >= MIN_CONTRAST, facts.firsts == np.arange(len(thumbnails))
     copies, indices = np.flatnonzero(visible & ~is_first), np.flatnonzero(visible & is_first)
     hashes, pairs = facts.hashes[indices], [np.stack([facts.firsts[copies], copies], axis=1)]
+    joined = Joined(len(thumbnails))
+    joined.add(pairs[0])
     advance(ORIENTATIONS * (len(thumbnails) - len(indices)))
     index = HashIndex.of(hashes[:, 0])
     for transposed in (0, 1):
@@ -70,9 +75,13 @@ def find_near_duplicates(
                 queries = oriented[start : start + BATCH]
                 for query, match in index.pairs_within(queries, bits):
                     first, second = indices[start + query], indices[match]
-                    ordered = first < second
-                    pair = np.stack([first[ordered], second[ordered]], axis=1)
-                    pairs.append(pair[_are_alike(thumbnails, facts, pair, bool(transposed), flip)])
+                    near = np.stack([first, second], axis=1)[first < second]
+                    for piece in range(0, len(near), BATCH):
+                        apart = near[piece : piece + BATCH]
+                        apart = apart[joined.apart(apart)]
+                        alike = apart[_are_alike(thumbnails, facts, apart, bool(transposed), flip)]
+                        joined.add(alike)
+                        pairs.append(alike)
                 advance(len(queries))
     return np.unique(np.concatenate(pairs), axis=0)
 
@@ -117,23 +126,21 @@ def _are_alike(
     are exact, and many times as fast as values less their mean.
     """
     positions = thumbnails.shape[1] * thumbnails.shape[2]
-    kept = [np.empty(0, bool)]
-    for start in range(0, len(pairs), BATCH):
-        first, second = pairs[start : start + BATCH].T
-        a, b = facts.sums[first], facts.sums[second]
-        product = _dot(orient(thumbnails[first], transposed, flip), thumbnails[second])
-        covariance = product - (a * b).sum(axis=1) / positions
-        variances = [
-            facts.squares[images] - (sums**2).sum(axis=1) / positions
-            for images, sums in ((first, a), (second, b))
-        ]
-        kept.append(covariance >= MIN_CORRELATION * np.sqrt(variances[0] * variances[1]))
-    return np.concatenate(kept)
+    first, second = pairs.T
+    a, b = facts.sums[first], facts.sums[second]
+    product = _dot(orient(thumbnails[first], transposed, flip), thumbnails[second])
+    covariance = product - (a * b).sum(axis=1) / positions
+    variances = [
+        facts.squares[images] - (sums**2).sum(axis=1) / positions
+        for images, sums in ((first, a), (second, b))
+    ]
+    return covariance >= MIN_CORRELATION * np.sqrt(variances[0] * variances[1])
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the sum over all values of the products of images uint8 (n, S, S, C), pair by pair: (n,)."""
-    a, b = (images.reshape(len(images), -1).astype(np.int32) for images in (first, second))
+    values = math.prod(first.shape[1:])
+    a, b = (images.reshape(-1, values).astype(np.int32) for images in (first, second))
     return np.vecdot(a, b).astype(np.int64)
 
 
