@@ -21,7 +21,8 @@ from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json
 from foldsmith.process.pipeline import run_stages
 from foldsmith.process.terminal import format_score, say
-from foldsmith.run.command import INPUT, read_command
+from foldsmith.run.command import read_command
+from foldsmith.run.first_word import INPUT
 from foldsmith.run.paths import RunPaths
 
 RUN = Path(__file__).resolve().parents[1] / "run.sh"

@@ -10,9 +10,11 @@ from conftest import naming
 
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
+from foldsmith.process.files import save_json
 from foldsmith.recipes import RECIPES, Recipe, read_settings
 from foldsmith.recipes.bounds import BOUNDS
 from foldsmith.run.command import Command, FoldPlan, minutes_of, read_command
+from foldsmith.run.identity import as_saved
 
 EVERY_WORD = (
     "--recipe", "--set", "--epochs", "--batch-size", "--image-size", "--seed", "--rounds", "--folds",
@@ -249,3 +251,50 @@ def test_durations_have_units_or_are_minutes(text: str, minutes: float) -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"^{re.escape(text)}:"):
         minutes_of(text)
+
+
+def test_a_folder_of_competitions_or_of_runs_is_no_competition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("input/a/train", "input/b/train", "output/a/first"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("input/a/answer.json", "input/a-truth.csv", "output/a/first/identity.json"):
+        (tmp_path / file).write_text("{}")
+    for folder, named in (("input", "input/a"), ("./input", "input/a"), ("output/a", "output/a/first")):
+        with pytest.raises(InputError, match=naming(named)):
+            read(folder)
+    (tmp_path / "input" / "train").mkdir()  # a competition that was unpacked into input
+    assert read("input").folder == Path("input")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(("studdy", "crnn"), "study"), (("input", "output"), "output"), (("input", "--epoch", "3"), "--epochs")],
+)
+def test_a_second_word_is_told_apart_from_a_misspelt_command(
+    words: tuple[str, ...], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "input").mkdir()
+    with pytest.raises(InputError, match=naming(named)):
+        read(*words)
+
+
+@pytest.mark.parametrize(
+    ("commands", "fold"),
+    [({}, None), ({1: "--fold 1"}, 1), ({2: "--fold=2", 1: "--fold 1"}, 1), ({0: "--fold 0", 1: ""}, None)],
+)
+def test_the_folder_of_a_run_of_single_folds_stands_for_these(
+    commands: dict[int, str], fold: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "input" / "a").mkdir(parents=True)
+    run = read("input/a", "--recipe", "quick").run
+    save_json(run.identity, as_saved(read("input/a", "--recipe", "quick").identity))
+    for number, words in commands.items():
+        save_json(run.fold_run(number), {"fold": number, "command": f"src/train.py input/a {words}"})
+    command = read(str(run.root))
+    assert command.fold == fold
+    assert command.folds_to_use == (list(range(5)) if fold is None else sorted(commands))
+    assert read(str(run.root), "--fold", "4").fold == 4

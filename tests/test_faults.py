@@ -328,3 +328,22 @@ def test_a_table_with_a_carriage_return_in_a_text_is_read_back(tmp_path: Path) -
     table = pd.DataFrame({"path": ["one\rtwo", "b"], "label": [1, 2], "share": [0.5, float("nan")]})
     save_csv(tmp_path / "file.csv", table)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "file.csv", dtype={"path": str}), table)
+
+
+def test_a_reader_that_has_left_is_no_fault() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'src')\n"
+        "from foldsmith.process.exit import run_main\n"
+        "def main():\n"
+        "    while True:\n"
+        "        print('a line', flush=True)\n"
+        "run_main(main)"
+    )
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE

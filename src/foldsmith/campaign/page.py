@@ -16,7 +16,7 @@ from foldsmith.process.terminal import format_score, in_time, show_table, with_e
 from foldsmith.report.page import build_environment
 from foldsmith.report.plots import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, draw_axes, join
 
-HEADER = ("step", "state", "took", "score", "gain of the answer", "verdict", "why")
+HEADER = ("step", "state", "took (planned)", "score", "gain of the answer", "verdict", "why")
 LEAST_ANSWERS = 2  # of which a trend is drawn
 HOUR = 3600.0
 
@@ -71,7 +71,7 @@ def row_of(entry: Entry, verdict: str) -> list[str]:
     if entry.p is not None:
         verdict += f" (p {entry.p:.2g} of {entry.allowed:.2g})"
     score = "" if entry.score is None else with_error(format_score(entry.score), entry.error)
-    took = "" if entry.state == LEFT_OUT else f"{in_time(entry.took)} of {in_time(entry.planned)}"
+    took = "" if entry.state == LEFT_OUT else f"{in_time(entry.took)} ({in_time(entry.planned)})"
     return [entry.slot, entry.state, took, score, gain, verdict, entry.why]
 
 
@@ -89,7 +89,10 @@ def status_of(journal: Journal, num_slots: int) -> str:
 
 
 def trend_in_words(journal: Journal) -> str:
-    """Return what another hour would bring, if scores went on along the logarithm of time."""
+    """Return what another hour would bring, if scores went on along the logarithm of time.
+
+    Of a campaign of less than an hour it is the same time again: a line carries no further.
+    """
     answers = [answer for answer in journal.answers if answer.score is not None]
     if len(answers) < LEAST_ANSWERS:
         return f"No trend yet: {len(answers)} of {LEAST_ANSWERS} answers that one needs."
@@ -97,9 +100,11 @@ def trend_in_words(journal: Journal) -> str:
     answers = answers[-max(LEAST_ANSWERS, len(answers) // 2) :]
     minutes = np.log([answer.seconds for answer in answers])
     slope = float(np.polyfit(minutes, [answer.score for answer in answers], 1)[0])
-    gain = slope * np.log((journal.seconds + HOUR) / journal.seconds)
+    further = min(HOUR, journal.seconds)
+    gain = slope * np.log((journal.seconds + further) / journal.seconds)
+    time = "another hour" if further == HOUR else f"another {in_time(further)}"
     return (
-        f"By the trend of the last {len(answers)} answers, scores along the logarithm of time, another hour "
+        f"By the trend of the last {len(answers)} answers, scores along the logarithm of time, {time} "
         f"would change the score by {gain:+.4f}. It assumes that there is as much left to try."
     )
 
@@ -113,8 +118,9 @@ def luck_in_words(journal: Journal) -> str:
     return (
         f"The answer scores {format_score(last.score)} on held-out images. With the verdicts on all "
         f"{len(journal.judged)} runs, and the weights, made again for each fold on the other folds alone, it "
-        f"is {nested}: the difference, {journal.luck:+.4f}, is what luck in choosing them adds, and what "
-        "deciding on fewer images costs. Which network was fine-tuned or varied is not chosen again."
+        f"is {nested}. The difference, {journal.luck:+.4f}, has two causes: the answer was chosen by the "
+        "images that it is scored on, which flatters it, and each new choice saw fewer images. The choice of "
+        "the networks that were fine-tuned, or trained with other seeds, is not made again."
     )
 
 

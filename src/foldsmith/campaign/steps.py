@@ -233,7 +233,7 @@ def decide(plan: Plan, slot: Slot, past: Past) -> Step | str:
         return f"needs {needed:,.0f} s, and may take {allowed:,.0f} s of the {left:,.0f} s left"
     step = Step(slot.name, slot.kind, candidate, epochs, needed, _why(candidate, epochs, needed, left))
     if step.run in [other.run for other in past.decided]:
-        return f"{step.run} is a step already"
+        return f"an earlier step is the same run, {step.run}"
     return step
 
 

@@ -65,6 +65,8 @@ def find_runs(competition: Path) -> list[Run]:
     """
     runs = [run for run in validated_runs(competition) if not is_stale(run)]
     if not runs:
+        if RunPaths(competition).identity.is_file():
+            raise InputError(f"{competition} is one run; name the folder of all runs, {competition.parent}.")
         stale = find_stale(competition)
         detail = f" but stale ones ({first_of(stale)})" if stale else ""
         raise InputError(

@@ -17,7 +17,7 @@ from foldsmith.competition.stacks import stack_files
 from foldsmith.competition.subsets import split_subsets
 from foldsmith.competition.tables import Catalog
 from foldsmith.competition.text_tables import read_text_tables
-from foldsmith.errors import InputError, first_of
+from foldsmith.errors import InputError, first_of, nearest_name
 from foldsmith.process.terminal import printable
 
 if TYPE_CHECKING:
@@ -135,10 +135,14 @@ def _shape_of(path: Path) -> tuple[int, ...]:
 
 
 def _neighbours_of(folder: Path) -> str:
-    """Return a sentence that lists the folders beside a missing folder; empty if there are none."""
+    """Return a sentence with the nearest of the folders beside a missing one, and all; empty without any."""
     parent = folder.parent
-    near = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
-    return f" {parent} holds: {', '.join(near)}." if near else ""
+    beside = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+    visible = sorted(name for name in beside if not name.startswith("."))
+    nearest = nearest_name(folder.name, visible)
+    hint = f" Did you mean {parent / nearest}?" if nearest else ""
+    place = "this folder" if parent == Path() else parent
+    return f"{hint} In {place} there are: {', '.join(visible)}." if visible else ""
 
 
 def _files_beside(images: list[str], listing: Listing) -> list[str]:

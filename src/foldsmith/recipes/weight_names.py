@@ -27,7 +27,10 @@ def check_weights_file(weights: str) -> None:
     elif weights.startswith(FOLDER) and not Path(weights.removeprefix(FOLDER)).is_dir():
         raise InputError(f"weights={weights}: folder not found.")
     elif weights and not local_path(weights).exists():
-        raise InputError(f"weights={weights}: file not found.")
+        raise InputError(
+            f"weights={weights}: file not found. Write the path of a file that is named as timm's network "
+            f"(NAME.safetensors or NAME.pth), or {HUB}ORG/NAME to fetch a model of the hub."
+        )
 
 
 def local_path(weights: str) -> Path:

@@ -27,12 +27,11 @@ from foldsmith.recipes import (
 )
 from foldsmith.recipes.weight_names import MODEL_BY_WEIGHTS, TIMM, check_weights_file, network_of
 from foldsmith.run.fields import describe_fields
-from foldsmith.run.identity import competition_folder_of, load_identity
+from foldsmith.run.first_word import DEMO, check_only_word, competition_folder
+from foldsmith.run.identity import competition_folder_of, fold_of, load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.seeding import derive_seed
 
-INPUT = Path("input")
-DEMO = INPUT / "demo80"
 STAGES = (
     "demo", "prepare", "split", "pretrain", "train", "validate", "infer", "submit", "examine",
     "report", "score",
@@ -340,8 +339,12 @@ def read_command(argv: list[str] | None, description: str) -> Command:
     """
     words = sys.argv[1:] if argv is None else argv
     parser = _parser(description)
-    typed = _located(parser.parse_args(words))
-    folder, settings = _folder_of(typed), _settings_of(typed)
+    typed, unknown = parser.parse_known_args(words)
+    if unknown:
+        check_only_word(typed.folder, unknown[0])
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    typed = _located(typed)
+    folder, settings = competition_folder(typed.folder), _settings_of(typed)
     recipe_word = typed.recipe or ("quick" if folder.name == DEMO.name else "default")
     held = _held_identity(typed, folder)
     recipe = recipe_of(held["recipe"]) if held else find_recipe(recipe_word)
@@ -384,7 +387,7 @@ def read_command(argv: list[str] | None, description: str) -> Command:
 
 
 def _located(typed: argparse.Namespace) -> argparse.Namespace:
-    """Return the words with a run's folder replaced by its competition folder, output folder and name.
+    """Return the words with a run's folder replaced by its competition folder, output folder, name and fold.
 
     `source` is the name of the run whose recipe and folds are taken; with `--corrections` the run that is
     trained has another name. Raise InputError for a blend, for a competition folder that has moved, and for
@@ -409,6 +412,7 @@ def _located(typed: argparse.Namespace) -> argparse.Namespace:
     typed.folder, typed.output, typed.source = folder, Path(output), run.root.name
     if not typed.corrections:
         typed.name = run.root.name
+    typed.fold = fold_of(run) if typed.fold is None else typed.fold
     return typed
 
 
@@ -422,7 +426,7 @@ def _corrections_of(typed: argparse.Namespace, recipe: Recipe, is_held: bool) ->
         repeated = (typed.source if is_held else recipe.name).removesuffix(CORRECTED)
         return typed.corrections, repeated + CORRECTED if typed.name is None else typed.name
     name = recipe.name if typed.name is None else typed.name
-    own = RunPaths(typed.output / _folder_of(typed).name / name).corrections
+    own = RunPaths(typed.output / competition_folder(typed.folder).name / name).corrections
     return own if is_held and own.is_file() else None, name
 
 
@@ -432,16 +436,6 @@ def _held_identity(typed: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return {}
     held = load_identity(RunPaths(typed.output / folder.name / typed.source))
     return held if "made_of" not in held.get("recipe", {"made_of": ""}) else {}
-
-
-def _folder_of(typed: argparse.Namespace) -> Path:
-    """Return the competition folder; `.` and `..` become absolute paths, which have a name."""
-    folder = Path(os.path.abspath(typed.folder)) if typed.folder.name in ("", "..") else typed.folder
-    if not folder.name:
-        raise InputError(f"{typed.folder} has no name; write a competition folder, such as {DEMO}.")
-    if not folder.is_dir() and (INPUT / folder).is_dir():
-        raise InputError(f"{folder} is not a folder; did you mean {INPUT / folder}?")
-    return folder
 
 
 def _settings_of(typed: argparse.Namespace) -> list[str]:

@@ -3,6 +3,7 @@
 Each entry is a dictionary of JSON values. Weights depend on all of them except the recipe's use fields.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,18 @@ def competition_folder_of(run: RunPaths) -> Path:
     stamp = run.stamp("prepare")
     recorded = load_json(stamp).get("folder") if stamp.is_file() else None
     return Path(recorded) if recorded else Path("input") / run.root.parent.name
+
+
+def fold_of(run: RunPaths) -> int | None:
+    """Return the first trained fold of a run whose folds were each trained by a command with --fold.
+
+    None if a command trained all folds, and before the first fold is trained.
+    """
+    trained = [load_json(path) for path in run.root.glob("fold*/run.json")]
+    typed = [shlex.split(entry["command"]) for entry in trained]
+    if not all(any(word.split("=")[0] == "--fold" for word in words) for words in typed):
+        return None
+    return min((entry["fold"] for entry in trained), default=None)
 
 
 def training_identity(run: RunPaths) -> dict[str, Any]:

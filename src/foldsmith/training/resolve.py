@@ -42,7 +42,7 @@ def resolve_recipe(command: Command, competition: Competition) -> Command:
         backbone, missing = find_backbone(command, competition, metadata, facts)
     resolved = command.resolved(RecipeEvidence(facts, backbone))
     if missing:
-        say(f"{command.dataset_recipe}: no pretrained weights, {missing}")
+        say(f"{command.dataset_recipe}: trains from scratch, without pretrained weights, {missing}")
     limited = RecipeEvidence(resolved.limited(facts), backbone)
     for line in describe_recipe(resolved.recipe, limited, command.settings):
         say(f"{command.dataset_recipe}: {line}")
