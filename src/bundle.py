@@ -145,9 +145,8 @@ def advice(folder: Path, owner: str) -> list[str]:
         f"kaggle kernels push -p {folder / 'kernel'}                      # then the notebook",
     ]
     if owner == OWNER:
-        lines.insert(
-            0, f"write your name on Kaggle for {OWNER} in the two metadata files, or add --owner NAME"
-        )
+        remedy = f"replace {OWNER} in the two metadata files by your name on Kaggle, or add --owner NAME"
+        lines.insert(0, remedy)
     return lines
 
 

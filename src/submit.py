@@ -3,6 +3,8 @@
 .venv/bin/python src/submit.py input/tiny80 --recipe resnet64
 .venv/bin/python src/submit.py output/tiny80/resnet64 output/tiny80/default    # the mean of several runs
 .venv/bin/python src/submit.py output/tiny80/resnet64 --kaggle SLUG -m TEXT    # and wait for its score
+
+--kaggle SLUG sends the submission of one run to a contest of Kaggle, -m TEXT with this message.
 """
 
 if __name__ == "__main__":  # before the imports below, which take a second

@@ -146,7 +146,7 @@ RULES = (
     ),
     Rule(
         "epochs",
-        "at least 1 unless head is probe, which is fitted without training",
+        "at least 1, or 0 with head=probe, whose classifier is fitted without training",
         lambda recipe: recipe.epochs >= 1 or recipe.head == "probe",
     ),
     Rule(

@@ -206,11 +206,11 @@ def describe_recipe(recipe: Recipe, evidence: RecipeEvidence, settings: Sequence
     return [
         f"{images}: {recipe.model} from scratch at {recipe.image_size} pixels, "
         f"{in_words(recipe.augment)}{overrides}",
-        f"{recipe.epochs} epochs, {recipe.epochs * facts.num_images:,} images trained on "
-        f"(target {budget.num_images:,}, in {budget.least_epochs} to {budget.most_epochs} epochs); batches "
-        f"of {recipe.batch_size}, steps per epoch: {steps:,} (target {STEPS_AN_EPOCH}, of {LEAST_BATCH} to "
-        f"{budget.most_batch} images); {recipe.optimizer} at {recipe.lr:.3g} ({budget.lr} for {LR_BATCH} "
-        "images)",
+        f"{recipe.epochs} epochs, {recipe.epochs * facts.num_images:,} images in all (aimed at: "
+        f"{budget.num_images:,}, in {budget.least_epochs} to {budget.most_epochs} epochs)",
+        f"{steps:,} steps an epoch with batches of {recipe.batch_size} (aimed at: {STEPS_AN_EPOCH}, with "
+        f"batches of {LEAST_BATCH} to {budget.most_batch})",
+        f"{recipe.optimizer} with a learning rate of {recipe.lr:.3g} ({budget.lr} for batches of {LR_BATCH})",
     ]
 
 
