@@ -451,6 +451,44 @@ def test_a_list_of_classes_beside_class_folders_is_no_label_file(tmp_path: Path)
     assert len(read(tmp_path, sorted(images)).samples) == 12
 
 
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["bus", "car", "train"], {"bus", "car", "train"}),
+        (["valid", "invalid"], {"valid", "invalid"}),
+        (["train/cat", "train/dog"], {"cat", "dog"}),  # an archive that was unpacked into its own name
+        (["train/cat", "train/dog", "val/cat", "val/dog"], {"cat", "dog"}),
+    ],
+)
+def test_a_class_may_be_called_train_or_valid(names: list[str], classes: set[str], tmp_path: Path) -> None:
+    images = sorted(f"train/{name}/{index}.png" for name in names for index in range(4))
+    samples = read(tmp_path, images).samples
+    assert len(samples) == 4 * len(names) and set(samples["class_name"]) == classes
+
+
+@pytest.mark.parametrize("image", ["site {site}/{index}", "{index}", "camera_{site}_{index}"])
+@pytest.mark.parametrize("damage", ["cells", "rows", "encoding"])
+@pytest.mark.parametrize("place", ["labels.csv", "tables/labels.csv"])
+def test_a_label_table_that_is_damaged_is_not_replaced_by_folders_or_names(
+    place: str, damage: str, image: str, tmp_path: Path
+) -> None:
+    names = [image.format(site="AB"[index % 2], index=index) for index in range(12)]
+    rows = [f"{name.rpartition('/')[2]},{'cat' if index % 3 else 'dog'}" for index, name in enumerate(names)]
+    rows[4] += ",more" if damage == "cells" else ""
+    rows += [f"lost{index},cat" for index in range(30 if damage == "rows" else 0)]
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    text = "".join(f"{row}\n" for row in ["id,label", *rows])
+    (tmp_path / place).write_text(text, encoding="utf-16" if damage == "encoding" else "utf-8")
+    with pytest.raises(InputError, match="labels.csv"):
+        read(tmp_path, [f"train/{name}.png" for name in names])
+
+
+def test_numbers_of_either_sign_are_no_spellings_of_one_label(tmp_path: Path) -> None:
+    rows = "".join(f"{index},{(index - 6) / 8}\n" for index in range(12))
+    metadata = read_csv(tmp_path, "id,label\n" + rows)
+    assert metadata.task == "regression"
+
+
 @pytest.mark.parametrize("name", ["._labels.csv", "._labels.json", "folder.csv/x", "folder.json/x"])
 def test_hidden_files_and_folders_are_no_label_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -2,9 +2,8 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePosixPath
 
 from foldsmith.competition.listing import folder_subset, subset_of
@@ -39,17 +38,32 @@ class NameLabels:
     pieces: bool = False
 
 
-def folders_below(image: str) -> tuple[str, ...]:
-    """Return the folders of an image below the one that says train or validation."""
-    return _folders_below(image.rpartition("/")[0])
+def folders_below(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the folders of each image below the one that says train or validation, of images with any.
+
+    A second one directly below, as in train/train/cat, says it too, but not beside folders that say nothing:
+    of train/bus, train/car and train/train each may be a class.
+    """
+    folders = {
+        folder: PurePosixPath(folder).parts for folder in {image.rpartition("/")[0] for image in images}
+    }
+    beside = defaultdict(set)  # the folders in each folder
+    for parts in folders.values():
+        for level, name in enumerate(parts):
+            beside[parts[:level]].add(name)
+    below = {folder: parts[_levels_said(parts, beside) :] for folder, parts in folders.items()}
+    return {image: inner for image in images if (inner := below[image.rpartition("/")[0]])}
 
 
-@lru_cache(maxsize=4096)  # many images lie in one folder
-def _folders_below(folder: str) -> tuple[str, ...]:
-    parents = PurePosixPath(folder).parts
-    said = [index for index, name in enumerate(parents) if subset_of(name) in ("train", "val")]
-    leading = [index for position, index in enumerate(said) if index == said[0] + position]
-    return parents[leading[-1] + 1 :] if said else parents
+def _levels_said(parts: tuple[str, ...], beside: Mapping[tuple[str, ...], set[str]]) -> int:
+    """Return the number of folders down to the one that says train or validation; 0 if none does."""
+    said = [index for index, name in enumerate(parts) if subset_of(name) in ("train", "val")]
+    if not said:
+        return 0
+    level = said[0] + 1
+    while level in said and all(map(subset_of, beside[parts[:level]])):
+        level += 1
+    return level
 
 
 def read_class_folders(images: list[str], words: Collection[str], where: str) -> NameLabels | None:
@@ -59,7 +73,7 @@ def read_class_folders(images: list[str], words: Collection[str], where: str) ->
     Validation images whose folders are none of the training classes (`val/images/`) get no label here. Raise
     InputError, with the lines for competition.toml `where`, if two levels could be the class.
     """
-    held = {image: folders for image in images if (folders := folders_below(image))}
+    held = folders_below(images)
     # the classes are those of the training images
     below = {image: folders for image, folders in held.items() if folder_subset(image) != "val"} or held
     if not below:

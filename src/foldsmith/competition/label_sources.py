@@ -102,7 +102,7 @@ def found_source(competition: Competition, sample: Sample | None) -> Labels:
     best = max((table.columns.rank for table in tables if table.columns), default=0)
     if of_units and of_units[0].columns.rank > best and not _are_classes(competition, of_units[0], sample):
         labels = labels_of_tables(competition, of_units)
-        if any(map(class_folders.folders_below, competition.train_images)):
+        if class_folders.folders_below(competition.train_images):
             other = f'labels = "folders" in {competition.settings_path} reads the folders as classes'
             labels = _noted(labels, other)
         return labels
@@ -145,6 +145,7 @@ def _unlabelled(competition: Competition, sample: Sample | None, tables: Sequenc
         if table.fault:
             raise table.fault
     if names is not None:
+        _refuse_faulty(competition, sample, "names")
         return labels_of_names(competition, names, NAME_SOURCE)
     asked_for = set() if sample is None else set(sample.table.columns[1:])
     likely = sorted(
@@ -248,16 +249,26 @@ def _beside_folders(
         labels = labels_of_tables(competition, chosen)
         if 2 * labels.rows["path"].isin(folders.labels).sum() >= len(folders.labels):
             return _judge(competition, folders, labels, chosen[0])
-    for path in labels_json.faulty_documents(competition) + candidate_tables(competition, sample):
-        fault = competition.catalog.fault(path)
-        if fault and "/" not in path and not labels_json.is_valid(competition, path):
-            raise InputError(
-                f'{str(fault).rstrip(".")}; if it is not the label file, set labels = "folders" in '
-                f"{competition.settings_path}."
-            )
+    _refuse_faulty(competition, sample, "folders")
     _refuse_folders_of_ids(competition, sample, folders)
     labels = labels_of_names(competition, folders, FOLDER_SOURCE)
     return _noting_tables(competition, labels, tables)
+
+
+def _refuse_faulty(competition: Competition, sample: Sample | None, otherwise: str) -> None:
+    """Raise InputError for a table that cannot be read and may hold the labels; not for one among the images.
+
+    `otherwise` is the value of `labels` that reads them elsewhere.
+    """
+    of_images = {image.rpartition("/")[0] for image in competition.train_images}
+    for path in labels_json.faulty_documents(competition) + candidate_tables(competition, sample):
+        fault, folder = competition.catalog.fault(path), path.rpartition("/")[0]
+        among = folder and any(f"{inner}/".startswith(f"{folder}/") for inner in of_images)
+        if fault and not among and not labels_json.is_valid(competition, path):
+            raise InputError(
+                f'{str(fault).rstrip(".")}; if it is not the label file, set labels = "{otherwise}" in '
+                f"{competition.settings_path}."
+            )
 
 
 def _refuse_folders_of_ids(competition: Competition, sample: Sample | None, folders: NameLabels) -> None:

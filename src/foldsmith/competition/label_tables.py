@@ -85,7 +85,11 @@ def candidate_tables(competition: Competition, sample: Sample | None) -> list[st
 
 
 def find_label_tables(competition: Competition, sample: Sample | None) -> list[LabelTable]:
-    """Return the tables of which at least half of the rows name training images, the most certain first."""
+    """Return the tables that may label the training images, the most certain first.
+
+    At least half of the rows name training images, or, of a table whose columns are told by their names, at
+    least half of the training images have a row.
+    """
     found = []
     names = Names(competition.train_images)
     for path in candidate_tables(competition, sample):
@@ -103,7 +107,9 @@ def find_label_tables(competition: Competition, sample: Sample | None) -> list[L
         if all((column(table, name) == "").all() for name in columns.label_columns):
             continue  # a form to be filled in
         named = _count_named(table, columns.id_column, competition)
-        if named >= max(len(_labelled_rows(table)) / 2, 1):
+        rows = len(_labelled_rows(table))
+        expected = min(rows, len(competition.train_images)) if columns.rank > ALIKE else rows
+        if named >= max(expected / 2, 1):
             found.append(LabelTable(path, named, columns))
     return sorted(found, key=lambda entry: -entry.columns.rank if entry.columns else 0)
 

@@ -139,6 +139,8 @@ def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
         shape = " ".join(word.casefold().replace("_", " ").replace("-", " ").split())
         if INTEGER.fullmatch(word):
             shape = str(int(word[:18])) if len(word) <= 18 else word
+        elif NUMBER.fullmatch(word):
+            shape = word  # its sign is no hyphen
         if shape in by_shape:
             pairs.append((by_shape[shape], word))
         by_shape.setdefault(shape, word)
