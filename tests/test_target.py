@@ -430,6 +430,9 @@ def test_words_are_told_from_numbers_and_flags() -> None:
     assert words_in("hasCactus_2") == {"has", "cactus", "2"}
     assert look_alikes({"A", "a", "1", "2"}) == []
     assert sets_or_words({"type 1", "type 2", "type 3"}, " ") is False
+    shapes = {f"{colour} {shape}" for colour in ("red", "blue", "grey") for shape in ("disc", "bar", "ring")}
+    assert sets_or_words(shapes, " ") is None  # a class for each, or a set of two
+    assert sets_or_words(shapes | {"red", "blue", "disc", "bar"}, " ") is True
     lists = pd.Series(["['a', 'b c']", "[]", '["b c"]'])
     assert list(without_brackets(lists)) == ["a|b c", "", "b c"]
     assert list(without_brackets(pd.Series(["[1, 12]", "[3]"]))) == ["1 12", "3"]

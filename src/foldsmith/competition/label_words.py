@@ -183,6 +183,13 @@ def unlike_lists(cells: pd.Series) -> pd.Series:
     return ~listed & (written != "") & (listed.mean() >= 0.5)
 
 
+def _each_in_its_place(split: Collection[list[str]]) -> bool:
+    """Return whether lists of words have one length, and a word has one place in them, as in `red disc`."""
+    places = [set(words) for words in zip(*split, strict=False)]
+    equal = len({len(tokens) for tokens in split}) == 1
+    return equal and len(set().union(*places)) == sum(map(len, places))
+
+
 def sets_or_words(cells: Collection[str], separator: str) -> bool | None:
     """Return whether distinct cells are sets of labels (True), or words with the separator in them (False).
 
@@ -204,5 +211,5 @@ def sets_or_words(cells: Collection[str], separator: str) -> bool | None:
         return True
     recurrent = sum(used[token] > 1 for token in several) >= RECURRENT * len(several)
     if recurrent and (len(several & alone) >= len(several) / 2 or len(used) <= len(split) / 2):
-        return True
+        return None if separator.isspace() and _each_in_its_place(split) else True
     return False if len(used) >= len(split) and not several <= alone else None
