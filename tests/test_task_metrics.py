@@ -202,3 +202,18 @@ def test_a_metric_of_another_task_is_refused_with_those_of_this_one(task: str, m
 def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="roc_au.*roc_auc"):
         find_metric("roc_au")
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted", "samples"])
+def test_the_f1_of_a_single_label_is_that_of_its_positive_images(average: str) -> None:
+    draws = np.random.default_rng(1)
+    targets = draws.integers(0, 2, (50, 1))
+    predictions = draws.random((50, 1)).astype(np.float32)
+    name = "macro_f1" if average == "macro" else f"f1_{average}"
+    metric = build_task("multilabel", 1).metric(name)
+    decided = predictions[:, 0] >= 0.5
+    expected = sk.f1_score(targets[:, 0], decided)
+    if average == "samples":  # an image without the label that gets none is right
+        expected = np.mean(decided == targets[:, 0])
+    assert metric.evaluate(targets, predictions) == pytest.approx(expected)
+    assert metric.scorer(targets, predictions)(np.ones(50)) == pytest.approx(expected)

@@ -47,6 +47,8 @@ def f_beta(targets: np.ndarray, decisions: np.ndarray, beta: float, average: str
     """
     from sklearn.metrics import fbeta_score
 
+    if targets.ndim == 2 and targets.shape[1] == 1:  # scikit-learn reads one label as two classes
+        return weighted_f_beta(targets, decisions, beta, average)(np.ones(len(targets)))
     # of class indices, scikit-learn averages over those that occur
     undefined = 1.0 if average == "samples" else np.nan if targets.ndim == 2 and average == "macro" else 0
     score = fbeta_score(targets, decisions, beta=beta, average=average, zero_division=undefined)
