@@ -483,6 +483,21 @@ def test_a_label_table_that_is_damaged_is_not_replaced_by_folders_or_names(
         read(tmp_path, [f"train/{name}.png" for name in names])
 
 
+def test_grades_of_the_settings_order_words_and_cover_all_labels(tmp_path: Path) -> None:
+    words = ("mild", "severe", "none")
+    text = "id,label\n" + "".join(f"{index},{words[index % 3]}\n" for index in range(12))
+    metadata = read_csv(tmp_path, text, grades=("none", "mild", "severe"))
+    assert metadata.task == "ordinal" and list(metadata.classes["category"]) == ["none", "mild", "severe"]
+    assert labels_of(metadata)["train/1.png"] == 2
+    for keys, named in (
+        ({"grades": ("none", "mild")}, "severe"),
+        ({"grades": ("none", "mild", "severe"), "task": "multiclass"}, "multiclass"),
+        ({"task": "ordinal"}, "grades"),
+    ):
+        with pytest.raises(InputError, match=naming(named)):
+            read_csv(tmp_path, text, **keys)
+
+
 def test_numbers_of_either_sign_are_no_spellings_of_one_label(tmp_path: Path) -> None:
     rows = "".join(f"{index},{(index - 6) / 8}\n" for index in range(12))
     metadata = read_csv(tmp_path, "id,label\n" + rows)

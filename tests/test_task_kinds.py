@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import naming
 from scipy.stats import ttest_rel
+from sklearn.metrics import cohen_kappa_score
 from sklearn.utils.class_weight import compute_class_weight
 from timm.loss import AsymmetricLossMultiLabel
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, smooth_l1_loss
@@ -17,7 +18,7 @@ from foldsmith.data.sampling import balanced_order
 from foldsmith.errors import InputError
 from foldsmith.evaluation.chance import paired_t_test
 from foldsmith.run.tables import load_folds, save_table
-from foldsmith.tasks import Binary, Multilabel, Ordinal, Regression
+from foldsmith.tasks import Binary, Multilabel, Ordinal, Regression, build_task
 from foldsmith.tasks.set_losses import balanced_weights
 from foldsmith.training.pseudo_labels import choose_most_confident
 
@@ -40,6 +41,25 @@ def test_binary_puts_the_positive_class_last() -> None:
     assert encoded.samples["label"].tolist() == [0, 1, 0]
     with pytest.raises(InputError, match=naming("labels.csv", 3, "multiclass")):
         Binary.encode(rows_of("a", "b", "c"), {}, LABELS)
+
+
+def test_grades_keep_their_distances_and_words_need_an_order() -> None:
+    encoded = Ordinal.encode(rows_of("4", "0", "1", "2", "4"), {}, LABELS)
+    assert list(encoded.classes["category"]) == ["0", "1", "2", "3", "4"]
+    assert encoded.samples.set_index("path")["label"].tolist() == [4, 0, 1, 2, 4]
+    # quadratic weighted kappa of the labels is that of the numbers
+    decided = np.array([2, 0, 1, 4, 4])
+    expected = cohen_kappa_score([4, 0, 1, 2, 4], decided, labels=range(5), weights="quadratic")
+    targets = encoded.samples["label"].to_numpy()
+    kappa = build_task("ordinal", 5).metric("quadratic_weighted_kappa")
+    assert kappa.evaluate(targets, np.eye(5)[decided]) == pytest.approx(expected)
+    names = {"low": "Low", "middle": "Middle", "high": "High"}
+    assert list(Ordinal.encode(rows_of("high", "low", "low"), names, LABELS).classes["category"]) == list(
+        names
+    )
+    for grades in (["low", "high", "middle"], ["1", "2", "1000"]):
+        with pytest.raises(InputError, match=naming("grades")):
+            Ordinal.encode(rows_of(*grades), {}, LABELS)
 
 
 def test_sets_become_indices_and_come_back_from_a_table(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ class Reading:
 
 
 def task_of_settings(settings: Settings) -> str:
-    """Return the task that competition.toml sets, or that a metric of only one task needs; empty without."""
+    """Return the task that competition.toml sets, or that its grades or metric need; empty without."""
     tasks = find_metric(settings.metric).tasks if settings.metric else ()
-    if settings.task:
-        return settings.task
+    if settings.task or settings.grades:
+        return settings.task or "ordinal"
     return tasks[0] if len(tasks) == 1 else "regression" if settings.submission == "values" else ""
 
 

@@ -13,7 +13,8 @@ from foldsmith.competition.label_sources import found_source, named_source
 from foldsmith.competition.roles import joined_cells
 from foldsmith.competition.sample_cells import SampleCells, refuse_sample_form
 from foldsmith.competition.target import Target, categories_of, read_target
-from foldsmith.errors import Entries, InputError
+from foldsmith.errors import Entries, InputError, first_of
+from foldsmith.natural_order import natural_key
 from foldsmith.tasks import TASKS
 
 
@@ -37,6 +38,19 @@ class Metadata:
     target: Target | None = None
 
 
+def _names_of_grades(grades: tuple[str, ...], target: Target, labels: set[str]) -> dict[str, str]:
+    """Return the names of grades in their order. Raise InputError if they are not those of the labels."""
+    if target.task != "ordinal":
+        raise InputError(f"competition.toml: grades are of the task ordinal, and the task is {target.task}.")
+    others = sorted(labels - set(grades), key=natural_key)
+    if others:
+        raise InputError(
+            f"labels are not among the grades of competition.toml ({first_of(others)}); add them to grades, "
+            "in their place from the lowest to the highest."
+        )
+    return {grade: target.names.get(grade, grade) for grade in grades}
+
+
 def read_metadata(competition: Competition) -> Metadata:
     """Read the labels of a competition folder. Raise InputError if they are incomplete or inconsistent."""
     sample, settings = competition.sample, competition.settings
@@ -55,6 +69,8 @@ def read_metadata(competition: Competition) -> Metadata:
         if target.task != "multilabel" or len(labels.columns) > 1:
             _refuse_empty(labels, cells)
         rows = labels.rows[["path", "group"]].assign(category=list(categories_of(cells, target)))
+        if settings.grades:
+            target = replace(target, names=_names_of_grades(settings.grades, target, set(rows["category"])))
     except InputError as error:
         named = str(error).startswith(str(labels.path))
         raise error if named else InputError(f"{labels.path}: {error}") from error

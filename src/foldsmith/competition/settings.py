@@ -12,7 +12,7 @@ from foldsmith.tasks.task import CONFIDENT
 FILE_NAME = "competition.toml"
 TASK_NAMES = ("multiclass", "binary", "multilabel", "ordinal", "regression")
 SUBMISSION_KINDS = ("labels", "probabilities", "ranked", "values", CONFIDENT)
-LISTS = ("label_columns", "train_images", "test_images", "files")
+LISTS = ("label_columns", "train_images", "test_images", "files", "grades")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Settings:
 
     `labels` is the label file, "folders" or "names", or a folder pattern with `{label}` for the class.
     `train_images` and `test_images` are folders or patterns. `files` are the files of one image.
+    `grades` are the labels of the task ordinal, the lowest first.
     """
 
     task: str = ""
@@ -35,6 +36,7 @@ class Settings:
     test_images: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     positive: str = ""
+    grades: tuple[str, ...] = ()
     sample: str = ""
     submission: str = ""
 

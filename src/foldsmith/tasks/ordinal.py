@@ -3,15 +3,25 @@
 N images · K grades.
 """
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import pandas as pd
 
-from foldsmith.tasks.single_label import SingleLabel
+from foldsmith.errors import InputError
+from foldsmith.natural_order import natural_key
+from foldsmith.tasks.single_label import SingleLabel, encode_rows
+from foldsmith.tasks.task import Encoded
 
 if TYPE_CHECKING:
     import torch
+
+INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
+MOST_BETWEEN = 20  # grades without an image between others; more are no scale of grades
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,32 @@ class Ordinal(SingleLabel):
         "training-against-test",
         "test-predictions",
     )
+
+    @staticmethod
+    def encode(rows: pd.DataFrame, names: dict[str, str], source: Path) -> Encoded:
+        """Return samples and classes, the lowest grade first; repeated rows occur once.
+
+        Of whole numbers a grade between two others is a class though it has no image: distances are those of
+        the numbers. Words are in the order of `names`. Raise InputError as SingleLabel.encode does, and for
+        words that `names` lacks: they have no order.
+        """
+        grades = set(rows["category"])
+        if all(INTEGER.fullmatch(grade) for grade in grades):
+            numbers = {int(grade) for grade in grades}
+            between = sorted(set(range(min(numbers), max(numbers))) - numbers)
+            if len(between) > MOST_BETWEEN:
+                raise InputError(
+                    f"{source}: {len(between)} grades from {min(numbers)} to {max(numbers)} have no image; "
+                    'correct the labels, or set task = "regression" in competition.toml.'
+                )
+            return encode_rows(rows, {**{str(grade): str(grade) for grade in between}, **names}, source)
+        if not grades <= set(names) and not all(NUMBER.fullmatch(grade) for grade in grades):
+            words = ", ".join(f'"{grade}"' for grade in sorted(grades, key=natural_key))
+            raise InputError(
+                f"{source}: the task ordinal needs an order of the labels; write grades = [{words}] into "
+                'competition.toml, the lowest first, or task = "multiclass".'
+            )
+        return encode_rows(rows, names, source, keep_order=bool(names))
 
     def count_correct(self, logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         """Return how often the decision is the grade (B,), or the expected grade of soft targets (B, K)."""
