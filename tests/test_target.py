@@ -257,6 +257,18 @@ CASES: dict[str, tuple[dict, dict | None, dict, tuple[str, str, str, str, str]]]
         {"x": ["1.5", "2"], "y": ["3", "4"]}, {"x": ["0"], "y": ["0"]}, {},
         ("regression", "rmse", "values", "", ""),
     ),
+    "0 and 1 by log loss": (
+        {"label": ["0", "1"]}, None, {"metric": "log_loss"},
+        ("binary", "log_loss", "probabilities", "", "1"),
+    ),
+    "0 and 1 by log loss, and in the sample": (
+        {"label": ["0", "1"]}, {"label": ["0", "1", "1"]}, {"metric": "log_loss"},
+        ("binary", "log_loss", "probabilities", "", "1"),
+    ),
+    "classes by log loss": (
+        {"label": ["a", "b", "c"]}, None, {"metric": "log_loss"},
+        ("multiclass", "log_loss", "probabilities", "", ""),
+    ),
     # numbers
     "grades": (
         {"diagnosis": GRADES}, {"diagnosis": ["0", "0"]}, {},

@@ -213,7 +213,8 @@ def _of_two(column: _Column, words: list[str]) -> Reading:
     """Return binary if the sample holds one number a row, or the metric needs one; else multiclass."""
     sample, flags, metric = column.sample, flags_in(words), column.settings.metric
     shown = f"the labels are {words[0]} and {words[1]}"
-    ranks = metric in ("roc_auc", "average_precision")
+    # log_loss is of any number of classes, so that of 0 and 1 alone it asks for one probability
+    ranks = metric in ("roc_auc", "average_precision") or (metric == "log_loss" and flags is not None)
     if len(sample.columns) > 1:
         return Reading("multiclass")
     if not sample.rows:

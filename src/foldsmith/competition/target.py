@@ -277,7 +277,10 @@ def _of_one_column(
     """Return labels, or the probability of the positive class."""
     scores = bool(settings.metric) and not find_metric(settings.metric).scores_decisions
     if target.task != "binary":
-        if scores and settings.metric not in ("top5_accuracy", "expected_calibration_error"):
+        scores = scores and settings.metric not in ("top5_accuracy", "expected_calibration_error")
+        if scores and not sample.rows:
+            return "probabilities", [f"the metric {settings.metric} scores probabilities: a column a class"]
+        if scores:
             return "labels", [
                 f"the metric {settings.metric} wants probabilities, but the sample has one column for "
                 f"{len(categories)} classes: labels are submitted"
