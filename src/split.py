@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     samples, classes = load_samples(run.samples), load_classes(run.classes)
     task = load_task(run)
     folds = split(samples, plan, task)
-    for line in warnings_of(task.class_counts(task.targets(folds)), classes, plan):
+    for line in [*released_of(samples, folds, plan), *warnings_of(folds, classes, plan, task)]:
         say(f"split: {line}")
     save_csv(run.folds, folds)
     write_stamp(run.stamp("split"), inputs, [run.folds])
@@ -66,7 +66,7 @@ def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
         chosen = choose_limited(task.strata(task.targets(samples)), plan.limit, plan.seed)
         samples = samples.iloc[chosen].reset_index(drop=True)
     strata = task.strata(task.targets(samples))
-    near = release_large(list(samples["near"]), largest=len(samples) // (2 * plan.num_parts))
+    near = release_large(list(samples["near"]), largest_near_group(len(samples), plan))
     groups = join_groups(list(samples["digest"]), list(samples["group"]), near)
     if plan.holdout is not None:
         folds = assign_holdout(strata, groups, plan.holdout, plan.seed)
@@ -86,16 +86,45 @@ def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
     return build_folds(samples, folds, task)
 
 
-def warnings_of(class_counts: np.ndarray, classes: pd.DataFrame, plan: FoldPlan) -> list[str]:
-    """Return a message about classes with too few images for every fold, or none."""
-    rare = rare_classes(class_counts, plan.num_parts)
-    if not rare:
+def largest_near_group(num_images: int, plan: FoldPlan) -> int:
+    """Return the size of a group of near-duplicates up to which it stays in one fold: half of a fold."""
+    return num_images // (2 * plan.num_parts)
+
+
+def released_of(samples: pd.DataFrame, folds: pd.DataFrame, plan: FoldPlan) -> list[str]:
+    """Return a message about groups of near-duplicates that are spread over folds for their size, or none."""
+    near = samples.loc[samples["path"].isin(folds["path"]), "near"]
+    sizes = near[near != ""].value_counts()
+    largest = largest_near_group(len(folds), plan)
+    large = sizes[sizes > largest]
+    if large.empty:
         return []
-    names = first_of(classes["class_name"].iloc[rare])
     return [
-        f"{len(rare)} of {len(classes)} classes have too few images for the split (under {plan.num_parts}), "
-        f"so some folds cannot score them: {names}"
+        f"{large.sum():,} images in groups of more than {largest:,} near-duplicates, half of a fold, are "
+        f"spread over the folds (first: {large.index[0]}), and scores may be too good; use fewer --folds, or "
+        "keep images together by group_column in competition.toml"
     ]
+
+
+def warnings_of(folds: pd.DataFrame, classes: pd.DataFrame, plan: FoldPlan, task: Task) -> list[str]:
+    """Return messages about classes that a fold cannot score, or does not learn."""
+    lines, names = [], classes["class_name"]
+    counts = task.class_counts(task.targets(folds))
+    rare = rare_classes(counts, plan.num_parts)
+    if rare:
+        lines.append(
+            f"{len(rare)} of {len(classes)} classes have too few images for the split (under "
+            f"{plan.num_parts}), so some folds cannot score them: {first_of(names.iloc[rare])}"
+        )
+    held_out = [task.class_counts(task.targets(folds[folds["fold"] == fold])) for fold in plan.folds]
+    whole = [(held == counts) & (counts > 0) for held in held_out]
+    alone = [label for label in np.flatnonzero(np.any(whole, axis=0)) if label not in rare]
+    if alone:
+        lines.append(
+            f"{len(alone)} of {len(classes)} classes are held out as a whole by one fold, which trains on "
+            f"none of their images, as groups keep them together: {first_of(names.iloc[alone])}"
+        )
+    return lines
 
 
 if __name__ == "__main__":

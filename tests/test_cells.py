@@ -182,3 +182,21 @@ def test_without_a_sample_grades_are_those_of_the_task() -> None:
     task, predictions = build_task("ordinal", 3), np.array([[0.45, 0.1, 0.45]], np.float32)
     cells = default_cells(task, classes_of(["0", "1", "2"]), CellForm("labels"))
     assert cells.fill(predictions).iloc[0, 0] == "1"  # the expected grade, not the most probable one
+
+
+@pytest.mark.parametrize(("task", "kind"), [("multilabel", "labels"), ("multiclass", "ranked")])
+@pytest.mark.parametrize("names", [["a", "b c", "d"], ["a, b", "c d", "e"], ["a;b", "c, d", "e f"]])
+def test_without_a_sample_cells_of_names_with_separators_can_be_read_back(
+    names: list[str], task: str, kind: str
+) -> None:
+    built, predictions = build_task(task, 3), np.array([[0.9, 0.8, 0.7]], np.float32)
+    cells = default_cells(built, classes_of(names), CellForm(kind, metric="map_at_3"))
+    cell = cells.fill(predictions).iloc[0, 0]
+    cells.check(SAMPLE, [["0.png", cell]])
+    separator = next(mark for mark in (" ", ",", ";", "|") if not any(mark in name for name in names))
+    assert cell.split(separator) == names
+
+
+def test_without_a_sample_names_that_have_every_separator_are_refused() -> None:
+    with pytest.raises(InputError, match=naming("a b,c;d|e")):
+        default_cells(build_task("multilabel", 2), classes_of(["a b,c;d|e", "f"]), CellForm("labels"))

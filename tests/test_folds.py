@@ -26,7 +26,7 @@ from foldsmith.data.folds import (
 from foldsmith.errors import InputError
 from foldsmith.run.command import FoldPlan
 from foldsmith.tasks import SingleLabel
-from split import split
+from split import released_of, split, warnings_of
 
 TASK = SingleLabel(13)
 # any mix of frequent, rare and absent classes
@@ -289,3 +289,27 @@ def test_rare_classes_are_those_with_fewer_samples_than_folds(labels: np.ndarray
     counts = Counter(labels.tolist())
     expected = [label for label in range(15) if counts[label] < num_folds]
     assert rare_classes(np.bincount(labels, minlength=15), num_folds) == expected
+
+
+def samples_of(labels: list[int], groups: list[str], near: list[str]) -> pd.DataFrame:
+    paths = [f"train/{index}.png" for index in range(len(labels))]
+    frame = {"path": paths, "label": labels, "group": groups, "near": near, "digest": paths}
+    return pd.DataFrame({**frame, "class_name": "", "category": ""})
+
+
+def test_groups_that_no_fold_can_keep_apart_from_scores_are_told() -> None:
+    plan, task = FoldPlan(3, None, 0, None), SingleLabel(3)
+    classes = pd.DataFrame({"class_name": ["ant", "bee", "cow"]})
+    labels = [index % 3 for index in range(60)]
+    of_one_patient = ["p" if label == 2 else "" for label in labels]
+    for groups, named in (([""] * 60, []), (of_one_patient, ["cow"])):
+        samples = samples_of(labels, groups, [""] * 60)
+        folds = split(samples, plan, task)
+        lines = warnings_of(folds, classes, plan, task)
+        assert len(lines) == len(named) and all(name in line for name, line in zip(named, lines, strict=True))
+    for size, told in ((10, 0), (11, 1)):  # half of a fold of 20 images
+        near = ["train/0.png" if index < size else "" for index in range(60)]
+        samples = samples_of(labels, [""] * 60, near)
+        folds = split(samples, plan, task)
+        apart = folds["fold"][:size].nunique() > 1
+        assert apart == bool(told) and len(released_of(samples, folds, plan)) == told

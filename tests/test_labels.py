@@ -287,6 +287,10 @@ def test_a_group_column_that_is_not_there_is_refused(tmp_path: Path, form: str) 
 def test_one_image_in_two_groups_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=naming("group", "train/0.png")):
         read_csv(tmp_path, "id,label,g\n0,a,x\n1,b,x\n0,a,y\n", group_column="g")
+    visits = [[index % 12, f"patient {index // 12}"] for index in range(24)]
+    write_rows(tmp_path / "visits.csv", ["id", "patient"], visits)
+    with pytest.raises(InputError, match=naming("visits.csv", "train/0.png", "patient 0", "patient 1")):
+        read_csv(tmp_path, GOOD_CSV, group_column="patient")
 
 
 # --- malformed metadata

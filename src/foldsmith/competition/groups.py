@@ -32,12 +32,14 @@ def read_groups(
     """
     name = competition.settings.group_column
     if "group" in rows and (name or rows["group"].any()):
-        return rows, []
+        return rows, _without_group(rows, name)
     if not name:
         return rows.assign(group=""), []
     for path, table, images in _tables_of_images(competition):
         if name in table.columns:
-            groups = dict(zip(images, column(table, name), strict=True))
+            cells = column(table, name)
+            _refuse_two_groups(competition.root / path, name, images, list(cells))
+            groups = dict(zip(images, cells, strict=True))
             lacking = [image for image in rows["path"] if image not in groups]
             if lacking:
                 raise InputError(
@@ -46,7 +48,8 @@ def read_groups(
                     f"(first: {lacking[0]}); add rows, or remove group_column from "
                     f"{competition.settings_path}."
                 )
-            return rows.assign(group=rows["path"].map(groups)), [f"groups: column '{name}' of {path}"]
+            rows = rows.assign(group=rows["path"].map(groups))
+            return rows, [f"groups: column '{name}' of {path}", *_without_group(rows, name)]
     known = list(
         dict.fromkeys(name for _, table, _ in _tables_of_images(competition) for name in table.columns)
     )
@@ -55,6 +58,28 @@ def read_groups(
         "column, nor has "
         f"another table that names the training images; their columns: {', '.join(known[:10]) or 'none'}."
     )
+
+
+def _without_group(rows: pd.DataFrame, name: str) -> list[str]:
+    """Return a sentence on images whose group is empty; none without any."""
+    empty = rows.loc[rows["group"] == "", "path"]
+    if empty.empty:
+        return []
+    return [
+        f"'{name}' is empty for {len(empty):,} of {len(rows):,} images (first: {empty.iloc[0]}): each of "
+        "them counts as a group of its own"
+    ]
+
+
+def _refuse_two_groups(source: Path, name: str, images: list[str], groups: list[str]) -> None:
+    """Raise InputError if a table puts an image into two groups."""
+    of_images: dict[str, str] = {}
+    for image, group in zip(images, groups, strict=True):
+        if of_images.setdefault(image, group) != group:
+            raise InputError(
+                f"{source} names {image} with two values of '{name}', '{of_images[image]}' and '{group}'; "
+                "correct it, or set another group_column in competition.toml."
+            )
 
 
 def _tables_of_images(competition: Competition) -> list[tuple[str, pd.DataFrame, list[str]]]:

@@ -188,7 +188,8 @@ def read_label_rows(
 ) -> pd.DataFrame:
     """Return `name`, the label columns and, where set, `group`, indexed by line.
 
-    A label may be empty: it can be an empty set. Raise InputError for an empty id or group.
+    A label may be empty: it can be an empty set. Raise InputError for an empty id.
+    An image whose group is empty has none.
     """
     source, settings = competition.root / path, competition.settings
     if table.empty:

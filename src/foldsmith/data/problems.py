@@ -13,6 +13,8 @@ from foldsmith.errors import InputError, first_of
 # `problem` is the kind, in the same words for every file of it; `detail` differs from file to file
 COLUMNS = ("path", "problem", "detail", "action")
 Row = tuple[str, str, str, str]
+# of near-duplicates, of which a larger group cannot stay together
+SAME_FOLD = "kept in the same fold, up to half a fold of them"
 TOLERATED_TEST_IMAGES = 10  # so many unreadable test images never stop a run, even of a small test set
 
 
@@ -70,10 +72,10 @@ def near_duplicate_rows(paths: Sequence[str], near: Sequence[str], labels: dict[
             kind = "training" if first in labels else "test"
             rows.append((path, f"near-duplicate of a {kind} image", first, "predicted like any other"))
         elif labels[path] == labels[first]:
-            rows.append((path, "near-duplicate of another image", first, "kept in the same fold"))
+            rows.append((path, "near-duplicate of another image", first, SAME_FOLD))
         else:
             problem = "near-duplicate of another image with another label"
-            rows.append((path, problem, first, "kept in the same fold; check both labels"))
+            rows.append((path, problem, first, f"{SAME_FOLD}; check both labels"))
     return rows
 
 

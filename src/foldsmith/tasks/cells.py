@@ -46,12 +46,23 @@ def default_cells(task: Task, classes: pd.DataFrame, form: CellForm) -> Cells:
     if form.kind == "probabilities":
         return _all_probabilities(task, len(classes))
     if form.kind == "ranked":
-        return RankedCells(words, _length(form, len(classes)))
+        return RankedCells(words, _length(form, len(classes)), _free_separator(words, " "))
     if form.kind == CONFIDENT:
         return ConfidentCells(words, decide=task.decide)
     if task.name == "multilabel":
-        return SetCells(words, task.decide, form.separator)
+        return SetCells(words, task.decide, _free_separator(words, form.separator))
     return LabelCells(words, decide=task.decide)
+
+
+def _free_separator(words: list[str], usual: str) -> str:
+    """Return the usual separator, or the first that is in no label. Raise InputError if each is in one."""
+    for separator in (usual, *SEPARATORS):
+        if not any((separator.strip() or separator) in word for word in words):
+            return separator
+    raise InputError(
+        f"labels contain each of the separators of a cell, {' '.join(SEPARATORS).strip()} and space (first: "
+        f"{first_of(words)}); add a sample submission with a column a label, or rename labels."
+    )
 
 
 def _all_probabilities(task: Task, num_classes: int) -> ProbabilityCells:
