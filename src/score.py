@@ -94,12 +94,15 @@ def summarise(command: Command) -> list[tuple[str, str]]:
     fold_runs = [load_json(path) for path in sorted(run.root.glob("fold*/run.json"))]
     # imported here: scipy takes a second, and --help does not need it
     from foldsmith.evaluation.baseline import describe_baseline, warn_of_baseline
+    from foldsmith.evaluation.decisions import decision_of
     from foldsmith.evaluation.label_issues import describe_suspects
 
+    decision = decision_of(cv)
     score, warning = with_error(format_score(cv["mean"]), cv["standard_error"]), warn_of_baseline(cv)
     rows = [
         *([("no better", warning)] if warning else []),
         (cv["metric"], f"{score}, out-of-fold {format_score(cv['oof'])}"),
+        *([("the submission", f"{format_score(decision.score)}, {decision.title}")] if decision else []),
         ("without the images", describe_baseline(cv) or "–"),
         ("folds", ", ".join(map(format_score, cv["folds"]))),
         ("images, classes", f"{cv['num_images']:,}, {cv['num_classes']:,}"),

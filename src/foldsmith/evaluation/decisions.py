@@ -57,6 +57,18 @@ class Decision:
             f"{self.gain:+.4f} ± {self.standard_error:.4f}: {verdict}"
         )
 
+    @property
+    def title(self) -> str:
+        return f"with {RULES[self.kind].title}"
+
+    @property
+    def effect(self) -> str:
+        """Return in a sentence by how much the submission's score differs from that of the predictions."""
+        return (
+            f"The submission is written {self.title}, fitted on the held-out images: it "
+            f"scores {self.score:.4f} instead of {self.default_score:.4f}, on images that were not fitted on."
+        )
+
 
 def unknown_class(class_names: Sequence[str]) -> int | None:
     """Return the class of all that has no class of its own, such as new_whale; None unless there is one."""

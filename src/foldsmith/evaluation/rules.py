@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldsmith.evaluation.calibration import apply_temperature, fit_temperature
+from foldsmith.evaluation.calibration import apply_temperature, fit_cautiously
 from foldsmith.tasks import Task
 from foldsmith.tasks.metrics import Metric
 from foldsmith.tasks.probabilities import FLOOR, floor_probabilities
@@ -212,18 +212,7 @@ def apply_unknown(values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
 
 # --- confidence
 def fit_class_temperature(problem: Problem) -> np.ndarray:
-    return np.array([fit_temperature(*_with_a_mistake(problem.targets, problem.predictions))])
-
-
-def _with_a_mistake(targets: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return targets and predictions with one more image: of median confidence, labelled as its second class.
-
-    Without a mistake among few images the fit would make every prediction certain, and a single mistake among
-    the test images would then cost more than all others together (Laplace's rule of succession).
-    """
-    median = np.argsort(predictions.max(axis=1), kind="stable")[len(predictions) // 2]
-    second = np.argsort(-predictions[median], kind="stable")[1]
-    return np.append(targets, second), np.concatenate([predictions, predictions[median][None]])
+    return np.array([fit_cautiously(problem.targets, problem.predictions)])
 
 
 def apply_class_temperature(temperature: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -233,7 +222,7 @@ def apply_class_temperature(temperature: np.ndarray, predictions: np.ndarray) ->
 
 def fit_set_temperature(problem: Problem) -> np.ndarray:
     targets = problem.targets.ravel().astype(np.int64)
-    return np.array([fit_temperature(*_with_a_mistake(targets, _two_sided(problem.predictions)))])
+    return np.array([fit_cautiously(targets, _two_sided(problem.predictions))])
 
 
 def apply_set_temperature(temperature: np.ndarray, predictions: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from foldsmith.errors import first_of
 from foldsmith.evaluation.baseline import CAUSES, warn_of_baseline
 from foldsmith.evaluation.calibration import Calibration
 from foldsmith.evaluation.chance import FoldSpread
+from foldsmith.evaluation.decisions import Decision
 from foldsmith.evaluation.label_issues import MAX_SUSPECTED
 from foldsmith.evaluation.shift import Shift
 
@@ -61,6 +62,7 @@ class Figures:
     known_images: str = ""
     shift: Shift | None = None
     calibration: Calibration | None = None
+    decision: Decision | None = None  # that the submission is written with
     logs: Mapping[int, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -75,6 +77,7 @@ def figures_of(context: Mapping[str, Any]) -> Figures:
         accuracy=cv["metrics"].get("accuracy"),
         baseline_warning=warn_of_baseline(cv),
         outliers=context["outlier_folds"],
+        decision=evidence.decision,
         spread=context["spread"],
         classes=classes,
         class_counts=None if classes is None else evidence.class_counts[classes["label"]],
@@ -101,6 +104,7 @@ def find_all(figures: Figures) -> list[Finding]:
         *find_label_problems(figures),
         *find_shift(figures.shift),
         *find_miscalibration(figures.calibration),
+        *find_decision(figures.decision),
         *find_training_advice(figures.logs, figures.credit_name),
     ]
 
@@ -229,9 +233,10 @@ def find_shift(shift: Shift | None) -> list[Finding]:
 def find_miscalibration(calibration: Calibration | None) -> list[Finding]:
     """Return a finding where a temperature would halve a calibration error of at least 0.02.
 
-    It must lower the log loss as well, on other folds than it was fitted on.
+    It must lower the log loss as well, on other folds than it was fitted on. Of one that is applied to the
+    submission nothing is to be done.
     """
-    if calibration is None or calibration.error < 0.02 or not calibration.improves:
+    if calibration is None or calibration.error < 0.02 or not calibration.improves or calibration.is_applied:
         return []
     if calibration.error_after > calibration.error / 2:
         return []
@@ -241,6 +246,11 @@ def find_miscalibration(calibration: Calibration | None) -> list[Finding]:
         f"calibration error from {calibration.error:.3f} to {calibration.error_after:.3f}."
     )
     return [Finding(text, "calibration", warns=False)]
+
+
+def find_decision(decision: Decision | None) -> list[Finding]:
+    """Return what the submission scores, where a fitted decision changes it: the page tells another score."""
+    return [Finding(decision.effect, "folds", warns=False)] if decision else []
 
 
 def find_training_advice(logs: Mapping[int, pd.DataFrame], credit: str = "accuracy") -> list[Finding]:

@@ -192,8 +192,8 @@ def describe_mistakes(evidence: Evidence) -> Context:
 def describe_calibration(evidence: Evidence) -> Context:
     """Return the calibration figures and the reliability diagram."""
     labels, probabilities = evidence.labels, evidence.probabilities
+    is_applied = evidence.decision is not None and evidence.decision.kind == "temperature"
     return {
-        "calibration": calibrate(labels, evidence.folds, probabilities),
-        "is_calibrated": evidence.decision is not None and evidence.decision.kind == "temperature",
+        "calibration": calibrate(labels, evidence.folds, probabilities, is_applied),
         "reliability": charts.draw_reliability(bin_confidences(labels, probabilities)),
     }
