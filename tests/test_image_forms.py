@@ -62,7 +62,7 @@ def test_a_shape_in_the_transparency_of_one_colour_is_kept(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("bits", [10, 12, 16])
-@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_the_used_bits_of_16_are_mapped_to_8(tmp_path: Path, bits: int, suffix: str) -> None:
     names = [f"{index}.{suffix}" for index in range(3)]
     for index, name in enumerate(names):
@@ -75,6 +75,18 @@ def test_the_used_bits_of_16_are_mapped_to_8(tmp_path: Path, bits: int, suffix: 
     decoded = decode_image(tmp_path / names[0], depth=depth)
     np.testing.assert_array_equal(decoded[..., 0], stored * 256 // 2**bits)
     assert decoded.dtype == np.uint8 and decoded.max() == 255
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_a_tiff_of_signed_numbers_or_fractions_is_told_apart_from_a_damaged_one(
+    tmp_path: Path, dtype: type
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.tif"), random_pixels(SIDE, SIDE, high=200).astype(dtype))
+    with pytest.raises(ValueError, match="signed"):
+        decode_image(tmp_path / "a.tif")
+    (tmp_path / "b.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:20])
+    with pytest.raises(ValueError, match="cut off"):
+        decode_image(tmp_path / "b.tif")
 
 
 def test_images_of_8_bits_are_left_as_they_are(tmp_path: Path) -> None:
@@ -146,15 +158,16 @@ def test_a_colour_dicom_file_is_rgb_and_a_broken_one_has_a_reason(tmp_path: Path
 # --- images inside tables
 
 
-def test_pixels_in_a_csv_become_images_named_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1, 255])
+def test_pixels_in_a_csv_become_images_named_by_row(tmp_path: Path, scale: int) -> None:
     train, test = random_pixels(5, 64), random_pixels(3, 64, seed=1)
     columns = [f"pixel{index}" for index in range(64)]
     folder = tmp_path / "digits"
     folder.mkdir()
-    frame = pd.DataFrame(train, columns=columns)
+    frame = pd.DataFrame(train / scale, columns=columns)  # fractions are of white
     frame.insert(0, "label", [3, 1, 3, 1, 0])
     frame.to_csv(folder / "train.csv", index=False)
-    pd.DataFrame(test, columns=columns).to_csv(folder / "test.csv", index=False)
+    pd.DataFrame(test / scale, columns=columns).to_csv(folder / "test.csv", index=False)
     (folder / "sample_submission.csv").write_text("ImageId,Label\n1,0\n2,0\n3,0\n")
     competition = read_competition(folder, tmp_path / "cache")
     assert competition.train_images == [f"train/{row}.png" for row in range(1, 6)]

@@ -85,7 +85,10 @@ def _encoded(arrays: Iterable[np.ndarray]) -> Iterator[tuple[bytes, str]]:
 
 
 def _pixel_values(path: Path, chunk: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """Return the pixels of the rows, float64 (rows, pixels), from one column or a column a pixel."""
+    """Return the pixels of the rows, float64 (rows, pixels), from one column or a column a pixel.
+
+    They lie between 0 and 255; rows that all lie between 0 and 1 are scaled to that.
+    """
     if len(columns) > 1:
         values = chunk[columns].to_numpy(np.float64)
     else:
@@ -98,7 +101,7 @@ def _pixel_values(path: Path, chunk: pd.DataFrame, columns: list[str]) -> np.nda
         raise InputError(
             f"{path}: pixels must lie between 0 and 255; found {values.min():g} to {values.max():g}."
         )
-    return values
+    return values * 255 if values.max() <= 1 else values
 
 
 def image_arrays(path: Path, values: np.ndarray, columns: Sequence[str]) -> np.ndarray:

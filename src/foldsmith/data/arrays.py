@@ -45,7 +45,8 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
         raise ValueError("an array with values that are not finite")
     low, high = float(numbers.min()), float(numbers.max())
     whole = values.dtype.kind in "ui" or bool((numbers % 1 == 0).all())
-    if whole and low >= 0 and high <= 255:
+    fractions = values.dtype.kind == "f" and high <= 1  # black and white among them
+    if whole and low >= 0 and high <= 255 and not fractions:
         return values.astype(np.uint8)
     if low < 0 or high > 1:
         numbers = (numbers - low) / max(high - low, 1e-12)

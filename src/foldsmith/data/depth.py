@@ -7,7 +7,7 @@ from foldsmith.data.headers import claimed_size
 from foldsmith.data.images import DEPTH, bits_of, has_16_bits, image_files, read_image_file
 
 SAMPLE_SIZE = 256  # images, evenly spaced in name order
-SUFFIXES = {".png", ".tif", ".tiff"}
+SUFFIXES = {".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2"}
 
 
 def find_depth(folder: Path, images: Sequence[str]) -> int:

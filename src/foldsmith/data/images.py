@@ -18,6 +18,9 @@ from foldsmith.data.headers import MAX_PIXELS, claimed_size
 
 DEPTH = 16  # bits of a sample, of which all are used
 BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
+TIFF = (b"II*\0", b"MM\0*")  # how files of the formats begin
+PORTABLE = (b"P5", b"P6")  # PGM and PPM
+JPEG_2000 = b"\0\0\0\x0cjP  "
 FOUR = 4  # channels that only images of as many files have; all others have three
 
 
@@ -86,6 +89,8 @@ def _decode_file(path: Path, min_side: int | None, depth: int) -> np.ndarray:
     # instead
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
+        if data.startswith(TIFF):
+            _refuse_signed(data)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _imread_flags(data, width, height, min_side))
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
@@ -107,11 +112,18 @@ def _shape_in_alpha(data: bytes, pixels: np.ndarray) -> np.ndarray:
     return np.repeat(alpha[..., None], 3, axis=2)
 
 
+def _refuse_signed(data: bytes) -> None:
+    """Raise ValueError for a TIFF of signed numbers or fractions: OpenCV would wrap them, or read none."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError("a TIFF of signed numbers or fractions; save it with 8 or 16 bits without a sign")
+
+
 def has_16_bits(data: bytes) -> bool:
-    """Return whether a PNG or TIFF file has more than 8 bits in a sample."""
+    """Return whether a PNG, TIFF, PGM, PPM or JPEG 2000 file has more than 8 bits in a sample."""
     if data.startswith(b"\x89PNG"):
         return len(data) > 24 and data[24] == 16
-    if not data.startswith((b"II*\0", b"MM\0*")):
+    if not data.startswith((*TIFF, *PORTABLE, JPEG_2000)):
         return False
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return pixels is not None and pixels.dtype == np.uint16
