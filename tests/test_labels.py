@@ -36,9 +36,13 @@ def read_document(folder: Path, document: Any, **settings: str) -> Metadata:
     return read(folder, **settings)
 
 
+def write_text(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
 def read_csv(folder: Path, text: str, **settings: str) -> Metadata:
-    (folder / "labels.csv").write_bytes(text.encode())
-    return read(folder, **settings)
+    return read(write_text(folder / "labels.csv", text).parent, **settings)
 
 
 def labels_of(metadata: Metadata) -> dict[str, int]:
@@ -485,6 +489,16 @@ def test_a_label_table_that_is_damaged_is_not_replaced_by_folders_or_names(
     (tmp_path / place).write_text(text, encoding="utf-16" if damage == "encoding" else "utf-8")
     with pytest.raises(InputError, match="labels.csv"):
         read(tmp_path, [f"train/{name}.png" for name in names])
+
+
+@pytest.mark.parametrize(("written", "file"), [("a7.jpg", "a7.JPG"), ("caf\u00e9.jpg", "cafe\u0301.jpg")])
+def test_a_row_whose_file_differs_in_capitals_or_accents_alone_names_it(
+    written: str, file: str, tmp_path: Path
+) -> None:
+    others = "".join(f"{index}.jpg,{'ab'[index % 2]}\n" for index in range(8))
+    images = [f"photos/train/{file}", *(f"photos/train/{index}.jpg" for index in range(8))]
+    with pytest.raises(InputError, match=naming("photos/train", written, file)):
+        read(write_text(tmp_path / "labels.csv", f"id,label\n{written},a\n{others}").parent, images)
 
 
 def test_grades_of_the_settings_order_words_and_cover_all_labels(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The label rows of a source: from folders or file names, from JSON, and from tables."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ from foldsmith.competition.label_tables import LabelTable, read_label_rows
 from foldsmith.competition.listing import folder_subset, is_left_behind
 from foldsmith.competition.roles import column
 from foldsmith.competition.spellings import how_loosely, match_ids, normal_path
-from foldsmith.competition.subsets import folder_names
+from foldsmith.competition.subsets import common_folder, folder_names
 from foldsmith.competition.units import expand_units
 from foldsmith.errors import Entries, InputError, first_of
 
@@ -176,14 +177,19 @@ def _resolve(path: Path, names: pd.Series, unit: str, competition: Competition) 
     outside = [row for row, path in enumerate(paths) if path.startswith("/") or ".." in path.split("/")]
     images = match_ids(names, competition.train_images, path)
     missing = [row for row, image in enumerate(images) if image is None]
-    train = competition.root / "train"
+    train = competition.root / common_folder(competition.train_images)
     for wrong, what, remedy in (
-        (outside, "name a file outside train/", "name files inside it."),
+        (outside, f"name a file outside {train}/", "name files inside it."),
         (missing, f"name an image that is not in {train}", _remedy(names, missing, competition)),
     ):
         example = f"'{names.iloc[wrong[0]]}'" if wrong else ""
         Entries(path, len(names), unit).refuse(names.index[wrong], what, remedy, example)
     return [image for image in images if image is not None]
+
+
+def _shape(name: str) -> str:
+    """Return a file name without the differences that systems make: capitals, and the form of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) -> str:
@@ -196,6 +202,11 @@ def _remedy(names: pd.Series, missing: Sequence[int], competition: Competition) 
     if name in folder_names(competition.train_images):
         return "it is a folder of images; write a row for each image in it, with its path as id."
     known = {PurePosixPath(image).name: image for image in competition.train_images}
+    alike = {_shape(base): image for base, image in known.items()}.get(_shape(name))
+    if alike:
+        return (
+            f"{alike} differs in capitals or the form of its accents alone; write it as the file is called."
+        )
     image, _, word = name.rpartition("_")
     if len(missing) == len(names) and image and match_ids([image], competition.train_images) != [None]:
         return (

@@ -1,5 +1,6 @@
 """The settings of `competition.toml`: what decides where a folder can be read in two ways."""
 
+import re
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -51,10 +52,14 @@ def read_settings(folder: Path) -> Settings:
     path = folder / FILE_NAME
     if not path.is_file():
         return Settings()
+    text = ""
     try:
-        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        values = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:  # tomllib's own error is a ValueError
-        raise InputError(f"{path} is not valid TOML: {error}.") from error
+        bare = re.search(r"^\s*(\w+)\s*=\s*([^\W\d][\w.-]*)\s*$", text, re.MULTILINE)
+        hint = f' Text needs quotes: {bare[1]} = "{bare[2]}".' if bare else ""
+        raise InputError(f"{path} is not valid TOML: {error}.{hint}") from error
     known = [field.name for field in fields(Settings)]
     for key in values:
         if key not in known:

@@ -15,8 +15,8 @@ from foldsmith.competition.label_tables import refuse_headless
 from foldsmith.competition.listing import subset_of
 from foldsmith.competition.long_form import LongForm, split_ids
 from foldsmith.competition.sample import BY_NAME, Sample, rows_of_sample
-from foldsmith.competition.spellings import Names, how_loosely
-from foldsmith.competition.subsets import folder_names
+from foldsmith.competition.spellings import Names, how_loosely, match_ids
+from foldsmith.competition.subsets import common_folder, folder_names
 from foldsmith.errors import Entries, InputError, first_of
 from foldsmith.natural_order import natural_key
 from foldsmith.process.files import atomic_write
@@ -118,6 +118,18 @@ def _names_below(test_images: list[str]) -> list[str]:
     return names if len(set(names)) == len(names) else list(test_images)
 
 
+def _refuse_ids_elsewhere(path: Path, table: pd.DataFrame, test_images: list[str]) -> None:
+    """Raise InputError if another column than the first one holds the ids of test images."""
+    for position, name in enumerate(table.columns):
+        cells = table.iloc[:, position]
+        if position and cells.is_unique and None not in match_ids(cells, test_images):
+            raise InputError(
+                f"{path}: the column '{name.strip()}' holds the ids of the test images, and "
+                f"'{table.columns[0].strip()}' stands before it; move it to the front: the id must be the "
+                "first column, here and in the submission."
+            )
+
+
 def _read_ids(
     path: Path, sample: Sample, competition: Competition
 ) -> tuple[list[str], list[tuple[str, ...]], str, list[str]]:
@@ -128,6 +140,8 @@ def _read_ids(
     table = sample.table
     ids = [name.strip() for name in table.iloc[:, 0]]
     repeated = table.index[pd.Series(ids).duplicated()]
+    if len(repeated):
+        _refuse_ids_elsewhere(path, table, competition.test_images)
     Entries(path, len(ids), "line").refuse(repeated, "repeat an id", "download the sample again.")
     images, test_list = rows_of_sample(competition, sample)
     first = table.columns[0].strip()
@@ -146,7 +160,8 @@ def _read_ids(
             or "the test folder is incomplete, or belongs to another sample; download both again"
         )
         raise InputError(
-            f"{path}: {len(missing)} of {len(ids)} ids have no image in {competition.root / 'test'} "
+            f"{path}: {len(missing)} of {len(ids)} ids have no image in "
+            f"{competition.root / common_folder(competition.test_images)} "
             f"(first: {first_of(missing)}); {remedy}."
         )
     most = max(map(len, images))

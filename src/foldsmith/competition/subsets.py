@@ -100,6 +100,11 @@ def folder_names(images: Iterable[str]) -> set[str]:
     return {name for folder in set(map(os.path.dirname, images)) for name in PurePosixPath(folder).parts}
 
 
+def common_folder(images: Iterable[str]) -> str:
+    """Return the innermost folder that all images lie in; empty if that is the competition's."""
+    return os.path.commonpath(folders) if (folders := set(map(os.path.dirname, images))) - {""} else ""
+
+
 def _by_settings(folder: Path, images: list[str], settings: Settings) -> Split:
     """Return the images that train_images and test_images name; the rest is for the one that is not set."""
     chosen = {}

@@ -11,7 +11,7 @@ from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
-from foldsmith.tasks.metrics import find_metric
+from foldsmith.tasks.metrics import METRICS, find_metric
 from foldsmith.tasks.task import CONFIDENT, CellForm
 
 # the metric that is assumed for a task and the kind of its submission
@@ -175,10 +175,14 @@ def _with_positive(
 ) -> Target:
     """Return the target with its positive class, the second of its two names."""
     if len(categories) != 2:
+        asking = (
+            f"the metric {settings.metric}" if settings.metric and not settings.task else "the task binary"
+        )
+        several = " and a metric of several classes, such as macro_f1" if settings.metric else ""
         raise InputError(
-            f"the task binary needs two classes, and the labels have {len(categories)} "
+            f"{asking} needs two classes, and the labels have {len(categories)} "
             f'({first_of(categories)}); set positive = "CLASS" for one class against the others, or '
-            'task = "multiclass", in competition.toml.'
+            f'task = "multiclass"{several}, in competition.toml.'
         )
     flags = flags_in(categories)
     headed = sample.class_in_header({category: names.get(category, category) for category in categories})
@@ -310,9 +314,11 @@ def _metric(
     if settings.metric:
         allowed = find_metric(settings.metric).tasks
         if task not in allowed:
+            known = ", ".join(name for name, row in METRICS.items() if task in row.tasks)
             raise InputError(
                 f"competition.toml: the metric {settings.metric} is for the task{'s' * (len(allowed) > 1)} "
-                f"{', '.join(allowed)}, and the labels are read as {task}; set another metric or task."
+                f"{', '.join(allowed)}, and the labels are read as {task}; set another metric or task "
+                f"(metrics of {task}: {known})."
             )
         return settings.metric, []
     if submission == "ranked":

@@ -309,6 +309,15 @@ FAMILIES: tuple[tuple[str, Callable[..., Metric], str], ...] = (
 )
 
 
+# what others call a metric, and members of families
+OTHER_NAMES = {
+    "f1": "f1", "f1_score": "f1", "f1_macro": "macro_f1", "f2": "f2", "auc": "roc_auc", "acc": "accuracy",
+    "logloss": "log_loss", "cross_entropy": "log_loss", "qwk": "quadratic_weighted_kappa",
+    "kappa": "quadratic_weighted_kappa", "mcc": "matthews_corrcoef", "map5": "map_at_5", "map@5": "map_at_5",
+    "top5": "top5_accuracy", "pf1": "probabilistic_f1", "mse": "rmse", "ap": "average_precision",
+}  # fmt: skip
+
+
 def find_metric(name: str) -> Metric:
     """Return the metric of this name, a row or a member of a family.
 
@@ -323,7 +332,7 @@ def find_metric(name: str) -> Metric:
     for pattern, build, _ in FAMILIES:
         if match := re.fullmatch(pattern, name):
             return build(name, *match.groups()).deciding(decide)
-    raise unknown_name("metric", name, [*METRICS, *(family for *_, family in FAMILIES)])
+    raise unknown_name("metric", name, [*METRICS, *(family for *_, family in FAMILIES)], OTHER_NAMES)
 
 
 def metric_of(name: str, task: str, decide: Callable[[np.ndarray], np.ndarray]) -> Metric:
