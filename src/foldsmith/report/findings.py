@@ -144,8 +144,8 @@ def spread_in_words(spread: FoldSpread | None, credit: str = "accuracy") -> str:
         f"{spread.expected:.4f} (p = {spread.p:.2g})"
     )
     significant = spread.p < SIGNIFICANCE
-    verdict = "the folds differ by more than chance" if significant else "no sign that the folds differ"
-    return f"{figures}: {verdict}."
+    verdict = "the folds differ by more than chance" if significant else "no sure sign that the folds differ"
+    return f"{figures}: {verdict} (a sign is p below {SIGNIFICANCE})."
 
 
 def find_outlier_folds(

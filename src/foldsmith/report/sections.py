@@ -147,7 +147,9 @@ def describe_classes(evidence: Evidence) -> Context:
         "num_wrong": int(counts.sum() - np.trace(counts)),
         "num_pairs": int(np.count_nonzero(counts) - np.count_nonzero(np.diag(counts))),
         "is_ordered": is_ordered,
-        "matrix": matrix.draw_confusion_matrix(counts, names, order),
+        "matrix": matrix.draw_confusion_matrix(
+            counts, names, order, with_counts=len(order) < matrix.GROUP_FROM
+        ),
         "group_matrix": matrix.draw_confusion_matrix(counts, names, group, with_counts=True)
         if len(group)
         else "",
