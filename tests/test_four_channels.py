@@ -330,7 +330,7 @@ def test_the_default_recipe_takes_four_channels_where_there_are_four_files(
     competition = prepare.read_competition(folder)
     resolved = resolve_recipe(command, competition)
     assert (resolved.recipe.channels, resolved.evidence.facts.channels) == (4, 4)
-    (first, _) = describe_recipe(resolved.recipe, resolved.evidence)
+    first, *_ = describe_recipe(resolved.recipe, resolved.evidence)
     assert "four files" in first
     assert resolve_default(resolved.evidence, ["channels=3"]).channels == 3
     three = [image.replace(BRACES, "_{red,green,blue}.png") for image in competition.train_images]

@@ -137,7 +137,7 @@ def true_settings(content: bytes, metrics: tuple[str, ...]) -> dict[str, str] | 
     """Return the settings of a competition.toml; None if it must be refused."""
     texts = ("task", "metric", "labels", "id_column", "label_column", "label_separator", "group_column")
     texts += ("positive", "sample", "submission")
-    lists = ("label_columns", "train_images", "test_images", "files")
+    lists = ("label_columns", "train_images", "test_images", "files", "grades")
     known = {**dict.fromkeys(texts, ""), **dict.fromkeys(lists, ())}
     try:
         found = tomllib.loads(content.decode("utf-8-sig"))
