@@ -30,8 +30,9 @@ def run_main(main: Callable[[], int], stopped: str | None = None) -> NoReturn:
         status = 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         status = _status_of(error)
-    # under torchrun, communication threads whose peer has left cannot be joined, which sys.exit would try
-    if status and "RANK" in os.environ:
+    # under torchrun, communication threads whose peer has left cannot be joined, which sys.exit would try;
+    # after a success as well, if the other process ends first
+    if "RANK" in os.environ:
         _exit_without_cleanup(status)
     sys.exit(status)
 
