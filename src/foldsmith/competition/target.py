@@ -11,7 +11,7 @@ from foldsmith.competition.sample_cells import SampleCells
 from foldsmith.competition.settings import Settings
 from foldsmith.errors import InputError, first_of
 from foldsmith.natural_order import natural_key
-from foldsmith.tasks.metrics import METRICS, find_metric
+from foldsmith.tasks.metrics import find_metric, metric_for
 from foldsmith.tasks.task import CONFIDENT, CellForm
 
 # the metric that is assumed for a task and the kind of its submission
@@ -312,15 +312,7 @@ def _metric(
     """Return the metric, and a sentence where it is assumed."""
     task = target.task
     if settings.metric:
-        allowed = find_metric(settings.metric).tasks
-        if task not in allowed:
-            known = ", ".join(name for name, row in METRICS.items() if task in row.tasks)
-            raise InputError(
-                f"competition.toml: the metric {settings.metric} is for the task{'s' * (len(allowed) > 1)} "
-                f"{', '.join(allowed)}, and the labels are read as {task}; set another metric or task "
-                f"(metrics of {task}: {known})."
-            )
-        return settings.metric, []
+        return metric_for(settings.metric, task).name, []
     if submission == "ranked":
         metric = f"map_at_{sample.longest if sample.longest > 1 else RANKED}"
     else:

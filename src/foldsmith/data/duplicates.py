@@ -67,9 +67,10 @@ class Joined:
 
     def add(self, pairs: np.ndarray) -> None:
         """Join the groups of each pair (P, 2)."""
-        while len(pairs := pairs[self.apart(pairs)]):
-            firsts = np.sort(self.firsts(pairs), axis=1)
+        firsts = self.firsts(pairs)
+        while len(firsts := np.sort(firsts[firsts[:, 0] != firsts[:, 1]], axis=1)):
             np.minimum.at(self.parents, firsts[:, 1], firsts[:, 0])
+            firsts = self.firsts(firsts)
 
 
 def name_groups(groups: np.ndarray, paths: Sequence[str]) -> list[str]:

@@ -89,8 +89,6 @@ def _decode_file(path: Path, min_side: int | None, depth: int) -> np.ndarray:
     # instead
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        if data.startswith(TIFF):
-            _refuse_signed(data)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _imread_flags(data, width, height, min_side))
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
@@ -110,13 +108,6 @@ def _shape_in_alpha(data: bytes, pixels: np.ndarray) -> np.ndarray:
         return pixels
     alpha = whole[..., 3] if whole.dtype == np.uint8 else (whole[..., 3] >> 8).astype(np.uint8)
     return np.repeat(alpha[..., None], 3, axis=2)
-
-
-def _refuse_signed(data: bytes) -> None:
-    """Raise ValueError for a TIFF of signed numbers or fractions: OpenCV would wrap them, or read none."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
-        raise ValueError("a TIFF of signed numbers or fractions; save it with 8 or 16 bits without a sign")
 
 
 def has_16_bits(data: bytes) -> bool:

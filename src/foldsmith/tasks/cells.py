@@ -57,7 +57,7 @@ def default_cells(task: Task, classes: pd.DataFrame, form: CellForm) -> Cells:
 def _free_separator(words: list[str], usual: str) -> str:
     """Return the usual separator, or the first that is in no label. Raise InputError if each is in one."""
     for separator in (usual, *SEPARATORS):
-        if not any((separator.strip() or separator) in word for word in words):
+        if not _holding(separator, words):
             return separator
     raise InputError(
         f"labels contain each of the separators of a cell, {' '.join(SEPARATORS).strip()} and space (first: "
@@ -203,10 +203,14 @@ def _written(words: set[str], separator: str) -> str:
     return spaced if any(spaced in word for word in words) else separator.strip() or " "
 
 
+def _holding(separator: str, words: list[str]) -> list[str]:
+    """Return the labels that contain the separator; the space after a comma is none of it."""
+    return [word for word in words if (separator.strip() or separator) in word]
+
+
 def _refuse_inside(path: Path, words: list[str], separator: str) -> None:
     """Raise InputError if a label contains the separator: a cell could not be read back."""
-    mark = separator.strip() or separator
-    inside = [word for word in words if mark in word]
+    inside = _holding(separator, words)
     if inside:
         raise InputError(
             f"{path}: the label '{inside[0]}' contains the separator '{separator}' of the cells; set another "

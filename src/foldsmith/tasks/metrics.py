@@ -336,7 +336,12 @@ def find_metric(name: str) -> Metric:
 
 
 def metric_of(name: str, task: str, decide: Callable[[np.ndarray], np.ndarray]) -> Metric:
-    """Return the metric of this name with the decision of a task, given by its name.
+    """Return the metric of this name with the decision of a task. Raise InputError as `metric_for` does."""
+    return metric_for(name, task).deciding(decide)
+
+
+def metric_for(name: str, task: str) -> Metric:
+    """Return the metric of this name for a task, given by its name, without the task's decision.
 
     Raise InputError for an unknown name, and for a metric that the task's predictions do not have.
     """
@@ -348,7 +353,7 @@ def metric_of(name: str, task: str, decide: Callable[[np.ndarray], np.ndarray]) 
             f"{', '.join(metric.tasks)}, and the task here is {task}; set metric or task in competition.toml "
             f"(metrics of {task}: {', '.join(known)})."
         )
-    return metric.deciding(decide)
+    return metric
 
 
 def metrics_of(

@@ -13,13 +13,12 @@ import pandas as pd
 
 from foldsmith.errors import InputError
 from foldsmith.natural_order import natural_key
-from foldsmith.tasks.single_label import SingleLabel, encode_rows
+from foldsmith.tasks.single_label import INTEGER, SingleLabel, encode_rows
 from foldsmith.tasks.task import Encoded
 
 if TYPE_CHECKING:
     import torch
 
-INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 MOST_BETWEEN = 20  # grades without an image between others; more are no scale of grades
 

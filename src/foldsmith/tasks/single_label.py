@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # a category that is one, in 64 bits
+
 
 @dataclass(frozen=True)
 class SingleLabel(SharedMethods):
@@ -168,7 +170,7 @@ def encode_rows(
     """
     rows, repeated = drop_repeated(rows, source)
     categories = sorted({*rows["category"], *names}, key=natural_key)
-    if all(re.fullmatch(r"[+-]?[0-9]{1,18}", category) for category in categories):
+    if all(INTEGER.fullmatch(category) for category in categories):
         categories.sort(key=int)
     if keep_order:
         categories = list(dict.fromkeys([*names, *categories]))
