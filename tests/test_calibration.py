@@ -13,6 +13,8 @@ from foldsmith.evaluation.calibration import (
     calibrate,
     fit_temperature,
 )
+from foldsmith.evaluation.decisions import fit_decision
+from foldsmith.tasks import build_task
 from foldsmith.tasks.metrics import expected_calibration_error
 
 
@@ -88,3 +90,14 @@ def test_bins_hold_each_image_once_and_give_the_calibration_error() -> None:
             assert row.accuracy == pytest.approx(correct[inside].mean())
     weighted = (bins["count"] * (bins["accuracy"] - bins["confidence"]).abs()).sum() / 700
     assert weighted == pytest.approx(expected_calibration_error(labels, probabilities), abs=1e-6)
+
+
+def test_the_temperature_of_a_submission_is_shown_as_it_is_applied() -> None:
+    labels, probabilities = make_predictions(3.0, 60)
+    folds, task = np.arange(60) % 3, build_task("multiclass", 5)
+    decision = fit_decision(task, task.metric("log_loss"), labels, probabilities, folds)
+    assert decision.kind == "temperature"
+    shown = calibrate(labels, folds, probabilities, is_applied=True)
+    assert shown.temperature == pytest.approx(decision.values[0])
+    assert shown.log_loss_after == pytest.approx(decision.score, rel=1e-6)
+    assert calibrate(labels, folds, probabilities).temperature != pytest.approx(shown.temperature)

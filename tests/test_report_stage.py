@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import MakeCompetition, naming
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 import examine
 import infer
@@ -84,6 +85,13 @@ def test_near_duplicates_are_listed_kept_in_one_fold_and_shown(run: Path) -> Non
     assert folds["train/0.png"] == folds["train/1.png"]
     page = text_of((run / "report.html").read_text())
     assert "1 picture has two labels." in page and "1 picture is in training and test." in page
+
+
+def test_the_confusion_matrix_of_few_classes_has_its_numbers_on_paper(run: Path) -> None:
+    page, oof = (run / "report.html").read_text(), load_npz(run / "oof.npz")
+    written = sorted(map(int, re.findall(r'<text class="count[^"]*"[^>]*>(\d+)</text>', page)))
+    counts = confusion_matrix(oof["label"], oof["probabilities"].argmax(axis=1))
+    assert written == sorted(counts[counts > 0].tolist())
 
 
 def test_figures_of_the_page_are_those_of_the_files(run: Path) -> None:
