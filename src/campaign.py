@@ -198,16 +198,18 @@ def make(
     from foldsmith.campaign.costs import Contest
     from foldsmith.campaign.plan import make_plan
     from foldsmith.data.survey import survey_images
-    from foldsmith.tasks import build_task
+    from foldsmith.run.tables import task_of
 
     begun = time.monotonic()
     facts = command.limited(survey_images(competition.root, list(metadata.samples["path"])))
-    num_outputs = build_task(metadata.task, len(metadata.classes)).num_outputs
-    candidates = find_candidates(facts, num_outputs, typed.weights, command, seconds)
+    task = task_of(metadata.task, metadata.classes)
+    candidates = find_candidates(facts, task.num_outputs, typed.weights, command, seconds)
     split = command.plan
     held_out = split.holdout if split.holdout is not None else 1 / split.num_folds
     num_test = len(competition.test_images)
-    contest = Contest(facts.num_images, num_test, len(split.folds), facts.side, held_out)
+    contest = Contest(
+        facts.num_images, num_test, len(split.folds), facts.side, held_out, "rounds" not in task.refusals
+    )
     return make_plan(contest, candidates, seconds - (time.monotonic() - begun))
 
 

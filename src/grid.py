@@ -226,7 +226,8 @@ def finish(typed: argparse.Namespace, grid: "Grid", folder: Path) -> int:
     status = 0
     if typed.blend and len(done) > 1:
         members = [str(run.command.run.root) for run in done]
-        words = [*members, "--name", "grid-blend", "--again"]
+        metric = done[0].command.metric
+        words = [*members, "--name", "grid-blend", "--again", *(["--metric", metric] if metric else [])]
         status = run_stages(Path(sys.executable), [str(source / "blend.py"), *words])
     if done:
         status = run_stages(Path(sys.executable), [str(source / "compare.py"), str(folder)]) or status

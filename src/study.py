@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     for command in commands.values():
         if command.is_resolved:
             check_identity(command.run, command.again, OTHER_OUTPUT, **command.identity)
-    read_competition(next(iter(commands.values())).folder)
+    check_labels(next(iter(commands.values())).folder, study)
     for recipe in only or study.reported:
         say(f"study: {recipe}")
         # a process a recipe: run.sh starts src/run.py, which knows the stages
@@ -49,6 +49,18 @@ def main(argv: list[str] | None = None) -> int:
         if status:
             return status
     return 0
+
+
+def check_labels(folder: Path, study: Study) -> None:
+    """Raise InputError if a competition cannot be read, or its labels are numbers, which have no accuracy."""
+    # imported here: pandas takes half a second
+    from foldsmith.competition.labels import read_metadata
+
+    if read_metadata(read_competition(folder)).task == "regression":
+        raise InputError(
+            f"a study compares accuracies, and the labels of {folder} are numbers; run a recipe of it alone: "
+            f"./run.sh {folder} --recipe {next(iter(study.reported))}."
+        )
 
 
 def run(command: Command) -> int:

@@ -23,7 +23,7 @@ from foldsmith.errors import InputError
 from foldsmith.process.files import load_json, load_npz, save_json, save_npz
 from foldsmith.recipes import RECIPES, Recipe, override
 from foldsmith.recipes.neutral import KEPT, NEUTRAL, Drop, read_drops
-from foldsmith.run.command import Command
+from foldsmith.run.command import Command, check_name
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp
 from foldsmith.tasks.metrics import METRICS
@@ -58,6 +58,7 @@ def test_a_drop_is_a_field_with_its_neutral_value_or_an_explicit_one() -> None:
         "with-views-hflip,identity",
     ]
     assert Drop("warmup", "0").suffix == "without-warmup"
+    check_name(f"run-{Drop('weights', 'folder/resnet18.safetensors').suffix}")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_recipe_file_can_be_ablated(tmp_path: Path) -> None:
         (["quick", "--drop", "augment", "--recipe=resnet"], ["--recipe"]),
         (["quick", "--drop", "augment", "--epoch", "2"], ["'--epoch'", "'--epochs'"]),
         (["quick", "--epochs", "4", "--drop", "epochs=2"], ["--drop epochs=2"]),
-        (["quick", "--drop", "model=../x"], ["--name", "../x"]),
+        (["quick", "--drop", "model=../x"], ["model", "'../x'"]),
         (["quick", "--drop", "ema_decay", "augment=flop"], ["augmentation", "'flop'"]),
     ],
 )

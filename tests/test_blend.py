@@ -22,13 +22,15 @@ import submit
 import train
 import validate
 from foldsmith.comparison.blend_weights import climb
-from foldsmith.comparison.members import starts_with_runs
+from foldsmith.comparison.members import require_combined, starts_with_runs
+from foldsmith.deployment.combination import read_combination
 from foldsmith.errors import InputError
 from foldsmith.evaluation.cross_validation import cross_validation
 from foldsmith.evaluation.decisions import fit_decision
 from foldsmith.process.files import load_npz, save_json, save_npz
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import digests_of_trained, write_stamp
+from foldsmith.run.validated import is_stale
 from foldsmith.tasks import SingleLabel
 from foldsmith.tasks.metrics import METRICS
 
@@ -274,6 +276,7 @@ def test_wrong_arguments_are_refused(
         (words_of(runs, tmp_path / "nowhere"), ["nowhere", "--folder"]),
         (words_of(runs, make_competition(num_classes=3)), ["/a"]),
         ([str(runs / "a"), str(runs / "c"), "--folder", str(folder)], ["/c"]),
+        ([str(runs / "a"), "nowhere", "--folder", str(folder)], ["nowhere is not a folder"]),
     ):
         with pytest.raises(InputError, match=naming(*keys)):
             stage.main(words)
@@ -299,6 +302,30 @@ def test_folds_in_another_order_of_rows_are_the_same_folds(runs: Path, folder: P
     blend.main(words_of(runs, folder, "--name", "after"))
     for name in ("oof.npz", "test.npz", "submission.csv"):
         assert (runs / "before" / name).read_bytes() == (runs / "after" / name).read_bytes()
+
+
+@pytest.mark.parametrize("stage", [blend, submit])
+def test_a_member_in_another_output_folder_is_found_and_judged(
+    stage: object, runs: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = RunPaths(tmp_path / "elsewhere" / runs.name / "b")
+    shutil.copytree(runs / "b", other.root)
+    assert stage.main([str(runs / "a"), str(other.root), "--folder", str(folder)]) == 0
+    made = RunPaths(runs / ("blend" if stage is blend else "average"))
+    assert [run.root for run in read_combination(made).members] in (
+        [runs / "a", other.root], [runs / "a"], [other.root]
+    )  # fmt: skip
+    require_combined(made)
+    beside = RunPaths(runs / "b")  # another run of the same name, which is no member
+    for path in (beside.oof, beside.test):
+        save_npz(path, **shuffled(load_npz(path)))
+    require_combined(made)
+    assert stage is submit or not is_stale(made)
+    for path in (other.oof, other.test):
+        save_npz(path, **shuffled(load_npz(path)))
+    assert stage is submit or is_stale(made)
+    with pytest.raises(InputError, match=naming(other.test)):
+        require_combined(made)
 
 
 def test_a_run_with_a_missing_fold_is_refused(runs: Path, folder: Path) -> None:

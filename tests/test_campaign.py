@@ -118,6 +118,14 @@ def test_a_plan_fits_its_budget_and_is_the_same_from_its_file(
     assert len({step.run for step in steps}) == len(steps)
 
 
+@pytest.mark.parametrize("lacking", [{"num_test": 0}, {"can_pseudo_label": False}])
+def test_pseudo_labels_are_planned_only_where_there_can_be_some(lacking: dict[str, object]) -> None:
+    contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
+    names = [[slot.name for slot in make_plan(one, BORROWED, 50_000).slots]
+             for one in (contest, replace(contest, **lacking))]  # fmt: skip
+    assert set(names[0]) - set(names[1]) == {"the best training with pseudo-labels"}
+
+
 def test_the_network_that_was_probed_best_is_tuned_at_the_largest_side_that_fits() -> None:
     contest = Contest(num_images=1000, num_test=500, num_folds=5, side=200)
     long, short = (make_plan(contest, BORROWED, seconds) for seconds in (50_000, 3_000))

@@ -13,6 +13,7 @@ from foldsmith.inference.compute import (
     choose_devices,
     choose_precision,
 )
+from foldsmith.process import machine
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -93,6 +94,24 @@ def test_on_a_cpu_a_decoder_is_trained_in_fp32_unless_set_otherwise(monkeypatch:
         assert choose_precision("bf16", torch.device(device), reconstructs=True) == "bf16"
     assert build_compute("cpu", "auto", MEAN, STD, reconstructs=True).precision == "fp32"
     assert build_compute("cpu", "auto", MEAN, STD).precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "fast"),
+    [
+        ("avx2 avx512f avx512_bf16", "", True),
+        ("avx2 avx512f amx_bf16", "DEFAULT", True),
+        ("avx2 avx512f avx512_bf16", "avx2", False),
+        ("avx2 avx512f avx512_bf16", "AVX512_CORE_BF16", True),
+        ("avx2", "", False),
+    ],
+)
+def test_bf16_is_fast_where_the_processor_has_it_and_onednn_may_use_it(
+    flags: str, limit: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: f"processor : 0\nflags : fpu {flags}\n")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert machine.has_fast_bf16() == fast
 
 
 @pytest.mark.parametrize("words", ["auto", "cuda:0,cuda:1", "cuda:1, cuda:0", "cpu,cpu", "cpu"])

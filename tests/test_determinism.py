@@ -80,6 +80,14 @@ def test_a_rehearsal_changes_no_byte_and_its_estimate_is_the_sum_of_its_parts(
     images = 24 * 4 + 2 * len(load_samples(command.run.test_samples))
     sentence = describe_duration(replace(command, recipe=recipe), plan, Rehearsal(0.0, 1, 0.5), 2)
     assert f"{images * 0.5 / 2:.0f} s of predictions" in sentence
+    # in a second round half of the 10 test images are trained on beside the 12 of a fold, once predicted
+    recipe, plan = replace(recipe, rounds=2, pseudo_share=0.5), replace(plan, to_label=["test/0.png"] * 10)
+    sentence = describe_duration(replace(command, recipe=recipe), plan, Rehearsal(60.0, 1000, 0.0), 1)
+    minutes = 2 * 3 * 1000 * (12 + 12 + 5) / 12
+    assert f"{minutes // 60:.0f} h {minutes % 60:.0f} min" in sentence
+    images = 2 * 24 * 4 + 2 * (len(load_samples(command.run.test_samples)) + 10)
+    sentence = describe_duration(replace(command, recipe=recipe), plan, Rehearsal(0.0, 1, 0.5), 2)
+    assert f"{images * 0.5 / 2:.0f} s of predictions" in sentence
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # more than cores

@@ -48,6 +48,17 @@ def test_counters_are_copied() -> None:
     assert ema.model.state_dict()["1.num_batches_tracked"] == 5
 
 
+def test_layers_that_share_a_weight_are_averaged_once() -> None:
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(shared, nn.Tanh(), shared)
+    ema, start = EMA(model, 0.9), shared.weight.detach().clone()
+    with torch.no_grad():
+        shared.weight += 1
+    ema.update()
+    torch.testing.assert_close(ema.model[0].weight, 2 / 11 * start + 9 / 11 * shared.weight)
+    assert ema.model[0].weight is ema.model[2].weight
+
+
 def test_averaging_leaves_the_trained_model_alone() -> None:
     with_average, without = make_model(), make_model()
     first = train_steps(with_average, EMA(with_average, 0.9), 4)[-1]

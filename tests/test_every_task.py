@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from conftest import MakeCompetition
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 import compare
@@ -87,6 +89,21 @@ def finished(
     for stage in STAGES:
         assert stage.main([*words, "--name", "a"]) == 0
     return Finished(folder, RunPaths(output / folder.name / "a"), words)
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel", "regression"])
+def test_the_side_for_borrowed_weights_is_chosen_by_a_probe_of_the_task(
+    task: str, make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(num_classes=4, per_class=6, sample=None)
+    label_as(task, folder)
+    weights = tmp_path / "test_efficientnet.safetensors"
+    save_file(timm.create_model("test_efficientnet").state_dict(), weights)
+    words = [str(folder), "--set", f"weights={weights}", "--folds", "2", "--device", "cpu"]
+    assert prepare.main([*words, "--output", str(tmp_path)]) == 0
+    held = json.loads((tmp_path / folder.name / "default" / "identity.json").read_text())
+    losses = held["evidence"]["backbone"]["losses"]
+    assert len(losses) > 1 and all(0 <= loss < 10 for loss in losses.values())
 
 
 def test_predictions_belong_to_the_images_and_to_the_task(finished: Finished) -> None:

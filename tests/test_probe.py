@@ -190,6 +190,16 @@ def test_a_store_of_other_facts_is_begun_anew(tmp_path: Path) -> None:
     assert FeatureStore(tmp_path / "s", 5, 3, {"view": "hflip"}).missing(np.arange(5)).tolist() == [*range(5)]
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_predictions_of_no_image_are_none(epochs: int, images: CachedImages) -> None:
+    # of several processes one may have no share of few held-out images
+    network = build_probed(replace(PROBE, epochs=epochs), 3)
+    none = CachedImages(images.pixels, images.rows[:0], images.cache)
+    average = ViewAverage(build_task("multiclass", 3), ("identity", "hflip"))
+    predicted = predict(network, none, average, COMPUTE, BatchLimit(8))
+    assert predicted.shape == (0, 3) and predicted.dtype == np.float32
+
+
 def test_stored_features_and_the_whole_network_predict_the_same(images: CachedImages) -> None:
     torch.manual_seed(0)
     network = build_probed(PROBE, 3)
@@ -323,9 +333,9 @@ def test_learning_rates_fall_layer_by_layer_from_the_head(name: str, side: int) 
     backbone = [scales[id(p)] for key, p in names.items() if key.startswith("extractor.")]
     assert max(backbone) == 0.5 and backbone[0] == min(backbone) < 0.1
     plain = timm.create_model(name, num_classes=3)
-    lowest = min(scales_of_layers(plain, 0.5).values())
+    lowest = min(scales_of_layers(plain, recipe).values())
     assert lowest in (min(backbone), 2 * min(backbone)), "timm may have the classifier in the last group"
-    assert scales_of_layers(plain, 1.0) == {}
+    assert scales_of_layers(plain, replace(recipe, layer_decay=1.0)) == {}
 
 
 def test_frozen_batch_statistics_stay_and_free_ones_move() -> None:
@@ -489,7 +499,7 @@ def test_recomputed_activations_give_the_same_gradients(name: str) -> None:
         torch.manual_seed(0)
         network = build_probed(replace(PROBE, model=f"timm:{name}", image_size=side, epochs=1), 3)
         if recompute:
-            recompute_activations(network)
+            recompute_activations(network, name)
         images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(3))
         network.train()
         network(images).square().sum().backward()

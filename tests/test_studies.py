@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import naming
+from conftest import MakeCompetition, naming
 
 import study
 from foldsmith.comparison.study_table import HEADER, StudyRow, read_row, table_of, write_study
@@ -91,12 +91,24 @@ def test_a_study_runs_its_recipes_in_order_and_ends_with_the_status_of_one_that_
         return 7 if command.recipe.name == "cnn-b" else 0
 
     monkeypatch.setattr(study, "run", run)
-    monkeypatch.setattr(study, "read_competition", lambda folder: None)
+    monkeypatch.setattr(study, "check_labels", lambda folder, study: None)
     assert study.main(["cnn", "--output", str(tmp_path)]) == 7
     words = ["input/cifar10", "--holdout", "0.16", "--output", str(tmp_path), "--recipe"]
     assert ran == [[*words, "cnn-a"], [*words, "cnn-b"]]
     table = (tmp_path / "cifar10" / "study-cnn.md").read_text(encoding="utf-8")
     assert "| cnn-a | - | - |" in table and "Training and held-out curves" not in table
+
+
+def test_a_study_of_numbers_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_competition: MakeCompetition
+) -> None:
+    monkeypatch.setattr(study, "run", lambda command: pytest.fail("something ran"))
+    folder = make_competition(labels="csv")
+    table = pd.read_csv(folder / "labels.csv")
+    table.assign(label=np.arange(len(table)) / 7).to_csv(folder / "labels.csv", index=False)
+    (folder / "sample_submission.csv").unlink()
+    with pytest.raises(InputError, match=naming(folder, "./run.sh", "--recipe cnn-a")):
+        study.main(["cnn", str(folder), "--output", str(tmp_path)])
 
 
 def test_a_study_of_a_folder_that_is_missing_writes_nothing(

@@ -17,7 +17,7 @@ from foldsmith import __version__
 from foldsmith.process.files import load_npz
 from foldsmith.process.machine import versions
 
-VERSION = "0.4.1"
+VERSION = "0.4.2"
 # figures of oof.npz and test.npz, by settings on top of the recipe `quick`
 FIGURES = {
     (): (0.1182, -0.0289),

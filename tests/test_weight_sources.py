@@ -511,6 +511,49 @@ def test_a_run_records_its_weights_and_goes_on_without_them(
         train.main([*words, "--again"])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_weights_of_a_further_seed_are_those_of_an_earlier_run(
+    channels: int, make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder = make_competition(num_classes=2, size=SIZE)
+    words = words_of(folder, "--recipe", "quick", "--epochs", "1", "--set", f"channels={channels}")
+    model = ["--set", f"model=timm:{NAME}", "--set", "mean=" + ",".join(["0.3"] * channels)]
+    for stage in (prepare, split, train):
+        assert stage.main([*words, *model, "--set", "seeds=2"]) == 0
+    run = RunPaths(folder.parent / "out" / folder.name / "quick")
+    weights = run.of_fold(0).seed(1).weights
+    facts = describe_weights(Recipe(name="x", model=f"timm:{NAME}", weights=str(weights), channels=channels))
+    assert facts["mean"] == pytest.approx([0.3] * channels) and facts["std"] == [0.5] * channels
+    start = Start(file=str(weights))
+    model = build_model(f"timm:{NAME}", 5, SIZE, channels, start)
+    held, (first, filters) = load_file(weights), next(model.named_parameters())
+    assert torch.equal(filters, held[first])
+    assert normalisation(model, True, channels)[0] == pytest.approx((0.3,) * channels)
+    assert network_of(str(weights)) == NAME
+    assert (
+        prepare.main(
+            [*words, "--name", "again", "--set", f"weights={weights}", "--set", f"model=timm:{NAME}"]
+        )
+        == 0
+    )
+    known = load_json(RunPaths(run.root.with_name("again")).stamp("prepare"))["known_images"]
+    assert re.search(naming(6, 12, weights), known)
+    if channels == 1:
+        with pytest.raises(InputError, match=naming("channels=3", "channels=1")):
+            build_model(f"timm:{NAME}", 5, SIZE, 3, start)
+
+
+def test_first_filters_for_four_channels_arrive_or_are_refused(tmp_path: Path) -> None:
+    four = timm.create_model(NAME, in_chans=4)
+    save_file(four.state_dict(), tmp_path / f"{NAME}.safetensors")
+    start = Start(file=str(tmp_path / f"{NAME}.safetensors"))
+    again = build_model(f"timm:{NAME}", 5, SIZE, 4, start)
+    assert torch.equal(next(again.parameters()), next(four.parameters()))
+    for channels in (1, 3):
+        with pytest.raises(InputError, match=naming("channels=4", f"channels={channels}")):
+            build_model(f"timm:{NAME}", 5, SIZE, channels, start)
+
+
 def test_the_network_that_weights_name_is_printed_or_refused(
     make_competition: MakeCompetition, donor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

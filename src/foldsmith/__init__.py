@@ -2,4 +2,4 @@
 
 # Every stamp records it, so that output of an older version is stale. Raise it with every change that alters
 # a number in a run's files (tests/test_version.py).
-__version__ = "0.4.1"
+__version__ = "0.4.2"

@@ -14,8 +14,8 @@ a method that is not done then is killed, and what it had printed counts.
 The methods run in turn. All train on the training images of fold 0 and are judged on its held-out ones,
 after every epoch if the method can. The clock of a method starts with its process, so it holds imports and
 decoding; foldsmith's begins without a cache. In brackets are the processor seconds until then, which other
-programs on the machine change less. --fp32 is for processors without bfloat16 instructions; on others,
-ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 before the command make one of them. Rows are added to
+programs on the machine change less. ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 before the command make
+a processor without AVX-512 and bfloat16 instructions of a newer one. Rows are added to
 --rows as JSON; a method that has a row there for the same images and minutes is not run again.
 """
 
@@ -177,7 +177,6 @@ def our_command(method: Method, images: Images, args: argparse.Namespace, output
         words += ["--set", f"train_size_from={BORROWED_PIXELS * 5 // 8}"]
     if method.name == "default" and not method.borrowed:
         words += ["--set", "pretrained=false"]
-    words += ["--precision", "fp32"] if args.fp32 else []
     return [sys.executable, str(SRC / "run.py"), *words, "--until", "validate"]
 
 
@@ -195,9 +194,8 @@ def timm_command(method: Method, images: Images, args: argparse.Namespace, outpu
         values |= {"lr": 2e-3, "batch-size": 64}
     words = [text for word, value in values.items() for text in (f"--{word}", str(value))]
     words += ["--pretrained"] if method.borrowed else []
-    has_bf16 = has_fast_bf16() and not args.fp32
     # networks with depthwise convolutions, as those with weights here, are slower in bf16 on a CPU
-    words += ["--amp", "--amp-dtype", "bfloat16"] if has_bf16 and not method.borrowed else []
+    words += ["--amp", "--amp-dtype", "bfloat16"] if has_fast_bf16() and not method.borrowed else []
     flags = ["--channels-last", "--sched-on-updates", "--scale", "0.35", "1"]
     return [sys.executable, str(args.timm / "train.py"), *flags, *words]
 
@@ -298,7 +296,6 @@ def parse() -> argparse.Namespace:
     add("--limit", type=int, default=0, metavar="N", help="use only N images, stratified (all)")
     add("--minutes", type=float, default=5, help="budget of a method (5)")
     add("--threads", type=int, default=1)
-    add("--fp32", action="store_true", help="no bfloat16, as on processors that have to emulate it")
     add("--weights", metavar="FILE", help="safetensors, named as timm's network is")
     add("--timm", type=Path, metavar="CHECKOUT")
     add("--fastai", metavar="PYTHON", help="an interpreter with fastai and timm")

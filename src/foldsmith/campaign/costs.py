@@ -18,6 +18,7 @@ class Contest:
     """The facts of a contest that a plan depends on.
 
     `side` is that of a square image, in pixels; `held_out` the share of the images that a fold holds out.
+    `can_pseudo_label` says whether the task has pseudo-labels.
     """
 
     num_images: int
@@ -25,6 +26,7 @@ class Contest:
     num_folds: int
     side: int
     held_out: float = 0.2
+    can_pseudo_label: bool = True
 
     @property
     def preparing(self) -> float:

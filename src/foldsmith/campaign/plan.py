@@ -74,8 +74,9 @@ def make_plan(contest: Contest, candidates: Sequence[Candidate], seconds: float)
         *(training + tuning if many_small else tuning + training),
         Slot("the best training in shifted views", VARIATION, 1.0, varied=SHIFTED),
         Slot("the best training with another seed", VARIATION, 1.0, varied=SEED),
-        Slot("the best training with pseudo-labels", VARIATION, 1.0, varied=ROUNDS),
     ]
+    if contest.num_test and contest.can_pseudo_label:
+        slots.append(Slot("the best training with pseudo-labels", VARIATION, 1.0, varied=ROUNDS))
     if probes:
         slots.append(Slot("the best probe in four views", VARIATION, 1.0, varied=ORIENTATIONS))
     slots += [Slot(f"the best training with {seed}", VARIATION, 1.0, varied=seed) for seed in MORE_SEEDS]

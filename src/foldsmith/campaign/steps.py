@@ -298,8 +298,6 @@ def _vary(plan: Plan, slot: Slot, past: Past, left: float) -> Step | str:
     ranked = [step for step in past.best(*_varied_kinds(slot)) if step.epochs >= step.candidate.least]
     if not ranked:
         return "there is no run to vary"
-    if slot.varied == ROUNDS and not plan.contest.num_test:
-        return "there are no test images"
     best = ranked[0]
     needed = _seconds_of(plan, slot.varied, best.candidate, best.epochs)
     which = f"the networks of {best.run}" if slot.varied == SHIFTED else f"{best.run} again"

@@ -54,9 +54,8 @@ class CombineCommand:
 
     @property
     def member_names(self) -> list[str]:
-        """The names of the runs; their paths if two of them share a name in different output folders."""
-        names = [member.root.name for member in self.members]
-        return names if len(set(names)) == len(names) else [str(member.root) for member in self.members]
+        """The names of the runs; of those in another output folder the path from that of the result."""
+        return [os.path.relpath(member.root, self.run.root.parent) for member in self.members]
 
     def line(self, stage: str) -> str:
         """Return the command that runs the stage with the same words."""
@@ -87,6 +86,8 @@ def read_combine_command(argv: Sequence[str] | None, description: str, name: str
     add("--again", action="store_true", help="run again although nothing changed; replace another blend")
     typed = parser.parse_args(words)
     check_name(typed.name)
+    if missing := [path for path in typed.runs if not Path(os.path.abspath(path)).is_dir()]:
+        raise InputError(f"{first_of(missing)} is not a folder; name runs as output/COMPETITION/RUN.")
     # resolve `.` and `..`, and the folder above a bare name, so that all have a name
     roots = [Path(os.path.abspath(path)) if path.parent.name in ("", "..") else path for path in typed.runs]
     folders = [os.path.realpath(root) for root in roots]
@@ -102,8 +103,6 @@ def read_combine_command(argv: Sequence[str] | None, description: str, name: str
             "competition."
         )
     folder = competition_folder_of(RunPaths(roots[0])) if typed.folder is None else typed.folder
-    if missing := [path for path in typed.runs if not path.is_dir()]:
-        raise InputError(f"{first_of(missing)} is not a folder; name runs as output/COMPETITION/RUN.")
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist; name the competition folder: --folder FOLDER.")
     members = tuple(map(RunPaths, roots))
@@ -233,7 +232,7 @@ def require_combined(run: RunPaths) -> None:
     stage = "blend" if run.stamp("blend").is_file() else "submit"
     require_whole(run.stamp(stage), stage)
     for member in load_json(run.blend)["runs"]:
-        test = RunPaths(run.root.parent / member["run"]).test
+        test = run.member(member["run"]).test
         if test.is_file() and digest_of_file(test) != member["digests"]["test.npz"]:
             raise InputError(
                 f"{run.root} is stale: {test} changed since; run src/{stage}.py again with the same runs."

@@ -38,11 +38,13 @@ def find_trained_images(weights: Path, digests: Iterable[str]) -> str:
     `digests` are those of the training images. Empty for other weights.
     """
     trained = trained_here(weights)
-    run = RunPaths(weights.parent.parent)
-    if not trained or not (run.samples.is_file() and run.folds.is_file()):
+    if trained is None:
+        return ""
+    run = RunPaths(trained.fold.parent)
+    if not (run.samples.is_file() and run.folds.is_file()):
         return ""
     folds = load_folds(run.folds)
-    paths = set(folds.loc[folds["fold"] != trained["fold"], "path"])
+    paths = set(folds.loc[folds["fold"].map(run.fold) != trained.fold, "path"])
     samples = load_samples(run.samples)
     seen = set(samples.loc[samples["path"].isin(paths), "digest"])
     known = [digest in seen for digest in digests]

@@ -5,7 +5,6 @@ R runs · n images · K outputs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,12 +91,11 @@ def average_of(runs: Sequence[RunPaths]) -> Combination:
 
 
 def _member(run: RunPaths, name: str) -> RunPaths:
-    """Return the member of a blend by its name beside the blend, or by its path."""
-    beside = RunPaths(run.root.parent / name)
-    member = beside if beside.identity.is_file() else RunPaths(Path(name))
+    """Return the member of a blend. Raise InputError if it is not where the blend was made."""
+    member = run.member(name)
     if not member.identity.is_file():
         raise InputError(
-            f"{run.root} combines the run {name}, which is neither {beside.root} nor {member.root}; put it "
-            "beside the blend, or combine the runs again."
+            f"{run.root} combines the run {name}, and there is no run {member.root}; put it there, or "
+            "combine the runs again."
         )
     return member

@@ -53,6 +53,8 @@ def predict(
     only the first prediction of an image passes through the extractor.
     """
     model.eval()
+    if not len(images.rows):  # of several processes one may have no image
+        return np.empty((0, average.task.num_outputs), np.float32)
     if isinstance(model, ProbedNetwork) and model.frozen and images.cache is not None:
         return _predict_stored(model, images, average, compute, advance)
 

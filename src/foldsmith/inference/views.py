@@ -1,4 +1,4 @@
-"""Views of test-time augmentation: each maps images (B, 3, H, W) to (B, 3, H, W) or (B, 3, W, H)."""
+"""Views of test-time augmentation: each maps images (B, C, H, W) to (B, C, H, W) or (B, C, W, H)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ SHIFT = 32  # a shifted view moves by the image's side divided by this: a pixel 
 
 
 def _shifted(images: "torch.Tensor", toward: int, mirror: bool) -> "torch.Tensor":
-    """Return images (B, 3, H, W), mirrored first if wanted, that are moved along the diagonal.
+    """Return images (B, C, H, W), mirrored first if wanted, that are moved along the diagonal.
 
     Down and to the right by a positive `toward`, up and to the left by a negative one. What moves in is the
     reflection of what is inside.

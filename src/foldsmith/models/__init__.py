@@ -91,12 +91,12 @@ def normalisation(
     """Return mean and standard deviation per channel, on a scale of 0 to 1.
 
     They are those of the pretrained weights, or 0.5 without them. A single channel, and a fourth one, get the
-    mean of the three.
+    mean of the three, if the weights are not of as many channels.
     """
     if not from_pretrained:
         return (0.5,) * channels, (0.5,) * channels
     mean, std = pretrained_normalisation(model)
-    if channels == 3:
+    if channels == len(mean):
         return mean, std
     mean_of_three = (sum(mean) / 3,), (sum(std) / 3,)
     return mean_of_three if channels == 1 else (mean + mean_of_three[0], std + mean_of_three[1])

@@ -118,10 +118,31 @@ def _load(name: str, options: dict[str, Any], source: WeightsSource) -> nn.Modul
     described = trained.num_classes + (trained.label_offset or 0)
     if any(len(state.get(f"{head}.weight", ())) != described for head in heads):
         overlay["num_classes"] = -1  # the head is not the one that timm describes, so it is never kept
+    if _has_first_layer_of(fresh, state, source, trained.first_conv):
+        overlay["first_conv"] = None  # which timm would adapt from three channels
     model = timm.create_model(source.model, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     del model.pretrained_cfg["state_dict"]  # a copy of all weights
     _check_arrived(model, fresh, state, source, heads)
     return model
+
+
+def _has_first_layer_of(
+    fresh: nn.Module, state: dict[str, torch.Tensor], source: WeightsSource, layers: str | tuple | None
+) -> bool:
+    """Return whether a file's first layers are for another number of channels than three, that of `fresh`.
+
+    timm adapts those for three channels. Others that do not fit it would leave out, so InputError is raised.
+    """
+    names = [f"{layer}.weight" for layer in ((layers,) if isinstance(layers, str) else layers or ())]
+    held = {name: state[name].shape[1] for name in names if name in state and state[name].ndim == 4}
+    wanted = {name: fresh.state_dict()[name].shape[1] for name in held}
+    if held != wanted and any(width != 3 for width in held.values()):
+        (width, *_), (channels, *_) = held.values(), wanted.values()
+        raise InputError(
+            f"{source.in_words} takes images of {width} channels, and the recipe has channels={channels}: "
+            f"--set channels={width}, or name weights for three channels."
+        )
+    return bool(held) and held == wanted and set(held.values()) != {3}
 
 
 def _read(source: WeightsSource) -> dict[str, torch.Tensor]:

@@ -189,8 +189,8 @@ class ProbedNetwork(nn.Module):
         return {f"extractor.backbone.{name}" for name in names}
 
 
-def recompute_activations(model: nn.Module) -> None:
-    """Make a timm network compute its activations again in the backward pass, which saves memory.
+def recompute_activations(model: nn.Module, name: str) -> None:
+    """Make the timm network `name` compute its activations again in the backward pass, which saves memory.
 
     Chen et al., Training deep nets with sublinear memory cost, 2016. Raise InputError for a network that
     cannot.
@@ -199,7 +199,9 @@ def recompute_activations(model: nn.Module) -> None:
     try:
         backbone.set_grad_checkpointing(True)
     except (AttributeError, AssertionError) as error:
-        raise InputError("the model cannot recompute activations: --set grad_checkpointing=false.") from error
+        raise InputError(
+            f"model {name} cannot recompute activations: --set grad_checkpointing=false."
+        ) from error
 
 
 def as_stored(features: torch.Tensor) -> torch.Tensor:

@@ -128,8 +128,7 @@ def _of_path(name: str, weights: str) -> WeightsSource:
             return WeightsSource("a folder", file, name, weights, "license" in held, held)
     stem = stem_of(file.name)
     if trained := trained_here(file):
-        held = {key: tuple(trained["normalisation"][key]) for key in ("mean", "std")}
-        return WeightsSource("a fold of an earlier run", file, name, weights, False, held)
+        return WeightsSource("a fold of an earlier run", file, name, weights, False, trained.normalisation)
     published = architecture_of(stem) == architecture_of(name) and timm.is_model(stem)
     if published and not fits(stem, name):
         _refuse_other_normalisation(name, stem, weights)

@@ -14,7 +14,8 @@ PACKAGES = (
     "torch", "torchvision", "timm", "albumentations", "albucore", "opencv-python-headless", "numpy", "pandas",
     "scikit-learn", "scipy", "safetensors", "pillow",
 )  # fmt: skip
-
+# oneDNN's names of instruction sets that do not multiply bfloat16
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 # options of mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
@@ -40,7 +41,12 @@ def processor() -> str:
 
 
 def has_fast_bf16() -> bool:
-    """Return whether the processor multiplies bfloat16 in hardware; otherwise bf16 is no faster than fp32."""
+    """Return whether the processor multiplies bfloat16 in hardware; otherwise bf16 is no faster than fp32.
+
+    It does not where oneDNN, torch's library for it, is told to use fewer instructions.
+    """
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:
+        return False
     flags = next((line for line in _cpuinfo().splitlines() if line.startswith("flags")), "").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 

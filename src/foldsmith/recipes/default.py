@@ -25,7 +25,7 @@ from foldsmith.recipes.words import in_words
 # the fields that decide other fields if a user sets them
 DECIDING = ("image_size", "batch_size", "epochs", "augment", "momentum")
 LR_BATCH = 64  # images; the batch size that Budget.lr is stated for
-LEAST_BATCH = 32  # images; batch norm's statistics of fewer are too noisy
+LEAST_BATCH = 32  # images of a batch that this recipe plans
 STEPS_AN_EPOCH = 100  # aimed at: fewer steps with larger batches learn less from the same images
 
 

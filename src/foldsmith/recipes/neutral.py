@@ -10,6 +10,7 @@ from foldsmith.recipes import Recipe, override
 NEUTRAL = {
     "augment": "none",
     "views": "identity",
+    "least_steps": "0",
     "augment_strength": "1",
     "erase": "0",
     "alternating_flip": "false",
@@ -66,7 +67,7 @@ class Drop:
         """Return the end of the run's name."""
         if self.value == NEUTRAL.get(self.field):
             return f"without-{self.field}"
-        return f"with-{self.field}-{self.value}"
+        return f"with-{self.field}-{self.value}".replace("/", "_")
 
 
 def read_drops(words: Sequence[str], recipe: Recipe) -> list[Drop]:

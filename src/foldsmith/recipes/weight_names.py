@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ HUB, FOLDER = "hf-hub:", "local-dir:"  # timm's words for a model of the Hugging
 CONFIGURATION = "config.json"  # timm's description of the weights beside it
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # names of weights files beside it
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".pth.tar")
+NETWORK_FOLDER = re.compile(r"(seed|round)\d+")  # of a further network, below the folder of its fold
 TORCH_HASH = re.compile(r"-[0-9a-f]{8}$")  # at the end of the names of torch's and timm's releases
 # recipes whose network is that of the weights, if no other one is typed
 MODEL_BY_WEIGHTS = ("probe", "finetune", "default")
@@ -71,18 +73,33 @@ def read_configuration(folder: Path) -> dict[str, Any]:
     return configuration
 
 
-def trained_here(file: Path) -> dict[str, Any]:
-    """Return the run.json of a fold's weights.safetensors, if it is a network of timm for three channels.
+@dataclass(frozen=True)
+class TrainedHere:
+    """A network of timm that a run trained: the folder of its fold, its recipe, and its normalisation."""
 
-    Empty for any other file.
+    fold: Path
+    recipe: Mapping[str, Any]
+    normalisation: Mapping[str, tuple[float, ...]]
+
+
+def trained_here(file: Path) -> TrainedHere | None:
+    """Return the network of a run whose weights.safetensors this is; None for any other file.
+
+    Networks of further seeds and earlier rounds are in folders below that of their fold.
     """
-    stamp = file.with_name("run.json")
+    stamp = file.absolute().with_name("run.json")
     if file.name != "weights.safetensors" or not stamp.is_file():
-        return {}
-    facts = load_json(stamp)
-    recipe = facts.get("recipe", {})
-    ours = str(recipe.get("model")).startswith(TIMM) and recipe.get("channels") == 3
-    return facts if ours and "normalisation" in facts else {}
+        return None
+    fold = next(folder for folder in stamp.parents if not NETWORK_FOLDER.fullmatch(folder.name))
+    entry = load_json(stamp)
+    facts = entry.get("facts", entry)
+    # a fold that is still being trained has no run.json, but its run has an identity
+    named = [path for path in (fold / "run.json", fold.parent / "identity.json") if path.is_file()]
+    recipe = load_json(named[0]).get("recipe", {}) if named else {}
+    if not str(recipe.get("model")).startswith(TIMM) or "normalisation" not in facts:
+        return None
+    held = {key: tuple(facts["normalisation"][key]) for key in ("mean", "std")}
+    return TrainedHere(fold, recipe, held)
 
 
 def is_weights(path: Path) -> bool:
@@ -124,7 +141,7 @@ def network_of(weights: str) -> str:
     folder, path = described_folder(weights), local_path(weights)
     if folder is None:
         trained = trained_here(path)
-        return trained["recipe"]["model"].removeprefix(TIMM) if trained else stem_of(path.name)
+        return trained.recipe["model"].removeprefix(TIMM) if trained else stem_of(path.name)
     configuration = read_configuration(folder)
     if configuration:
         return configuration["architecture"]

@@ -1,5 +1,6 @@
 """The paths of all files that a run reads or writes."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,6 +208,10 @@ class RunPaths:
     def blend(self) -> Path:
         """The members of a blend or an average, with their weights; other runs do not have this file."""
         return self.root / "blend.json"
+
+    def member(self, name: str) -> "RunPaths":
+        """Return the member of a blend that blend.json names, by its path from the folder of the blend."""
+        return RunPaths(Path(os.path.normpath(self.root.parent / name)))
 
     def look(self, image: str) -> Path:
         """Return the picture of a network's feature maps for an image of this file name."""

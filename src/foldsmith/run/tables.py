@@ -93,7 +93,11 @@ def load_classes(path: Path) -> pd.DataFrame:
 
 def load_task(run: RunPaths, loss: str = "ce") -> Task:
     """Return the task of a prepared run, or of a blend, for networks trained with `loss`."""
-    name, classes = load_json(run.identity).get("task", "multiclass"), load_classes(run.classes)
+    return task_of(load_json(run.identity).get("task", "multiclass"), load_classes(run.classes), loss)
+
+
+def task_of(name: str, classes: pd.DataFrame, loss: str = "ce") -> Task:
+    """Return the task of this name for the rows of a table of classes, of numbers with their scaling."""
     scaling: Scaling = ()
     if "offset" in classes:
         scaling = tuple(zip(classes["offset"].tolist(), classes["scale"].tolist(), strict=True))

@@ -17,7 +17,7 @@ def is_stale(run: RunPaths) -> bool:
     """Return whether a run's folds or members changed after validation or blending."""
     if run.blend.is_file():
         members = [
-            (RunPaths(run.root.parent / member["run"]).oof, member["digests"]["oof.npz"])
+            (run.member(member["run"]).oof, member["digests"]["oof.npz"])
             for member in load_json(run.blend)["runs"]
         ]
         return any(oof.is_file() and digest_of_file(oof) != digest for oof, digest in members)

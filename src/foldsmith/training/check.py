@@ -11,10 +11,11 @@ from foldsmith.inference.compute import choose_device, choose_precision, refuse_
 from foldsmith.inference.views import check_views
 from foldsmith.models import Start, build_model, build_probed, check_model, takes_any_size
 from foldsmith.models.autoencoder import AUTOENCODER_PLANS, Autoencoder
+from foldsmith.models.probe import recompute_activations
 from foldsmith.recipes import Recipe, check_weights_file
 from foldsmith.recipes.neutral import NEUTRAL
 from foldsmith.recipes.words import in_words
-from foldsmith.training.optimizer import OPTIMIZERS
+from foldsmith.training.optimizer import OPTIMIZERS, scales_of_layers
 from foldsmith.training.schedule import SCHEDULES
 from foldsmith.training.sizes import training_sizes
 
@@ -94,6 +95,9 @@ def _check_network(recipe: Recipe) -> None:
         raise InputError(
             f"model {recipe.model} accepts images of one size only; set train_size and train_size_from to 0."
         )
+    scales_of_layers(model, recipe)
+    if recipe.grad_checkpointing:
+        recompute_activations(model, recipe.model)
     if recipe.drop_path:  # raises InputError for networks without a residual branch
         build_model(recipe.model, 2, recipe.image_size, recipe.channels, drop_path=recipe.drop_path)
     needs_autoencoder = {"pretrain": recipe.pretrain == "autoencoder", "encoder_lr": recipe.encoder_lr,

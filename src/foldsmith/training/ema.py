@@ -17,7 +17,9 @@ class EMA:
         self.decay, self.step = decay, 0
         self.model = copy.deepcopy(model).eval().requires_grad_(False) if decay else model
         # optimizers and batch norm change these tensors in place, so the pairs stay valid
-        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        both = zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        # layers that share a tensor have it under two names, and it is averaged once
+        pairs = list({(mean.data_ptr(), mean.shape): (mean, now) for mean, now in both}.values())
         self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
         self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
 

@@ -148,11 +148,12 @@ def _minimise(
     """
     split = layer.weight.numel()
     roots = torch.bincount(rows).float().sqrt()[:, None]
+    is_own = len(roots) == len(rows)  # each output has a row of its own: a copy of all logits is saved
 
     def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
         _assign(layer, point, split)
         layer.zero_grad()
-        logits = layer(inputs)[:, rows]
+        logits = layer(inputs) if is_own else layer(inputs)[:, rows]
         loss = loss_function(logits, labels) + penalty / 2 * (roots * layer.weight).square().sum()
         loss.backward()
         gradient = torch.cat([layer.weight.grad.flatten(), layer.bias.grad])

@@ -198,7 +198,7 @@ class NetworkTraining:
                 recipe.drop_path,
             )
         if recipe.grad_checkpointing:
-            recompute_activations(model)
+            recompute_activations(model, recipe.model)
         if recipe.pretrain != "none":
             load_pretrained(model, fold.run)
         mean, std = normalisation(model, start.is_trained, recipe.channels)

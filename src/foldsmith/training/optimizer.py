@@ -40,7 +40,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Groups:
     group is updated by Muon.
     """
     encoder_scale = recipe.encoder_lr / recipe.lr if recipe.encoder_lr else 1.0
-    layer_scales = scales_of_layers(model, recipe.layer_decay)
+    layer_scales = scales_of_layers(model, recipe)
     trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
     matrices = decaying_matrices(model, trained)
     hidden = hidden_matrices(matrices) if recipe.optimizer == "muon" else set()
@@ -55,18 +55,22 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Groups:
     ]
 
 
-def scales_of_layers(model: nn.Module, decay: float) -> dict[str, float]:
+def scales_of_layers(model: nn.Module, recipe: Recipe) -> dict[str, float]:
     """Return the learning rate of a timm network's parameters as multiples of the recipe's, by name.
 
-    The classifier has 1, the group of layers below it `decay`, the next one its square (Clark et al.,
-    ELECTRA, 2020); groups are timm's. It is empty with a decay of 1. Raise InputError for a network without
-    groups.
+    The classifier has 1, the group of layers below it the recipe's `layer_decay`, the next one its square
+    (Clark et al., ELECTRA, 2020); groups are timm's. It is empty with a decay of 1. Raise InputError for a
+    network without groups.
     """
+    decay = recipe.layer_decay
     if decay == 1:
         return {}
     backbone = model.backbone if isinstance(model, ProbedNetwork) else model
     if not hasattr(backbone, "group_matcher"):
-        raise InputError(f"layer_decay={decay} needs timm's groups of layers, which the model lacks.")
+        raise InputError(
+            f"layer_decay={decay:g} needs timm's groups of layers, which model {recipe.model} lacks: --set "
+            "layer_decay=1."
+        )
     from timm.models._manipulate import group_with_matcher  # importing timm takes seconds
 
     groups = group_with_matcher(

@@ -113,28 +113,37 @@ def count_images(command: Command, plan: Plan) -> int:
     """Return the number of images trained on, over all folds, epochs, networks and rounds of the plan."""
     recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
     labelled = sum(int((held_out != fold).sum()) for fold in plan.folds)
-    pseudo_labelled = len(plan.folds) * round(recipe.pseudo_share * len(plan.to_label))
+    pseudo_labelled = len(plan.folds) * pseudo_labels_of_fold(command, plan)
     return recipe.epochs * recipe.seeds * (recipe.rounds * labelled + (recipe.rounds - 1) * pseudo_labelled)
+
+
+def pseudo_labels_of_fold(command: Command, plan: Plan) -> int:
+    """Return how many test images a fold is trained on in each round after the first."""
+    return round(command.recipe.pseudo_share * len(plan.to_label))
 
 
 def describe_duration(command: Command, plan: Plan, speeds: "Rehearsal", num_devices: int) -> str:
     """Return a sentence on how long the folds of the plan take, by the measured speeds of a network.
 
-    The time of predictions is that of held-out and test images, in all epochs and views.
+    The time of predictions is that of held-out and test images, in all epochs and views. In rounds after the
+    first, test images with pseudo-labels are trained on too, once they are predicted.
     """
-    recipe, samples = command.recipe, load_folds(command.run.folds)
-    networks = len(plan.folds) * recipe.seeds * recipe.rounds
-    parallel = min(num_devices, len(plan.folds))
-    training = networks * recipe.epochs * speeds.num_steps * speeds.step_seconds / parallel
-    held_out = sum(int((samples["fold"] == fold).sum()) for fold in plan.folds) * recipe.seeds * recipe.rounds
-    test = len(load_samples(command.run.test_samples)) * len(plan.folds) * recipe.seeds
-    images = held_out * (recipe.epochs / recipe.validate_every + len(recipe.views)) + test * len(recipe.views)
-    predicting = images * speeds.image_seconds / parallel
+    recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
+    parallel, later_rounds = min(num_devices, len(plan.folds)), recipe.rounds - 1
+    all_images, labelled = count_images(command, plan), sum(int((held_out != f).sum()) for f in plan.folds)
+    steps = speeds.num_steps * all_images / labelled * len(plan.folds)
+    training = steps * speeds.step_seconds / parallel
+    held_out = sum(int((held_out == f).sum()) for f in plan.folds) * recipe.rounds
+    test = len(load_samples(command.run.test_samples)) + later_rounds * len(plan.to_label)
+    images = held_out * (recipe.epochs / recipe.validate_every + len(recipe.views))
+    images += test * len(plan.folds) * len(recipe.views)
+    predicting = images * recipe.seeds * speeds.image_seconds / parallel
     several = f" x {recipe.seeds * recipe.rounds} networks" if recipe.seeds * recipe.rounds > 1 else ""
+    pseudo_labelled = f", {pseudo_labels_of_fold(command, plan):,} pseudo-labels" if later_rounds else ""
     return (
         f"about {in_time(training + predicting)} on this machine: {len(plan.folds)} folds{several} x "
-        f"{recipe.epochs} epochs x {speeds.num_steps} steps of {speeds.step_seconds:.2g} s, and "
-        f"{in_time(predicting)} of predictions"
+        f"{recipe.epochs} epochs x {speeds.num_steps} steps of {speeds.step_seconds:.2g} s{pseudo_labelled}, "
+        f"and {in_time(predicting)} of predictions"
     )
 
 

@@ -16,7 +16,7 @@ from foldsmith.recipes.default import DatasetFacts, describe_recipe, wants_weigh
 from foldsmith.recipes.general import PROBE
 from foldsmith.recipes.recipe import override
 from foldsmith.run.command import Command
-from foldsmith.tasks import build_task
+from foldsmith.run.tables import task_of
 
 
 def resolve_recipe(command: Command, competition: Competition) -> Command:
@@ -91,7 +91,7 @@ def find_backbone(
     row = override(replace(PROBE, model=model, channels=channels), command.settings)
     size, losses = typed.get("image_size", 0), {}
     if not size and facts.side < SMALL_SIDE:
-        task = build_task(metadata.task, len(metadata.classes))
+        task = task_of(metadata.task, metadata.classes)
         samples = metadata.samples
         sample = Sample(
             competition.root, list(samples["path"]), task.targets(samples), task, list(samples["group"])

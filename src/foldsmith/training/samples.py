@@ -13,7 +13,7 @@ from foldsmith.tasks import Task
 
 @dataclass(frozen=True)
 class Samples:
-    """Images: their `paths`, their `rows` in the cache int64 (n,), and their `labels` int64 (n,)."""
+    """Images: their `paths`, `rows` in the cache int64 (n,), and `labels`, the task's targets (n, …)."""
 
     paths: list[str]
     rows: np.ndarray
