@@ -1,5 +1,6 @@
 """A competition folder's layout, settings, images and ids, against plain loops over what was written."""
 
+import codecs
 import os
 import random
 import shutil
@@ -299,6 +300,21 @@ def test_every_cell_of_a_table_is_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("table.csv", b"sep=;\r\nid;a,b\r\n1;x\r\n"),
+        ("table.csv", 'id,"a,b"\n1,x\n'.encode("utf-16")),
+        ("table.csv", codecs.BOM_UTF16_BE + 'id,"a,b"\n1,x\n'.encode("utf-16-be")),
+        ("table.tsv", b"id\ta,b\n1\tx\n"),
+    ],
+)
+def test_tables_as_spreadsheets_write_them_are_read(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    table = read_table(tmp_path / name)
+    assert list(table.columns) == ["id", "a,b"] and table.to_numpy().tolist() == [["1", "x"]]
+
+
+@pytest.mark.parametrize(
     ("content", "key"),
     [
         (b"", "CSV"),
@@ -306,7 +322,7 @@ def test_every_cell_of_a_table_is_text(tmp_path: Path) -> None:
         (b"id,label\n1,2\n3,4,5\n", "line 3"),
         (b"id,label\n1,2,3\n4,5,6\n", "header"),
         (b'id,label\n"1,2\n', "CSV"),
-        ("id,label\n1,2\n".encode("utf-16"), "CSV"),
+        ("id,label\n1,2\n".encode("utf-16-le"), "CSV"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "CSV"),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import MakeCompetition, naming, write_rows
 from hypothesis import given, settings
@@ -429,7 +430,7 @@ BAD_TABLES: dict[str, tuple[bytes, list[object]]] = {
     "no label column": (b"a,b,c\n0.png,1,2\n", ["a, b, c"]),
     "one column": (b"id\n0.png\n", ["id"]),
     "an open quote": (f'{GOOD_CSV}"0.png,kind 0\n'.encode(), ["CSV"]),
-    "UTF-16": (GOOD_CSV.encode("utf-16"), ["CSV"]),
+    "UTF-16": (GOOD_CSV.encode("utf-16-le"), ["CSV"]),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\xff", ["CSV"]),
     "two labels": (f"{GOOD_CSV}0.png,kind 1\n".encode(), [1, "train/0.png", "kind 0", "kind 1"]),
     "not there": (f"{GOOD_CSV}99.png,kind 1\n98.png,kind 1\n".encode(), [2, 14, "'99.png'"]),
@@ -486,7 +487,7 @@ def test_a_label_table_that_is_damaged_is_not_replaced_by_folders_or_names(
     rows += [f"lost{index},cat" for index in range(30 if damage == "rows" else 0)]
     (tmp_path / place).parent.mkdir(exist_ok=True)
     text = "".join(f"{row}\n" for row in ["id,label", *rows])
-    (tmp_path / place).write_text(text, encoding="utf-16" if damage == "encoding" else "utf-8")
+    (tmp_path / place).write_text(text, encoding="utf-16-le" if damage == "encoding" else "utf-8")
     with pytest.raises(InputError, match="labels.csv"):
         read(tmp_path, [f"train/{name}.png" for name in names])
 
@@ -520,6 +521,21 @@ def test_numbers_of_either_sign_are_no_spellings_of_one_label(tmp_path: Path) ->
     rows = "".join(f"{index},{(index - 6) / 8}\n" for index in range(12))
     metadata = read_csv(tmp_path, "id,label\n" + rows)
     assert metadata.task == "regression"
+
+
+@pytest.mark.parametrize(("first", "named"), [(0, True), (1, False)])
+def test_a_list_of_names_names_classes_only_if_all_of_its_lines_are_classes(
+    first: int, named: bool, tmp_path: Path, make_competition: MakeCompetition
+) -> None:
+    # labels from 1 on of which the last does not occur would have the names of their neighbours
+    folder = make_competition(num_classes=4, labels="csv", sample=None)
+    table = pd.read_csv(folder / "labels.csv")
+    label = table["label"].str.removeprefix("kind ").astype(int) + first
+    table.assign(label=label).to_csv(folder / "labels.csv", index=False)
+    names = ["ant", "bee", "cat", "dog", "eel"][: 4 + first]
+    (folder / "classes.txt").write_text("\n".join(names) + "\n")
+    found = set(read_metadata(read_competition(folder)).classes["class_name"].astype(str))
+    assert found == (set(names) if named else {"1", "2", "3", "4"})
 
 
 @pytest.mark.parametrize("name", ["._labels.csv", "._labels.json", "folder.csv/x", "folder.json/x"])

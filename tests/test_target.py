@@ -1,5 +1,7 @@
 """What labels and sample ask for: a table of readings by hand, refusals with both, and look-alikes."""
 
+import unicodedata
+
 import pandas as pd
 import pytest
 from conftest import naming
@@ -441,6 +443,10 @@ def test_words_are_told_from_numbers_and_flags() -> None:
     assert flags_in({"Yes", "No"}) == {"Yes": True, "No": False} and flags_in({"0", "2"}) is None
     assert words_in("hasCactus_2") == {"has", "cactus", "2"}
     assert look_alikes({"A", "a", "1", "2"}) == []
+    composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    assert {frozenset(pair) for pair in look_alikes({composed, decomposed, "tea"})} == {
+        frozenset({composed, decomposed})
+    }
     assert sets_or_words({"type 1", "type 2", "type 3"}, " ") is False
     shapes = {f"{colour} {shape}" for colour in ("red", "blue", "grey") for shape in ("disc", "bar", "ring")}
     assert sets_or_words(shapes, " ") is None  # a class for each, or a set of two

@@ -42,6 +42,9 @@ def _names_in(table: pd.DataFrame, categories: set[str]) -> dict[str, str]:
         keys = column(table, key)
         if not keys.is_unique or not categories <= set(keys):
             continue
+        # of names that their lines number from 0 all are used, or the labels may count from 1
+        if table.attrs.get("complete") and categories != set(keys):
+            continue
         for name in dict.fromkeys(table.columns):
             if name != key and NAME_WORDS & set(words_of(name)) and column(table, name).str.len().min() > 0:
                 found = dict(zip(keys, column(table, name), strict=True))

@@ -1,5 +1,7 @@
 """What one label column is: a class, an answer to yes or no, a grade, a number, or a set of labels."""
 
+import re
+import unicodedata
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,7 +107,10 @@ def _refuse_look_alikes(column: _Column, words: list[str], task: str) -> None:
     if pairs:
         counts = column.cells.value_counts()
         shown = first_of(
-            [f"'{one}' ({counts[one]} rows) and '{other}' ({counts[other]})" for one, other in pairs]
+            [
+                f"'{one}' ({counts[one]} rows) and '{other}' ({counts[other]}{_in_unicode(one, other)})"
+                for one, other in pairs
+            ]
         )
         raise InputError(
             f"column '{column.name}' has labels that look like one: {shown}; correct them, or set task = "
@@ -113,7 +118,16 @@ def _refuse_look_alikes(column: _Column, words: list[str], task: str) -> None:
         )
 
 
+def _in_unicode(one: str, other: str) -> str:
+    """Return how two labels that look the same on a screen differ; empty if they do not look so."""
+    same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+    return ", with its accents as characters of their own in one of them" if same else ""
+
+
 # --- sets
+DECIMAL_COMMA = re.compile(r"-?\d+(,\d+)?")  # a number, or two labels
+
+
 def _separator(column: _Column) -> str:
     """Return the separator of several labels in a cell; empty if cells are single labels.
 
@@ -140,10 +154,12 @@ def _separator(column: _Column) -> str:
             return separator
         if verdict is None and not task_of_settings(column.settings):
             example = next(cell for cell in sorted(cells) if len(split_cell(cell, separator)) > 1)
+            decimals = separator == "," and all(map(DECIMAL_COMMA.fullmatch, cells))
+            numbers = "; of numbers write 3.52 instead of 3,52" if decimals else ""
             raise InputError(
                 f"column '{column.name}': '{example}' is one label or several; set "
                 f'in competition.toml label_separator = "{separator}" for sets of labels, or task = '
-                '"multiclass" for one class an image.'
+                f'"multiclass" for one class an image{numbers}.'
             )
     return ""
 

@@ -28,7 +28,15 @@ from foldsmith.competition.label_tables import (
     has_columns_of,
 )
 from foldsmith.competition.listing import folder_subset, subset_of
-from foldsmith.competition.roles import LABEL_COLUMNS, column, image_columns, images_of_rows, joined_cells
+from foldsmith.competition.roles import (
+    LABEL_COLUMNS,
+    column,
+    image_columns,
+    images_of_rows,
+    is_sample_name,
+    is_test_name,
+    joined_cells,
+)
 from foldsmith.competition.sample import Sample
 from foldsmith.competition.spellings import Names
 from foldsmith.competition.units import find_unit_table
@@ -223,10 +231,15 @@ def _no_labels(competition: Competition) -> str:
             "names, so that one may be what the other is turned into; foldsmith predicts labels and numbers "
             "of whole images."
         )
+    aside = [path for path in competition.catalog.paths if is_sample_name(path) or is_test_name(path)]
+    hint = (
+        f" Not asked, as it is named like a sample submission or a list of test images: {first_of(aside)}; "
+        f"if it holds the labels, set labels in {competition.settings_path}."
+    )
     return (
-        f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id "
-        "and a label "
-        "column, one folder per class under train/, or file names such as cat.0.jpg."
+        f"{competition.folder} has no labels; add answer.json, a COCO-style JSON, a CSV with an id and a "
+        "label column, one folder per class under train/, or file names such as cat.0.jpg."
+        f"{hint if aside else ''}"
     )
 
 

@@ -1,6 +1,7 @@
 """Words in label cells: numbers, answers of yes and no, negative words, look-alikes, several in one cell."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 
@@ -127,7 +128,7 @@ def same_numbers(words: Collection[str]) -> dict[str, str]:
 
 
 def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
-    """Return pairs of words that differ in case, spaces or leading zeros alone.
+    """Return pairs of words that differ in case, spaces, leading zeros or the form of accents alone.
 
     Single characters do not count: a class for each letter has `A` and `a`.
     """
@@ -136,7 +137,8 @@ def look_alikes(words: Collection[str]) -> list[tuple[str, str]]:
     for word in sorted(words):
         if len(word) == 1 and word.isalpha():
             continue
-        shape = " ".join(word.casefold().replace("_", " ").replace("-", " ").split())
+        plain = unicodedata.normalize("NFC", word).casefold()
+        shape = " ".join(plain.replace("_", " ").replace("-", " ").split())
         if INTEGER.fullmatch(word):
             shape = str(int(word[:18])) if len(word) <= 18 else word
         elif NUMBER.fullmatch(word):

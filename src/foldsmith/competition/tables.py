@@ -1,5 +1,6 @@
 """Tables of every format, read as text cells: CSV and its dialects, JSON Lines, JSON lists of objects."""
 
+import codecs
 import csv
 import io
 import json
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from foldsmith.competition.long_form import LongForm
 
 DELIMITERS = (",", ";", "\t", "|")
+SEPARATOR_LINE = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
+TAB_SUFFIXES = (".tsv", ".tab")
 CELL_LIMIT = 2**31 - 1  # characters; the csv module's own limit is 131,072
 JSON_SUFFIXES = (".json",)
 JSON_LINES = (".jsonl", ".ndjson")
@@ -27,18 +30,21 @@ JSON_LINES = (".jsonl", ".ndjson")
 def read_table(path: Path) -> pd.DataFrame:
     """Read a user's table with every cell as text; the index is the line or entry of the row.
 
-    Delimiters are commas, semicolons, tabs or bars; the encoding is UTF-8 or, failing that, Windows-1252.
-    Raise InputError if it is not a valid table, or if a row and the header differ in length.
+    Delimiters are commas, semicolons, tabs or bars, where the first line does not say it as `sep=;`. The
+    encoding is UTF-8, or UTF-16 with a byte order mark, or, failing these, Windows-1252. Raise InputError if
+    it is not a valid table, or if a row and the header differ in length.
     """
     if path.suffix.lower() in JSON_LINES:
         return _read_json_lines(path)
     if path.suffix.lower() in JSON_SUFFIXES:
         return _frame_of_objects(path, parse_json(path))
     text, encoding = _read_text(path)
+    said = SEPARATOR_LINE.match(text)  # with which spreadsheets begin a table
+    delimiter = said[1] if said else delimiter_of(text, path.suffix.lower())
     default = csv.field_size_limit(CELL_LIMIT)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter_of(text))
-        lines = [(reader.line_num, cells) for cells in reader if cells]
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        lines = [(reader.line_num, cells) for cells in reader if cells][1 if said else 0 :]
     except csv.Error as error:
         raise InputError(f"{path} is not a valid CSV file: {error}.") from error
     finally:
@@ -62,8 +68,11 @@ def _read_text(path: Path) -> tuple[str, str]:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} is not a valid CSV file: {error}.") from error
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in content and not marked:
+        raise InputError(f"{path} is not a valid CSV file: it holds bytes of zero; save it as UTF-8.")
     try:
-        return content.decode("utf-8-sig"), "UTF-8"
+        return (content.decode("utf-16"), "UTF-16") if marked else (content.decode("utf-8-sig"), "UTF-8")
     except UnicodeDecodeError as error:
         try:
             text = content.decode("cp1252")
@@ -74,9 +83,14 @@ def _read_text(path: Path) -> tuple[str, str]:
         raise InputError(f"{path} is not a valid CSV file: {error}.") from error
 
 
-def delimiter_of(text: str) -> str:
-    """Return the delimiter of a table: a comma, unless the first line has none and has another one."""
+def delimiter_of(text: str, suffix: str = ".csv") -> str:
+    """Return the delimiter of a table: a comma, unless the first line has none and has another one.
+
+    In a file named .tsv it is a tab, if the first line has one.
+    """
     first = next((line for line in text.splitlines() if line.strip()), "")
+    if suffix in TAB_SUFFIXES and "\t" in first:
+        return "\t"
     found = [delimiter for delimiter in DELIMITERS if delimiter in first]
     return found[0] if found else ","
 
