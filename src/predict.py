@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from foldsmith.deployment.image_predictor import Chunk, ImagePredictor
     from foldsmith.deployment.unknown import UnknownMeasure
 
+FEW_KNOWN = 100  # held-out images; a share of fewer is told as rough
+
 
 def main(argv: list[str] | None = None) -> int:
     typed = read_words(argv)
@@ -107,8 +109,12 @@ def find_measure(predictor: "ImagePredictor") -> "UnknownMeasure | None":
             "predict: no column unknown, which needs the features of held-out images: "
             f"src/examine.py {member.root} stores them"
         )
-    elif len(predictor.predictors) > 1:
+        return None
+    if len(predictor.predictors) > 1:
         say(f"predict: unknown is by the features of {member.root}, the member of the largest weight")
+    count = len(measure.known.distances)
+    if count < FEW_KNOWN:
+        say(f"predict: unknown is rough: it is a share of only {count} held-out images")
     return measure
 
 

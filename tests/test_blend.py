@@ -21,6 +21,7 @@ import split
 import submit
 import train
 import validate
+from foldsmith import __version__
 from foldsmith.comparison.blend_weights import climb
 from foldsmith.comparison.members import require_combined, starts_with_runs
 from foldsmith.deployment.combination import read_combination
@@ -302,6 +303,14 @@ def test_folds_in_another_order_of_rows_are_the_same_folds(runs: Path, folder: P
     blend.main(words_of(runs, folder, "--name", "after"))
     for name in ("oof.npz", "test.npz", "submission.csv"):
         assert (runs / "before" / name).read_bytes() == (runs / "after" / name).read_bytes()
+
+
+def test_a_run_of_another_version_is_told_apart_from_changed_weights(runs: Path, folder: Path) -> None:
+    facts = RunPaths(runs / "b").fold_run(0)
+    entry = json.loads(facts.read_text())
+    save_json(facts, {**entry, "versions": {**entry["versions"], "foldsmith": "0.1.0"}})
+    with pytest.raises(InputError, match=naming("foldsmith 0.1.0", __version__)):
+        blend.main(words_of(runs, folder))
 
 
 @pytest.mark.parametrize("stage", [blend, submit])

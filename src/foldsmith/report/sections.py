@@ -21,7 +21,7 @@ Context = dict[str, Any]
 def describe_folds(evidence: Evidence) -> Context:
     """Return the metrics by fold, the folds that are outliers, and how their spread compares with chance."""
     fold_numbers = np.unique(evidence.folds).tolist()
-    rows = metric_rows(evidence.cv, fold_numbers)
+    rows = metric_rows(evidence.cv, fold_numbers, len(evidence.class_names))
     outliers = {
         fold: [row["name"] for row in rows if row["scores"][index][1]]
         for index, fold in enumerate(fold_numbers)
@@ -101,10 +101,15 @@ def describe_curves(evidence: Evidence) -> Context:
     return {"panels": plots.draw_learning_curves(evidence.logs, credit) if evidence.logs else {}}
 
 
-def metric_rows(cv: dict, fold_numbers: list[int]) -> list[dict]:
-    """Return one row per metric, the run's own first: (score, is outlier) per fold, mean, std, oof, strip."""
+def metric_rows(cv: dict, fold_numbers: list[int], num_classes: int) -> list[dict]:
+    """Return one row per metric, the run's own first: (score, is outlier) per fold, mean, std, oof, strip.
+
+    The top-5 accuracy of up to five classes is left out: it is 1 whatever is predicted.
+    """
     rows = []
     for name in sorted(cv["metrics"], key=lambda name: name != cv["metric"]):
+        if name == "top5_accuracy" != cv["metric"] and num_classes <= 5:
+            continue
         scores = np.array(cv["metrics_by_fold"][name], float)
         defined = scores[np.isfinite(scores)]
         outliers = class_tables.mark_outliers(scores)

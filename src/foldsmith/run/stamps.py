@@ -198,6 +198,12 @@ def require_held_out(run: RunPaths, folds: Iterable[int]) -> None:
     views = load_identity(run)["recipe"]["views"]
     for fold in folds:
         if not is_predicted(run, fold, views):
+            by = load_json(run.fold_run(fold)).get("versions", {}).get("foldsmith", __version__)
+            if by != __version__:
+                raise InputError(
+                    f"{run.heldout(fold)} is of foldsmith {by}, and this is {__version__}: go on with that "
+                    "version, or train again with src/train.py."
+                )
             raise InputError(
                 f"{run.heldout(fold)} is stale: the fold's weights or the run's views ({', '.join(views)}) "
                 "changed; run src/train.py, which predicts again without training."
