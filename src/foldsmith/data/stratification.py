@@ -17,10 +17,16 @@ def assign_iteratively(
     samples is next: each of its units, the largest first, goes to the bin that lacks most of this stratum,
     then to the one that lacks most samples. Units without a stratum fill the bins up.
     """
+    # imported here: it takes a while, and folds of classes do not need it
+    from scipy import sparse
+
     members = list(pd.Series(np.arange(len(groups))).groupby(groups).indices.values())
-    counts = np.array([strata[unit].sum(axis=0, dtype=np.int64) for unit in members])  # (U, S)
     sizes = np.array([len(unit) for unit in members])
-    lacking = np.outer(shares, counts.sum(axis=0)).astype(np.float64)  # (B, S)
+    units_of = np.repeat(np.arange(len(members)), sizes), np.concatenate(members)
+    belongs = sparse.csr_array((np.ones(len(groups), np.int64), units_of), (len(members), len(groups)))
+    counts = (belongs @ sparse.csr_array(strata.astype(np.uint8, copy=False))).astype(np.int64)  # (U, S)
+    by_stratum, left = counts.tocsc(), np.asarray(counts.sum(axis=0))
+    lacking = np.outer(shares, left).astype(np.float64)  # (B, S)
     room = shares * len(groups)  # (B,)
     tie_break = rng.permutation(len(shares))
     order = rng.permutation(len(members))  # of units that are equal otherwise
@@ -30,17 +36,19 @@ def assign_iteratively(
         # rounded, so that floating-point error decides nothing
         ranked = np.lexsort((tie_break, -np.round(room / shares, 6), -np.round(lack, 6)))
         chosen[unit] = ranked[0]
-        lacking[ranked[0]] -= counts[unit]
+        own = slice(*counts.indptr[unit : unit + 2])
+        lacking[ranked[0], counts.indices[own]] -= counts.data[own]
+        left[counts.indices[own]] -= counts.data[own]
         room[ranked[0]] -= sizes[unit]
         remaining[unit] = False
 
-    left = counts.sum(axis=0)
     while left.any():
         rarest = int(np.argmin(np.where(left > 0, left, np.iinfo(np.int64).max)))
-        units = order[remaining[order] & (counts[order, rarest] > 0)]
-        for unit in units[np.argsort(-counts[units, rarest], kind="stable")]:
+        own, held = slice(*by_stratum.indptr[rarest : rarest + 2]), np.zeros(len(members), np.int64)
+        held[by_stratum.indices[own]] = by_stratum.data[own]
+        units = order[remaining[order] & (held[order] > 0)]
+        for unit in units[np.argsort(-held[units], kind="stable")]:
             put(unit, lacking[:, rarest])
-            left -= counts[unit]
     rest = order[remaining[order]]
     for unit in rest[np.argsort(-sizes[rest], kind="stable")]:
         put(unit, room / shares)
