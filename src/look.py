@@ -63,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         for line in describe(looked.predictions):
             say(f"  {line}")
         say(f"  {target}")
+    if not typed.native_size:
+        say("heat maps: yellow places raise the probability or number most; places without colour do not")
     return 0
 
 

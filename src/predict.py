@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         save_table_in_chunks(output, tables(advance))
     if problems:
         say(
-            f"predict: {len(problems):,} of {len(images.paths):,} images have no answer but a reason, in the "
-            f"column problem (first: {problems[0]})"
+            f"predict: {len(problems):,} of {len(images.paths):,} images have no answer; the column problem "
+            f"says why (first: {problems[0]})"
         )
     say(f"predict: {output} ({len(images.paths):,} images, {describe(predictor)})")
     if len(problems) == len(images.paths):

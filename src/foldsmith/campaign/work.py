@@ -227,7 +227,7 @@ class Campaign:
             entry.kept, entry.why = False, "its blend with the answer failed; the messages stand above"
         entry.judging = self.journal.seconds - begun
         self.journal.save()
-        say(f"campaign: {entry.run} {in_words(entry, self.journal.verdict_of(entry))}")
+        say(f"campaign: {self.place.folder_of(entry.run)} {in_words(entry, self.journal.verdict_of(entry))}")
         self._show(self.journal)
 
     def _give_up(self, entry: Entry, why: str) -> None:
