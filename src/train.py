@@ -163,6 +163,12 @@ def train(command: Command, plan: Plan, fold: int, processes: "Processes | None"
     weights = initial_weights(command, inputs["weights"])
     with Tracker.of(command) as tracker:
         rounds = rounds_of(command, plan, fold, processes, tracker.mirror_log)
+        images, least = len(rounds.fold.training.labels), 2 * processes.count
+        if images < least and command.recipe.epochs:  # batch norm needs two in each batch and process
+            raise InputError(
+                f"fold {fold} has {images} training images, and {processes.count} processes need at least "
+                f"{least}; use fewer processes or more images."
+            )
         if processes.is_first:
             if command.again:
                 rounds.forget()

@@ -27,10 +27,13 @@ from torch.nn import functional
 import prepare
 import split
 import train
+from foldsmith.errors import InputError
 from foldsmith.process.devices import spread, wait_for
 from foldsmith.process.faults import MachineError
 from foldsmith.recipes import RECIPES
+from foldsmith.run.command import read_command
 from foldsmith.run.paths import RunPaths
+from foldsmith.training.plan import make_plan
 from foldsmith.training.processes import ALONE, Processes
 
 pytestmark = pytest.mark.slow
@@ -231,6 +234,12 @@ def test_two_processes_train_the_networks_and_rounds_of_one_to_rounding(
     first, second = (load_file(rounds_alone.weights(fold)) for fold in (0, 1))
     assert any(np.abs(first[name] - second[name]).max() > 0.01 for name in first)
     assert not list(run.root.rglob("checkpoint*"))
+
+
+def test_fewer_than_two_training_images_a_process_are_refused(folder: Path, tmp_path: Path) -> None:
+    command = read_command(make_run(folder, tmp_path, "--device", "cpu"), "")
+    with pytest.raises(InputError, match=naming(30, 16, 32)):
+        train.train(command, make_plan(command), 0, Processes(0, 16))
 
 
 def assert_close_weights(path: Path, other: Path) -> None:
