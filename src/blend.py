@@ -33,7 +33,7 @@ from foldsmith.competition.found import load_found
 from foldsmith.competition.submission import SubmissionForm, read_submission_form, save_submission
 from foldsmith.errors import InputError
 from foldsmith.process.exit import run_main
-from foldsmith.process.files import atomic_copy, load_json, load_npz, save_json, save_npz
+from foldsmith.process.files import atomic_copy, digest_of_file, load_json, load_npz, save_json, save_npz
 from foldsmith.process.machine import versions
 from foldsmith.process.terminal import say, show_table, with_error
 from foldsmith.run.stamps import (
@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         "metric": metric.name,
         **digest_of_metric(metric.name),
         "seed": command.seed,
+        "found": digest_of_file(members[0].found),
         **form.content,
     }
     if not command.again and is_current(run.stamp("blend"), inputs):

@@ -9,15 +9,17 @@ if __name__ == "__main__":  # before the imports below, which take a second
     stop_at_once()
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from foldsmith.competition.folder import read_competition
+from foldsmith.competition.found import load_found
 from foldsmith.competition.settings import read_settings
 from foldsmith.competition.spellings import match_ids
+from foldsmith.competition.submission import SubmissionForm, predictions_of_rows, read_submission_form
 from foldsmith.competition.tables import read_table
-from foldsmith.errors import Entries, InputError, first_of
+from foldsmith.errors import Entries, InputError
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import load_json, load_npz
 from foldsmith.process.terminal import format_score, say, show_table, with_error
@@ -31,8 +33,7 @@ from foldsmith.run.stamps import (
     require_from,
     training_seconds,
 )
-from foldsmith.run.tables import load_classes, load_samples, load_task
-from foldsmith.tasks import Task
+from foldsmith.run.tables import load_classes, load_folds, load_task
 from foldsmith.tasks.own_metric import choose_metric
 
 
@@ -63,29 +64,63 @@ def main(argv: list[str] | None = None) -> int:
 def score_truth(command: Command, truth: Path) -> tuple[str, float | None, int]:
     """Return the name and the score of the run's metric on the true labels, and how many there are.
 
-    A metric of decisions is that of the submitted ones, by image; others are that of test.npz. The score is
-    None where the metric is not defined. Raise InputError if the submission lacks an image of `truth`.
+    The predictions are those of the rows of the submission, and the decisions those that it was filled with.
+    The score is None where the metric is not defined. Raise InputError if the two files do not fit.
     """
+    # imported here: scipy takes a second, and --help does not need it
+    from foldsmith.evaluation.decisions import decider, decision_of
+
     run, named = command.run, read_settings(command.folder).metric
-    if run.cv.is_file():
-        named = load_json(run.cv)["metric"]
+    cv, blend = (load_json(path) if path.is_file() else {} for path in (run.cv, run.blend))
     classes, task = load_classes(run.classes), load_task(run)
-    metric, tests = choose_metric(task, command.metric, named), list(load_samples(run.test_samples)["path"])
-    true = read_decisions(truth, tests, classes, task)
-    targets = np.array(list(true.values()))
-    if metric.score_decisions is None:
-        test = load_npz(run.test)
-        rows = pd.Series(np.arange(len(test["path"])), index=test["path"]).loc[list(true)]
-        return metric.name, metric.evaluate(targets, test[task.predictions_key][rows.to_numpy()]), len(true)
-    submitted = read_decisions(run.submission, tests, classes, task)
-    missing = [image for image in true if image not in submitted]
-    if missing:
+    metric = choose_metric(task, command.metric, cv.get("metric", named))
+    competition = read_competition(command.folder, run.cache_root)
+    form = read_submission_form(competition, classes, task, load_found(run.found).cell_form)
+    table = read_table(truth)
+    if len(table.columns) < 2:
         raise InputError(
-            f"{run.submission} has no row for {len(missing)} images of {truth} ({first_of(missing)}); "
-            "run src/submit.py again, or check the ids of that file."
+            f"{truth} needs an id column and a label column, and has only '{table.columns[0]}'; add labels."
         )
-    decided = np.array([submitted[image] for image in true])
-    return metric.name, metric.score_decisions(targets, decided), len(true)
+    rows = rows_of_truth(truth, table, form, competition.test_images)
+    # an average has no folds of its own
+    folds = run.folds if run.folds.is_file() else run.member(blend["runs"][0]["run"]).folds
+    predicted, prior = load_npz(run.test), task.prior(task.targets(load_folds(folds)))
+    by_path = dict(zip(predicted["path"].tolist(), predicted[task.predictions_key], strict=True))
+    decide = decider(decision_of(blend) or decision_of(cv), task)
+    predictions, decided = decide(predictions_of_rows(form, by_path, prior)[rows])
+    targets = task.read_decisions(truth, table, classes)
+    if metric.score_decisions is None:
+        return metric.name, metric.evaluate(targets, predictions), len(rows)
+    return metric.name, metric.score_decisions(targets, decided), len(rows)
+
+
+def rows_of_truth(
+    path: Path, table: pd.DataFrame, form: SubmissionForm, test_images: list[str]
+) -> np.ndarray:
+    """Return for each row of the true labels the row of the submission with the same id, or the same image.
+
+    Raise InputError for ids that are repeated, that fit no row, or that fit ids and images in two ways.
+    """
+    ids = table.iloc[:, 0].str.strip()
+    Entries(path, len(table), "line").refuse(
+        table.index[ids.duplicated()], "repeat an id", "keep one of each."
+    )
+    numbers = pd.Series(range(len(form.ids)))
+    by_id = ids.map(numbers.set_axis(form.ids))
+    own = [named[0] if len(named) == 1 else None for named in form.images]
+    of_image = {image: row for row, image in enumerate(own) if image is not None}
+    by_image = pd.Series([of_image.get(image) for image in match_ids(ids, test_images, path)], ids.index)
+    if by_id.notna().all() and by_image.notna().all() and not (by_id == by_image).all():
+        if table.columns[0].strip() != form.columns[0]:
+            raise InputError(
+                f"{path}: its ids are those of {form.sample} and names of other images as well; call the "
+                f"column '{form.columns[0]}' if they are the former, as they are read then."
+            )
+        return by_id.to_numpy(np.int64)
+    rows = by_id if by_id.notna().sum() >= by_image.notna().sum() else by_image
+    wrong = table.index[rows.isna()]
+    Entries(path, len(table), "line").refuse(wrong, "name no row of the submission", "check the ids.")
+    return rows.to_numpy(np.int64)
 
 
 def summarise(command: Command) -> list[tuple[str, str]]:
@@ -119,22 +154,6 @@ def summarise(command: Command) -> list[tuple[str, str]]:
         suspects = describe_suspects(pd.read_csv(run.label_issues)["suspected"].sum(), cv)
         rows.append(("suspected labels", f"{suspects} ({run.label_issues})"))
     return rows
-
-
-def read_decisions(path: Path, images: list[str], classes: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """Return the decision for each image in a CSV of a submission's form.
-
-    Raise InputError for an id that is no test image, or a label that is no class.
-    """
-    table = read_table(path)
-    if len(table.columns) < 2:
-        raise InputError(
-            f"{path} needs an id column and a label column, and has only '{table.columns[0]}'; add labels."
-        )
-    matched = match_ids(table.iloc[:, 0].str.strip(), images, path)
-    wrong = [row for row, image in enumerate(matched) if image is None]
-    Entries(path, len(table), "line").refuse(table.index[wrong], "name no test image", "check the ids.")
-    return dict(zip(matched, task.read_decisions(path, table, classes).tolist(), strict=True))
 
 
 if __name__ == "__main__":

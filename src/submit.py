@@ -109,7 +109,13 @@ def make_plan(command: Command, trained: dict[str, str]) -> Plan:
     form = read_submission_form(competition, classes, load_task(run), load_found(run.found).cell_form)
     decision = read_decision(run, trained)
     decided = {"decision": decision} if decision else {}
-    inputs = {"test": digest_of_file(run.test), "trained": trained, **form.content, **decided}
+    inputs = {
+        "test": digest_of_file(run.test),
+        "found": digest_of_file(run.found),
+        "trained": trained,
+        **form.content,
+        **decided,
+    }
     return Plan(competition, form, decision, inputs)
 
 
@@ -190,7 +196,8 @@ def submit_average(command: CombineCommand) -> int:
     task = load_task(members[0])
     form = read_submission_form(competition, classes, task, load_found(members[0].found).cell_form)
     digests = digests_of(members)
-    inputs = {"members": digests, "validations": validations_of(command), **form.content}
+    found = digest_of_file(members[0].found)
+    inputs = {"members": digests, "validations": validations_of(command), "found": found, **form.content}
     if not command.again and is_current(run.stamp("submit"), inputs):
         say(f"submit: {run.submission} is up to date")
         return 0

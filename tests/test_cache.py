@@ -6,6 +6,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -206,6 +208,29 @@ def test_only_leftovers_of_killed_processes_are_removed(folder: Path, tmp_path: 
         (tmp_path / name).mkdir()
     build_cache(tmp_path / "cache", folder, ["train/0.png"], SIZE)
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "cache"}
+
+
+def test_a_cache_that_another_machine_builds_is_kept(folder: Path, tmp_path: Path) -> None:
+    # its process has no number here, and holds the lock
+    building = tmp_path / ".16px-ab.999999999.part"
+    building.mkdir()
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, str(building / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        build_cache(tmp_path / "cache", folder, ["train/0.png"], SIZE)
+        assert building.is_dir()
+        other.stdin.close()
+    build_cache(tmp_path / "cache", folder, ["train/0.png"], SIZE)
+    assert not building.exists() and not (tmp_path / "cache" / ".lock").exists()
+
+
+def test_a_cache_of_another_decoder_has_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {cache_name("listing", ["a.png"], SIZE), cache_name("listing", ["a.dcm"], SIZE)}
+    monkeypatch.setattr(cache_module, "DECODER", cache_module.DECODER + 1)
+    names |= {cache_name("listing", ["a.png"], SIZE), cache_name("listing", ["a.png"], SIZE, stored=False)}
+    assert len(names) == 4
 
 
 # --- integrity checks when a cache is opened

@@ -6,11 +6,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
+from foldsmith.comparison.ensemble import ADJUSTMENTS
 from foldsmith.evaluation.calibration import (
     NUM_BINS,
     apply_temperature,
     bin_confidences,
     calibrate,
+    fit_cautiously,
     fit_temperature,
 )
 from foldsmith.evaluation.decisions import fit_decision
@@ -75,6 +77,9 @@ def test_temperatures_of_perfect_and_of_wrong_predictions_stay_within_the_limits
     labels = np.arange(20) % 4
     certain = np.eye(4, dtype=np.float32)[labels]
     assert 0 < fit_temperature(labels, certain) <= 1
+    # a temperature that is applied, to a run or a blend, leaves room for a mistake
+    cautious = ADJUSTMENTS["log_loss"].fit(labels, certain)
+    assert cautious == fit_cautiously(labels, certain) > fit_temperature(labels, certain)
     assert fit_temperature((labels + 1) % 4, certain) == pytest.approx(20)
 
 

@@ -145,6 +145,28 @@ def test_a_dicom_file_is_mapped_by_its_stored_bits_its_window_and_its_polarity(t
     assert np.abs(windowed - expected).max() < 1.5  # the standard's window is half a value narrower
 
 
+def test_colours_of_a_dicom_file_are_rgb_of_eight_bits(tmp_path: Path) -> None:
+    from pydicom.pixels import convert_color_space
+
+    path, rgb = tmp_path / "a.dcm", np.full((4, 4, 3), (200, 30, 60), np.uint8)
+    path.write_bytes(
+        dicom_bytes(convert_color_space(rgb, "RGB", "YBR_FULL"), PhotometricInterpretation="YBR_FULL")
+    )
+    np.testing.assert_allclose(decode_image(path).astype(int), rgb, atol=1)  # its own rounding
+    for bits in (16, 12):
+        path.write_bytes(dicom_bytes(rgb.astype(np.uint16) << (bits - 8), BitsStored=bits))
+        np.testing.assert_array_equal(decode_image(path), rgb)
+
+
+def test_a_dicom_file_with_an_empty_window_has_none(tmp_path: Path) -> None:
+    path, values = tmp_path / "a.dcm", np.arange(16, dtype=np.uint16).reshape(4, 4) * 250
+    decoded = []
+    for window in ({}, {"WindowCenter": "", "WindowWidth": ""}, {"WindowCenter": "9", "WindowWidth": ""}):
+        path.write_bytes(dicom_bytes(values, BitsStored=12, **window))
+        decoded.append(decode_image(path))
+    assert np.array_equal(decoded[0], decoded[1]) and np.array_equal(decoded[0], decoded[2])
+
+
 def test_a_colour_dicom_file_is_rgb_and_a_broken_one_has_a_reason(tmp_path: Path) -> None:
     pixels = random_pixels(SIDE, SIDE, 3)
     content = dicom_bytes(pixels)

@@ -119,12 +119,13 @@ def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
 def test_half_written_files_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
     run = RunPaths(tmp_path / "run")
     claim_run(run, again=False, recipe={})
-    left = run.fold(0) / ".weights.safetensors.123.part"
+    left, written = (run.fold(0) / f".weights.safetensors.{pid}.part" for pid in (999999999, os.getppid()))
     left.parent.mkdir()
     left.touch()
+    written.touch()  # by a process that is alive
     run.weights(0).touch()
     check_claim(run, recipe={})
-    assert not left.exists() and run.weights(0).exists()
+    assert not left.exists() and written.exists() and run.weights(0).exists()
 
 
 def test_a_waiting_process_prints_it_and_gets_the_lock(

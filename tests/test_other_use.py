@@ -1,11 +1,11 @@
-"""A finished run with other views, cache or micro-batches is not trained again and keeps its bytes."""
+"""A finished run with other views or micro-batches is not trained again and keeps its bytes."""
 
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeCompetition
+from conftest import MakeCompetition, naming
 
 import compare
 import examine
@@ -114,9 +114,15 @@ def test_with_one_fold_selected_the_earlier_folds_are_predicted_too(folder: Path
     ] * 2
 
 
+def test_images_that_are_decoded_otherwise_are_another_training(folder: Path, copy: Path) -> None:
+    # without stored pixels large JPEG files are decoded at a smaller size, and the networks were not
+    with pytest.raises(InputError, match=naming("cache True", "--name")):
+        run_stages(folder, copy, "--set", "cache=off", stages=(prepare,))
+
+
 @pytest.mark.parametrize(
     ("setting", "stages"),
-    [("cache=off", {"prepare"}), ("max_unreadable=0.5", {"prepare"}), ("micro_batch=4", set()),
+    [("max_unreadable=0.5", {"prepare"}), ("micro_batch=4", set()),
      ("augment_on=workers", set()), ("compile=true", set()), ("validate_every=2", set())],
 )  # fmt: skip
 def test_memory_speed_and_limits_train_nothing_and_change_no_result(

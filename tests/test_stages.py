@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import albumentations
 import numpy as np
@@ -36,9 +38,9 @@ SMALL += ["--precision", "fp32", "--workers", "0", "--device", "cpu"]
 THREE_FOLDS = ["--folds", "3"]
 
 
-def run_stages(folder: Path, output: Path, *words: str) -> Path:
+def run_stages(folder: Path, output: Path, *words: str, stages: Sequence[ModuleType] = STAGES) -> Path:
     split_words = [] if "--holdout" in words else THREE_FOLDS
-    for stage in STAGES:
+    for stage in stages:
         typed = [str(folder), *SMALL, *split_words, "--output", str(output), "--name", "run", *words]
         assert stage.main(typed) == 0
     return output / folder.name / "run"
@@ -490,12 +492,10 @@ def test_the_true_score_matches_ids_and_labels(
     truth = folder.parent / "tiny-truth.csv"
     true = pd.read_csv(truth, dtype=str).set_index("filename")["class"]
     submission = pd.read_csv(run / "submission.csv").set_index("id")
-    test = load_npz(run / "test.npz")
     names = sorted(true.unique())
-    labels = [names.index(true[path.removeprefix("test/")]) for path in test["path"].tolist()]
-    probabilities = test["probabilities"].astype(float)
+    probabilities = submission[names].to_numpy()
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    loss = sklearn.metrics.log_loss(labels, probabilities)
+    loss = sklearn.metrics.log_loss(true[submission.index], probabilities, labels=names)
     assert f"true test log_loss {loss:.4f}" in capsys.readouterr().out
     expected = (submission.idxmax(axis=1) == true[submission.index]).mean()
     words += ["--metric", "accuracy"]
@@ -508,6 +508,54 @@ def test_the_true_score_matches_ids_and_labels(
     truth.write_text(truth.read_text() + "nobody,kind 0\n")
     with pytest.raises(InputError, match=naming(truth, 1, 7, "line")):
         score.main(words)
+
+
+def test_ids_that_a_test_list_maps_to_images_are_submitted_and_scored_by_it(
+    make_competition: MakeCompetition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_competition(labels="csv", sample=None)
+    truth, images = folder.parent / "tiny-truth.csv", [f"{index}.png" for index in range(6)]
+    kinds = pd.read_csv(truth, dtype=str).set_index("filename")["class"]
+    few = ["--folds", "2"]
+    words = [str(folder), *SMALL, *few, "--output", str(tmp_path), "--name", "run"]
+    (folder / "sample_submission.csv").write_text("id,label\n" + "".join(f"q{k},kind 0\n" for k in range(6)))
+    submitted = []
+    for mapped in (images, [*images[1:], images[0]]):
+        pairs = enumerate(mapped)
+        (folder / "test.csv").write_text("id,image\n" + "".join(f"q{k},{image}\n" for k, image in pairs))
+        truth.write_text("id,label\n" + "".join(f"q{k},{kinds[image]}\n" for k, image in enumerate(mapped)))
+        capsys.readouterr()
+        run = run_stages(folder, tmp_path, *few)
+        submission = pd.read_csv(run / "submission.csv")
+        assert submission["id"].tolist() == [f"q{k}" for k in range(6)]
+        submitted.append(submission["label"].tolist())
+        right = (submission["label"].to_numpy() == kinds[mapped].to_numpy()).mean()
+        assert f"true test accuracy {right:.4f} of 6 images" in capsys.readouterr().out
+    assert submitted[1] == [*submitted[0][1:], submitted[0][0]] != submitted[0]
+    truth.write_text(truth.read_text() + "q0,kind 1\n")
+    with pytest.raises(InputError, match=naming(truth, 1, 7, "line 8", "repeat")):
+        score.main(words)
+    # ids that are those of the sample, and names of other images
+    (folder / "sample_submission.csv").write_text("id,label\n" + "".join(f"{k},kind 0\n" for k in range(6)))
+    (folder / "test.csv").write_text("id,image\n" + "".join(f"{k},{5 - k}.png\n" for k in range(6)))
+    run_stages(folder, tmp_path, *few, stages=STAGES[:-1])
+    truth.write_text("row,label\n" + "".join(f"{k},{kinds[f'{5 - k}.png']}\n" for k in range(6)))
+    with pytest.raises(InputError, match=naming(truth, "'id'")):
+        score.main(words)
+    truth.write_text(truth.read_text().replace("row,", "id,"))
+    assert score.main(words) == 0
+    assert f"true test accuracy {right:.4f} of 6 images" in capsys.readouterr().out
+
+
+def test_a_submission_of_another_kind_is_written_again(
+    make_competition: MakeCompetition, tmp_path: Path
+) -> None:
+    folder, few = make_competition(labels="csv"), ["--folds", "2", "--epochs", "1"]
+    run = run_stages(folder, tmp_path, *few)
+    assert pd.read_csv(run / "submission.csv")["label"].str.count("kind").eq(1).all()
+    (folder / "competition.toml").write_text('metric = "map_at_3"\nsubmission = "ranked"\n')
+    run_stages(folder, tmp_path, *few)
+    assert pd.read_csv(run / "submission.csv")["label"].str.count("kind").gt(1).all()
 
 
 @pytest.mark.parametrize(

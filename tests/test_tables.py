@@ -1,6 +1,7 @@
 """Our own tables round-trip with any names, and no cell is a formula."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -8,9 +9,33 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from foldsmith.run.tables import load_classes, load_folds, load_problems, load_samples, save_table
+from foldsmith.run.tables import (
+    load_classes,
+    load_folds,
+    load_problems,
+    load_samples,
+    save_table,
+    save_table_in_chunks,
+)
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=6) | st.text("=+-@'\t\r\n0.a,\"", max_size=4)
+
+
+def test_a_table_in_chunks_is_whole_or_not_there(tmp_path: Path) -> None:
+    chunks = [pd.DataFrame({"path": [f"{row}.png"], "label": [row]}) for row in range(4)]
+    save_table_in_chunks(tmp_path / "whole.csv", chunks)
+    save_table(tmp_path / "once.csv", pd.concat(chunks))
+    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "once.csv").read_bytes()
+
+    def removed() -> Iterator[pd.DataFrame]:
+        for chunk in chunks:
+            for half in tmp_path.glob(".*.part"):  # as a person, or a process of another machine, may
+                half.unlink()
+            yield chunk
+
+    with pytest.raises(OSError):
+        save_table_in_chunks(tmp_path / "lost.csv", removed())
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.csv", "once.csv"}
 
 
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=4))

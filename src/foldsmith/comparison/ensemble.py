@@ -12,7 +12,7 @@ import numpy as np
 from foldsmith.comparison.blend_weights import Blend, find_blend, mix
 from foldsmith.comparison.class_factors import apply_class_factors, fit_class_factors
 from foldsmith.errors import InputError
-from foldsmith.evaluation.calibration import apply_temperature, fit_temperature
+from foldsmith.evaluation.calibration import apply_temperature, fit_cautiously
 from foldsmith.evaluation.chance import PairedDifference
 from foldsmith.evaluation.resampling import bootstrap_gain
 from foldsmith.tasks import Task
@@ -33,7 +33,7 @@ class Adjustment:
 
 
 TEMPERATURE = Adjustment(
-    "temperature", ("multiclass", "binary", "ordinal"), fit_temperature, apply_temperature
+    "temperature", ("multiclass", "binary", "ordinal"), fit_cautiously, apply_temperature
 )
 # ordinal decides by the expected grade, which factors for the most probable one do not fit
 CLASS_FACTORS = Adjustment("class factors", ("multiclass", "binary"), fit_class_factors, apply_class_factors)

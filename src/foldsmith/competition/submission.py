@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,9 +50,10 @@ class SubmissionForm:
     long: LongForm | None = None
 
     @property
-    def content(self) -> dict[str, list[str]]:
-        """Return the inputs of a submission besides the predictions, for its stamp."""
-        return {"columns": self.columns, "ids": self.ids, "values": self.cells.words}
+    def content(self) -> dict[str, Any]:
+        """Return the inputs of a submission besides the predictions and found.json, for its stamp."""
+        images = [list(named) for named in self.images]
+        return {"columns": self.columns, "ids": self.ids, "images": images, "values": self.cells.words}
 
     @property
     def missing_images(self) -> list[str]:
@@ -197,9 +199,22 @@ def fill_submission(
     prior: np.ndarray,
     decide: Decide | None = None,
 ) -> pd.DataFrame:
-    """Return the submission table. Rows are matched by image; a row without an image gets the `prior` (K,).
+    """Return the submission table.
 
-    `decide` returns predictions and decisions for predictions (N, K); without it the task decides.
+    `decide` returns predictions and decisions for predictions (N, K); without it the task decides. Raise
+    InputError as `predictions_of_rows` does.
+    """
+    rows = predictions_of_rows(form, probabilities, prior)
+    table = form.cells.fill(*(decide(rows) if decide else (rows,)))
+    table.insert(0, "id", form.ids)
+    table = table.set_axis(form.columns, axis=1)  # a header may repeat a name
+    return form.long.lengthen(table) if form.long else table
+
+
+def predictions_of_rows(
+    form: SubmissionForm, probabilities: dict[str, np.ndarray], prior: np.ndarray
+) -> np.ndarray:
+    """Return the predictions of the rows (N, K), matched by image; a row without one gets the `prior` (K,).
 
     Raise InputError if a test image has no prediction, or one that is not finite.
     """
@@ -216,10 +231,7 @@ def fill_submission(
             f"{len(unknown)} test images have a prediction that is not finite (first: {image}); "
             "run src/infer.py again."
         )
-    table = form.cells.fill(*(decide(rows) if decide else (rows,)))
-    table.insert(0, "id", form.ids)
-    table = table.set_axis(form.columns, axis=1)  # a header may repeat a name
-    return form.long.lengthen(table) if form.long else table
+    return rows
 
 
 def _mean_of(images: tuple[str, ...], predictions: dict[str, np.ndarray], prior: np.ndarray) -> np.ndarray:

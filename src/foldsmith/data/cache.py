@@ -8,8 +8,10 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -17,18 +19,23 @@ import numpy as np
 import pandas as pd
 
 from foldsmith.competition.found import load_found
+from foldsmith.data.dicom import SUFFIXES as DICOM
 from foldsmith.data.images import DEPTH, FOUR, ImageFacts, decode_image, facts_of, file_state, resize_image
 from foldsmith.data.pixels import NewPixels, Pixels, StoredPixels, StreamedPixels
 from foldsmith.data.sources import Source, save_sources, source_of
 from foldsmith.errors import InputError
 from foldsmith.process.faults import MachineError
 from foldsmith.process.files import digest_of, digest_of_file, load_json, save_csv, save_json
+from foldsmith.process.locks import is_locked, wait_for_lock
 from foldsmith.run.paths import RunPaths
 
 FACTS = ("width", "height", "grey", "digest", "problem")
 RECORD = "record.json"  # digest and state of the cache's other files, as built
 FILES = ("index.csv", "pixels.npy", "thumbnails.npy", RECORD)
 STREAMED_FILES = ("index.csv", "states.npy", "thumbnails.npy", RECORD)
+LOCK = ".lock"  # held while a cache is built
+# changes with what is decoded from the same bytes, so that caches of earlier versions are built again
+DECODER = 2
 STREAMED = "streamed"  # prefix of the name of a cache without pixels
 SUBMITTED = 1024  # images that threads decode, or that wait for one, at a time
 TOGETHER = 8  # of them that a thread gets at once
@@ -95,9 +102,13 @@ def cache_name(
     """
     kind = f"-{channels}ch" if channels == FOUR else ""
     kind += f"-{depth}bit" if depth < DEPTH else ""
+    decoder = [cv2.__version__, DECODER]
+    if any(PurePosixPath(image).suffix.lower() in DICOM for image in images):
+        with suppress(PackageNotFoundError):  # decoding says so
+            decoder.append(version("pydicom"))
     if not stored:
-        return f"{STREAMED}{kind}-{digest_of([listing, *images, cv2.__version__, STREAMED_FILES])[:16]}"
-    return f"{size}px{kind}-{digest_of([listing, *images, size, cv2.__version__, FILES])[:16]}"
+        return f"{STREAMED}{kind}-{digest_of([listing, *images, *decoder, STREAMED_FILES])[:16]}"
+    return f"{size}px{kind}-{digest_of([listing, *images, size, *decoder, FILES])[:16]}"
 
 
 def depth_of(path: Path) -> int:
@@ -248,19 +259,25 @@ def build_cache(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.mkdir()
     try:
-        _fill_cache(temporary, folder, images, stored_size, advance)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.rename(path)
+        with wait_for_lock(temporary / LOCK, "builds this cache"):
+            _fill_cache(temporary, folder, images, stored_size, advance)
+            (temporary / LOCK).unlink()
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_cache(path, folder, size)
 
 
 def _remove_orphans(caches: Path) -> None:
-    """Remove incomplete caches of processes that no longer run; each can take gigabytes."""
+    """Remove incomplete caches of processes that no longer run; each can take gigabytes.
+
+    A process of another machine or container has no number here, and holds the lock.
+    """
     for orphan in caches.glob(".*.part"):
         process = re.fullmatch(r"\..+\.([0-9]+)\.part", orphan.name)
-        if process and (int(process[1]) == os.getpid() or not Path(f"/proc/{process[1]}").exists()):
+        is_gone = process and (int(process[1]) == os.getpid() or not Path(f"/proc/{process[1]}").exists())
+        if is_gone and not is_locked(orphan / LOCK):
             shutil.rmtree(orphan, ignore_errors=True)
 
 

@@ -19,7 +19,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
     """
     try:
         import pydicom
-        from pydicom.pixels import apply_color_lut, apply_modality_lut, convert_color_space
+        from pydicom.pixels import apply_color_lut, apply_modality_lut
     except ImportError:
         raise InputError(
             "DICOM images need pydicom, which is not installed: .venv/bin/python -m pip install pydicom"
@@ -32,14 +32,13 @@ def decode_dicom(data: bytes) -> np.ndarray:
             if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
                 raise ValueError(f"{dataset.NumberOfFrames} frames in one file; save every frame as an image")
             if dataset.SamplesPerPixel > 1:
-                space = dataset.PhotometricInterpretation
-                rgb = pixels if space == "RGB" else convert_color_space(pixels, space, "RGB")
-                return np.ascontiguousarray(rgb[..., :3]).astype(np.uint8)
+                spare = max(int(dataset.BitsStored) - 8, 0)  # pydicom has converted other colours to RGB
+                return np.minimum(np.ascontiguousarray(pixels[..., :3]) >> spare, 255).astype(np.uint8)
             if dataset.PhotometricInterpretation == "PALETTE COLOR":
                 rgb = apply_color_lut(pixels, dataset)
                 return (rgb >> 8 if rgb.dtype == np.uint16 else rgb).astype(np.uint8)
             low, high = _stored_range(dataset)
-            if "WindowCenter" in dataset and "WindowWidth" in dataset:
+            if _has_value(dataset, "WindowCenter") and _has_value(dataset, "WindowWidth"):
                 pixels = apply_modality_lut(pixels, dataset)
                 low, high = _window(dataset)
         except ValueError:
@@ -50,6 +49,10 @@ def decode_dicom(data: bytes) -> np.ndarray:
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         grey = 1 - grey
     return np.repeat((grey * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _has_value(dataset: object, name: str) -> bool:
+    return dataset.get(name) not in (None, "")
 
 
 def _stored_range(dataset: object) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -54,9 +54,16 @@ def _raise_if_disk_full(path: Path, error: Exception) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove half-written files of killed processes from a folder that no other process works in."""
+    """Remove half-written files of killed processes from a folder."""
     for path in folder.rglob(".*.part"):
-        path.unlink(missing_ok=True)
+        if not _is_being_written(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_being_written(temporary: Path) -> bool:
+    """Return whether another process of this machine, whose number is in the name, is writing a file."""
+    number = temporary.name.split(".")[-2]
+    return number.isdigit() and int(number) != os.getpid() and Path(f"/proc/{number}").exists()
 
 
 def remove_checkpoints(path: Path) -> None:
@@ -90,16 +97,16 @@ def load_json(path: Path) -> Any:
 
 def save_csv(path: Path, table: pd.DataFrame) -> None:
     """Save a table. If a text has a carriage return, which would end the line, all texts are quoted."""
-    with atomic_write(path) as temporary:
-        append_csv(temporary, table)
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        append_csv(file, table)
 
 
-def append_csv(path: Path, table: pd.DataFrame) -> None:
-    """Append the rows of a table to a file, with a header if the file is new; quoted as by `save_csv`."""
+def append_csv(file: TextIO, table: pd.DataFrame) -> None:
+    """Append the rows of a table to an open file, with a header if it is empty; quoted as by `save_csv`."""
     texts = table.select_dtypes(exclude=["number", "bool"])
     returns = any(texts[column].astype(str).str.contains("\r", regex=False).any() for column in texts)
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    table.to_csv(path, mode="a", header=not path.exists(), index=False, lineterminator="\n", quoting=quoting)
+    table.to_csv(file, header=not file.tell(), index=False, lineterminator="\n", quoting=quoting)
 
 
 def save_npz(destination: Path, **arrays: np.ndarray) -> None:

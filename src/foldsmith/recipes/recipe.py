@@ -64,7 +64,7 @@ class Recipe:
     # true: decoded pixels are cached on disk; false: images are decoded whenever they are used, for datasets
     # larger than the disk. Then JPEGs much larger than image_size are decoded at a reduced size, which rounds
     # pixels differently
-    cache: bool = use_field(True, "prepare")
+    cache: bool = True
     # a row of foldsmith.augment.rows.AUGMENTATIONS, an albumentations pipeline, or its file FILE.json
     augment: str = "crop-flip"
     augment_strength: float = 1.0  # of TrivialAugment rows, as a share of the published strength

@@ -398,7 +398,10 @@ def _located(typed: argparse.Namespace) -> argparse.Namespace:
     if not run.identity.is_file():
         return typed
     if "made_of" in load_identity(run)["recipe"]:
-        raise InputError(f"{typed.folder} combines other runs and has no stages; name one of those.")
+        raise InputError(
+            f"{typed.folder} combines other runs and has no stages; name one of those, or for its score "
+            f"write src/score.py FOLDER --name {run.root.name}."
+        )
     if typed.name is not None and not typed.corrections:
         raise InputError(f"{typed.folder} is a run's folder, so --name {typed.name} names a second run; "
                          "leave --name out, or name the competition folder first.")  # fmt: skip

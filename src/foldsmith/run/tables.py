@@ -43,10 +43,10 @@ def save_table_in_chunks(path: Path, tables: Iterable[pd.DataFrame]) -> None:
 
     One is in memory at a time. The file is written whole or not at all, also if an iteration raises.
     """
-    with atomic_write(path) as temporary:
-        temporary.unlink(missing_ok=True)  # of a killed process with this number
+    # one handle for all: a file that is removed meanwhile is then missed, and not begun again
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for table in tables:
-            append_csv(temporary, guarded_table(table))
+            append_csv(file, guarded_table(table))
 
 
 def guarded_table(table: pd.DataFrame) -> pd.DataFrame:
