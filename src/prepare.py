@@ -129,9 +129,14 @@ def prepare(
         f"prepare: {len(metadata.samples):,} images of {len(metadata.classes)} {outputs} by "
         f"{metadata.source}; {len(competition.test_images):,} test images"
     )
-    depth = find_depth(competition.root, list(metadata.samples["path"]))
+    depth, usual = find_depth(competition.root, list(metadata.samples["path"]))
     if depth < DEPTH:
         say(f"prepare: the training images use {depth} of their 16 bits, which are mapped to 8")
+    if usual < depth - 1:
+        say(
+            f"prepare: most 16-bit images use {usual} bits and some {depth}, so that most become dark: save "
+            "them in 8 bits, or all with as many, if that is not their brightness"
+        )
     cache_path = command.run.cache_root / cache_name(
         inputs["images"], images, recipe.image_size, recipe.cache, depth, recipe.cached_channels
     )

@@ -69,12 +69,28 @@ def test_the_used_bits_of_16_are_mapped_to_8(tmp_path: Path, bits: int, suffix: 
         pixels = random_pixels(SIDE, SIDE, seed=index, high=2**bits, dtype=np.uint16)
         pixels[0, 0] = 2**bits - 1
         cv2.imwrite(str(tmp_path / name), pixels)
-    depth = find_depth(tmp_path, names)
+    depth, _ = find_depth(tmp_path, names)
     assert depth == bits
     stored = np.array(Image.open(tmp_path / names[0])).astype(np.int64)
     decoded = decode_image(tmp_path / names[0], depth=depth)
     np.testing.assert_array_equal(decoded[..., 0], stored * 256 // 2**bits)
     assert decoded.dtype == np.uint8 and decoded.max() == 255
+
+
+def test_an_image_of_more_bits_than_the_data_set_is_refused_and_single_bright_pixels_are_clipped(
+    tmp_path: Path,
+) -> None:
+    pixels = random_pixels(32, 32, high=2**12, dtype=np.uint16)
+    pixels[0, 0] = 2**15
+    cv2.imwrite(str(tmp_path / "bright.png"), pixels)
+    decoded = decode_image(tmp_path / "bright.png", depth=12)
+    np.testing.assert_array_equal(decoded[..., 0], np.minimum(pixels // 16, 255))
+    cv2.imwrite(str(tmp_path / "deep.png"), pixels * 16)
+    with pytest.raises(ValueError, match=naming(16, 12)):
+        decode_image(tmp_path / "deep.png", depth=12)
+    for index in range(5):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), pixels * 16 if index == 3 else pixels % 2**12)
+    assert find_depth(tmp_path, [f"{index}.png" for index in range(5)]) == (16, 12)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
@@ -92,7 +108,7 @@ def test_a_tiff_of_signed_numbers_or_fractions_is_told_apart_from_a_damaged_one(
 def test_images_of_8_bits_are_left_as_they_are(tmp_path: Path) -> None:
     pixels = random_pixels(SIDE, SIDE, 3)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert find_depth(tmp_path, ["a.png"]) == 16
+    assert find_depth(tmp_path, ["a.png"]) == (16, 16)
     np.testing.assert_array_equal(decode_image(tmp_path / "a.png", depth=10), pixels)
 
 
@@ -143,6 +159,16 @@ def test_a_dicom_file_is_mapped_by_its_stored_bits_its_window_and_its_polarity(t
     windowed = decoded(pixels, WindowCenter=1000, WindowWidth=400)
     expected = np.clip((pixels - 800.0) / 400, 0, 1) * 255
     assert np.abs(windowed - expected).max() < 1.5  # the standard's window is half a value narrower
+
+
+def test_fractions_in_an_array_may_exceed_their_range_by_rounding(tmp_path: Path) -> None:
+    # else a single value would stretch its image by another rule than the images beside it
+    values = np.linspace(0.4, 0.9, 64, dtype=np.float32).reshape(8, 8)
+    for name, corner in (("plain", 0.5), ("above", 1 + 1e-6), ("below", -1e-6)):
+        values[0, 0] = corner
+        np.save(tmp_path / f"{name}.npy", values)
+        decoded = decode_image(tmp_path / f"{name}.npy")[..., 0].astype(int)
+        np.testing.assert_array_equal(decoded, np.rint(values.clip(0, 1) * 255))
 
 
 def test_colours_of_a_dicom_file_are_rgb_of_eight_bits(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from foldsmith.competition.array_shapes import image_axes
 from foldsmith.data.headers import MAX_PIXELS
 
 SUFFIX = ".npy"
+ROUNDING = 1e-4  # by which fractions exceed 0 and 1, as resizing and normalising do
 
 
 def decode_array(data: bytes) -> np.ndarray:
@@ -15,8 +16,8 @@ def decode_array(data: bytes) -> np.ndarray:
 
     The array is (H, W), (H, W, C) or (C, H, W) with one, three or four channels, of which the first three are
     used; the layers of a (L, H, W) array stand below each other. Whole numbers from 0 to
-    255 are taken as they are, fractions from 0 to 1 are scaled by 255, and other ranges are mapped from the
-    image's own minimum and maximum. Raise ValueError for any other array.
+    255 are taken as they are, fractions from 0 to 1, up to ROUNDING, are scaled by 255, and other ranges are
+    mapped from the image's own minimum and maximum. Raise ValueError for any other array.
     """
     values = np.load(io.BytesIO(data), allow_pickle=False)
     if values.dtype.kind not in "buif" or values.size == 0:
@@ -45,6 +46,8 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
         raise ValueError("an array with values that are not finite")
     low, high = float(numbers.min()), float(numbers.max())
     whole = values.dtype.kind in "ui" or bool((numbers % 1 == 0).all())
+    if not whole and low >= -ROUNDING and high <= 1 + ROUNDING:
+        numbers, low, high = numbers.clip(0, 1), max(low, 0.0), min(high, 1.0)
     fractions = values.dtype.kind == "f" and high <= 1  # black and white among them
     if whole and low >= 0 and high <= 255 and not fractions:
         return values.astype(np.uint8)

@@ -17,6 +17,7 @@ from foldsmith.data import arrays, dicom
 from foldsmith.data.headers import MAX_PIXELS, claimed_size
 
 DEPTH = 16  # bits of a sample, of which all are used
+MOST_CLIPPED = 0.01  # of the values of a 16-bit image beyond the bits of its data set
 BYTES_PER_PIXEL = 8  # at most: four samples of 16 bits, not compressed
 TIFF = (b"II*\0", b"MM\0*")  # how files of the formats begin
 PORTABLE = (b"P5", b"P6")  # PGM and PPM
@@ -127,9 +128,17 @@ def bits_of(data: bytes) -> int:
 
 
 def _stretch(data: bytes, depth: int) -> np.ndarray:
-    """Return a 16-bit image, of which `depth` bits are used, as uint8 (H, W, 3)."""
+    """Return a 16-bit image, of which `depth` bits are used, as uint8 (H, W, 3).
+
+    Raise ValueError if more than MOST_CLIPPED of its values need more bits.
+    """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if (pixels >> depth).astype(bool).mean() > MOST_CLIPPED:
+        bits = int(pixels.max()).bit_length()
+        raise ValueError(
+            f"uses {bits} of its 16 bits, and the training images {depth}; save all with as many"
+        )
     return np.minimum(pixels >> (depth - 8), 255).astype(np.uint8)
 
 
