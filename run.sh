@@ -64,7 +64,7 @@ install() {
     echo "installing into $venv (once, a few minutes)"
     rm -rf "$venv"
     if command -v uv >/dev/null; then
-        uv venv --quiet --python "$(command -v "$python")" "$venv"
+        uv venv --seed --quiet --python "$(command -v "$python")" "$venv"
         uv pip install --quiet --compile-bytecode --python "$venv/bin/python" -r "$here/requirements.txt"
     else
         if ! "$python" -m venv "$venv"; then

@@ -100,12 +100,12 @@ def without_field(full: Command, words: list[str], drop: Drop) -> Command:
 
     Raise InputError if the field keeps its value, or if others change with it.
     """
+    if any(word.partition("=")[0] == f"--{drop.field.replace('_', '-')}" for word in words):
+        raise InputError(f"--drop {drop.setting}: another word sets {drop.field}; leave that word out.")
     name = f"{full.name}-{drop.suffix}"
     command = read_command([*words, "--set", drop.setting, "--name", name], __doc__)
     if full.dataset_recipe:
         command = command.resolved(full.evidence)
-    if command.recipe == full.recipe:  # a short form such as --epochs stands above --set
-        raise InputError(f"--drop {drop.setting}: another word sets {drop.field}; leave that word out.")
     whole = vars(full.recipe)
     if {**vars(command.recipe), drop.field: whole[drop.field]} != whole:
         raise InputError(

@@ -127,7 +127,7 @@ def write_run(command: CombineCommand, held_out: pd.DataFrame, metric: Metric, e
     names = list(load_classes(run.classes)["class_name"])
     decision = fit_decision(task, metric, targets, ensemble.predictions, folds, names)
     figures["decision"] = as_json(decision)
-    if decision:
+    if decision and (decision.kept or ensemble.value is None):  # after an adjustment a second one is no news
         say(f"blend: {decision.sentence}")
     save_json(run.cv, {"competition": command.competition, "run": command.name, **figures, **seeds})
     facts = ensemble.facts(command.member_names)

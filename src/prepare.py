@@ -50,7 +50,7 @@ from foldsmith.data.near_duplicates import MAX_COPIES, ORIENTATIONS, find_near_d
 from foldsmith.data.problems import find_problems, keep_readable, summarise
 from foldsmith.data.sources import changed_sources, sources_digest
 from foldsmith.data.stale_caches import find_stale_caches, removal_advice
-from foldsmith.errors import first_of
+from foldsmith.errors import InputError, first_of
 from foldsmith.process.exit import run_main
 from foldsmith.process.files import digest_of, digest_of_file, load_json
 from foldsmith.process.locks import wait_for_lock
@@ -64,7 +64,7 @@ from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
 from foldsmith.run.tables import save_table
 from foldsmith.tasks import build_task
-from foldsmith.tasks.metrics import is_custom
+from foldsmith.tasks.metrics import find_metric, is_custom
 from foldsmith.tasks.own_metric import choose_metric
 from foldsmith.training.resolve import resolve_recipe
 
@@ -77,6 +77,10 @@ def main(argv: list[str] | None = None) -> int:
     command = read_command([word for word in arguments if word != "--explain"], __doc__)
     competition = read_competition(command.folder, command.run.cache_root)
     if command.metric and not is_custom(command.metric):  # the form of the submission depends on it
+        try:
+            find_metric(command.metric)
+        except InputError as error:
+            raise InputError(f"--metric {command.metric}: {error}") from error
         settings = replace(competition.settings, metric=command.metric)
         competition = replace(competition, settings=settings)
     if explained:

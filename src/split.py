@@ -74,14 +74,14 @@ def split(samples: pd.DataFrame, plan: FoldPlan, task: Task) -> pd.DataFrame:
         folds = assign_folds(strata, groups, plan.num_folds, plan.seed)
     held_out = np.bincount(folds[folds != ALWAYS_TRAINED], minlength=len(plan.folds))
     if held_out.min() == 0 or held_out.max() > len(samples) - 2:
-        if len(set(samples["digest"])) == 1:
+        if len(samples) > 1 and len(set(samples["digest"])) == 1:
             raise InputError(
                 f"all {len(samples)} training images have the same pixels, so that nothing tells "
                 "classes apart; look at the image files (black ones, or another image under every name)."
             )
         raise InputError(
             f"{len(samples)} images in {len(set(groups))} groups cannot be split so that every fold trains "
-            "on at least 2 images and holds out at least 1; use fewer folds, or more images."
+            "on at least 2 images and holds out at least 1; use fewer folds, or more images (--limit)."
         )
     return build_folds(samples, folds, task)
 

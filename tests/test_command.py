@@ -119,6 +119,8 @@ def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.Monke
         (["--fold", "-1"], ["--fold", "-1", 0, 4]),
         (["--holdout", "0.3", "--fold", "1"], ["--fold", 1, 0]),
         (["--limit", "0"], ["--limit", 0, 1]),
+        (["--epochs", "3", "--set", "epochs=7"], ["--epochs 3", "--set epochs=7"]),
+        (["--output", f"{__file__}/deeper"], ["--output", __file__]),
         (["--limit-test", "0"], ["--limit-test", 0, 1]),
         (["--until", "trian"], ["--until", "'trian'", "train"]),
         (["input/a", "--lr", "0.1"], ["--set lr=0.1"]),

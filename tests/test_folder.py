@@ -282,9 +282,27 @@ def test_invalid_settings_are_refused(tmp_path: Path, text: str, keys: list[obje
         read_settings(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ('test_images = ["test", "nope"]', ["test_images", "nope"]),
+        ('files = ["{id}_red.png", "{id}_green.png"]', ["files", "{id}_red.png"]),
+        ("label_columns = []", ["label_columns", "empty"]),
+        ('label_separator = ""', ["label_separator", "empty"]),
+    ],
+)
+def test_settings_that_would_have_no_effect_are_refused(
+    text: str, keys: list[str], make_competition: MakeCompetition
+) -> None:
+    folder = make_competition(per_class=2)
+    path = write_settings(folder, text)
+    with pytest.raises(InputError, match=naming(path, *keys)):
+        read_competition(folder)
+
+
 def test_settings_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "competition.toml").write_bytes('label_column = "Gerät"'.encode("latin-1"))
-    with pytest.raises(InputError, match=naming("competition.toml", "TOML")):
+    with pytest.raises(InputError, match=naming("competition.toml", "UTF-8")):
         read_settings(tmp_path)
 
 

@@ -163,13 +163,13 @@ def test_another_identity_is_refused_with_the_difference_and_the_remedies(
 
 
 def test_other_views_replace_those_of_the_run(run: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
-    other, trained = make_inputs(views=("identity",), cache=False), training_identity(run)
+    other, trained = make_inputs(views=("identity",), max_unreadable=0.5), training_identity(run)
     assert not check_identity(run, **other)
     with pytest.raises(InputError, match="views is identity,hflip, not identity.*src/prepare.py"):
         check_claim(run, **other)
     claim_run(run, again=False, **other)
     printed = capsys.readouterr().out
-    assert "views identity,hflip -> identity" in printed and "cache True -> False" in printed
+    assert "views identity,hflip -> identity" in printed and "max_unreadable 0.01 -> 0.5" in printed
     assert all(stage in printed for stage in ("prepare", "train", "validate", "infer", "examine", "report"))
     assert run.samples.exists() and load_json(run.identity)["recipe"]["views"] == ["identity"]
     check_claim(run, **other)
@@ -187,7 +187,7 @@ def test_views_that_decide_pseudo_labels_belong_to_training(tmp_path: Path) -> N
     claim_run(run, again=False, **make_inputs(rounds=2))
     with pytest.raises(InputError, match="another recipe.*views.*rounds > 1"):
         claim_run(run, again=False, **make_inputs(rounds=2, views=("identity",)))
-    claim_run(run, again=False, **make_inputs(rounds=2, cache=False))
+    claim_run(run, again=False, **make_inputs(rounds=2, max_unreadable=0.5))
 
 
 def test_an_identity_of_an_older_version_is_read(run: RunPaths) -> None:

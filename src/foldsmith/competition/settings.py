@@ -56,6 +56,8 @@ def read_settings(folder: Path) -> Settings:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         values = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except (OSError, ValueError, RecursionError) as error:  # tomllib's own error is a ValueError
         bare = re.search(r"^\s*(\w+)\s*=\s*([^\W\d][\w.-]*)\s*$", text, re.MULTILINE)
         hint = f' Text needs quotes: {bare[1]} = "{bare[2]}".' if bare else ""
@@ -96,8 +98,12 @@ def _checked(path: Path, key: str, value: Any) -> str | tuple[str, ...]:
     if key not in LISTS:
         if not isinstance(value, str):
             raise InputError(f"{path}: {key} takes text in quotes, not {value!r}.")
+        if not value and key not in ("task", "metric", "submission"):  # those have a list of words
+            raise InputError(f"{path}: {key} is empty; remove the line, or write a value.")
         return value
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(entry, str) and entry for entry in values):
         raise InputError(f'{path}: {key} takes text in quotes, or a list of texts ["…"], not {value!r}.')
+    if not values:
+        raise InputError(f"{path}: {key} is empty; remove the line, or write a value.")
     return tuple(values)

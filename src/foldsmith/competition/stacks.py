@@ -80,6 +80,8 @@ def join_files(images: list[str], patterns: tuple[str, ...], source: object) -> 
                 raise InputError(f"{source}: files names {lacking[0]}, which is missing; download it again.")
             used |= {stem + end for end in ends}
             stacked.append(stem + _braces(ends))
+    if not stacked:
+        raise InputError(f"{source}: files is {first_of(patterns)}, and no image is named so; correct it.")
     return sorted([*stacked, *(known - used)], key=natural_key)
 
 

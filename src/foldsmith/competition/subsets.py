@@ -111,11 +111,11 @@ def _by_settings(folder: Path, images: list[str], settings: Settings) -> Split:
     for key in ("train_images", "test_images"):
         patterns = [pattern.rstrip("/") for pattern in getattr(settings, key)]
         chosen[key] = [image for image in images if any(_matches(image, pattern) for pattern in patterns)]
-        if patterns and not chosen[key]:
+        empty = [pattern for pattern in patterns if not any(_matches(image, pattern) for image in images)]
+        if empty:
             raise InputError(
-                f"{folder / FILE_NAME}: {key} is {first_of(patterns)}, and no image lies there; "
-                "images lie in "
-                f"{first_of(folders_of(images), 5)}."
+                f"{folder / FILE_NAME}: {key} names {first_of(empty)}, and no image lies there; images lie "
+                f"in {first_of(folders_of(images), 5)}."
             )
     both = set(chosen["train_images"]) & set(chosen["test_images"])
     if both:

@@ -29,6 +29,8 @@ SIZE = SETTINGS["image_size"]
 
 def decode(path):
     """Return the pixels of a file, uint8 (H, W, 3), RGB."""
+    if Path(path).is_dir():
+        raise SystemExit(f"{path} is a folder; name image files")
     if not Path(path).is_file():
         raise SystemExit(f"{path} is not there")
     data = np.fromfile(path, np.uint8)

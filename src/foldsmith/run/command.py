@@ -399,8 +399,8 @@ def _located(typed: argparse.Namespace) -> argparse.Namespace:
         return typed
     if "made_of" in load_identity(run)["recipe"]:
         raise InputError(
-            f"{typed.folder} combines other runs and has no stages; name one of those, or for its score "
-            f"write src/score.py FOLDER --name {run.root.name}."
+            f"{typed.folder} combines other runs and has no stages; name one of its runs, or for its "
+            f"score write src/score.py FOLDER --name {run.root.name}."
         )
     if typed.name is not None and not typed.corrections:
         raise InputError(f"{typed.folder} is a run's folder, so --name {typed.name} names a second run; "
@@ -442,8 +442,16 @@ def _held_identity(typed: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def _settings_of(typed: argparse.Namespace) -> list[str]:
-    """Return the FIELD=VALUE settings; options such as `--epochs` come last and override `--set`."""
+    """Return the FIELD=VALUE settings, those of options such as `--epochs` last.
+
+    Raise InputError if an option and `--set` give a field two values.
+    """
     short = {field: getattr(typed, field) for field in SHORT_FIELDS}
+    for setting in typed.set:
+        field, _, value = setting.partition("=")
+        if short.get(field) not in (None, value):
+            option = f"--{field.replace('_', '-')}"
+            raise InputError(f"{option} {short[field]} and --set {setting} differ; write one of them.")
     return [*typed.set, *(f"{field}={value}" for field, value in short.items() if value is not None)]
 
 
@@ -489,6 +497,9 @@ def _check(command: Command) -> None:
         raise InputError(
             f"--holdout {plan.holdout}: the held-out share must be between 0 and 1, for example 0.3."
         )
+    above = next((path for path in (command.output, *command.output.parents) if path.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"--output {command.output}: {above} is a file; name a folder.")
     if plan.limit is not None and plan.limit < 1:
         raise InputError(f"--limit {plan.limit}: must be at least 1 image.")
     if command.limit_test is not None and command.limit_test < 1:
