@@ -29,6 +29,7 @@ from foldsmith.process.files import digest_of, digest_of_file, load_json
 from foldsmith.process.locks import lock_until_exit
 from foldsmith.process.terminal import in_time, say
 from foldsmith.run.command import (
+    OVERNIGHT,
     SHORT_FIELDS,
     Command,
     WordParser,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from foldsmith.competition.folder import Competition
     from foldsmith.competition.labels import Metadata
 
-OVERNIGHT = 8 * 60.0  # minutes
 LEAST_MINUTES = 2.0
 CHOSEN = ("--recipe", "--set", "--fold", "--until", "--limit-test", "--corrections",
           *(f"--{field.replace('_', '-')}" for field in SHORT_FIELDS))  # fmt: skip
@@ -91,7 +91,7 @@ def read_words(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    budget = f"the time that the campaign may take: 20m, 8h, or overnight ({OVERNIGHT / 60:.0f} hours)"
+    budget = f"the time that the campaign may take: 20m, 8h, or overnight ({OVERNIGHT / 60:g} hours)"
     add("--budget", metavar="TIME", type=budget_of, required=True, help=budget)
     weights = "pretrained weights at hand, named after timm's networks; repeatable"
     add("--weights", metavar="FILE", nargs="+", action="extend", default=[], help=weights)
@@ -113,7 +113,7 @@ def read_words(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def budget_of(text: str) -> float:
     """Return the minutes of a budget. Raise ArgumentTypeError for one that is no time, or too short."""
-    minutes = OVERNIGHT if text == "overnight" else minutes_of(text)
+    minutes = minutes_of(text)
     if minutes < LEAST_MINUTES:
         raise argparse.ArgumentTypeError(f"{text}: a campaign needs at least {LEAST_MINUTES:g} minutes")
     return minutes

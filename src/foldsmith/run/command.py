@@ -55,6 +55,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRACKERS = ("wandb", "trackio")
 # a field of a recipe, or another word for it -> the field
 FIELD_WORDS = {**SYNONYMS, **{field.name: field.name for field in fields(Recipe) if field.name != "name"}}
+OVERNIGHT = 8 * 60.0  # minutes of a budget
 SHORT_FIELDS = ("epochs", "batch_size", "image_size", "seed", "rounds")  # recipe fields with an option
 
 
@@ -272,7 +273,9 @@ def _add_recipe_words(parser: argparse.ArgumentParser) -> None:
 
 
 def minutes_of(text: str) -> float:
-    """Return the minutes of a duration: 20, 20m, 90s, 2h30m. Raise ArgumentTypeError for other text."""
+    """Return the minutes of a duration: 20, 20m, 90s, 2h30m, overnight; ArgumentTypeError for other text."""
+    if text == "overnight":
+        return OVERNIGHT
     number = r"(?:([0-9]*\.?[0-9]+)"
     pattern = rf"{number}h(?:ours?)?)?{number}m(?:in(?:utes)?)?)?{number}s(?:ec)?)?"
     squeezed = text.replace(" ", "")
@@ -281,7 +284,7 @@ def minutes_of(text: str) -> float:
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 60 * hours + minutes + seconds / 60
     if not total:
-        raise argparse.ArgumentTypeError(f"{text}: write minutes, or units, such as 90s, 20m or 2h30m")
+        raise argparse.ArgumentTypeError(f"{text}: write minutes, units such as 20m or 2h30m, or overnight")
     return total
 
 
