@@ -317,6 +317,11 @@ CASES: dict[str, tuple[dict, dict | None, dict, tuple[str, str, str, str, str]]]
 }  # fmt: skip
 
 
+def test_a_single_number_has_the_name_of_its_column() -> None:
+    assert read({"age": ["1.5", "2.25", "3.125", "9.5"]}, None).names == {"age": "age"}
+    assert read({"kind": ["cat", "dog", "cat"]}, None).names == {}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_labels_and_sample_say_what_is_asked_for(name: str) -> None:
     labels, sample, settings, expected = CASES[name]

@@ -80,7 +80,7 @@ def read_target(
         metric="",
         label_columns=tuple(labels.columns),
         separator=reading.separator,
-        names=reading.names or names,
+        names=reading.names or names or _name_of_number(reading.task, labels),
         spellings=reading.spellings,
         evidence=reading.evidence,
     )
@@ -103,6 +103,11 @@ def _refuse_row_per_class(labels: pd.DataFrame, names: dict[str, str], sample: S
                 f"'{sample.columns[1 - index]}' a number), which is not supported; write a sample with a "
                 "row for each image and a column for each class, and reshape the submission."
             )
+
+
+def _name_of_number(task: str, labels: pd.DataFrame) -> dict[str, str]:
+    """Return the name of a single number, that of its column; empty for classes."""
+    return {name: name for name in labels.columns} if task == "regression" else {}
 
 
 def _categories(labels: pd.DataFrame, target: Target) -> list[str]:
