@@ -238,7 +238,7 @@ def test_an_output_that_is_no_folder_ends_in_one_sentence(
     with pytest.raises(SystemExit) as ended:
         run_main(lambda: prepare.main([str(make_competition()), *SMALL, "--output", str(tmp_path / "file")]))
     error = capsys.readouterr().err
-    assert ended.value.code == 1 and "Not a directory" in error and error.endswith(ADVICE)
+    assert ended.value.code == 2 and str(tmp_path / "file") in error and error.count("\n") == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
