@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 SIDE, CELL, BINS = 32, 4, 9  # pixels of an image and of a cell; orientations
@@ -35,9 +35,13 @@ def load(folder: Path) -> tuple[np.ndarray, list[str]]:
     return np.stack([features_of(path) for path in paths]), [path.parent.name for path in paths]
 
 
+def build_floor() -> Pipeline:
+    """Return the classifier of such features, not fitted."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    folder, model = Path(sys.argv[1]), build_floor()
     model.fit(*load(folder / "train"))
     print(f"held out {model.score(*load(folder / 'validation')):.5f}", flush=True)
 
