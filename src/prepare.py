@@ -62,8 +62,7 @@ from foldsmith.run.command import Command, read_command
 from foldsmith.run.identity import as_saved, load_identity
 from foldsmith.run.paths import RunPaths
 from foldsmith.run.stamps import check_claimable, claim_run, is_current, write_stamp
-from foldsmith.run.tables import save_table
-from foldsmith.tasks import build_task
+from foldsmith.run.tables import save_table, task_of
 from foldsmith.tasks.metrics import find_metric, is_custom
 from foldsmith.tasks.own_metric import choose_metric
 from foldsmith.training.resolve import resolve_recipe
@@ -120,7 +119,7 @@ def prepare(
     """Read the labels, decode the images, and write the tables of the stage; `lines` are corrections."""
     run, recipe = command.run, command.recipe
     metadata, form = read_labels_and_form(competition)
-    task = build_task(metadata.task, len(metadata.classes))
+    task = task_of(metadata.task, metadata.classes)
     choose_metric(task, command.metric, metadata.target.metric)  # raises InputError for another task's
     check_for_task(recipe, task)
     found = found_in(competition, metadata, form)
@@ -240,7 +239,7 @@ def inputs_of(
 def read_labels_and_form(competition: Competition) -> tuple[Metadata, SubmissionForm]:
     """Return the labels and the form of the submission. Raise InputError if they cannot be read."""
     metadata = read_metadata(competition)
-    task, cell_form = build_task(metadata.task, len(metadata.classes)), metadata.target.cell_form
+    task, cell_form = task_of(metadata.task, metadata.classes), metadata.target.cell_form
     return metadata, read_submission_form(competition, metadata.classes, task, cell_form)
 
 

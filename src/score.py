@@ -17,7 +17,12 @@ from foldsmith.competition.folder import read_competition
 from foldsmith.competition.found import load_found
 from foldsmith.competition.settings import read_settings
 from foldsmith.competition.spellings import match_ids
-from foldsmith.competition.submission import SubmissionForm, predictions_of_rows, read_submission_form
+from foldsmith.competition.submission import (
+    SubmissionForm,
+    predictions_by_path,
+    predictions_of_rows,
+    read_submission_form,
+)
 from foldsmith.competition.tables import read_table
 from foldsmith.errors import Entries, InputError
 from foldsmith.process.exit import run_main
@@ -84,8 +89,7 @@ def score_truth(command: Command, truth: Path) -> tuple[str, float | None, int]:
     rows = rows_of_truth(truth, table, form, competition.test_images)
     # an average has no folds of its own
     folds = run.folds if run.folds.is_file() else run.member(blend["runs"][0]["run"]).folds
-    predicted, prior = load_npz(run.test), task.prior(task.targets(load_folds(folds)))
-    by_path = dict(zip(predicted["path"].tolist(), predicted[task.predictions_key], strict=True))
+    by_path, prior = predictions_by_path(load_npz(run.test)), task.prior(task.targets(load_folds(folds)))
     decide = decider(decision_of(blend) or decision_of(cv), task)
     predictions, decided = decide(predictions_of_rows(form, by_path, prior)[rows])
     targets = task.read_decisions(truth, table, classes)

@@ -211,6 +211,13 @@ def fill_submission(
     return form.long.lengthen(table) if form.long else table
 
 
+def predictions_by_path(predicted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the predictions (K,) of each test image by its path, from the arrays of test.npz."""
+    # they are the paths and the task's predictions
+    (key,) = predicted.keys() - {"path"}
+    return dict(zip(predicted["path"].tolist(), predicted[key], strict=True))
+
+
 def predictions_of_rows(
     form: SubmissionForm, probabilities: dict[str, np.ndarray], prior: np.ndarray
 ) -> np.ndarray:
@@ -258,10 +265,7 @@ def save_submission(
     It is checked before it gets its name, so that an existing submission has passed. Raise InputError as
     `fill_submission` and `check_submission` do.
     """
-    # test.npz holds the paths and the task's predictions
-    (key,) = predicted.keys() - {"path"}
-    by_path = dict(zip(predicted["path"].tolist(), predicted[key], strict=True))
-    table = fill_submission(form, by_path, prior, decide)
+    table = fill_submission(form, predictions_by_path(predicted), prior, decide)
     with atomic_write(path) as temporary:
         write_submission(temporary, table)
         return check_submission(temporary, form, competition)

@@ -25,7 +25,14 @@ from foldsmith.data.pixels import NewPixels, Pixels, StoredPixels, StreamedPixel
 from foldsmith.data.sources import Source, save_sources, source_of
 from foldsmith.errors import InputError
 from foldsmith.process.faults import MachineError
-from foldsmith.process.files import digest_of, digest_of_file, load_json, save_csv, save_json
+from foldsmith.process.files import (
+    digest_of,
+    digest_of_file,
+    is_being_written,
+    load_json,
+    save_csv,
+    save_json,
+)
 from foldsmith.process.locks import is_locked, wait_for_lock
 from foldsmith.run.paths import RunPaths
 
@@ -275,9 +282,8 @@ def _remove_orphans(caches: Path) -> None:
     A process of another machine or container has no number here, and holds the lock.
     """
     for orphan in caches.glob(".*.part"):
-        process = re.fullmatch(r"\..+\.([0-9]+)\.part", orphan.name)
-        is_gone = process and (int(process[1]) == os.getpid() or not Path(f"/proc/{process[1]}").exists())
-        if is_gone and not is_locked(orphan / LOCK):
+        ours = re.fullmatch(r"\..+\.[0-9]+\.part", orphan.name)
+        if ours and not is_being_written(orphan) and not is_locked(orphan / LOCK):
             shutil.rmtree(orphan, ignore_errors=True)
 
 

@@ -56,12 +56,12 @@ def _raise_if_disk_full(path: Path, error: Exception) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove half-written files of killed processes from a folder."""
     for path in folder.rglob(".*.part"):
-        if not _is_being_written(path):
+        if not is_being_written(path):
             path.unlink(missing_ok=True)
 
 
-def _is_being_written(temporary: Path) -> bool:
-    """Return whether another process of this machine, whose number is in the name, is writing a file."""
+def is_being_written(temporary: Path) -> bool:
+    """Return whether another process of this machine, whose number is in the name, is writing it."""
     number = temporary.name.split(".")[-2]
     return number.isdigit() and int(number) != os.getpid() and Path(f"/proc/{number}").exists()
 

@@ -128,14 +128,14 @@ def describe_duration(command: Command, plan: Plan, speeds: "Rehearsal", num_dev
     The time of predictions is that of held-out and test images, in all epochs and views. In rounds after the
     first, test images with pseudo-labels are trained on too, once they are predicted.
     """
-    recipe, held_out = command.recipe, load_folds(command.run.folds)["fold"]
+    recipe, folds = command.recipe, load_folds(command.run.folds)["fold"]
     parallel, later_rounds = min(num_devices, len(plan.folds)), recipe.rounds - 1
-    all_images, labelled = count_images(command, plan), sum(int((held_out != f).sum()) for f in plan.folds)
-    steps = speeds.num_steps * all_images / labelled * len(plan.folds)
+    num_held_out = int(folds.isin(plan.folds).sum())
+    labelled = len(plan.folds) * len(folds) - num_held_out
+    steps = speeds.num_steps * count_images(command, plan) / labelled * len(plan.folds)
     training = steps * speeds.step_seconds / parallel
-    held_out = sum(int((held_out == f).sum()) for f in plan.folds) * recipe.rounds
     test = len(load_samples(command.run.test_samples)) + later_rounds * len(plan.to_label)
-    images = held_out * (recipe.epochs / recipe.validate_every + len(recipe.views))
+    images = num_held_out * recipe.rounds * (recipe.epochs / recipe.validate_every + len(recipe.views))
     images += test * len(plan.folds) * len(recipe.views)
     predicting = images * recipe.seeds * speeds.image_seconds / parallel
     several = f" x {recipe.seeds * recipe.rounds} networks" if recipe.seeds * recipe.rounds > 1 else ""
